@@ -1,0 +1,121 @@
+//! What an evaluation measures, as written to `eval.json` and read by reports.
+
+use serde::{Deserialize, Serialize};
+
+use crate::RunConfig;
+
+/// All metrics of one SAE on one set of held-out rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Rows evaluated.
+    pub n_rows: u64,
+    /// How well activations are rebuilt.
+    pub reconstruction: Reconstruction,
+    /// How many features it takes.
+    pub sparsity: Sparsity,
+    /// k̂ of architectures that choose k per input.
+    pub k_hat: Option<KHatStatistics>,
+    /// The host's loss with the reconstruction spliced in, where a host was given.
+    pub cross_entropy: Option<CrossEntropy>,
+}
+
+/// How well activations are rebuilt; sums over all rows in f64.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reconstruction {
+    /// 1 − Σ‖x − x̂‖²/(Σ‖x‖² − N‖μ‖²).
+    pub r2: f64,
+    /// 1 − Σ_d Var(e_d)/Σ_d Var(x_d), as the published code has it: blind to a constant error.
+    pub frac_variance_explained: f64,
+    /// Mean of ‖x − x̂‖² over rows.
+    pub mse_per_row: f64,
+    /// Mean cosine similarity of x and x̂.
+    pub cosine: f64,
+    /// Mean of ‖x̂‖/‖x‖.
+    pub norm_ratio: f64,
+    /// E‖x̂‖²/E[x·x̂].
+    pub relative_bias: f64,
+}
+
+/// How many features are active, and how often each is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sparsity {
+    /// Mean number of active features an input.
+    pub l0_mean: f64,
+    /// Its standard deviation over inputs.
+    pub l0_sd: f64,
+    /// Its 5th percentile.
+    pub l0_p5: f64,
+    /// Its median.
+    pub l0_p50: f64,
+    /// Its 95th percentile.
+    pub l0_p95: f64,
+    /// Mean sum of activations an input.
+    pub l1: f64,
+    /// Share of features that never fire.
+    pub dead_fraction: f64,
+    /// Share of features that fire on more than 1 % of inputs.
+    pub dense_fraction_1e2: f64,
+    /// Share of features that fire on more than 10 % of inputs.
+    pub dense_fraction_1e1: f64,
+    /// Number of features by log10 of their firing rate: 10 bins a decade from 1e-6 to 1.
+    pub density_histogram: Vec<u64>,
+}
+
+/// The distribution of k̂ over inputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KHatStatistics {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation.
+    pub sd: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+/// The host's next-token loss on held-out text, in nats a token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CrossEntropy {
+    /// Predictions counted.
+    pub n_tokens: u64,
+    /// With the host untouched.
+    pub clean: f64,
+    /// With the reconstruction in place of the activations.
+    pub spliced: f64,
+    /// With zeros in place of the activations.
+    pub zero: f64,
+    /// (zero − spliced)/(zero − clean).
+    pub ce_recovered: f64,
+    /// KL from the clean to the spliced prediction.
+    pub kl_spliced: f64,
+    /// KL from the clean prediction to the one with zeros.
+    pub kl_zero: f64,
+    /// 1 − kl_spliced/kl_zero.
+    pub kl_recovered: f64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Trained and evaluated.
+    Done,
+    /// A process of it failed; its log says why.
+    Failed,
+}
+
+/// One run of a sweep (`result.json`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Hash of the resolved configuration.
+    pub run_id: String,
+    /// How it ended.
+    pub status: RunStatus,
+    /// The resolved configuration.
+    pub config: RunConfig,
+    /// Wall-clock seconds of the training process.
+    pub train_seconds: f64,
+    /// What was measured, if it was.
+    pub evaluation: Option<Evaluation>,
+}

@@ -1,0 +1,60 @@
+//! Reading and atomically writing TOML and JSON files.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use atomic_write_file::AtomicWriteFile;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, Result};
+
+/// Reads a TOML file into `T`.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Parse`], naming the file.
+pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    toml::from_str(&read(path)?).map_err(|e| parse(path, &e))
+}
+
+/// Reads a JSON file into `T`.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Parse`], naming the file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_str(&read(path)?).map_err(|e| parse(path, &e))
+}
+
+/// Writes `value` as TOML: to a temporary file, synced, then renamed.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Parse`], naming the file.
+pub fn write_toml<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write(path, &toml::to_string_pretty(value).map_err(|e| parse(path, &e))?)
+}
+
+/// Writes `value` as indented JSON: to a temporary file, synced, then renamed.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Parse`], naming the file.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| parse(path, &e))?;
+    write(path, &(text + "\n"))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| io(path, e))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let mut file = AtomicWriteFile::open(path).map_err(|e| io(path, e))?;
+    file.write_all(text.as_bytes()).map_err(|e| io(path, e))?;
+    file.commit().map_err(|e| io(path, e))
+}
+
+fn io(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { path: path.to_owned(), source }
+}
+
+fn parse(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::Parse { path: path.to_owned(), message: error.to_string() }
+}

@@ -1,0 +1,90 @@
+//! A run: which activations, which SAE, how it is trained.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ArchitectureConfig, Result, TrainingConfig, read_toml};
+
+/// Everything that determines a training run (`run.toml`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The activations.
+    pub data: DataConfig,
+    /// What all architectures share.
+    pub sae: SaeConfig,
+    /// The architecture and its own settings.
+    pub architecture: ArchitectureConfig,
+    /// Length, batches, learning rate, device.
+    pub training: TrainingConfig,
+}
+
+/// The activations of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The activation store to train on.
+    pub store: PathBuf,
+    /// Leaves out rows whose norm exceeds this multiple of the median norm; 0 keeps all.
+    #[serde(default)]
+    pub max_norm_ratio: f64,
+}
+
+/// What all architectures share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaeConfig {
+    /// Dictionary size F.
+    pub n_features: usize,
+    /// What is done to activations before encoding, and undone after decoding.
+    #[serde(default)]
+    pub normalization: Normalization,
+}
+
+/// What is done to activations before encoding, and undone after decoding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalization {
+    /// Activations as they are.
+    None,
+    /// x/√E‖x‖².
+    Scale,
+    /// (x − mean)/√E‖x − mean‖².
+    #[default]
+    ShiftScale,
+    /// Each row divided by its own norm.
+    UnitNorm,
+    /// Each row centred and divided by its own standard deviation.
+    LayerNorm,
+}
+
+impl RunConfig {
+    /// Reads, checks and resolves a run file.
+    ///
+    /// # Errors
+    /// An error that names the file and the key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let config: Self = read_toml(path)?;
+        config.resolve().map_err(|e| e.in_file(path))
+    }
+
+    /// Checks every value and writes every default into the configuration.
+    ///
+    /// # Errors
+    /// [`crate::Error::Value`] for the first value out of range.
+    pub fn resolve(mut self) -> Result<Self> {
+        if self.sae.n_features == 0 {
+            return Err(crate::Error::value("sae.n_features", "at least 1", 0));
+        }
+        let ratio = self.data.max_norm_ratio;
+        if !(ratio == 0.0 || (ratio.is_finite() && ratio > 1.0)) {
+            return Err(crate::Error::value("data.max_norm_ratio", "0 or more than 1", ratio));
+        }
+        self.training.check()?;
+        self.training.resolve(self.sae.n_features);
+        self.architecture.resolve(self.training.steps);
+        self.architecture.check(self.sae.n_features, self.training.steps)?;
+        Ok(self)
+    }
+}

@@ -1,0 +1,127 @@
+//! How a run is trained: length, batches, learning rate, device.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Which code computes a training step; both compute the same step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// Plain libtorch operations and autograd, on any device.
+    Reference,
+}
+
+/// Whether the defects of the published code that shaped published numbers are reproduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parity {
+    /// The method as the paper means it (`docs/differences.md`).
+    None,
+    /// The official code's rows P1 to P5, bit for bit where it matters.
+    Official,
+}
+
+/// Length, batches, learning rate, device and bookkeeping of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Rows a step.
+    pub batch_size: usize,
+    /// Peak learning rate; default 2e-4/√(n_features/2¹⁴).
+    pub lr: Option<f64>,
+    /// Steps of linear warm-up from 0.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// First step of the linear decay to 0; default four fifths of `steps`.
+    pub decay_start: Option<u64>,
+    /// Seed of initialisation and shuffling.
+    #[serde(default)]
+    pub seed: u64,
+    /// `cpu` or `cuda:N`.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// Which code computes a step.
+    #[serde(default = "default_engine")]
+    pub engine: Engine,
+    /// Whether to reproduce the published code's defects.
+    #[serde(default = "default_parity")]
+    pub parity: Parity,
+    /// Steps between two lines of `metrics.jsonl`.
+    #[serde(default = "default_log_every")]
+    pub log_every: u64,
+    /// Steps between two checkpoints; 0 keeps only the last.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: u64,
+}
+
+fn default_device() -> String {
+    "cpu".into()
+}
+
+const fn default_engine() -> Engine {
+    Engine::Reference
+}
+
+const fn default_parity() -> Parity {
+    Parity::None
+}
+
+const fn default_log_every() -> u64 {
+    50
+}
+
+const fn default_checkpoint_every() -> u64 {
+    1000
+}
+
+impl TrainingConfig {
+    /// Fills in the defaults that depend on the rest of the run.
+    pub(crate) fn resolve(&mut self, n_features: usize) {
+        self.lr.get_or_insert(2e-4 / (n_features as f64 / 16384.0).sqrt());
+        self.decay_start.get_or_insert(self.steps - self.steps / 5);
+    }
+
+    /// Checks what can be checked without data.
+    pub(crate) fn check(&self) -> Result<()> {
+        let bad = |key: &str, expected: &str, got: &dyn std::fmt::Display| {
+            Err(Error::value(format!("training.{key}"), expected, got))
+        };
+        if self.steps == 0 {
+            return bad("steps", "at least 1", &self.steps);
+        }
+        if self.batch_size == 0 {
+            return bad("batch_size", "at least 1", &self.batch_size);
+        }
+        if self.log_every == 0 {
+            return bad("log_every", "at least 1", &self.log_every);
+        }
+        if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
+            return bad("lr", "a positive number", &lr);
+        }
+        if self.warmup_steps > self.steps {
+            return bad(
+                "warmup_steps",
+                &format!("at most steps = {}", self.steps),
+                &self.warmup_steps,
+            );
+        }
+        if let Some(start) = self.decay_start {
+            if start > self.steps {
+                return bad("decay_start", &format!("at most steps = {}", self.steps), &start);
+            }
+            if start < self.warmup_steps {
+                let expected = format!("at least warmup_steps = {}", self.warmup_steps);
+                return bad("decay_start", &expected, &start);
+            }
+        }
+        let device = self.device.as_str();
+        let ordinal = device.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok());
+        if device != "cpu" && ordinal.is_none() {
+            return bad("device", "`cpu` or `cuda:N`", &format!("`{device}`"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Activation stores, exact statistics and a shuffled, resumable loader

@@ -1,0 +1,1 @@
+//! Evaluation of sparse autoencoders: fidelity, sparsity, cross-entropy recovered

@@ -1,0 +1,1 @@
+//! Host language models over tch with hook points: harvest activations, splice reconstructions back in

@@ -1,0 +1,1 @@
+//! Sparse autoencoder architectures, sparse codes and checkpoints

@@ -1,0 +1,1 @@
+//! Trainers for sparse autoencoders: losses, schedules, dead features, checkpoint and resume

