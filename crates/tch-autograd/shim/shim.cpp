@@ -1,0 +1,193 @@
+// The bridge between torch::autograd::Function and Rust.
+//
+// Tensors cross as torch::Tensor*, lists of tensors as List*. No exception leaves an `extern "C"`
+// function of this file, and no Rust panic enters it: both sides speak in status codes and texts.
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/basic_ops.h>
+#include <torch/csrc/autograd/functions/utils.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using List = torch::autograd::variable_list;
+
+extern "C" {
+// What Rust gives for one kind of function. The layout is repeated in src/ffi.rs.
+struct tch_autograd_vtable {
+  const char *name;  // UTF-8, not terminated
+  size_t name_len;
+  // 0: outputs, saved and non_differentiable are filled; else Rust has put its error in `failure`.
+  int (*forward)(void *function, void *failure, const List *inputs, const uint8_t *needs_grad,
+                 List *outputs, List *saved, List *non_differentiable);
+  // Null: grad_inputs is filled; else a text to be given to free_text.
+  char *(*backward)(void *function, const List *saved, const List *grad_outputs,
+                    const uint8_t *needs_grad, List *grad_inputs);
+  void (*drop)(void *function);
+  void (*free_text)(char *text);
+};
+}
+
+namespace {
+
+// Thrown when Rust's forward failed; the error itself stays on the Rust side.
+struct ForwardFailed {};
+
+// Owns the Rust function; owned in turn by the graph node.
+struct Holder : torch::CustomClassHolder {
+  Holder(void *function, const tch_autograd_vtable *vtable) : function(function), vtable(vtable) {}
+  ~Holder() override { vtable->drop(function); }
+
+  std::string name() const { return std::string(vtable->name, vtable->name_len); }
+
+  void *function;
+  const tch_autograd_vtable *vtable;
+  // Where the inputs come from; a second differentiation must be seen to lead there.
+  torch::autograd::edge_list input_edges;
+};
+
+struct Call {
+  c10::intrusive_ptr<Holder> holder;
+  void *failure;
+  std::vector<uint8_t> needs_grad;
+};
+
+// Gives gradients made outside the graph a history that fails when it is differentiated. Its edges
+// lead on to all that the gradients depend on, or the engine would find no path and skip it.
+void forbid_second_derivative(const Holder &holder, const List &grad_outputs, List &grads) {
+  auto edges = holder.input_edges;
+  for (const auto &grad : grad_outputs)
+    if (grad.defined() && grad.requires_grad())
+      edges.push_back(torch::autograd::impl::gradient_edge(grad));
+  auto error = c10::make_intrusive<torch::autograd::Error>(
+      "the backward of " + holder.name() +
+          " is not differentiable: it can be differentiated once only",
+      std::move(edges));
+  for (auto &grad : grads) {
+    if (!grad.defined())
+      continue;
+    grad = grad.detach();
+    torch::autograd::set_history(grad, error);
+  }
+}
+
+struct RustFunction : torch::autograd::Function<RustFunction> {
+  static List forward(AutogradContext *ctx, at::TensorList inputs, Call *call) {
+    const List list(inputs.begin(), inputs.end());
+    std::vector<uint32_t> versions;
+    for (const auto &input : list)
+      versions.push_back(input.is_inference() ? 0 : input._version());
+
+    List outputs, saved, non_differentiable;
+    const auto &holder = call->holder;
+    if (holder->vtable->forward(holder->function, call->failure, &list, call->needs_grad.data(),
+                                &outputs, &saved, &non_differentiable) != 0)
+      throw ForwardFailed();
+
+    for (size_t i = 0; i < list.size(); ++i)
+      if (!list[i].is_inference() && list[i]._version() != versions[i])
+        throw std::runtime_error("the forward of " + holder->name() +
+                                 " changed input " + std::to_string(i) + " in place");
+
+    ctx->set_materialize_grads(false);
+    ctx->save_for_backward(std::move(saved));
+    ctx->mark_non_differentiable(non_differentiable);
+    ctx->saved_data["function"] = c10::IValue::make_capsule(holder);
+    return outputs;
+  }
+
+  static List backward(AutogradContext *ctx, const List &grad_outputs) {
+    const auto capsule = ctx->saved_data["function"].toCapsule();
+    const auto &holder = static_cast<const Holder &>(*capsule);
+    const size_t n_inputs = holder.input_edges.size();
+    // Throws where a saved tensor was changed in place, or the graph was freed.
+    const List saved = ctx->get_saved_variables();
+    std::vector<uint8_t> needs_grad;
+    for (size_t i = 0; i < n_inputs; ++i)
+      needs_grad.push_back(ctx->needs_input_grad(i));
+
+    List grads;
+    {
+      c10::AutoGradMode no_grad(false);
+      if (char *text = holder.vtable->backward(holder.function, &saved, &grad_outputs,
+                                               needs_grad.data(), &grads)) {
+        const std::string message(text);
+        holder.vtable->free_text(text);
+        throw std::runtime_error(message);
+      }
+    }
+    if (c10::GradMode::is_enabled())
+      forbid_second_derivative(holder, grad_outputs, grads);
+    grads.emplace_back();  // for the argument `call`
+    return grads;
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Applies `function`, of which it takes ownership. 0: outputs are appended; 1: Rust's forward
+// failed; 2: torch failed, and *text is to be given to tch_autograd_free_text.
+int tch_autograd_apply(void *function, const tch_autograd_vtable *vtable, void *failure,
+                       Tensor *const *inputs, size_t n_inputs, List *outputs, char **text) {
+  try {
+    Call call{c10::make_intrusive<Holder>(function, vtable), failure, {}};
+    List list;
+    const bool grad_enabled = c10::GradMode::is_enabled();
+    for (size_t i = 0; i < n_inputs; ++i) {
+      list.push_back(*inputs[i]);
+      const bool needs_grad = grad_enabled && inputs[i]->requires_grad();
+      call.needs_grad.push_back(needs_grad);
+      call.holder->input_edges.push_back(needs_grad
+                                             ? torch::autograd::impl::gradient_edge(*inputs[i])
+                                             : torch::autograd::Edge());
+    }
+    *outputs = RustFunction::apply(at::TensorList(list), &call);
+    return 0;
+  } catch (const ForwardFailed &) {
+    return 1;
+  } catch (const c10::Error &e) {
+    *text = strdup(e.what_without_backtrace());
+  } catch (const std::exception &e) {
+    *text = strdup(e.what());
+  } catch (...) {
+    *text = strdup("unknown C++ exception");
+  }
+  return 2;
+}
+
+void tch_autograd_free_text(char *text) { free(text); }
+
+List *tch_autograd_list_new() noexcept { return new List(); }
+void tch_autograd_list_free(List *list) noexcept { delete list; }
+size_t tch_autograd_list_len(const List *list) noexcept { return list->size(); }
+
+// Appends the tensor, or an undefined one for null. The caller keeps its own handle.
+void tch_autograd_list_push(List *list, const Tensor *tensor) noexcept {
+  list->push_back(tensor == nullptr ? Tensor() : *tensor);
+}
+
+// A new handle of the i-th tensor, owned by the caller; null where that one is undefined.
+Tensor *tch_autograd_list_get(const List *list, size_t i) noexcept {
+  const auto &tensor = (*list)[i];
+  return tensor.defined() ? new Tensor(tensor) : nullptr;
+}
+
+// Whether the tensor is dense, strided and neither lazily negated nor lazily zero: whether its
+// memory says what it holds.
+int tch_autograd_is_plain(const Tensor *tensor) noexcept {
+  return tensor->defined() && tensor->layout() == at::kStrided && tensor->has_storage() &&
+         !tensor->is_neg() && !tensor->is_conj() && !tensor->_is_zerotensor();
+}
+
+// Whether no other handle, view or saved variable can reach the tensor's memory.
+int tch_autograd_is_unique(const Tensor *tensor) noexcept {
+  return tensor->use_count() == 1 && tensor->storage().use_count() == 1;
+}
+}
