@@ -1,1 +1,25 @@
-//! Sparse autoencoder architectures, sparse codes and checkpoints
+#![doc = include_str!("../README.md")]
+
+mod architectures;
+mod base;
+mod build;
+mod checkpoint;
+mod config;
+mod error;
+mod init;
+mod normalizer;
+mod sae;
+mod select;
+mod tensors;
+
+pub use architectures::{BatchTopK, Gated, JumpRelu, KEstimatorWeights, Soft, Standard, TopK};
+pub use base::{Base, Weights};
+pub use build::{build, init};
+pub use checkpoint::{CONFIG_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint};
+pub use config::{ModelConfig, group_sizes};
+pub use error::{Error, Result};
+pub use init::InitRng;
+pub use normalizer::{Normalizer, RowScale};
+pub use sae::{Encoded, Sae};
+pub use select::{top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
+pub use tensors::{Tensors, read_tensors, write_tensors};

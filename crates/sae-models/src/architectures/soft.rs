@@ -1,0 +1,180 @@
+//! SoftSAE: the number of active features k̂ is estimated from each input.
+//!
+//! k̂ = clamp(k_max·σ(w₂·h + b₂), k_min, F − 1), with h = relu(W₁(x − b_dec) + b₁) of the `mlp`
+//! estimator, h = relu(U V (x − b_dec) + b₁) of `low_rank` with V of few rows, h = z of `shared`.
+
+use std::collections::BTreeMap;
+
+use sae_config::{KEstimator, Parity, SoftConfig};
+use tch::Tensor;
+
+use crate::base::centred_linear;
+use crate::init::{tied, zeros};
+use crate::select::whole;
+use crate::{Base, InitRng, ModelConfig, Result, Sae, Tensors, Weights, top_k_of_rows_mask};
+
+/// f = z on its k̂ largest entries, z = relu(W_enc(x − b_dec) + b_enc).
+#[derive(Debug)]
+pub struct Soft {
+    base: Base,
+    estimator: KEstimatorWeights,
+}
+
+/// The network that estimates k̂.
+#[derive(Debug)]
+pub struct KEstimatorWeights {
+    hidden: Hidden,
+    /// `k_estimator.output.weight`, `[n_features]`.
+    output: Tensor,
+    /// `k_estimator.output.bias`, a scalar.
+    bias: Tensor,
+    k_min: f64,
+    k_max: f64,
+    k_limit: f64,
+}
+
+#[derive(Debug)]
+enum Hidden {
+    /// W₁ `[n_features, d_model]` and b₁ `[n_features]`.
+    Mlp(Tensor, Tensor),
+    Shared,
+    /// V `[rank, d_model]`, U `[n_features, rank]`, b₁ `[n_features]`.
+    LowRank(Tensor, Tensor, Tensor),
+}
+
+impl KEstimatorWeights {
+    fn take(config: &ModelConfig, soft: &SoftConfig, tensors: &mut Tensors) -> Result<Self> {
+        let (f, d) = (config.n_features as i64, config.d_model as i64);
+        let hidden = match soft.k_estimator {
+            KEstimator::Mlp => Hidden::Mlp(
+                tensors.take("k_estimator.hidden.weight", &[f, d])?,
+                tensors.take("k_estimator.hidden.bias", &[f])?,
+            ),
+            KEstimator::Shared => Hidden::Shared,
+            KEstimator::LowRank { rank } => Hidden::LowRank(
+                tensors.take("k_estimator.down.weight", &[rank as i64, d])?,
+                tensors.take("k_estimator.up.weight", &[f, rank as i64])?,
+                tensors.take("k_estimator.hidden.bias", &[f])?,
+            ),
+        };
+        Ok(Self {
+            hidden,
+            output: tensors.take("k_estimator.output.weight", &[f])?,
+            bias: tensors.take("k_estimator.output.bias", &[])?,
+            k_min: soft.k_min,
+            k_max: soft.k_max.unwrap_or(2.0 * soft.k as f64),
+            k_limit: config.n_features as f64 - 1.0,
+        })
+    }
+
+    /// Other handles to the same tensors.
+    #[must_use]
+    pub fn alias(&self) -> Self {
+        let hidden = match &self.hidden {
+            Hidden::Mlp(w, b) => Hidden::Mlp(w.shallow_clone(), b.shallow_clone()),
+            Hidden::Shared => Hidden::Shared,
+            Hidden::LowRank(v, u, b) => {
+                Hidden::LowRank(v.shallow_clone(), u.shallow_clone(), b.shallow_clone())
+            }
+        };
+        let (output, bias) = (self.output.shallow_clone(), self.bias.shallow_clone());
+        Self { hidden, output, bias, ..*self }
+    }
+
+    /// k̂ of normalised rows `x` whose encoder gives `z`.
+    ///
+    /// # Shapes
+    /// x `[batch, d_model]`, z `[batch, n_features]`; returns `[batch]`.
+    #[must_use]
+    pub fn k_hat(&self, x: &Tensor, z: &Tensor, b_dec: &Tensor) -> Tensor {
+        let score = match &self.hidden {
+            Hidden::Mlp(w, b) => centred_linear(x, w, b, b_dec).relu().mv(&self.output),
+            Hidden::Shared => z.mv(&self.output),
+            Hidden::LowRank(v, u, b) => {
+                let low = (x - b_dec).mm(&v.tr());
+                b.addmm(&low, &u.tr()).relu().mv(&self.output)
+            }
+        };
+        ((score + &self.bias).sigmoid() * self.k_max).clamp(self.k_min, self.k_limit)
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, &Tensor)> {
+        let mut all = match &self.hidden {
+            Hidden::Mlp(w, b) => {
+                vec![("k_estimator.hidden.weight", w), ("k_estimator.hidden.bias", b)]
+            }
+            Hidden::Shared => vec![],
+            Hidden::LowRank(v, u, b) => vec![
+                ("k_estimator.down.weight", v),
+                ("k_estimator.up.weight", u),
+                ("k_estimator.hidden.bias", b),
+            ],
+        };
+        all.push(("k_estimator.output.weight", &self.output));
+        all.push(("k_estimator.output.bias", &self.bias));
+        all
+    }
+}
+
+impl Soft {
+    pub(crate) fn new(base: Base, config: &SoftConfig, tensors: &mut Tensors) -> Result<Self> {
+        let estimator = KEstimatorWeights::take(&base.config, config, tensors)?;
+        Ok(Self { base, estimator })
+    }
+
+    /// W₁ starts as W_enc, V as rows of it; k̂ starts near k_max/2.
+    pub(crate) fn initial(
+        config: &ModelConfig,
+        soft: &SoftConfig,
+        rng: &mut InitRng,
+    ) -> BTreeMap<String, Tensor> {
+        let (f, d) = (config.n_features as i64, config.d_model as i64);
+        let mut map = tied(config, rng, 1.0);
+        match soft.k_estimator {
+            KEstimator::Mlp => {
+                map.insert("k_estimator.hidden.weight".into(), map["encoder.weight"].copy());
+                map.insert("k_estimator.hidden.bias".into(), zeros(&[config.n_features]));
+            }
+            KEstimator::Shared => {}
+            KEstimator::LowRank { rank } => {
+                let down = rng.uniform(&[rank as i64, d], 1.0 / (d as f64).sqrt());
+                let up = rng.uniform(&[f, rank as i64], 1.0 / (rank as f64).sqrt());
+                map.insert("k_estimator.down.weight".into(), down);
+                map.insert("k_estimator.up.weight".into(), up);
+                map.insert("k_estimator.hidden.bias".into(), zeros(&[config.n_features]));
+            }
+        }
+        let output = rng.uniform(&[f], 1.0 / (f as f64).sqrt());
+        map.insert("k_estimator.output.weight".into(), output);
+        map.insert("k_estimator.output.bias".into(), zeros(&[]));
+        map
+    }
+}
+
+impl Sae for Soft {
+    fn base(&self) -> &Base {
+        &self.base
+    }
+
+    fn base_mut(&mut self) -> &mut Base {
+        &mut self.base
+    }
+
+    fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>) {
+        let Weights { b_dec, .. } = &self.base.weights;
+        let z = self.base.weights.pre_activations(x).relu();
+        let k_hat = self.estimator.k_hat(x, &z, b_dec);
+        let k = whole(&k_hat, self.base.config.parity == Parity::Official);
+        (&z * top_k_of_rows_mask(&z, &k), Some(k_hat))
+    }
+
+    fn own_parameters(&self) -> Vec<(&'static str, &Tensor)> {
+        self.estimator.parameters()
+    }
+
+    fn fold_own(&mut self, scale: f64) {
+        if let Hidden::Mlp(w, _) | Hidden::LowRank(w, ..) = &mut self.estimator.hidden {
+            let _ = w.divide_scalar_(scale);
+        }
+    }
+}

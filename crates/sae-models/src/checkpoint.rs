@@ -1,0 +1,83 @@
+//! A model on disk: `sae.safetensors` and, naming it by hash, `sae.json`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use crate::tensors::{io, parse_tensors, serialize_tensors, write_bytes};
+use crate::{Error, ModelConfig, Result, Sae, Tensors, build};
+
+/// The file with the configuration.
+pub const CONFIG_FILE: &str = "sae.json";
+
+/// The file with the tensors.
+pub const WEIGHTS_FILE: &str = "sae.safetensors";
+
+const FORMAT: &str = "softsae";
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: String,
+    version: u32,
+    weights_blake3: String,
+    config: ModelConfig,
+}
+
+/// Writes `sae` into the folder `dir`, which is created if need be.
+///
+/// The weights are written first, then the configuration that holds their hash; each is synced
+/// and renamed into place. Whatever moment the process dies at, the folder loads as the old or
+/// the new model, or is refused.
+///
+/// # Errors
+/// A file that cannot be written, by name.
+pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|e| io(dir, e))?;
+    let constants = sae.base().normalizer.tensors();
+    let tensors = sae
+        .parameters()
+        .into_iter()
+        .chain(sae.buffers())
+        .chain(constants.iter().map(|(name, tensor)| (*name, tensor)));
+    let path = dir.join(WEIGHTS_FILE);
+    let bytes = serialize_tensors(&path, tensors)?;
+    write_bytes(&path, &bytes)?;
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        version: VERSION,
+        weights_blake3: blake3::hash(&bytes).to_hex().to_string(),
+        config: sae.config().clone(),
+    };
+    Ok(sae_config::write_json(&dir.join(CONFIG_FILE), &manifest)?)
+}
+
+/// Loads a model that [`save_checkpoint`] wrote.
+///
+/// # Errors
+/// A file that is absent, damaged or of another version, or a tensor that does not fit the
+/// configuration; each by name.
+pub fn load_checkpoint(dir: &Path, device: Device) -> Result<Box<dyn Sae>> {
+    let config_path = dir.join(CONFIG_FILE);
+    let manifest: Manifest = sae_config::read_json(&config_path)?;
+    if manifest.format != FORMAT || manifest.version != VERSION {
+        return Err(Error::Format {
+            path: config_path,
+            expected: format!("format {FORMAT}, version {VERSION}"),
+            got: format!("format {}, version {}", manifest.format, manifest.version),
+        });
+    }
+    let path = dir.join(WEIGHTS_FILE);
+    let bytes = std::fs::read(&path).map_err(|e| io(&path, e))?;
+    let hash = blake3::hash(&bytes).to_hex().to_string();
+    if hash != manifest.weights_blake3 {
+        let expected = format!("the file of blake3 {}", manifest.weights_blake3);
+        return Err(Error::Format { path, expected, got: format!("blake3 {hash}") });
+    }
+    let map = parse_tensors(&path, &bytes)?;
+    let kind = map.get("decoder.weight").map_or(Kind::Float, tch::Tensor::kind);
+    let tensors = Tensors::new(map, kind, device);
+    build(manifest.config, tensors).map_err(|e| e.in_file(path))
+}

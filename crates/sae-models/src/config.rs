@@ -1,0 +1,46 @@
+//! The configuration that a model is built from and saved with.
+
+use sae_config::{ArchitectureConfig, Normalization, Parity};
+use serde::{Deserialize, Serialize};
+
+/// Everything about a model but its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Dimension D of the activations.
+    pub d_model: usize,
+    /// Dictionary size F.
+    pub n_features: usize,
+    /// What is done to activations before encoding, and undone after decoding.
+    pub normalization: Normalization,
+    /// Whether k̂ is rounded down, as the published code does, or to the nearest.
+    pub parity: Parity,
+    /// The architecture and its own settings.
+    pub architecture: ArchitectureConfig,
+}
+
+/// Sizes of the groups of a Matryoshka dictionary: ⌊fraction·F⌋ each, the last takes the rest.
+///
+/// A fraction that is within 1e-9 of a whole number of features counts as that number.
+#[must_use]
+pub fn group_sizes(fractions: &[f64], n_features: usize) -> Vec<usize> {
+    let floor = |fraction: &f64| (fraction * n_features as f64 + 1e-9).floor() as usize;
+    let mut sizes: Vec<usize> = fractions.iter().map(floor).collect();
+    if sizes.pop().is_some() {
+        let taken: usize = sizes.iter().sum();
+        sizes.push(n_features.saturating_sub(taken));
+    }
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group_sizes;
+
+    #[test]
+    fn the_last_group_takes_the_rest() {
+        assert_eq!(group_sizes(&[0.125, 0.25, 0.625], 64), [8, 16, 40]);
+        assert_eq!(group_sizes(&[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0], 64), [21, 21, 22]);
+        assert_eq!(group_sizes(&[1.0], 7), [7]);
+    }
+}

@@ -1,0 +1,199 @@
+//! Named tensors: checked when taken, read from and written to safetensors files.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use atomic_write_file::AtomicWriteFile;
+use safetensors::{Dtype, SafeTensors, View};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// Tensors by name, from which a model takes those it needs.
+#[derive(Debug)]
+pub struct Tensors {
+    map: BTreeMap<String, Tensor>,
+    kind: Kind,
+    device: Device,
+}
+
+impl Tensors {
+    /// Tensors of a model of this `kind` on this `device`.
+    #[must_use]
+    pub fn new(map: BTreeMap<String, Tensor>, kind: Kind, device: Device) -> Self {
+        Self { map, kind, device }
+    }
+
+    /// Takes a tensor of the model's kind, on its device.
+    ///
+    /// # Errors
+    /// An absent tensor, another shape, another kind, or values that are not finite.
+    pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let tensor = self.take_raw(name, shape)?;
+        if tensor.kind() != self.kind {
+            let expected = format!("{:?}", self.kind);
+            return Err(Error::Kind { name: name.into(), expected, got: tensor.kind() });
+        }
+        Ok(tensor.to_device(self.device))
+    }
+
+    /// The constant that activations are divided by, kept in f64.
+    pub(crate) fn take_scale(&mut self) -> Result<f64> {
+        let name = "normalization.scale";
+        let scale = self.take_raw(name, &[])?.double_value(&[]);
+        if scale > 0.0 {
+            Ok(scale)
+        } else {
+            let expected = "more than 0";
+            Err(sae_config::Error::value(name, expected, scale).into())
+        }
+    }
+
+    /// Checks that nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::UnexpectedTensor`] for the first tensor left.
+    pub fn finish(self, architecture: &'static str) -> Result<()> {
+        match self.map.into_keys().next() {
+            Some(name) => Err(Error::UnexpectedTensor { name, architecture }),
+            None => Ok(()),
+        }
+    }
+
+    fn take_raw(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let tensor = self
+            .map
+            .remove(name)
+            .ok_or_else(|| Error::MissingTensor { name: name.into(), expected: shape.to_vec() })?;
+        if tensor.size() != shape {
+            let expected = format!("{shape:?}");
+            return Err(Error::Shape { name: name.into(), expected, got: tensor.size() });
+        }
+        let count = tensor.isfinite().logical_not().sum(Kind::Int64).int64_value(&[]);
+        if count > 0 {
+            return Err(Error::NotFinite { name: name.into(), count });
+        }
+        Ok(tensor)
+    }
+}
+
+/// Reads all tensors of a safetensors file.
+///
+/// # Errors
+/// A file that cannot be read or is not safetensors, by name.
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let bytes = std::fs::read(path).map_err(|e| io(path, e))?;
+    parse_tensors(path, &bytes)
+}
+
+pub(crate) fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let bad = |got: String| Error::Format {
+        path: path.into(),
+        expected: "a safetensors file".into(),
+        got,
+    };
+    let file = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
+    let mut map = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let kind = kind_of(view.dtype())
+            .ok_or_else(|| bad(format!("tensor `{name}` of {:?}", view.dtype())))?;
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        map.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
+    }
+    Ok(map)
+}
+
+/// Writes tensors to a safetensors file: to a temporary file, synced, then renamed.
+///
+/// # Errors
+/// A file that cannot be written, by name.
+pub fn write_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<()> {
+    write_bytes(path, &serialize_tensors(path, tensors)?)
+}
+
+pub(crate) fn serialize_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<Vec<u8>> {
+    let views = tensors
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, Host::new(name, tensor)?)))
+        .collect::<Result<Vec<_>>>()?;
+    safetensors::serialize(views, None).map_err(|e| Error::Format {
+        path: path.into(),
+        expected: "tensors that safetensors can hold".into(),
+        got: e.to_string(),
+    })
+}
+
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicWriteFile::open(path).map_err(|e| io(path, e))?;
+    file.write_all(bytes).map_err(|e| io(path, e))?;
+    file.commit().map_err(|e| io(path, e))
+}
+
+pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { path: path.to_owned(), source }
+}
+
+/// A tensor copied to host memory.
+struct Host {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl Host {
+    fn new(name: &str, tensor: &Tensor) -> Result<Self> {
+        let kind = tensor.kind();
+        let dtype = dtype_of(kind).ok_or_else(|| Error::Kind {
+            name: name.into(),
+            expected: "a float or i64 kind".into(),
+            got: kind,
+        })?;
+        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+        let mut data = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut data, tensor.numel())?;
+        Ok(Self { dtype, shape: tensor.size().iter().map(|&n| n as usize).collect(), data })
+    }
+}
+
+impl View for Host {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.data)
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.len()
+    }
+}
+
+const KINDS: [(Dtype, Kind); 6] = [
+    (Dtype::F64, Kind::Double),
+    (Dtype::F32, Kind::Float),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::I32, Kind::Int),
+];
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    KINDS.iter().find(|(d, _)| *d == dtype).map(|(_, kind)| *kind)
+}
+
+fn dtype_of(kind: Kind) -> Option<Dtype> {
+    KINDS.iter().find(|(_, k)| *k == kind).map(|(dtype, _)| *dtype)
+}

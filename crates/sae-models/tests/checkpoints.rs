@@ -1,0 +1,98 @@
+//! Checkpoints: every architecture comes back as it was; whatever is damaged is refused by name.
+
+use std::path::Path;
+
+use sae_config::Normalization;
+use sae_models::{
+    CONFIG_FILE, WEIGHTS_FILE, load_checkpoint, read_tensors, save_checkpoint, write_tensors,
+};
+use tch::{Device, Kind, Tensor};
+
+use crate::common::{architectures, model, rows};
+
+fn refusal(dir: &Path) -> String {
+    match load_checkpoint(dir, Device::Cpu) {
+        Ok(_) => panic!("loaded"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn every_model_comes_back_as_it_was() {
+    for kind in [Kind::Float, Kind::Double] {
+        let x = rows(4, kind, 3);
+        for architecture in architectures() {
+            for normalization in [Normalization::None, Normalization::ShiftScale] {
+                let sae = model(architecture.clone(), normalization, kind, 9);
+                let dir = tempfile::tempdir().unwrap();
+                save_checkpoint(sae.as_ref(), dir.path()).unwrap();
+                let again = load_checkpoint(dir.path(), Device::Cpu).unwrap();
+                assert_eq!(again.config(), sae.config());
+                for ((name, a), (_, b)) in sae.parameters().into_iter().zip(again.parameters()) {
+                    assert_eq!(a, b, "{name}");
+                }
+                let (a, b) = (sae.encode(&x).unwrap(), again.encode(&x).unwrap());
+                assert_eq!(a.features, b.features);
+                assert_eq!(sae.decode(&a).unwrap(), again.decode(&b).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let sae = model(architectures().remove(2), Normalization::Scale, Kind::Float, 9);
+    save_checkpoint(sae.as_ref(), dir.path()).unwrap();
+
+    let path = dir.path().join(WEIGHTS_FILE);
+    let good = std::fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    assert!(refusal(dir.path()).contains("expected the file of blake3"));
+    std::fs::write(&path, &good[..good.len() - 3]).unwrap();
+    assert!(refusal(dir.path()).contains(WEIGHTS_FILE));
+    std::fs::remove_file(&path).unwrap();
+    assert!(refusal(dir.path()).contains(WEIGHTS_FILE));
+    std::fs::write(&path, &good).unwrap();
+    std::fs::write(dir.path().join(CONFIG_FILE), "{}").unwrap();
+    assert!(refusal(dir.path()).contains(CONFIG_FILE));
+}
+
+/// Replaces tensors of a good checkpoint and forges the hash.
+fn refusal_of(change: impl FnOnce(&mut std::collections::BTreeMap<String, Tensor>)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let sae = model(architectures().remove(0), Normalization::Scale, Kind::Float, 9);
+    save_checkpoint(sae.as_ref(), dir.path()).unwrap();
+    let (weights, config) = (dir.path().join(WEIGHTS_FILE), dir.path().join(CONFIG_FILE));
+    let old = blake3::hash(&std::fs::read(&weights).unwrap()).to_hex().to_string();
+    let mut map = read_tensors(&weights).unwrap();
+    change(&mut map);
+    write_tensors(&weights, map.iter().map(|(name, tensor)| (name.as_str(), tensor))).unwrap();
+    let new = blake3::hash(&std::fs::read(&weights).unwrap()).to_hex().to_string();
+    let text = std::fs::read_to_string(&config).unwrap().replace(&old, &new);
+    std::fs::write(&config, text).unwrap();
+    refusal(dir.path())
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_named() {
+    let zeros = |shape: &[i64], kind| Tensor::zeros(shape, (kind, Device::Cpu));
+    let message = refusal_of(|map| drop(map.remove("decoder.bias")));
+    assert!(message.ends_with("tensor `decoder.bias`: expected shape [6], got no such tensor"));
+    let message = refusal_of(|map| drop(map.insert("extra".into(), zeros(&[1], Kind::Float))));
+    assert!(message.ends_with("tensor `extra`: expected only the tensors of topk, got this one"));
+    let wrong = zeros(&[6, 24], Kind::Float);
+    let message = refusal_of(|map| drop(map.insert("encoder.weight".into(), wrong)));
+    assert!(message.ends_with("tensor `encoder.weight`: expected shape [24, 6], got [6, 24]"));
+    let wrong = zeros(&[24], Kind::Double);
+    let message = refusal_of(|map| drop(map.insert("encoder.bias".into(), wrong)));
+    assert!(message.ends_with("tensor `encoder.bias`: expected kind Float, got Double"));
+    let nan = zeros(&[24], Kind::Float).fill_(f64::NAN);
+    let message = refusal_of(|map| drop(map.insert("encoder.bias".into(), nan)));
+    assert!(
+        message.ends_with("tensor `encoder.bias`: expected finite values, got 24 that are not")
+    );
+}

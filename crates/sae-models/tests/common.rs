@@ -1,0 +1,89 @@
+//! Models of every architecture, small, with weights that are not symmetric.
+
+use sae_config::{
+    ArchitectureConfig, AuxKConfig, GatedConfig, JumpReluConfig, KEstimator, Normalization, Parity,
+    SoftConfig, StandardConfig, TopKConfig,
+};
+use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init};
+use tch::{Device, Kind, Tensor};
+
+pub(crate) const D_MODEL: usize = 6;
+pub(crate) const N_FEATURES: usize = 24;
+
+pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
+    let topk = TopKConfig {
+        k: 5,
+        k_anneal_steps: 0,
+        threshold_start_step: None,
+        auxk: AuxKConfig::default(),
+    };
+    let soft = |k_estimator| {
+        let mut config: SoftConfig = toml::from_str("k = 5").unwrap();
+        config.k_estimator = k_estimator;
+        ArchitectureConfig::Soft(config)
+    };
+    let jumprelu = |subtract| {
+        let text = format!("target_l0 = 5.0\nsubtract_b_dec = {subtract}");
+        ArchitectureConfig::JumpRelu(toml::from_str::<JumpReluConfig>(&text).unwrap())
+    };
+    let (l1_penalty, sparsity_warmup_steps) = (0.1, 0);
+    vec![
+        ArchitectureConfig::TopK(topk.clone()),
+        ArchitectureConfig::BatchTopK(topk),
+        soft(KEstimator::Mlp),
+        soft(KEstimator::Shared),
+        soft(KEstimator::LowRank { rank: 3 }),
+        jumprelu(true),
+        jumprelu(false),
+        ArchitectureConfig::Gated(GatedConfig { l1_penalty, sparsity_warmup_steps }),
+        ArchitectureConfig::Standard(StandardConfig {
+            l1_penalty,
+            sparsity_warmup_steps,
+            resample_steps: None,
+        }),
+    ]
+}
+
+pub(crate) fn normalizer(normalization: Normalization, kind: Kind) -> Normalizer {
+    match normalization {
+        Normalization::None => Normalizer::None,
+        Normalization::Scale => Normalizer::Scale { scale: 3.7 },
+        Normalization::ShiftScale => Normalizer::ShiftScale {
+            shift: InitRng::new(11).uniform(&[D_MODEL as i64], 2.0).to_kind(kind),
+            scale: 2.9,
+        },
+        Normalization::UnitNorm => Normalizer::UnitNorm,
+        Normalization::LayerNorm => Normalizer::LayerNorm,
+    }
+}
+
+/// A model whose every tensor has been moved away from its initial value.
+pub(crate) fn model(
+    architecture: ArchitectureConfig,
+    normalization: Normalization,
+    kind: Kind,
+    seed: u64,
+) -> Box<dyn Sae> {
+    let config = ModelConfig {
+        d_model: D_MODEL,
+        n_features: N_FEATURES,
+        normalization,
+        parity: Parity::None,
+        architecture,
+    };
+    let mut rng = InitRng::new(seed);
+    let normalizer = normalizer(normalization, kind);
+    let sae = init(config, &normalizer, &mut rng, kind, Device::Cpu).unwrap();
+    for (_, tensor) in sae.parameters() {
+        let noise = rng.uniform(&tensor.size(), 0.3).to_kind(kind);
+        let _ = tensor.shallow_clone().g_add_(&noise);
+    }
+    for (_, tensor) in sae.buffers() {
+        let _ = tensor.shallow_clone().fill_(0.2);
+    }
+    sae
+}
+
+pub(crate) fn rows(n: i64, kind: Kind, seed: u64) -> Tensor {
+    InitRng::new(seed).uniform(&[n, D_MODEL as i64], 6.0).to_kind(kind)
+}

@@ -1,0 +1,5 @@
+//! Integration tests of sae-models: one binary.
+
+mod checkpoints;
+mod common;
+mod properties;

@@ -1,0 +1,107 @@
+//! Properties of every architecture under every normalisation.
+
+use proptest::prelude::*;
+use sae_config::{ArchitectureConfig, Normalization};
+use sae_models::{Encoded, Error, Sae};
+use tch::{Kind, Tensor};
+
+use crate::common::{N_FEATURES, architectures, model, rows};
+
+const NORMALIZATIONS: [Normalization; 5] = [
+    Normalization::None,
+    Normalization::Scale,
+    Normalization::ShiftScale,
+    Normalization::UnitNorm,
+    Normalization::LayerNorm,
+];
+
+fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    let scale = a.abs().max().double_value(&[]).max(1.0);
+    (a - b).abs().max().double_value(&[]) / scale
+}
+
+fn reconstruct(sae: &dyn Sae, x: &Tensor) -> (Encoded, Tensor) {
+    let encoded = sae.encode(x).unwrap();
+    let x_hat = sae.decode(&encoded).unwrap();
+    (encoded, x_hat)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn folding_changes_nothing(seed in 0u64..1 << 40, batch in 1i64..20) {
+        let x = rows(batch, Kind::Double, seed ^ 1);
+        for architecture in architectures() {
+            for normalization in &NORMALIZATIONS[..3] {
+                let mut sae = model(architecture.clone(), *normalization, Kind::Double, seed);
+                let (before, x_hat) = reconstruct(sae.as_ref(), &x);
+                sae.fold().unwrap();
+                prop_assert_eq!(sae.config().normalization, Normalization::None);
+                let (after, x_hat_folded) = reconstruct(sae.as_ref(), &x);
+                prop_assert!(difference(&before.features, &after.features) < 1e-11);
+                prop_assert!(difference(&x_hat, &x_hat_folded) < 1e-11);
+                match (&before.k_hat, &after.k_hat) {
+                    (Some(a), Some(b)) => prop_assert!(difference(a, b) < 1e-11),
+                    (None, None) => {}
+                    _ => prop_assert!(false, "k_hat appeared or vanished"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scaling_the_data_with_its_scale_changes_no_feature(seed in 0u64..1 << 40) {
+        let x = rows(7, Kind::Double, seed ^ 2);
+        for architecture in architectures() {
+            for normalization in [Normalization::UnitNorm, Normalization::LayerNorm] {
+                let sae = model(architecture.clone(), normalization, Kind::Double, seed);
+                let (one, x_hat) = reconstruct(sae.as_ref(), &x);
+                let (ten, x_hat_ten) = reconstruct(sae.as_ref(), &(&x * 10.0));
+                prop_assert!(difference(&one.features, &ten.features) < 1e-4);
+                prop_assert!(difference(&(x_hat * 10.0), &x_hat_ten) < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn selections_keep_the_number_they_say(seed in 0u64..1 << 40) {
+        let x = rows(9, Kind::Float, seed ^ 3);
+        for architecture in architectures() {
+            let sae = model(architecture.clone(), Normalization::ShiftScale, Kind::Float, seed);
+            let encoded = sae.encode(&x).unwrap();
+            let active = encoded.features.not_equal(0.0).sum_dim_intlist([1i64].as_slice(), false,
+                Kind::Int64);
+            let active: Vec<i64> = active.try_into().unwrap();
+            if let ArchitectureConfig::TopK(c) = &architecture {
+                prop_assert!(active.iter().all(|&n| n <= c.k as i64));
+            }
+            if let Some(k_hat) = &encoded.k_hat {
+                let k_hat: Vec<f32> = k_hat.try_into().unwrap();
+                for (n, k) in active.iter().zip(k_hat) {
+                    prop_assert!((1.0..=10.0).contains(&k) && *n <= k.round() as i64);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_divided_by_their_own_statistics_do_not_fold() {
+    for normalization in &NORMALIZATIONS[3..] {
+        let mut sae = model(architectures().remove(0), *normalization, Kind::Float, 5);
+        assert!(matches!(sae.fold(), Err(Error::NotFoldable { .. })));
+        let features = Tensor::zeros([1, N_FEATURES as i64], (Kind::Float, tch::Device::Cpu));
+        let error = sae.decode(&Encoded::from(features)).unwrap_err();
+        assert!(matches!(error, Error::MissingRows { .. }));
+    }
+}
+
+#[test]
+fn inputs_of_another_shape_or_kind_are_named() {
+    let sae = model(architectures().remove(0), Normalization::None, Kind::Float, 5);
+    let error = sae.encode(&Tensor::zeros([2, 5], (Kind::Float, tch::Device::Cpu))).unwrap_err();
+    assert_eq!(error.to_string(), "tensor `x`: expected shape [batch, 6], got [2, 5]");
+    let error = sae.encode(&rows(2, Kind::Double, 1)).unwrap_err();
+    assert_eq!(error.to_string(), "tensor `x`: expected kind Float, got Double");
+}
