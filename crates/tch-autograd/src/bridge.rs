@@ -81,7 +81,7 @@ extern "C" fn forward<F: Function>(
         let results = node
             .function
             .forward(&mut ctx, &inputs)
-            .map_err(|source| Error::Forward { name: F::NAME, source })?;
+            .map_err(|error| Error::Forward { name: F::NAME, error })?;
         if results.is_empty() {
             return Err(Error::Empty { name: F::NAME, what: "output" });
         }

@@ -16,12 +16,12 @@ pub enum Error {
     #[error(transparent)]
     Tch(#[from] TchError),
     /// The forward of a function returned an error.
-    #[error("the forward of {name} failed: {source}")]
+    #[error("the forward of {name} failed: {error}")]
     Forward {
         /// Name of the function.
         name: &'static str,
         /// Its own error.
-        source: BoxError,
+        error: BoxError,
     },
     /// The forward of a function panicked.
     #[error("the forward of {name} panicked: {message}")]

@@ -40,7 +40,8 @@ pub fn gradcheck<E: Into<BoxError>>(
     options: GradcheckOptions,
 ) -> Result<(), Error> {
     let call = |inputs: &[Tensor]| {
-        f(inputs).map_err(|error| Error::Forward { name: "the checked function", source: error.into() })
+        f(inputs)
+            .map_err(|error| Error::Forward { name: "the checked function", error: error.into() })
     };
     let inputs = own_copies(inputs)?;
     let outputs = call(&inputs)?;
@@ -52,7 +53,9 @@ pub fn gradcheck<E: Into<BoxError>>(
     for &o in &differentiable {
         if outputs[o].kind() != Kind::Double {
             let kind = outputs[o].kind();
-            return Err(Error::Unchecked(format!("output {o}: expected kind Double, got {kind:?}")));
+            return Err(Error::Unchecked(format!(
+                "output {o}: expected kind Double, got {kind:?}"
+            )));
         }
     }
     let checked: Vec<usize> = (0..inputs.len()).filter(|&i| inputs[i].requires_grad()).collect();
@@ -66,16 +69,14 @@ pub fn gradcheck<E: Into<BoxError>>(
             let element = flat.select(0, output_element as i64);
             let grads = Tensor::f_run_backward(&[element], &wrt, true, false)?;
             for (i, (grad, &input)) in grads.iter().zip(&checked).enumerate() {
-                let got = if grad.defined() {
-                    values(grad)?
-                } else {
-                    vec![0.0; inputs[input].numel()]
-                };
+                let got =
+                    if grad.defined() { values(grad)? } else { vec![0.0; inputs[input].numel()] };
                 for (input_element, &got) in got.iter().enumerate() {
                     let expected = expected[i][input_element][o][output_element];
                     let tolerance = options.atol + options.rtol * expected.abs();
-                    // Not `>`: a NaN is wrong too.
-                    if !((got - expected).abs() <= tolerance) {
+                    // A NaN on either side is not close, an infinity neither.
+                    let close = expected.is_finite() && (got - expected).abs() <= tolerance;
+                    if !close {
                         return Err(Error::Gradient {
                             output,
                             output_element,

@@ -120,10 +120,9 @@ impl Function for Counted {
     }
 }
 
-
 type Forward = dyn Fn(&mut ForwardContext, &[Tensor]) -> Result<Vec<Tensor>, BoxError> + Send;
-type Backward = dyn Fn(&BackwardContext, &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, BoxError>
-    + Send;
+type Backward =
+    dyn Fn(&BackwardContext, &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, BoxError> + Send;
 
 /// A function made of two closures.
 pub(crate) struct Custom {

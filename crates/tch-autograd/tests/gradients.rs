@@ -48,7 +48,8 @@ fn gradcheck_passes_right_gradients() {
     let x = Tensor::from_slice(&[-1.5, 0.3, 0.7, 2.0]).reshape([2, 2]).set_requires_grad(true);
     gradcheck(|x| apply(Cube, &[&x[0]]), &[x], options()).unwrap();
     let (a, b) = (leaf(&[0.2, -0.4, 1.0]), leaf(&[0.5, 0.1, 2.0]));
-    gradcheck(|x| apply(ProductAndSum { mark: true }, &[&x[0], &x[1]]), &[a, b], options()).unwrap();
+    gradcheck(|x| apply(ProductAndSum { mark: true }, &[&x[0], &x[1]]), &[a, b], options())
+        .unwrap();
 }
 
 #[test]

@@ -1,4 +1,8 @@
 //! The guarantees of this crate, each through its public interface.
 
+mod errors;
 mod functions;
 mod gradients;
+mod graph;
+mod ownership;
+mod views;
