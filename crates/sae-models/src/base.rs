@@ -48,7 +48,6 @@ impl Weights {
     ///
     /// # Shapes
     /// x `[batch, d_model]`; returns `[batch, n_features]`.
-    #[must_use]
     pub fn pre_activations(&self, x: &Tensor) -> Tensor {
         centred_linear(x, &self.w_enc, &self.b_enc, &self.b_dec)
     }
@@ -57,7 +56,6 @@ impl Weights {
     ///
     /// # Shapes
     /// x `[batch, d_model]`; returns `[batch, n_features]`.
-    #[must_use]
     pub fn projections(&self, x: &Tensor) -> Tensor {
         x.mm(&self.w_enc.tr()) - self.w_enc.mv(&self.b_dec)
     }
@@ -66,7 +64,6 @@ impl Weights {
     ///
     /// # Shapes
     /// features `[batch, n_features]`; returns `[batch, d_model]`.
-    #[must_use]
     pub fn reconstruct(&self, features: &Tensor) -> Tensor {
         self.b_dec.addmm(features, &self.w_dec)
     }

@@ -70,7 +70,6 @@ impl Normalizer {
     ///
     /// # Shapes
     /// x `[batch, d_model]`.
-    #[must_use]
     pub fn normalize(&self, x: &Tensor) -> (Tensor, Option<RowScale>) {
         match self {
             Self::None => (x.shallow_clone(), None),

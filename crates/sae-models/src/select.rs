@@ -6,7 +6,6 @@ use tch::{Kind, Tensor};
 ///
 /// # Shapes
 /// z `[batch, n]`, 0 ≤ k ≤ n; returns `[batch, n]` of z's kind.
-#[must_use]
 pub fn top_k_rows_mask(z: &Tensor, k: i64) -> Tensor {
     let (_, indices) = z.detach().topk(k, -1, true, false);
     z.zeros_like().scatter_value(-1, &indices, 1.0)
@@ -16,7 +15,6 @@ pub fn top_k_rows_mask(z: &Tensor, k: i64) -> Tensor {
 ///
 /// # Shapes
 /// z `[batch, n]`, k `[batch]` of whole numbers in 0..=n; returns `[batch, n]` of z's kind.
-#[must_use]
 pub fn top_k_of_rows_mask(z: &Tensor, k: &Tensor) -> Tensor {
     let k = k.detach();
     let widest = if k.numel() == 0 { 0 } else { k.max().int64_value(&[]) };
@@ -30,7 +28,6 @@ pub fn top_k_of_rows_mask(z: &Tensor, k: &Tensor) -> Tensor {
 ///
 /// # Shapes
 /// z `[batch, n]`, 0 ≤ k ≤ batch·n; returns `[batch, n]` of z's kind.
-#[must_use]
 pub fn top_k_of_batch_mask(z: &Tensor, k: i64) -> Tensor {
     let flat = z.detach().flatten(0, -1);
     let (_, indices) = flat.topk(k, -1, true, false);

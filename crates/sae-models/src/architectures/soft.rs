@@ -85,7 +85,6 @@ impl KEstimatorWeights {
     ///
     /// # Shapes
     /// x `[batch, d_model]`, z `[batch, n_features]`; returns `[batch]`.
-    #[must_use]
     pub fn k_hat(&self, x: &Tensor, z: &Tensor, b_dec: &Tensor) -> Tensor {
         let score = match &self.hidden {
             Hidden::Mlp(w, b) => centred_linear(x, w, b, b_dec).relu().mv(&self.output),
