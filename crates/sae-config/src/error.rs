@@ -35,7 +35,21 @@ pub enum Error {
         /// What the file says.
         got: String,
     },
-    /// An [`Error::Value`] found in a known file.
+    /// A run made by a sweep is no valid run file: an unknown key, a wrong type.
+    #[error("{message}")]
+    Setting {
+        /// What the parser said, with the key.
+        message: String,
+    },
+    /// An error in one run of a sweep.
+    #[error("run `{run}`: {source}")]
+    InRun {
+        /// What sets the run apart.
+        run: String,
+        /// What is wrong in it.
+        source: Box<Error>,
+    },
+    /// An error found in a known file.
     #[error("{path}: {source}", path = path.display())]
     InFile {
         /// The file.
@@ -59,7 +73,9 @@ impl Error {
     #[must_use]
     pub fn in_file(self, path: impl Into<PathBuf>) -> Self {
         match self {
-            Self::Value { .. } => Self::InFile { path: path.into(), source: Box::new(self) },
+            Self::Value { .. } | Self::Setting { .. } | Self::InRun { .. } => {
+                Self::InFile { path: path.into(), source: Box::new(self) }
+            }
             named => named,
         }
     }

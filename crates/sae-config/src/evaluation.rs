@@ -119,3 +119,12 @@ pub struct RunResult {
     /// What was measured, if it was.
     pub evaluation: Option<Evaluation>,
 }
+
+/// The results of a sweep (`results.json`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SweepResults {
+    /// The sweep's name.
+    pub name: String,
+    /// Its runs that have ended, in the order of the sweep.
+    pub runs: Vec<RunResult>,
+}

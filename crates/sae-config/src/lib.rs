@@ -1,16 +1,13 @@
-//! Typed TOML configuration of softsae: runs, sweeps, hosts and results.
+//! Typed TOML configuration of softsae: runs, sweeps and results.
 //!
-//! Every file is read strictly: an unknown key, a wrong type or a value out of
-//! range is an [`Error`] that names the file, the key, what was expected and
-//! what came. [`RunConfig::resolve`] writes every default into the
-//! configuration, so that the file saved beside a run says everything that
-//! shaped it. This crate reaches no libtorch.
+#![doc = include_str!("../README.md")]
 
 mod architecture;
 mod error;
 mod evaluation;
 mod file;
 mod run;
+mod sweep;
 mod training;
 
 pub use architecture::{
@@ -21,7 +18,11 @@ pub use architecture::{
 pub use error::{Error, Result};
 pub use evaluation::{
     CrossEntropy, Evaluation, KHatStatistics, Reconstruction, RunResult, RunStatus, Sparsity,
+    SweepResults,
 };
 pub use file::{read_json, read_toml, write_json, write_toml};
 pub use run::{DataConfig, Normalization, RunConfig, SaeConfig};
+pub use sweep::{
+    HarvestConfig, HostConfig, StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
+};
 pub use training::{Engine, Parity, TrainingConfig};

@@ -1,0 +1,219 @@
+//! A sweep: one set of activations, a base run, and the axes along which it varies.
+
+mod expand;
+mod keys;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, read_toml};
+
+pub use expand::{SweepPoint, run_id};
+
+/// A sweep file: where the activations come from, and which runs to make of them.
+///
+/// Keys in `axes`, `architectures` and `extra` are keys of the run file, dotted
+/// (`training.lr`) or, since each last name occurs once, short (`lr`).
+/// `architecture` alone means `architecture.name`, and what no section of the
+/// run file knows is a setting of the architecture (`k`, `auxk.weight`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepConfig {
+    /// The model whose activations are harvested; needs `harvest` and `texts`.
+    pub host: Option<HostConfig>,
+    /// Where in the host, and how.
+    pub harvest: Option<HarvestConfig>,
+    /// What the host reads.
+    pub texts: Option<TextsConfig>,
+    /// Activations that exist already, in place of the three above.
+    pub stores: Option<StoresConfig>,
+    /// What all runs share: a run file without `data.store`.
+    pub base: toml::Table,
+    /// Settings that hold for one architecture, by its name; they override `base`.
+    #[serde(default)]
+    pub architectures: BTreeMap<String, toml::Table>,
+    /// Lists of values by key; every combination is a run. They override `architectures`.
+    #[serde(default)]
+    pub axes: toml::Table,
+    /// Runs beyond the axes, each a set of keys.
+    #[serde(default)]
+    pub extra: Vec<toml::Table>,
+}
+
+/// A host model: a pinned one by name, or one's own by path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostConfig {
+    /// Name of a model that is fetched, pinned by its hash.
+    pub name: Option<String>,
+    /// A model file or folder, relative to the sweep file.
+    pub path: Option<PathBuf>,
+}
+
+/// Where activations are taken from the host, and how it reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HarvestConfig {
+    /// The hook point, such as `resid_post.15`.
+    pub hook: String,
+    /// Tokens the host sees at once.
+    #[serde(default = "default_context_length")]
+    pub context_length: usize,
+    /// First positions of each context that are left out: their norms dwarf all others.
+    #[serde(default = "default_skip_positions")]
+    pub skip_positions: usize,
+    /// Upper bound of tokens read of each training text; all if absent.
+    pub max_tokens: Option<u64>,
+}
+
+const fn default_context_length() -> usize {
+    128
+}
+
+const fn default_skip_positions() -> usize {
+    1
+}
+
+/// Text files, relative to the sweep file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextsConfig {
+    /// Read for the activations that SAEs are trained on.
+    pub train: Vec<PathBuf>,
+    /// Read for the activations and the cross-entropy that SAEs are judged by.
+    pub held_out: Vec<PathBuf>,
+}
+
+/// Activation stores, relative to the sweep file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoresConfig {
+    /// SAEs are trained on these.
+    pub train: PathBuf,
+    /// SAEs are judged by these.
+    pub held_out: PathBuf,
+}
+
+impl SweepConfig {
+    /// Reads and checks a sweep file; relative paths in it start at its own folder.
+    ///
+    /// # Errors
+    /// An error that names the file and the key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut sweep: Self = read_toml(path)?;
+        sweep.check().map_err(|e| e.in_file(path))?;
+        sweep.root_paths(path.parent().unwrap_or(Path::new("")));
+        Ok(sweep)
+    }
+
+    /// Checks what can be checked without expanding the runs.
+    fn check(&self) -> Result<()> {
+        let Some(stores) = &self.stores else { return self.check_harvest() };
+        for (key, present) in [
+            ("host", self.host.is_some()),
+            ("harvest", self.harvest.is_some()),
+            ("texts", self.texts.is_some()),
+        ] {
+            if present {
+                let got = format!("`{key}` beside `stores.train = {:?}`", stores.train);
+                return Err(Error::value(key, "nothing where `stores` is given", got));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_harvest(&self) -> Result<()> {
+        let missing = |key: &str| {
+            Error::value(key, "`host`, `harvest` and `texts`, or `stores` alone", "nothing")
+        };
+        let host = self.host.as_ref().ok_or_else(|| missing("host"))?;
+        let harvest = self.harvest.as_ref().ok_or_else(|| missing("harvest"))?;
+        let texts = self.texts.as_ref().ok_or_else(|| missing("texts"))?;
+        if host.name.is_some() == host.path.is_some() {
+            let got = if host.name.is_some() { "both" } else { "neither" };
+            return Err(Error::value("host", "one of `name` and `path`", got));
+        }
+        if harvest.skip_positions >= harvest.context_length {
+            let expected = format!("less than context_length = {}", harvest.context_length);
+            return Err(Error::value("harvest.skip_positions", expected, harvest.skip_positions));
+        }
+        for (key, files) in [("texts.train", &texts.train), ("texts.held_out", &texts.held_out)] {
+            if files.is_empty() {
+                return Err(Error::value(key, "at least one file", "an empty list"));
+            }
+        }
+        if let Some(both) = texts.train.iter().find(|t| texts.held_out.contains(t)) {
+            let expected = "files that are not trained on";
+            return Err(Error::value("texts.held_out", expected, both.display()));
+        }
+        Ok(())
+    }
+
+    fn root_paths(&mut self, folder: &Path) {
+        let host = self.host.iter_mut().filter_map(|h| h.path.as_mut());
+        let texts = self.texts.iter_mut().flat_map(|t| t.train.iter_mut().chain(&mut t.held_out));
+        let stores = self.stores.iter_mut().flat_map(|s| [&mut s.train, &mut s.held_out]);
+        for path in host.chain(texts).chain(stores) {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SWEEP: &str = r#"
+        host.name = "smollm2-135m"
+        harvest.hook = "resid_post.15"
+        texts.train = ["a.txt"]
+        texts.held_out = ["b.txt"]
+        [base]
+    "#;
+
+    fn error(change: impl FnOnce(&mut SweepConfig)) -> String {
+        let mut sweep: SweepConfig = toml::from_str(SWEEP).unwrap();
+        change(&mut sweep);
+        sweep.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_source_of_activations_is_required_once() {
+        let stores = StoresConfig { train: "a".into(), held_out: "b".into() };
+        assert!(error(|s| s.stores = Some(stores.clone())).starts_with("`host`: expected nothing"));
+        assert!(error(|s| s.host = None).starts_with("`host`: expected"));
+        assert!(error(|s| s.harvest = None).starts_with("`harvest`: expected"));
+        assert!(error(|s| s.texts = None).starts_with("`texts`: expected"));
+        let both = error(|s| s.host.as_mut().unwrap().path = Some("m".into()));
+        assert_eq!(both, "`host`: expected one of `name` and `path`, got both");
+        let neither = error(|s| s.host.as_mut().unwrap().name = None);
+        assert_eq!(neither, "`host`: expected one of `name` and `path`, got neither");
+    }
+
+    #[test]
+    fn harvest_and_texts_are_checked() {
+        let skip = error(|s| s.harvest.as_mut().unwrap().skip_positions = 128);
+        assert_eq!(
+            skip,
+            "`harvest.skip_positions`: expected less than context_length = 128, got 128"
+        );
+        let none = error(|s| s.texts.as_mut().unwrap().held_out.clear());
+        assert_eq!(none, "`texts.held_out`: expected at least one file, got an empty list");
+        let leak = error(|s| s.texts.as_mut().unwrap().held_out.push("a.txt".into()));
+        assert_eq!(leak, "`texts.held_out`: expected files that are not trained on, got a.txt");
+    }
+
+    #[test]
+    fn paths_start_at_the_folder_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sweep.toml");
+        std::fs::write(&file, SWEEP).unwrap();
+        let sweep = SweepConfig::read(&file).unwrap();
+        assert_eq!(sweep.texts.unwrap().train, [folder.path().join("a.txt")]);
+        std::fs::write(&file, SWEEP.replace("hook", "hok")).unwrap();
+        let message = SweepConfig::read(&file).unwrap_err().to_string();
+        assert!(message.contains("sweep.toml") && message.contains("hok"), "{message}");
+    }
+}
