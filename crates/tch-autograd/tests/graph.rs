@@ -181,6 +181,28 @@ fn a_gradient_penalty_that_does_not_pass_the_function_still_works() {
 }
 
 #[test]
+fn operations_of_backward_are_not_recorded() {
+    let seen = Arc::new(Mutex::new(None));
+    let inside = Arc::clone(&seen);
+    let square = Custom {
+        forward: Box::new(|ctx, x| {
+            ctx.save_for_backward(&[&x[0]]);
+            Ok(vec![&x[0] * &x[0]])
+        }),
+        backward: Box::new(move |ctx, grads| {
+            let grad = grads[0].as_ref().map(|g| g * &ctx.saved()[0] * 2.0);
+            *inside.lock().unwrap() = grad.as_ref().map(Tensor::requires_grad);
+            Ok(vec![grad])
+        }),
+    };
+    let x = leaf(&[3.0]);
+    let y = apply(square, &[&x]).unwrap();
+    let grad = Tensor::f_run_backward(&y, &[&x], true, true).unwrap().remove(0);
+    assert_eq!(values(&grad), [6.0]);
+    assert_eq!(*seen.lock().unwrap(), Some(false));
+}
+
+#[test]
 fn backward_runs_on_another_thread() {
     let x = leaf(&[1.0, 2.0]);
     let y = apply(Cube, &[&x]).unwrap().remove(0).sum(Kind::Double);
