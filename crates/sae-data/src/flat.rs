@@ -1,0 +1,122 @@
+//! Stores that are one file of rows: true `.npy` and headerless `*_N_D.npy`.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::npy::{MAGIC, MAX_HEADER, NpyHeader};
+use crate::source::SourceFile;
+use crate::store::{check_all_rows, check_range, check_rows};
+use crate::{ActivationStore, Dtype, Error, Provenance, Result, RowMeta, scratch};
+
+/// Rows one after another in a file, from some offset to its end.
+#[derive(Debug)]
+pub(crate) struct FlatStore {
+    file: SourceFile,
+    dtype: Dtype,
+    n_rows: u64,
+    d_model: usize,
+    data_offset: u64,
+    hash: OnceLock<String>,
+}
+
+impl FlatStore {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = SourceFile::open(path)?;
+        let mut start =
+            vec![0; usize::try_from(file.len()).map_or(MAX_HEADER, |n| n.min(MAX_HEADER))];
+        file.read_exact_at(&mut start, 0)?;
+        let header = if start.starts_with(MAGIC) {
+            NpyHeader::parse(&start).map_err(|e| Error::format(path, e.expected, e.got))?
+        } else {
+            header_in_name(path)?
+        };
+        let NpyHeader { dtype, n_rows, d_model, data_offset } = header;
+        let expected = n_rows
+            .checked_mul(d_model)
+            .and_then(|n| n.checked_mul(dtype.size() as u64))
+            .and_then(|n| n.checked_add(data_offset))
+            .ok_or_else(|| {
+                let got = format!("{n_rows} rows of {d_model}");
+                Error::format(path, "a shape whose size fits 64 bits", got)
+            })?;
+        if expected != file.len() {
+            return Err(Error::Length { path: path.to_owned(), expected, got: file.len() });
+        }
+        if n_rows == 0 || d_model == 0 {
+            let got = format!("{n_rows} rows of {d_model}");
+            return Err(Error::format(path, "at least one row and one dimension", got));
+        }
+        let d_model = usize::try_from(d_model)
+            .map_err(|_| Error::format(path, "a dimension that fits memory", d_model))?;
+        Ok(Self { file, dtype, n_rows, d_model, data_offset, hash: OnceLock::new() })
+    }
+}
+
+impl ActivationStore for FlatStore {
+    fn n_rows(&self) -> u64 {
+        self.n_rows
+    }
+
+    fn d_model(&self) -> usize {
+        self.d_model
+    }
+
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn read_rows_raw(&self, start: u64, out: &mut [f32]) -> Result<()> {
+        check_rows(self, start, out.len())?;
+        let row_bytes = (self.d_model * self.dtype.size()) as u64;
+        let offset = self.data_offset + start * row_bytes;
+        scratch::read_and_decode(self.dtype, out, |bytes| self.file.read_exact_at(bytes, offset))
+    }
+
+    fn read_meta(&self, start: u64, out: &mut [RowMeta]) -> Result<()> {
+        check_range(self, start, out.len() as u64)?;
+        Err(Error::NoMetadata { path: self.file.path().to_owned() })
+    }
+
+    fn provenance(&self) -> Option<&Provenance> {
+        None
+    }
+
+    fn locate(&self, row: u64) -> (PathBuf, u64) {
+        (self.file.path().to_owned(), row)
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(self.file.path())
+    }
+
+    fn content_hash(&self) -> Result<String> {
+        if let Some(hash) = self.hash.get() {
+            return Ok(hash.clone());
+        }
+        let hash = self.file.blake3()?;
+        Ok(self.hash.get_or_init(|| hash).clone())
+    }
+
+    fn verify(&self) -> Result<()> {
+        check_all_rows(self)
+    }
+}
+
+/// Takes N and D from a name that ends in `_N_D.npy`.
+fn header_in_name(path: &Path) -> Result<NpyHeader> {
+    let stem = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".npy"));
+    let sizes = stem.and_then(|stem| {
+        let (rest, d_model) = stem.rsplit_once('_')?;
+        let n_rows = rest.rsplit_once('_')?.1;
+        Some((digits(n_rows)?, digits(d_model)?))
+    });
+    let Some((n_rows, d_model)) = sizes else {
+        let expected = "a .npy file, or headerless f32 named *_N_D.npy";
+        return Err(Error::format(path, expected, "other bytes under another name"));
+    };
+    Ok(NpyHeader { dtype: Dtype::F32, n_rows, d_model, data_offset: 0 })
+}
+
+fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}

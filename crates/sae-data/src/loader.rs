@@ -1,0 +1,284 @@
+//! The loader: an endless stream of shuffled rows in batches, whose place can be saved.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Order;
+use crate::prefetch::{Prefetcher, Rows};
+use crate::store::to_usize;
+use crate::{ActivationStore, Error, Result};
+
+/// Settings of a [`Loader`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoaderConfig {
+    /// Rows a batch.
+    pub batch_size: usize,
+    /// Seed of the order.
+    pub seed: u64,
+    /// Processes that share each epoch.
+    pub world_size: u64,
+    /// Which of them this is, from 0.
+    pub rank: u64,
+    /// Bytes of f32 read in one go.
+    pub block_bytes: usize,
+    /// Bytes of f32 shuffled in memory at a time.
+    pub window_bytes: usize,
+    /// Threads that read ahead; they change nothing but the speed.
+    pub threads: usize,
+}
+
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: 1024,
+            seed: 0,
+            world_size: 1,
+            rank: 0,
+            block_bytes: 128 << 10,
+            window_bytes: 128 << 20,
+            threads: 1,
+        }
+    }
+}
+
+/// A place in a loader's stream, with all that decides what comes after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoaderPosition {
+    /// Epochs behind, from 0.
+    pub epoch: u64,
+    /// Rows behind in this epoch's share of the rank.
+    pub row: u64,
+    /// Seed of the order.
+    pub seed: u64,
+    /// Processes that share each epoch.
+    pub world_size: u64,
+    /// Which of them this is.
+    pub rank: u64,
+    /// Rows read in one go.
+    pub block_rows: u64,
+    /// Most rows shuffled in memory at a time.
+    pub window_rows: u64,
+    /// Rows of the store.
+    pub n_rows: u64,
+    /// Dimension of a row.
+    pub d_model: usize,
+}
+
+/// Batches of shuffled rows, epoch after epoch.
+///
+/// The stream of rows is the concatenation of the epochs' shuffles, cut into batches: a batch may
+/// hold the end of one epoch and the start of the next, and no row is left out or padded. Over the
+/// ranks together, each row comes exactly once an epoch.
+///
+/// The order depends on the seed, the epoch, `world_size`, `rank`, `block_bytes`, `window_bytes`
+/// and the store's shape; neither on `batch_size` nor on `threads`.
+///
+/// # Mixing
+/// Blocks of consecutive rows (`block_bytes`) are shuffled over the whole store and rows uniformly
+/// within a window (`window_bytes`). A store that fits one window is shuffled uniformly. In a
+/// larger one, a row shares its batch with (batch_size − 1)·(block − 1)/(window − 1) rows of its
+/// own block on average: with the default sizes, d_model 768 and batches of 2048, with two.
+///
+/// # Memory
+/// (`threads` + 1) · `window_bytes`, 4 bytes a row of a window, and 8 bytes a block.
+#[derive(Debug)]
+pub struct Loader {
+    config: LoaderConfig,
+    order: Order,
+    d_model: usize,
+    epoch: u64,
+    row: u64,
+    prefetcher: Prefetcher,
+    window: Rows,
+    /// Values of the window that were handed out.
+    used: usize,
+    /// A batch that lies in more than one window.
+    pieced: Vec<f32>,
+    failed: bool,
+}
+
+impl Loader {
+    /// Starts at the first row of epoch 0.
+    ///
+    /// # Errors
+    /// A setting out of range, named; fewer rows than ranks.
+    pub fn new(store: Arc<dyn ActivationStore>, config: LoaderConfig) -> Result<Self> {
+        let order = order(&*store, &config)?;
+        Self::start(store, config, order, 0, 0)
+    }
+
+    /// Goes on at a position as if the stream had never stopped: bit for bit the same rows.
+    ///
+    /// # Errors
+    /// As [`Loader::new`]; a position that belongs to another store or other settings, naming the
+    /// difference.
+    pub fn resume(
+        store: Arc<dyn ActivationStore>,
+        config: LoaderConfig,
+        position: &LoaderPosition,
+    ) -> Result<Self> {
+        let order = order(&*store, &config)?;
+        position.check(&position_of(&order, store.d_model(), position.epoch, position.row))?;
+        if position.row >= order.share_rows() {
+            let expected = format!("below {}", order.share_rows());
+            return Err(Error::value("loader position: row", expected, position.row));
+        }
+        Self::start(store, config, order, position.epoch, position.row)
+    }
+
+    fn start(
+        store: Arc<dyn ActivationStore>,
+        config: LoaderConfig,
+        order: Order,
+        epoch: u64,
+        row: u64,
+    ) -> Result<Self> {
+        let d_model = store.d_model();
+        let window = order.window_of(row);
+        let mut prefetcher = Prefetcher::start(store, order, epoch, window, config.threads)?;
+        let first = prefetcher.next()?;
+        let used = to_usize(row - order.window_start(window)) * d_model;
+        Ok(Self {
+            config,
+            order,
+            d_model,
+            epoch,
+            row,
+            prefetcher,
+            window: first,
+            used,
+            pieced: Vec::new(),
+            failed: false,
+        })
+    }
+
+    /// The next batch.
+    ///
+    /// # Shapes
+    /// `[batch_size, d_model]`, row-major.
+    ///
+    /// # Errors
+    /// A row that cannot be read or is not finite; afterwards [`Error::Stopped`].
+    pub fn next_batch(&mut self) -> Result<&[f32]> {
+        if self.failed {
+            return Err(Error::Stopped);
+        }
+        let wanted = self.config.batch_size * self.d_model;
+        if self.used == self.window.len() {
+            self.next_window()?;
+        }
+        let in_window = self.window.len() - self.used >= wanted;
+        if !in_window {
+            self.piece_together(wanted)?;
+        }
+        self.advance(self.config.batch_size as u64);
+        if in_window {
+            self.used += wanted;
+            return Ok(&self.window[self.used - wanted..self.used]);
+        }
+        Ok(&self.pieced)
+    }
+
+    /// Where the next batch begins.
+    #[must_use]
+    pub fn position(&self) -> LoaderPosition {
+        position_of(&self.order, self.d_model, self.epoch, self.row)
+    }
+
+    /// Rows a batch.
+    #[must_use]
+    pub const fn batch_size(&self) -> usize {
+        self.config.batch_size
+    }
+
+    /// Dimension of a row.
+    #[must_use]
+    pub const fn d_model(&self) -> usize {
+        self.d_model
+    }
+
+    fn next_window(&mut self) -> Result<()> {
+        self.prefetcher.give_back(std::mem::take(&mut self.window));
+        self.used = 0;
+        self.failed = true;
+        self.window = self.prefetcher.next()?;
+        self.failed = false;
+        Ok(())
+    }
+
+    /// Gathers a batch from this window and as many of the following as it takes.
+    fn piece_together(&mut self, wanted: usize) -> Result<()> {
+        self.pieced.clear();
+        while self.pieced.len() < wanted {
+            if self.used == self.window.len() {
+                self.next_window()?;
+            }
+            let n = (wanted - self.pieced.len()).min(self.window.len() - self.used);
+            self.pieced.extend_from_slice(&self.window[self.used..][..n]);
+            self.used += n;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, n: u64) {
+        let row = self.row + n;
+        self.epoch += row / self.order.share_rows();
+        self.row = row % self.order.share_rows();
+    }
+}
+
+impl LoaderPosition {
+    fn check(&self, expected: &Self) -> Result<()> {
+        let fields = |p: &Self| {
+            [
+                ("n_rows", p.n_rows),
+                ("d_model", p.d_model as u64),
+                ("seed", p.seed),
+                ("world_size", p.world_size),
+                ("rank", p.rank),
+                ("block_rows", p.block_rows),
+                ("window_rows", p.window_rows),
+            ]
+        };
+        for ((field, got), (_, expected)) in fields(self).into_iter().zip(fields(expected)) {
+            if got != expected {
+                return Err(Error::value(format!("loader position: {field}"), expected, got));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn position_of(order: &Order, d_model: usize, epoch: u64, row: u64) -> LoaderPosition {
+    let &Order { seed, n_rows, block_rows, window_rows, world_size, rank } = order;
+    LoaderPosition { epoch, row, seed, world_size, rank, block_rows, window_rows, n_rows, d_model }
+}
+
+/// Checks the settings and turns bytes into rows.
+fn order(store: &dyn ActivationStore, config: &LoaderConfig) -> Result<Order> {
+    let &LoaderConfig { seed, world_size, rank, .. } = config;
+    for (field, value) in [
+        ("batch_size", config.batch_size),
+        ("block_bytes", config.block_bytes),
+        ("window_bytes", config.window_bytes),
+        ("threads", config.threads),
+    ] {
+        if value == 0 {
+            return Err(Error::value(field, "at least 1", 0));
+        }
+    }
+    if world_size == 0 || world_size > store.n_rows() {
+        let expected = format!("1 to {}, the rows of the store", store.n_rows());
+        return Err(Error::value("world_size", expected, world_size));
+    }
+    if rank >= world_size {
+        return Err(Error::value("rank", format!("below world_size {world_size}"), rank));
+    }
+    let row_bytes = 4 * store.d_model();
+    let window_rows = (config.window_bytes / row_bytes).clamp(1, u32::MAX as usize) as u64;
+    let block_rows = (config.block_bytes / row_bytes).max(1) as u64;
+    Ok(Order { seed, n_rows: store.n_rows(), block_rows, window_rows, world_size, rank })
+}

@@ -1,0 +1,153 @@
+//! `manifest.json` of the native format: what the shards are and whether they are all there.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use atomic_write_file::AtomicWriteFile;
+use serde::{Deserialize, Serialize};
+
+use crate::{Dtype, Error, Provenance, Result, StoreSpec};
+
+/// The file's name within the store.
+pub(crate) const FILE_NAME: &str = "manifest.json";
+
+const FORMAT: &str = "softsae-activations";
+const VERSION: u32 = 1;
+
+/// The native format's table of contents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    format: String,
+    version: u32,
+    /// Dimension of a row.
+    pub d_model: usize,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Rows of every shard but the last, which may have fewer.
+    pub rows_per_shard: u64,
+    /// Whether the writer finished.
+    pub complete: bool,
+    /// Where the activations came from.
+    pub provenance: Provenance,
+    /// The shards in order.
+    pub shards: Vec<Shard>,
+}
+
+/// One shard file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// Its name within the store.
+    pub file: String,
+    /// Its rows.
+    pub n_rows: u64,
+    /// Its length.
+    pub n_bytes: u64,
+    /// BLAKE3 of the whole file, in hexadecimal.
+    pub blake3: String,
+}
+
+impl Manifest {
+    /// The manifest of a store without shards.
+    pub(crate) fn of(spec: StoreSpec) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            d_model: spec.d_model,
+            dtype: spec.dtype,
+            rows_per_shard: spec.rows_per_shard,
+            complete: false,
+            provenance: spec.provenance,
+            shards: Vec::new(),
+        }
+    }
+
+    /// Checks that this manifest, read from `path`, is of a store as `wanted` describes it.
+    pub(crate) fn check_same_spec(&self, wanted: &Self, path: &Path) -> Result<()> {
+        let spec = |m: &Self| {
+            [
+                ("d_model", m.d_model.to_string()),
+                ("dtype", m.dtype.to_string()),
+                ("rows_per_shard", m.rows_per_shard.to_string()),
+                ("provenance", format!("{:?}", m.provenance)),
+            ]
+        };
+        for ((field, got), (_, expected)) in spec(self).into_iter().zip(spec(wanted)) {
+            if got != expected {
+                return Err(Error::format(path, format!("{field} {expected}"), got));
+            }
+        }
+        Ok(())
+    }
+
+    /// Parses and checks the text of a manifest; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Format`], naming the field.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let manifest: Self = serde_json::from_str(text)
+            .map_err(|e| Error::format(path, "a manifest of a native store", e))?;
+        let fail = |expected: &str, got: String| Err(Error::format(path, expected, got));
+        if manifest.format != FORMAT {
+            return fail("format 'softsae-activations'", format!("{:?}", manifest.format));
+        }
+        if manifest.version != VERSION {
+            return fail("version 1", format!("version {}", manifest.version));
+        }
+        if manifest.d_model == 0 || manifest.rows_per_shard == 0 {
+            return fail("d_model and rows_per_shard of at least 1", "0".to_owned());
+        }
+        if manifest.dtype == Dtype::F64 {
+            return fail("dtype f16, bf16 or f32", "f64".to_owned());
+        }
+        for (i, shard) in manifest.shards.iter().enumerate() {
+            if shard.file != shard_name(i) {
+                return fail(&format!("shard {i} named {}", shard_name(i)), shard.file.clone());
+            }
+            let full = shard.n_rows == manifest.rows_per_shard;
+            let last = i + 1 == manifest.shards.len() && manifest.complete;
+            if shard.n_rows == 0 || !(full || last && shard.n_rows < manifest.rows_per_shard) {
+                let expected = format!("{} rows in {}", manifest.rows_per_shard, shard.file);
+                return fail(&expected, shard.n_rows.to_string());
+            }
+        }
+        if manifest.n_rows().is_none() {
+            return fail("a number of rows that fits 64 bits", "more".to_owned());
+        }
+        Ok(manifest)
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        Self::parse(&text, path)
+    }
+
+    /// Writes the manifest to a temporary file, synced, then renamed.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::format(path, "a manifest that can be written", e))?;
+        let mut file = AtomicWriteFile::open(path).map_err(Error::io(path))?;
+        file.write_all((text + "\n").as_bytes()).map_err(Error::io(path))?;
+        file.commit().map_err(Error::io(path))
+    }
+
+    pub(crate) fn n_rows(&self) -> Option<u64> {
+        self.shards.iter().try_fold(0_u64, |sum, shard| sum.checked_add(shard.n_rows))
+    }
+
+    /// A hash of everything the rows depend on.
+    pub(crate) fn content_hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{} {} {}\n", FORMAT, self.d_model, self.dtype).as_bytes());
+        for shard in &self.shards {
+            hasher.update(format!("{} {}\n", shard.n_rows, shard.blake3).as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// The name of shard `i`.
+pub(crate) fn shard_name(i: usize) -> String {
+    format!("shard-{i:05}.safetensors")
+}

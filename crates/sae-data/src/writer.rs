@@ -1,0 +1,285 @@
+//! Writing the native format so that a crash at any moment loses at most the shard in hand.
+//!
+//! A shard is written to a temporary file, synced and renamed; then the manifest that names it is
+//! replaced in the same way. Rows go to disk as they come: memory holds 16 bytes a row.
+
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use atomic_write_file::AtomicWriteFile;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{FILE_NAME, Manifest, Shard, shard_name};
+use crate::shard::{COLUMNS, DATA_OFFSET, Layout};
+use crate::source::SourceFile;
+use crate::store::to_usize;
+use crate::{Dtype, Error, Provenance, Result, RowMeta};
+
+/// The name of the file whose lock tells that a process is writing.
+const LOCK_NAME: &str = ".writer.lock";
+
+/// What a store will hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreSpec {
+    /// Dimension of a row.
+    pub d_model: usize,
+    /// Element type on disk: f16, bf16 or f32.
+    pub dtype: Dtype,
+    /// Rows a shard.
+    pub rows_per_shard: u64,
+    /// Where the activations come from.
+    pub provenance: Provenance,
+}
+
+impl StoreSpec {
+    /// A spec with shards of about 256 MiB and no provenance.
+    #[must_use]
+    pub fn new(d_model: usize, dtype: Dtype) -> Self {
+        let row_bytes = d_model.saturating_mul(dtype.size()).max(1) as u64;
+        let rows_per_shard = ((256 << 20) / row_bytes).max(1);
+        Self { d_model, dtype, rows_per_shard, provenance: Provenance::default() }
+    }
+}
+
+/// Appends rows to a native store.
+///
+/// Dropped before [`StoreWriter::finish`], it leaves an unfinished store: [`crate::open_store`]
+/// refuses it, [`StoreWriter::resume`] goes on after its last whole shard.
+#[derive(Debug)]
+pub struct StoreWriter {
+    dir: PathBuf,
+    manifest: Manifest,
+    n_rows: u64,
+    shard: Option<ShardWriter>,
+    encoded: Vec<u8>,
+    failed: bool,
+    _lock: File,
+}
+
+/// The shard in hand.
+#[derive(Debug)]
+struct ShardWriter {
+    path: PathBuf,
+    file: AtomicWriteFile,
+    columns: [Vec<u32>; COLUMNS.len()],
+}
+
+impl StoreWriter {
+    /// Starts a new store in `dir`, which is created if it is not there.
+    ///
+    /// # Errors
+    /// A spec out of range, a directory that already holds a store, that another process is
+    /// writing, or that cannot be written.
+    pub fn create(dir: &Path, spec: StoreSpec) -> Result<Self> {
+        let (lock, found) = prepare(dir, &spec)?;
+        if found.is_some() {
+            return Err(Error::format(dir, "no store", "one that exists"));
+        }
+        Self::start(dir, Manifest::of(spec), lock)
+    }
+
+    /// Goes on with an unfinished store after its last whole shard ([`Self::n_rows`]), or starts
+    /// a new one where there is none. Appending the same rows as before from there on ends in the
+    /// same bytes as without the interruption.
+    ///
+    /// # Errors
+    /// As [`Self::create`]; a store of another spec or one that is finished.
+    pub fn resume(dir: &Path, spec: StoreSpec) -> Result<Self> {
+        let (lock, found) = prepare(dir, &spec)?;
+        let wanted = Manifest::of(spec);
+        let Some(found) = found else { return Self::start(dir, wanted, lock) };
+        if found.complete {
+            return Err(Error::format(dir, "an unfinished store", "a finished one"));
+        }
+        found.check_same_spec(&wanted, &dir.join(FILE_NAME))?;
+        Self::start(dir, found, lock)
+    }
+
+    fn start(dir: &Path, manifest: Manifest, lock: File) -> Result<Self> {
+        manifest.write(&dir.join(FILE_NAME))?;
+        let n_rows = manifest.n_rows().unwrap_or_default();
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            n_rows,
+            shard: None,
+            encoded: Vec::new(),
+            failed: false,
+            _lock: lock,
+        })
+    }
+
+    /// Rows appended so far, those before a resume included.
+    #[must_use]
+    pub const fn n_rows(&self) -> u64 {
+        self.n_rows
+    }
+
+    /// Appends rows.
+    ///
+    /// # Shapes
+    /// `rows` is `[n, d_model]`, row-major; `meta` is `[n]`.
+    ///
+    /// # Errors
+    /// Other shapes; [`Error::NonFinite`] for a value that is NaN or infinite, or beyond the range
+    /// of f16, naming the row it would have been in its shard; a disk that cannot be written. After
+    /// an error the writer takes no more rows.
+    pub fn append(&mut self, rows: &[f32], meta: &[RowMeta]) -> Result<()> {
+        let d_model = self.manifest.d_model;
+        if rows.len() != meta.len() * d_model {
+            let expected = format!("{} ({} rows of {d_model})", meta.len() * d_model, meta.len());
+            return Err(Error::value("rows.len()", expected, rows.len()));
+        }
+        self.guarded(|writer| {
+            let mut done = 0;
+            while done < meta.len() {
+                let n = writer.room().min(meta.len() - done);
+                writer.write(&rows[done * d_model..][..n * d_model], &meta[done..][..n])?;
+                done += n;
+                if writer.room() == 0 {
+                    writer.close_shard()?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes the last shard and marks the store as finished.
+    ///
+    /// # Errors
+    /// A disk that cannot be written; a store without rows.
+    pub fn finish(mut self) -> Result<()> {
+        if self.n_rows == 0 {
+            return Err(Error::format(&self.dir, "at least one row", 0));
+        }
+        self.guarded(|writer| {
+            writer.manifest.complete = true;
+            match writer.shard {
+                Some(_) => writer.close_shard(),
+                None => writer.manifest.write(&writer.dir.join(FILE_NAME)),
+            }
+        })
+    }
+
+    /// Runs `write` unless an earlier one failed.
+    fn guarded(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        if self.failed {
+            return Err(Error::format(&self.dir, "a writer without errors", "one that failed"));
+        }
+        self.failed = true;
+        write(self)?;
+        self.failed = false;
+        Ok(())
+    }
+
+    /// Rows that still fit the shard in hand.
+    fn room(&self) -> usize {
+        let used = self.shard.as_ref().map_or(0, |shard| shard.columns[0].len());
+        usize::try_from(self.manifest.rows_per_shard).unwrap_or(usize::MAX) - used
+    }
+
+    fn write(&mut self, rows: &[f32], meta: &[RowMeta]) -> Result<()> {
+        let (d_model, dtype) = (self.manifest.d_model, self.manifest.dtype);
+        self.encoded.clear();
+        dtype.encode(rows, &mut self.encoded);
+        let shard = match &mut self.shard {
+            Some(shard) => shard,
+            none => none.insert(ShardWriter::new(&self.dir, self.manifest.shards.len())?),
+        };
+        shard.check_finite(dtype, &self.encoded, d_model)?;
+        shard.write(&self.encoded, d_model * dtype.size(), meta)?;
+        self.n_rows += meta.len() as u64;
+        Ok(())
+    }
+
+    fn close_shard(&mut self) -> Result<()> {
+        if let Some(shard) = self.shard.take() {
+            let entry = shard.close(&self.manifest)?;
+            self.manifest.shards.push(entry);
+        }
+        self.manifest.write(&self.dir.join(FILE_NAME))
+    }
+}
+
+impl ShardWriter {
+    fn new(dir: &Path, i: usize) -> Result<Self> {
+        let path = dir.join(shard_name(i));
+        let mut file = AtomicWriteFile::open(&path).map_err(Error::io(&path))?;
+        file.write_all(&vec![0; to_usize(DATA_OFFSET)]).map_err(Error::io(&path))?;
+        Ok(Self { path, file, columns: Default::default() })
+    }
+
+    /// Checks the values as they will be read, so that an overflow of f16 is found too.
+    fn check_finite(&self, dtype: Dtype, encoded: &[u8], d_model: usize) -> Result<()> {
+        let mut row = vec![0.0; d_model];
+        for (i, bytes) in encoded.chunks(d_model * dtype.size()).enumerate() {
+            dtype.decode(bytes, &mut row);
+            if let Some(column) = row.iter().position(|v| !v.is_finite()) {
+                let row_in_shard = (self.columns[0].len() + i) as u64;
+                let path = self.path.clone();
+                return Err(Error::NonFinite { path, row: row_in_shard, column, got: row[column] });
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, encoded: &[u8], row_bytes: usize, meta: &[RowMeta]) -> Result<()> {
+        self.file.write_all(encoded).map_err(Error::io(&self.path))?;
+        let [checksums, token_ids, documents, positions] = &mut self.columns;
+        checksums.extend(encoded.chunks(row_bytes).map(crc32fast::hash));
+        token_ids.extend(meta.iter().map(|m| m.token_id));
+        documents.extend(meta.iter().map(|m| m.document));
+        positions.extend(meta.iter().map(|m| m.position));
+        Ok(())
+    }
+
+    /// Writes columns and header, syncs, renames, and hashes what is there.
+    fn close(mut self, manifest: &Manifest) -> Result<Shard> {
+        let n_rows = self.columns[0].len() as u64;
+        let layout = Layout::new(n_rows, manifest.d_model, manifest.dtype)
+            .ok_or_else(|| Error::format(&self.path, "a size that fits 64 bits", n_rows))?;
+        for column in &self.columns {
+            self.file.write_all(bytemuck::cast_slice(column)).map_err(Error::io(&self.path))?;
+        }
+        let header = layout.header(manifest.d_model, manifest.dtype, &self.path)?;
+        self.file.as_file().write_all_at(&header, 0).map_err(Error::io(&self.path))?;
+        self.file.commit().map_err(Error::io(&self.path))?;
+        let file = SourceFile::open(&self.path)?;
+        if file.len() != layout.n_bytes() {
+            let (path, expected, got) = (self.path, layout.n_bytes(), file.len());
+            return Err(Error::Length { path, expected, got });
+        }
+        let name = shard_name(manifest.shards.len());
+        Ok(Shard { file: name, n_rows, n_bytes: layout.n_bytes(), blake3: file.blake3()? })
+    }
+}
+
+/// Checks the spec, creates the directory, takes its lock and reads its manifest, if any.
+fn prepare(dir: &Path, spec: &StoreSpec) -> Result<(File, Option<Manifest>)> {
+    if spec.d_model == 0 {
+        return Err(Error::value("d_model", "at least 1", 0));
+    }
+    if spec.rows_per_shard == 0 {
+        return Err(Error::value("rows_per_shard", "at least 1", 0));
+    }
+    if spec.dtype == Dtype::F64 {
+        return Err(Error::value("dtype", "f16, bf16 or f32", spec.dtype));
+    }
+    if Layout::new(spec.rows_per_shard, spec.d_model, spec.dtype).is_none() {
+        let got = format!("{} rows of {}", spec.rows_per_shard, spec.d_model);
+        return Err(Error::value("rows_per_shard", "a shard whose size fits 64 bits", got));
+    }
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    let lock_path = dir.join(LOCK_NAME);
+    let lock = File::create(&lock_path).map_err(Error::io(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(e)) => return Err(Error::io(&lock_path)(e)),
+    }
+    let path = dir.join(FILE_NAME);
+    let found = if path.exists() { Some(Manifest::read(&path)?) } else { None };
+    Ok((lock, found))
+}

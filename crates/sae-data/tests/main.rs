@@ -1,0 +1,6 @@
+//! Stores, loader and statistics through the public interface.
+
+mod loader;
+mod native;
+mod properties;
+mod support;
