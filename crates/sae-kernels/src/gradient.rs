@@ -1,0 +1,272 @@
+//! Gradients of the weights from sparse codes; one thread owns a feature.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::error::check_len;
+use crate::simd::{add_combination, combine, dispatch, dot, dots, write_combination};
+use crate::{FeatureMajor, Groups, Matrix, Result};
+
+/// Parts of the dictionary whose sums are formed one by one.
+const N_PARTS: usize = 64;
+
+/// One reconstruction that contributes to the gradients.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Its codes by feature, with the gradients of their pre-activations.
+    pub codes: &'a FeatureMajor,
+    /// The gradient of its outputs, batch × (n_groups·d_model), as [`crate::reconstruct`] leaves it.
+    pub output_gradient: Matrix<'a>,
+    /// Its groups.
+    pub groups: &'a Groups,
+}
+
+/// What the gradient of the decoder is freed of: its component along each row.
+#[derive(Debug, Clone, Copy)]
+pub struct Projection<'a> {
+    /// The decoder, n_features × d_model.
+    pub decoder: Matrix<'a>,
+    /// What is added to the norm of a row before it is divided by it.
+    pub eps: f32,
+}
+
+/// The encoder's side of the gradients.
+#[derive(Debug)]
+pub struct EncoderGradient<'a> {
+    /// What the encoder reads, batch × d_model.
+    pub input: Matrix<'a>,
+    /// The encoder, n_features × d_model; with it Σ_b ∂/∂input_b is summed into `input_sum`.
+    pub encoder: Matrix<'a>,
+    /// Receives the gradient of the encoder; rows without an entry are left as they are.
+    pub weights: &'a mut [f32],
+    /// Receives the gradient of its bias, n_features.
+    pub bias: &'a mut [f32],
+    /// Receives Σ_f bias_f·encoder_f, d_model: the summed gradient of the input.
+    pub input_sum: &'a mut [f32],
+}
+
+/// Squared norms of the gradients, for clipping.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SquaredNorms {
+    /// Of the decoder's, after projection.
+    pub decoder: f64,
+    /// Of the encoder's weights.
+    pub encoder: f64,
+    /// Of the encoder's bias.
+    pub bias: f64,
+}
+
+/// The gradients of decoder, encoder and encoder bias, and their squared norms.
+///
+/// ∂W_dec\[f\] = Σ_b value_bf·(output gradient)_b, freed of its component along W_dec\[f\];
+/// ∂W_enc\[f\] = Σ_b gradient_bf·input_b; ∂b_enc\[f\] = Σ_b gradient_bf.
+///
+/// # Shapes
+/// `decoder`: n_features × d_model. `active[f]` tells whether feature f has an entry;
+/// rows of features without one are not written, their gradient is zero.
+///
+/// # Errors
+/// If sizes disagree.
+pub fn weight_gradients(
+    sources: &[Source<'_>],
+    projection: Option<Projection<'_>>,
+    decoder: &mut [f32],
+    encoder: Option<EncoderGradient<'_>>,
+    active: &mut [bool],
+) -> Result<SquaredNorms> {
+    let n_features = active.len();
+    let Some(d) = sources.first().map(|s| s.output_gradient.n_cols() / s.groups.len().max(1))
+    else {
+        active.fill(false);
+        return Ok(SquaredNorms::default());
+    };
+    check_len("decoder", n_features * d, decoder.len())?;
+    for source in sources {
+        check_len("codes (their number of features)", n_features, source.codes.n_features())?;
+        let width = source.groups.len() * d;
+        check_len("output_gradient (its columns)", width, source.output_gradient.n_cols())?;
+        source.groups.check(n_features)?;
+    }
+    if let Some(projection) = projection {
+        check_len("projection.decoder", decoder.len(), projection.decoder.data().len())?;
+    }
+    let part = n_features.div_ceil(N_PARTS).max(1);
+    let task = Task { sources, projection, d };
+    let Some(encoder) = encoder else {
+        let norms: Vec<f64> = decoder
+            .par_chunks_mut(part * d)
+            .zip(active.par_chunks_mut(part))
+            .enumerate()
+            .map(|(p, (decoder, active))| {
+                dispatch(Part { task: &task, first: p * part, decoder, active, encoder: None })
+                    .decoder
+            })
+            .collect();
+        return Ok(SquaredNorms { decoder: norms.iter().sum(), ..SquaredNorms::default() });
+    };
+    let EncoderGradient { input, encoder, weights, bias, input_sum } = encoder;
+    check_len("encoder", n_features * d, encoder.data().len())?;
+    check_len("input (its columns)", d, input.n_cols())?;
+    check_len("encoder gradient", n_features * d, weights.len())?;
+    check_len("encoder bias gradient", n_features, bias.len())?;
+    check_len("input_sum", d, input_sum.len())?;
+    let parts: Vec<(SquaredNorms, Vec<f32>)> = decoder
+        .par_chunks_mut(part * d)
+        .zip(active.par_chunks_mut(part))
+        .zip(weights.par_chunks_mut(part * d).zip(bias.par_chunks_mut(part)))
+        .enumerate()
+        .map(|(p, ((decoder, active), (weights, bias)))| {
+            let mut sum = vec![0.0; d];
+            let side = EncoderGradient { input, encoder, weights, bias, input_sum: &mut sum };
+            let first = p * part;
+            let norms = dispatch(Part { task: &task, first, decoder, active, encoder: Some(side) });
+            (norms, sum)
+        })
+        .collect();
+    let mut norms = SquaredNorms::default();
+    input_sum.fill(0.0);
+    for (of_part, sum) in parts {
+        norms.decoder += of_part.decoder;
+        norms.encoder += of_part.encoder;
+        norms.bias += of_part.bias;
+        input_sum.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
+    }
+    Ok(norms)
+}
+
+struct Task<'a> {
+    sources: &'a [Source<'a>],
+    projection: Option<Projection<'a>>,
+    d: usize,
+}
+
+/// Consecutive features, from `first` on.
+struct Part<'a> {
+    task: &'a Task<'a>,
+    first: usize,
+    decoder: &'a mut [f32],
+    active: &'a mut [bool],
+    encoder: Option<EncoderGradient<'a>>,
+}
+
+impl WithSimd for Part<'_> {
+    type Output = SquaredNorms;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> SquaredNorms {
+        let Self { task, first, decoder, active, mut encoder } = self;
+        let mut norms = SquaredNorms::default();
+        for (i, (gradient, active)) in decoder.chunks_exact_mut(task.d).zip(active).enumerate() {
+            let f = first + i;
+            *active = task.sources.iter().any(|s| !s.codes.feature(f).is_empty());
+            if !*active {
+                if let Some(encoder) = &mut encoder {
+                    encoder.bias[i] = 0.0;
+                }
+                continue;
+            }
+            decoder_row(simd, task, f, gradient);
+            norms.decoder += f64::from(match &task.projection {
+                Some(p) => project(simd, gradient, p.decoder.row(f), p.eps),
+                None => dot(simd, gradient, gradient),
+            });
+            if let Some(encoder) = &mut encoder {
+                let row = &mut encoder.weights[i * task.d..][..task.d];
+                let bias = encoder_row(simd, task, f, &encoder.input, row);
+                encoder.bias[i] = bias;
+                norms.encoder += f64::from(dot(simd, row, row));
+                norms.bias += f64::from(bias) * f64::from(bias);
+                let weights = encoder.encoder.row(f);
+                combine::<S, 1, true>(simd, encoder.input_sum, [weights], [bias]);
+            }
+        }
+        norms
+    }
+}
+
+#[inline(always)]
+fn decoder_row<S: Simd>(simd: S, task: &Task<'_>, f: usize, out: &mut [f32]) {
+    for (s, source) in task.sources.iter().enumerate() {
+        let entries = source.codes.feature(f);
+        let at = source.groups.of_feature(f) * task.d;
+        let gradient = source.output_gradient;
+        let row = |n: usize| &gradient.row(entries[n].row as usize)[at..at + task.d];
+        if s == 0 {
+            write_combination(simd, out, entries.len(), row, |n| entries[n].value);
+        } else {
+            add_combination(simd, out, entries.len(), row, |n| entries[n].value);
+        }
+    }
+}
+
+#[inline(always)]
+fn encoder_row<S: Simd>(
+    simd: S,
+    task: &Task<'_>,
+    f: usize,
+    input: &Matrix<'_>,
+    out: &mut [f32],
+) -> f32 {
+    let mut bias = 0.0;
+    for (s, source) in task.sources.iter().enumerate() {
+        let entries = source.codes.feature(f);
+        bias += entries.iter().map(|e| e.gradient).sum::<f32>();
+        let row = |n: usize| input.row(entries[n].row as usize);
+        if s == 0 {
+            write_combination(simd, out, entries.len(), row, |n| entries[n].gradient);
+        } else {
+            add_combination(simd, out, entries.len(), row, |n| entries[n].gradient);
+        }
+    }
+    bias
+}
+
+/// Takes the component along `weights` out of `gradient`; returns its squared norm.
+#[inline(always)]
+fn project<S: Simd>(simd: S, gradient: &mut [f32], weights: &[f32], eps: f32) -> f32 {
+    let [along, squared] = dots(simd, weights, [&*gradient, weights]);
+    let norm = squared.sqrt() + eps;
+    combine::<S, 1, true>(simd, gradient, [weights], [-along / (norm * norm)]);
+    dot(simd, gradient, gradient)
+}
+
+/// Takes the component along each row of the decoder out of a dense gradient.
+///
+/// Returns the squared norm of what is left.
+///
+/// # Shapes
+/// `gradient`: n_features × d_model.
+///
+/// # Errors
+/// If sizes disagree.
+pub fn project_rows(gradient: &mut [f32], projection: Projection<'_>) -> Result<f64> {
+    let decoder = projection.decoder;
+    check_len("gradient", decoder.data().len(), gradient.len())?;
+    let part = decoder.n_rows().div_ceil(N_PARTS).max(1);
+    let norms: Vec<f64> = gradient
+        .par_chunks_mut(part * decoder.n_cols())
+        .enumerate()
+        .map(|(p, gradient)| dispatch(ProjectPart { projection, first: p * part, gradient }))
+        .collect();
+    Ok(norms.iter().sum())
+}
+
+struct ProjectPart<'a> {
+    projection: Projection<'a>,
+    first: usize,
+    gradient: &'a mut [f32],
+}
+
+impl WithSimd for ProjectPart<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let Projection { decoder, eps } = self.projection;
+        let mut norm = 0.0;
+        for (i, row) in self.gradient.chunks_exact_mut(decoder.n_cols()).enumerate() {
+            norm += f64::from(project(simd, row, decoder.row(self.first + i), eps));
+        }
+        norm
+    }
+}

@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+
+mod adam;
+mod codes;
+mod decode;
+mod dense;
+mod error;
+mod estimator;
+mod feature_major;
+mod gradient;
+mod matrix;
+mod select;
+mod simd;
+
+pub use adam::{AdamStep, Moments, adam};
+pub use codes::SparseCodes;
+pub use decode::{Groups, Reconstruction, code_gradients, decode, reconstruct};
+pub use dense::{add_bias_relu, column_sums, squared_norm, subtract_row};
+pub use error::{Error, Result};
+pub use estimator::{estimator_backward, estimator_forward};
+pub use feature_major::{Entry, FeatureMajor};
+pub use gradient::{
+    EncoderGradient, Projection, Source, SquaredNorms, project_rows, weight_gradients,
+};
+pub use matrix::Matrix;
+pub use select::{Count, Selector};

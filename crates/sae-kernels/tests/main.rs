@@ -1,0 +1,7 @@
+//! Kernels against their definitions in f64.
+
+mod naive;
+mod optimizer;
+mod properties;
+mod selection;
+mod threads;
