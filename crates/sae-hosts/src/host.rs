@@ -1,0 +1,271 @@
+//! A loaded host: activations at a hook point, logits, and logits with activations replaced.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::families::{self, Family};
+use crate::tokenizer::HostTokenizer;
+use crate::weights::Weights;
+use crate::{Error, HookKind, HookPoint, Result, gguf, huggingface};
+
+/// What a host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostInfo {
+    /// Its family, as `model_type` in `config.json` names it.
+    pub family: String,
+    /// Number of layers.
+    pub n_layers: usize,
+    /// Dimension of the residual stream.
+    pub d_model: usize,
+    /// What it reads.
+    pub input: HostInput,
+}
+
+/// What a host reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostInput {
+    /// Token ids `[batch, positions]`.
+    Tokens {
+        /// Number of tokens.
+        vocabulary: usize,
+        /// Longest sequence.
+        max_positions: usize,
+    },
+}
+
+/// A host model on a device.
+pub struct HostModel {
+    path: PathBuf,
+    info: HostInfo,
+    tokenizer: Option<HostTokenizer>,
+    family: Box<dyn Family>,
+    device: Device,
+    kind: Kind,
+}
+
+/// A host's state at a hook point, from which it can go on more than once.
+///
+/// [`HostModel::prefix`] makes it and [`HostModel::logits_from`] goes on, so that comparing several
+/// replacements costs the layers before the hook only once.
+#[derive(Debug)]
+pub struct Prefix {
+    hook: HookPoint,
+    /// The residual stream before the hook's layer.
+    layer_input: Tensor,
+    activations: Tensor,
+}
+
+impl Prefix {
+    /// The activations at the hook point, `[batch, positions, d_model]`.
+    pub fn activations(&self) -> &Tensor {
+        &self.activations
+    }
+}
+
+impl HostModel {
+    /// Loads a host in f32: a GGUF file, or a folder with `config.json` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be read; [`Error::File`], which names the file and field, if
+    /// one is truncated, corrupt, or of an architecture that is not supported.
+    pub fn load(path: &Path, device: Device) -> Result<Self> {
+        Self::load_as(path, device, Kind::Float)
+    }
+
+    /// Loads a host that computes in `kind`: f32, f16 or bf16.
+    ///
+    /// # Errors
+    /// As [`HostModel::load`]; [`Error::Input`] if `kind` is none of the three.
+    pub fn load_as(path: &Path, device: Device, kind: Kind) -> Result<Self> {
+        if !matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16) {
+            return Err(Error::input("kind", "Float, Half or BFloat16", format!("{kind:?}")));
+        }
+        let is_folder = std::fs::metadata(path).map_err(Error::io(path))?.is_dir();
+        let (config, source, tokenizer) = if is_folder {
+            huggingface::open(path)?
+        } else {
+            let (config, source, tokenizer) = gguf::open_llama(path)?;
+            (config, source, Some(tokenizer))
+        };
+        let weights = Weights::new(source, device, kind);
+        let (info, family) = tch::no_grad(|| families::load(&config, &weights))?;
+        Ok(Self { path: path.to_path_buf(), info, tokenizer, family, device, kind })
+    }
+
+    /// The file or folder it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &HostInfo {
+        &self.info
+    }
+
+    /// Its tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::File`] if its folder has no `tokenizer.json`.
+    pub fn tokenizer(&self) -> Result<&HostTokenizer> {
+        let missing = || Error::file(&self.path, "tokenizer.json", "the file", "none");
+        self.tokenizer.as_ref().ok_or_else(missing)
+    }
+
+    /// Where its weights lie.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What it computes in.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The activations at a hook point; nothing after it is computed.
+    ///
+    /// # Shapes
+    /// Token ids `[batch, positions]` (i64) to `[batch, positions, d_model]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the ids have another shape, kind or device, or are outside the
+    /// vocabulary; [`Error::HookLayer`] if the host has no such layer.
+    pub fn activations(&self, ids: &Tensor, hook: HookPoint) -> Result<Tensor> {
+        Ok(self.prefix(ids, hook)?.activations)
+    }
+
+    /// The logits of the next token at each position.
+    ///
+    /// # Shapes
+    /// Token ids `[batch, positions]` (i64) to `[batch, positions, vocabulary]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`], as [`HostModel::activations`].
+    pub fn logits(&self, ids: &Tensor) -> Result<Tensor> {
+        self.check_input(ids)?;
+        Ok(tch::no_grad(|| {
+            let x = self.through(0..self.info.n_layers, self.family.embed(ids));
+            self.family.head(&x)
+        }))
+    }
+
+    /// The logits when `replace` has replaced the activations at a hook point.
+    ///
+    /// # Shapes
+    /// Token ids `[batch, positions]` (i64) to `[batch, positions, vocabulary]`; `replace` gets
+    /// and returns `[batch, positions, d_model]`.
+    ///
+    /// # Errors
+    /// As [`HostModel::activations`]; [`Error::Splice`] if `replace` fails; [`Error::Input`] if
+    /// what it returns has another shape, kind or device.
+    pub fn logits_spliced(
+        &self,
+        ids: &Tensor,
+        hook: HookPoint,
+        replace: &mut dyn FnMut(Tensor) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Result<Tensor> {
+        let prefix = self.prefix(ids, hook)?;
+        let activations = prefix.activations.shallow_clone();
+        let replaced = tch::no_grad(|| replace(activations))
+            .map_err(|source| Error::Splice { hook, source })?;
+        self.logits_from(&prefix, &replaced)
+    }
+
+    /// Computes up to a hook point, to go on from there.
+    ///
+    /// # Errors
+    /// As [`HostModel::activations`].
+    pub fn prefix(&self, ids: &Tensor, hook: HookPoint) -> Result<Prefix> {
+        self.check_input(ids)?;
+        hook.check(self.info.n_layers)?;
+        Ok(tch::no_grad(|| {
+            let layer_input = self.through(0..hook.layer, self.family.embed(ids));
+            let activations = match hook.kind {
+                HookKind::ResidPre => layer_input.shallow_clone(),
+                HookKind::ResidPost => {
+                    self.through(hook.layer..hook.layer + 1, layer_input.shallow_clone())
+                }
+                HookKind::AttnOut | HookKind::MlpOut => {
+                    let mut tap = |kind, x| {
+                        if kind == hook.kind {
+                            ControlFlow::Break(x)
+                        } else {
+                            ControlFlow::Continue(x)
+                        }
+                    };
+                    either(self.family.layer(hook.layer, &layer_input, &mut tap))
+                }
+            };
+            Prefix { hook, layer_input, activations }
+        }))
+    }
+
+    /// Goes on from a hook point with other activations, to the logits.
+    ///
+    /// # Shapes
+    /// `[batch, positions, d_model]` to `[batch, positions, vocabulary]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the activations do not have the shape, kind and device of the prefix's.
+    pub fn logits_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
+        let describe = |x: &Tensor| format!("{:?} {:?} on {:?}", x.kind(), x.size(), x.device());
+        let (expected, got) = (describe(&prefix.activations), describe(activations));
+        if expected != got {
+            return Err(Error::input("activations", expected, got));
+        }
+        let hook = prefix.hook;
+        Ok(tch::no_grad(|| {
+            let (next, x) = match hook.kind {
+                HookKind::ResidPre => (hook.layer, activations.shallow_clone()),
+                HookKind::ResidPost => (hook.layer + 1, activations.shallow_clone()),
+                HookKind::AttnOut | HookKind::MlpOut => {
+                    let mut tap = |kind, x| {
+                        ControlFlow::Continue(if kind == hook.kind {
+                            activations.shallow_clone()
+                        } else {
+                            x
+                        })
+                    };
+                    let x = either(self.family.layer(hook.layer, &prefix.layer_input, &mut tap));
+                    (hook.layer + 1, x)
+                }
+            };
+            self.family.head(&self.through(next..self.info.n_layers, x))
+        }))
+    }
+
+    /// The residual stream after some layers.
+    fn through(&self, layers: std::ops::Range<usize>, x: Tensor) -> Tensor {
+        let mut tap = |_, x| ControlFlow::Continue(x);
+        layers.fold(x, |x, layer| either(self.family.layer(layer, &x, &mut tap)))
+    }
+
+    fn check_input(&self, input: &Tensor) -> Result<()> {
+        let HostInput::Tokens { vocabulary, max_positions } = self.info.input;
+        let got = || format!("{:?} {:?} on {:?}", input.kind(), input.size(), input.device());
+        let positions = 1..=max_positions as i64;
+        let shaped =
+            matches!(input.size()[..], [batch, length] if batch > 0 && positions.contains(&length));
+        if !shaped || input.kind() != Kind::Int64 || input.device() != self.device {
+            let expected =
+                format!("Int64 [batch, 1 to {max_positions}] on {:?}, batch above 0", self.device);
+            return Err(Error::input("token ids", expected, got()));
+        }
+        let (low, high) = (input.min().int64_value(&[]), input.max().int64_value(&[]));
+        if low < 0 || high >= vocabulary as i64 {
+            let expected = format!("ids from 0 to {}", vocabulary - 1);
+            return Err(Error::input("token ids", expected, format!("{low} to {high}")));
+        }
+        Ok(())
+    }
+}
+
+/// The tensor with which a layer ended or broke off.
+fn either(flow: ControlFlow<Tensor, Tensor>) -> Tensor {
+    match flow {
+        ControlFlow::Continue(x) | ControlFlow::Break(x) => x,
+    }
+}

@@ -1,0 +1,149 @@
+//! A folder as Hugging Face lays it out: `config.json`, `model.safetensors` (or shards with an
+//! index) and, for language models, `tokenizer.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use serde::Deserialize;
+
+use crate::config::HostConfig;
+use crate::tokenizer::HostTokenizer;
+use crate::weights::TensorSource;
+use crate::{Error, Result};
+
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const TOKENIZER: &str = "tokenizer.json";
+
+/// Opens a folder: its settings, weights, and tokenizer if it has one.
+pub(crate) fn open(
+    folder: &Path,
+) -> Result<(HostConfig, Box<dyn TensorSource>, Option<HostTokenizer>)> {
+    let config = HostConfig::read(&folder.join("config.json"))?;
+    let tokenizer = folder.join(TOKENIZER);
+    let tokenizer = tokenizer.exists().then(|| HostTokenizer::read(&tokenizer)).transpose()?;
+    Ok((config, Box::new(SafetensorsFolder::open(folder)?), tokenizer))
+}
+
+/// The files of a folder that hold weights.
+pub(crate) fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index = folder.join(INDEX);
+    if !index.exists() {
+        return Ok(vec![folder.join(WEIGHTS)]);
+    }
+    let text = std::fs::read(&index).map_err(Error::io(&index))?;
+    let parsed: Index = serde_json::from_slice(&text)
+        .map_err(|error| Error::file(&index, "top level", "an object with `weight_map`", error))?;
+    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    for name in &names {
+        if Path::new(name).components().count() != 1 {
+            return Err(Error::file(&index, "weight_map", "file names without folders", name));
+        }
+    }
+    Ok(names.iter().map(|name| folder.join(name)).collect())
+}
+
+/// The tensors of one or more safetensors files.
+struct SafetensorsFolder {
+    folder: PathBuf,
+    files: Vec<(PathBuf, File)>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<u64>,
+    /// From the start of the file.
+    offset: u64,
+    n_bytes: usize,
+}
+
+impl SafetensorsFolder {
+    fn open(folder: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        let mut tensors = BTreeMap::new();
+        for path in weight_files(folder)? {
+            let file = File::open(&path).map_err(Error::io(&path))?;
+            let (metadata, data) = read_header(&file, &path)?;
+            for (name, info) in metadata.tensors() {
+                let (start, end) = info.data_offsets;
+                let entry = Entry {
+                    file: files.len(),
+                    dtype: info.dtype,
+                    shape: info.shape.iter().map(|size| *size as u64).collect(),
+                    offset: data + start as u64,
+                    n_bytes: end - start,
+                };
+                tensors.insert(name, entry);
+            }
+            files.push((path, file));
+        }
+        Ok(Self { folder: folder.to_path_buf(), files, tensors })
+    }
+}
+
+/// The header of a safetensors file and the offset of its data; checked against the file's size.
+fn read_header(file: &File, path: &Path) -> Result<(Metadata, u64)> {
+    let length = file.metadata().map_err(Error::io(path))?.len();
+    let mut size = [0; 8];
+    let truncated =
+        |wanted: u64| Error::file(path, "size", format!("at least {wanted} bytes"), length);
+    if length < 8 {
+        return Err(truncated(8));
+    }
+    file.read_exact_at(&mut size, 0).map_err(Error::io(path))?;
+    let data = u64::from_le_bytes(size).saturating_add(8);
+    if data > length {
+        return Err(truncated(data));
+    }
+    let mut header = vec![0; (data - 8) as usize];
+    file.read_exact_at(&mut header, 8).map_err(Error::io(path))?;
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| Error::file(path, "header", "a safetensors header", error))?;
+    let expected = data + metadata.data_len() as u64;
+    if expected == length {
+        Ok((metadata, data))
+    } else {
+        Err(Error::file(path, "size", format!("{expected} bytes"), length))
+    }
+}
+
+impl TensorSource for SafetensorsFolder {
+    fn path(&self) -> &Path {
+        // One file is named itself, several by their folder.
+        if let [(path, _)] = self.files.as_slice() { path } else { &self.folder }
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<u64>> {
+        self.tensors.get(name).map(|entry| entry.shape.clone())
+    }
+
+    fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
+        let wrong =
+            |expected, got| Error::file(self.path(), format!("tensor `{name}`"), expected, got);
+        let entry = self.tensors.get(name).ok_or_else(|| wrong("it in the file", "none".into()))?;
+        let (path, file) = &self.files[entry.file];
+        let mut bytes = vec![0; entry.n_bytes];
+        file.read_exact_at(&mut bytes, entry.offset).map_err(Error::io(path))?;
+        match entry.dtype {
+            Dtype::F32 => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            Dtype::F16 => {
+                Ok(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+            }
+            Dtype::BF16 => {
+                Ok(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect())
+            }
+            other => Err(wrong("F32, F16 or BF16", format!("{other:?}"))),
+        }
+    }
+}

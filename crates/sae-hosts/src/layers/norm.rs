@@ -1,0 +1,53 @@
+//! Normalisation over the last dimension.
+
+use tch::{Kind, Tensor};
+
+use crate::Result;
+use crate::weights::Weights;
+
+/// w · x / √(mean(x²) + ε), computed in f32 (Zhang and Sennrich 2019).
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn load(weights: &Weights, name: &str, size: i64, eps: f64) -> Result<Self> {
+        Ok(Self { weight: weights.take(&format!("{name}.weight"), &[size])?, eps })
+    }
+
+    /// # Shapes
+    /// `[…, size]` to the same.
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        let size = self.weight.size()[0];
+        let exact = x.to_kind(Kind::Float);
+        let norm = exact.norm_scalaropt_dim(2.0, [-1], true);
+        let scale = (norm.square() / size as f64 + self.eps).rsqrt();
+        (exact * scale).to_kind(x.kind()) * &self.weight
+    }
+}
+
+/// w · (x − mean) / √(variance + ε) + b (Ba, Kiros and Hinton 2016).
+#[derive(Debug)]
+pub(crate) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub(crate) fn load(weights: &Weights, name: &str, size: i64, eps: f64) -> Result<Self> {
+        Ok(Self {
+            weight: weights.take(&format!("{name}.weight"), &[size])?,
+            bias: weights.take(&format!("{name}.bias"), &[size])?,
+            eps,
+        })
+    }
+
+    /// # Shapes
+    /// `[…, size]` to the same.
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+}

@@ -1,0 +1,143 @@
+//! Rotary position embedding (Su et al. 2021).
+//!
+//! At position p the pair i of a head's first `size` dimensions turns by p·θ^(−2i/size). Model
+//! files pair dimension i with i + size/2; heads here pair 2i with 2i + 1, so that a pair is one
+//! complex number and the turn one product. [`Rotary::pair_rows`] reorders the rows of the query
+//! and key projections once, at loading; scores are products of queries and keys, both in the same
+//! order, and stay what they were.
+
+use std::cell::RefCell;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::config::HostConfig;
+use crate::{Result, layers::Linear};
+
+/// The turns of all positions.
+#[derive(Debug)]
+pub(crate) struct Rotary {
+    head_dim: i64,
+    /// Dimensions that turn, counted from the first.
+    size: i64,
+    theta: f64,
+    device: Device,
+    /// e^{i·angle}, `[positions, 1, size/2]`, for as many positions as were asked for so far.
+    turns: RefCell<Tensor>,
+}
+
+impl Rotary {
+    /// Reads `rope_theta` (10000 if absent); any scaling of the frequencies is refused.
+    pub(crate) fn new(
+        config: &HostConfig,
+        head_dim: i64,
+        size: i64,
+        device: Device,
+    ) -> Result<Self> {
+        config.only("rope_scaling", serde_json::Value::Null)?;
+        config.only("rope_type", "default")?;
+        if size % 2 != 0 || size > head_dim {
+            let expected = format!("an even size of at most {head_dim} for rotary embedding");
+            return Err(config.wrong("head_dim", expected, size));
+        }
+        let theta = config.float_or("rope_theta", 10_000.0)?;
+        let turns = RefCell::new(Tensor::empty([0, 1, size / 2], (Kind::ComplexFloat, device)));
+        Ok(Self { head_dim, size, theta, device, turns })
+    }
+
+    /// Reorders the outputs of a projection to heads, from `(half, pair)` to `(pair, half)`.
+    pub(crate) fn pair_rows(&self, linear: Linear) -> Linear {
+        Linear { weight: self.pair(&linear.weight), bias: linear.bias.map(|bias| self.pair(&bias)) }
+    }
+
+    /// Reorders dimension 0, which runs over the dimensions of one head or of several.
+    pub(crate) fn pair(&self, rows: &Tensor) -> Tensor {
+        let turning = Tensor::arange(self.size, (Kind::Int64, rows.device()));
+        let turning = turning.view([2, self.size / 2]).transpose(0, 1).reshape([self.size]);
+        let still = Tensor::arange_start(self.size, self.head_dim, (Kind::Int64, rows.device()));
+        let order = Tensor::cat(&[turning, still], 0);
+        let shape = rows.size();
+        let heads = rows.reshape([shape[0] / self.head_dim, self.head_dim, -1]);
+        heads.index_select(1, &order).view(shape.as_slice())
+    }
+
+    /// Turns queries or keys whose first position is 0.
+    ///
+    /// # Shapes
+    /// `[batch, positions, heads, head_dim]` to the same.
+    pub(crate) fn forward(&self, heads: &Tensor) -> Tensor {
+        let (batch, positions, n_heads, head_dim) =
+            heads.size4().expect("queries and keys have four dimensions");
+        let turning = heads.narrow(-1, 0, self.size).to_kind(Kind::Float);
+        let complex =
+            turning.reshape([batch, positions, n_heads, self.size / 2, 2]).view_as_complex();
+        let turned = (complex * self.turns(positions))
+            .view_as_real()
+            .view([batch, positions, n_heads, self.size])
+            .to_kind(heads.kind());
+        if self.size == head_dim {
+            return turned;
+        }
+        Tensor::cat(&[turned, heads.narrow(-1, self.size, head_dim - self.size)], -1)
+    }
+
+    fn turns(&self, positions: i64) -> Tensor {
+        let mut turns = self.turns.borrow_mut();
+        if turns.size()[0] < positions {
+            let options = (Kind::Float, self.device);
+            let exponents = Tensor::arange_start_step(0, self.size, 2, options) / self.size as f64;
+            let frequencies = (exponents * -self.theta.ln()).exp();
+            let angles = Tensor::arange(positions, options).outer(&frequencies).unsqueeze(1);
+            *turns = Tensor::polar(&angles.ones_like(), &angles);
+        }
+        turns.narrow(0, 0, positions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn rotary(head_dim: i64, size: i64) -> Rotary {
+        let config = HostConfig::new(Path::new("config.json"), serde_json::Map::new());
+        Rotary::new(&config, head_dim, size, Device::Cpu).unwrap()
+    }
+
+    /// Turns in the layout of the files, from the definition.
+    fn rotate_half(x: &[f64], size: usize, position: f64) -> Vec<f64> {
+        let half = size / 2;
+        let mut out = x.to_vec();
+        for i in 0..half {
+            let angle = position * 10_000_f64.powf(-2.0 * i as f64 / size as f64);
+            let (sin, cos) = angle.sin_cos();
+            out[i] = x[i] * cos - x[i + half] * sin;
+            out[i + half] = x[i + half] * cos + x[i] * sin;
+        }
+        out
+    }
+
+    #[test]
+    fn pairing_then_turning_is_the_definition() {
+        for (head_dim, size) in [(8, 8), (8, 4), (2, 2)] {
+            let rotary = rotary(head_dim, size);
+            let (heads, positions) = (3, 5);
+            let x = Tensor::randn([heads * head_dim, positions], (Kind::Float, Device::Cpu));
+            let paired = rotary.pair(&x).transpose(0, 1).contiguous();
+            let turned = rotary.forward(&paired.view([1, positions, heads, head_dim]));
+            for position in 0..positions {
+                for head in 0..heads {
+                    let column: Vec<f64> = x
+                        .narrow(0, head * head_dim, head_dim)
+                        .select(1, position)
+                        .try_into()
+                        .unwrap();
+                    let expected = rotate_half(&column, size as usize, position as f64);
+                    let expected = rotary.pair(&Tensor::from_slice(&expected));
+                    let got = turned.get(0).get(position).get(head).to_kind(Kind::Double);
+                    let error = (got - expected).abs().max().double_value(&[]);
+                    assert!(error < 1e-6, "head {head} position {position}: {error}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Named weights of a host, from whatever file holds them, checked for shape and put on a device.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// A file or folder of named tensors, named and laid out as Hugging Face has them.
+pub(crate) trait TensorSource {
+    /// The file or folder.
+    fn path(&self) -> &Path;
+    /// The shape of a tensor, or `None` if there is no such tensor.
+    fn shape(&self, name: &str) -> Option<Vec<u64>>;
+    /// The values of a tensor in row-major order.
+    fn read_f32(&self, name: &str) -> Result<Vec<f32>>;
+}
+
+/// Takes tensors out of a source.
+pub(crate) struct Weights {
+    source: Box<dyn TensorSource>,
+    device: Device,
+    kind: Kind,
+}
+
+impl Weights {
+    pub(crate) fn new(source: Box<dyn TensorSource>, device: Device, kind: Kind) -> Self {
+        Self { source, device, kind }
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.source.shape(name).is_some()
+    }
+
+    /// The first of `prefixes` under which there is a tensor `name`: files saved from a bare model
+    /// and from one with a head differ in it.
+    pub(crate) fn prefix<'a>(&self, prefixes: &[&'a str], name: &str) -> Result<&'a str> {
+        let found = prefixes.iter().find(|prefix| self.contains(&format!("{prefix}{name}")));
+        found.copied().ok_or_else(|| self.missing(&format!("{}{name}", prefixes[0])))
+    }
+
+    /// The size of dimension 0 of a tensor.
+    pub(crate) fn rows(&self, name: &str) -> Result<i64> {
+        let shape = self.source.shape(name).ok_or_else(|| self.missing(name))?;
+        shape.first().and_then(|rows| i64::try_from(*rows).ok()).ok_or_else(|| {
+            Error::file(self.source.path(), format!("tensor `{name}`"), "rows", "a scalar")
+        })
+    }
+
+    /// A tensor of exactly this shape.
+    pub(crate) fn take(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let found = self.source.shape(name).ok_or_else(|| self.missing(name))?;
+        if !found.iter().copied().eq(shape.iter().map(|size| size.cast_unsigned())) {
+            let field = format!("tensor `{name}`");
+            return Err(Error::file(
+                self.source.path(),
+                field,
+                format!("shape {shape:?}"),
+                format!("{found:?}"),
+            ));
+        }
+        let values = self.source.read_f32(name)?;
+        Ok(Tensor::from_slice(&values).view(shape).to_device(self.device).to_kind(self.kind))
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::file(self.source.path(), format!("tensor `{name}`"), "it in the file", "none")
+    }
+}

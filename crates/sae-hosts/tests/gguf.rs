@@ -1,0 +1,188 @@
+//! The GGUF reader on well-formed, truncated and corrupt files.
+
+use std::io::Write;
+
+use proptest::prelude::*;
+use sae_hosts::{GgufFile, GgufValue};
+use tempfile::NamedTempFile;
+
+/// A small valid file: a value of each type, an array of strings and of integers, two tensors.
+fn valid() -> Vec<u8> {
+    let mut out = Vec::new();
+    let string = |out: &mut Vec<u8>, text: &str| {
+        out.extend((text.len() as u64).to_le_bytes());
+        out.extend(text.as_bytes());
+    };
+    out.extend(b"GGUF");
+    out.extend(3_u32.to_le_bytes());
+    out.extend(2_u64.to_le_bytes());
+    out.extend(5_u64.to_le_bytes());
+    string(&mut out, "general.architecture");
+    out.extend(8_u32.to_le_bytes());
+    string(&mut out, "llama");
+    string(&mut out, "count");
+    out.extend(4_u32.to_le_bytes());
+    out.extend(7_u32.to_le_bytes());
+    string(&mut out, "scale");
+    out.extend(6_u32.to_le_bytes());
+    out.extend(0.5_f32.to_le_bytes());
+    string(&mut out, "names");
+    out.extend(9_u32.to_le_bytes());
+    out.extend(8_u32.to_le_bytes());
+    out.extend(3_u64.to_le_bytes());
+    for text in ["a", "", "bc"] {
+        string(&mut out, text);
+    }
+    string(&mut out, "kinds");
+    out.extend(9_u32.to_le_bytes());
+    out.extend(5_u32.to_le_bytes());
+    out.extend(2_u64.to_le_bytes());
+    out.extend((-1_i32).to_le_bytes());
+    out.extend(3_i32.to_le_bytes());
+    for (name, shape, kind, offset) in
+        [("plain", vec![2_u64, 3], 0_u32, 0_u64), ("packed", vec![32, 2], 8, 32)]
+    {
+        string(&mut out, name);
+        out.extend((shape.len() as u32).to_le_bytes());
+        for size in shape {
+            out.extend(size.to_le_bytes());
+        }
+        out.extend(kind.to_le_bytes());
+        out.extend(offset.to_le_bytes());
+    }
+    out.resize(out.len().next_multiple_of(32), 0);
+    for value in 0..6 {
+        out.extend((value as f32).to_le_bytes());
+    }
+    out.extend([0; 8]);
+    for row in 0..2 {
+        out.extend(half::f16::from_f32(0.5).to_le_bytes());
+        out.extend([row + 1; 32]);
+    }
+    out
+}
+
+fn write(bytes: &[u8]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn open(bytes: &[u8]) -> Result<GgufFile, sae_hosts::Error> {
+    GgufFile::open(write(bytes).path())
+}
+
+/// What is wrong with the file, without its random path.
+fn message(bytes: &[u8]) -> String {
+    let file = write(bytes);
+    let error = GgufFile::open(file.path()).expect_err("the file is malformed").to_string();
+    let path = format!("{}: ", file.path().display());
+    error.strip_prefix(&path).expect("the file is named").to_owned()
+}
+
+#[test]
+fn a_valid_file_is_read_whole() {
+    let file = open(&valid()).unwrap();
+    assert_eq!(file.value("general.architecture").and_then(GgufValue::as_str), Some("llama"));
+    assert_eq!(file.value("count").and_then(GgufValue::as_u64), Some(7));
+    assert_eq!(file.value("scale").and_then(GgufValue::as_f64), Some(0.5));
+    let array = |key: &str| file.value(key).and_then(GgufValue::as_array).unwrap();
+    assert_eq!(array("names").strings().unwrap().collect::<Vec<_>>(), ["a", "", "bc"]);
+    assert_eq!(array("kinds").integers().unwrap().collect::<Vec<_>>(), [-1, 3]);
+    assert!(array("kinds").strings().is_none() && array("names").integers().is_none());
+    assert_eq!(file.tensor_names().collect::<Vec<_>>(), ["packed", "plain"]);
+    assert_eq!(file.shape("plain"), Some(&[3, 2][..]));
+    assert_eq!(file.read_f32("plain").unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    let packed = file.read_f32("packed").unwrap();
+    assert!(packed[..32].iter().all(|w| *w == 0.5) && packed[32..].iter().all(|w| *w == 1.0));
+}
+
+#[test]
+fn each_fault_names_the_field_what_was_expected_and_what_came() {
+    let good = valid();
+    let patched = |at: usize, bytes: &[u8]| {
+        let mut bad = good.clone();
+        bad[at..at + bytes.len()].copy_from_slice(bytes);
+        message(&bad)
+    };
+    let find =
+        |text: &str| good.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    assert_eq!(patched(0, b"GGML"), "magic: expected GGUF, got GGML");
+    assert_eq!(patched(4, &[2]), "version: expected 3, got 2");
+    assert_eq!(
+        patched(24, &u64::MAX.to_le_bytes()),
+        format!(
+            "metadata key: expected {} more bytes, got the end of the file after {}",
+            u64::MAX,
+            good.len() - 32
+        )
+    );
+    assert_eq!(
+        patched(find("count") + 5, &[99]),
+        "count: expected a value type from 0 to 12, got 99"
+    );
+    assert_eq!(
+        patched(find("names") + 9, &[9]),
+        "names: expected an array of plain values, got nested ones"
+    );
+    assert_eq!(patched(find("plain") + 5, &[5]), "plain: expected at most 4 dimensions, got 5");
+    assert_eq!(
+        patched(find("plain") + 25, &[12]),
+        "tensor `plain`: expected type F32 (0), F16 (1), Q4_1 (3) or Q8_0 (8), got 12"
+    );
+    assert_eq!(
+        patched(find("packed") + 10, &[33]),
+        "tensor `packed`: expected rows of a multiple of 32 weights, got 33"
+    );
+    assert_eq!(
+        patched(find("packed") + 18, &[3]),
+        "tensor `packed`: expected 102 bytes at offset 32 of the data, got 68 bytes"
+    );
+    let huge = [u64::MAX.to_le_bytes(), u64::MAX.to_le_bytes()].concat();
+    assert!(
+        patched(find("plain") + 9, &huge).starts_with("tensor `plain`: expected a size of less")
+    );
+}
+
+#[test]
+fn a_file_that_is_missing_is_named() {
+    let error = GgufFile::open("no/such.gguf".as_ref()).unwrap_err().to_string();
+    assert!(error.starts_with("no/such.gguf: "), "{error}");
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let good = valid();
+    for length in 0..good.len() {
+        assert!(open(&good[..length]).is_err(), "{length} bytes of {}", good.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever bytes change, opening and reading either work or are errors.
+    #[test]
+    fn corrupt_files_never_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        extreme in prop::option::of((any::<prop::sample::Index>(), prop::sample::select(vec![
+            u64::MAX, 1 << 63, 1 << 32, u64::from(u32::MAX), 0,
+        ]))),
+    ) {
+        let mut bytes = valid();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some((at, value)) = extreme {
+            let at = at.index(bytes.len() - 8);
+            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        if let Ok(file) = open(&bytes) {
+            for name in file.tensor_names() {
+                let expected: u64 = file.shape(name).unwrap().iter().product();
+                prop_assert_eq!(file.read_f32(name).unwrap().len() as u64, expected);
+            }
+        }
+    }
+}

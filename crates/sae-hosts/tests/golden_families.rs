@@ -1,0 +1,102 @@
+//! Tiny models of each family against what the transformers library computes for them.
+
+use sae_hosts::{Error, HookPoint, HostModel};
+use tch::Device;
+
+use crate::support::{golden, max_difference, tensors};
+
+const TOLERANCE: f64 = 1e-4;
+
+/// Compares every hook point and the logits; `attention` and `mlp` name a layer's modules.
+fn check_language_model(family: &str, attention: &str, mlp: &str) {
+    let host = HostModel::load(&golden(&format!("hosts/{family}")), Device::Cpu).unwrap();
+    let expected = tensors(&format!("hosts/{family}/expected.safetensors"));
+    let ids = &expected["input_ids"];
+    let n_layers = host.info().n_layers;
+    assert_eq!(host.info().family, family);
+
+    let mut compared = Vec::new();
+    let mut check = |hook: String, key: String| {
+        let got = host.activations(ids, hook.parse::<HookPoint>().unwrap()).unwrap();
+        let difference = max_difference(&got, &expected[&key]);
+        assert!(difference < TOLERANCE, "{family} {hook}: {difference}");
+        compared.push(key);
+    };
+    for layer in 0..n_layers {
+        check(format!("resid_pre.{layer}"), format!("hidden_states.{layer}"));
+        check(
+            format!("attn_out.{layer}"),
+            format!("module.{}", attention.replace('#', &layer.to_string())),
+        );
+        check(
+            format!("mlp_out.{layer}"),
+            format!("module.{}", mlp.replace('#', &layer.to_string())),
+        );
+    }
+    for layer in 1..n_layers {
+        check(format!("resid_post.{}", layer - 1), format!("hidden_states.{layer}"));
+    }
+    let difference = max_difference(&host.logits(ids).unwrap(), &expected["logits"]);
+    assert!(difference < TOLERANCE, "{family} logits: {difference}");
+    assert_eq!(compared.len(), 4 * n_layers - 1);
+
+    splicing_what_was_there_changes_nothing(&host, ids);
+}
+
+fn splicing_what_was_there_changes_nothing(host: &HostModel, ids: &tch::Tensor) {
+    let clean = host.logits(ids).unwrap();
+    for kind in ["resid_pre", "resid_post", "attn_out", "mlp_out"] {
+        for layer in 0..host.info().n_layers {
+            let hook: HookPoint = format!("{kind}.{layer}").parse().unwrap();
+            let same = host.logits_spliced(ids, hook, &mut |x| Ok(x)).unwrap();
+            assert!(max_difference(&same, &clean) < 1e-6, "{hook}");
+            let zero = host.logits_spliced(ids, hook, &mut |x| Ok(x.zeros_like())).unwrap();
+            assert!(max_difference(&zero, &clean) > 1e-3, "{hook} has no effect");
+            let prefix = host.prefix(ids, hook).unwrap();
+            let again = host.logits_from(&prefix, &prefix.activations().zeros_like()).unwrap();
+            assert_eq!(again, zero, "{hook}");
+        }
+    }
+}
+
+#[test]
+fn llama() {
+    check_language_model("llama", "model.layers.#.self_attn", "model.layers.#.mlp");
+}
+
+#[test]
+fn a_failing_splice_and_a_wrong_shape_are_errors() {
+    let host = HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap();
+    let ids = tch::Tensor::from_slice(&[1_i64, 2, 3]).view([1, 3]);
+    let hook: HookPoint = "resid_post.1".parse().unwrap();
+    let failed = host.logits_spliced(&ids, hook, &mut |_| Err("no weights".into())).unwrap_err();
+    assert_eq!(failed.to_string(), "splice at `resid_post.1`: no weights");
+    let shape = host.logits_spliced(&ids, hook, &mut |x| Ok(x.narrow(1, 0, 2))).unwrap_err();
+    assert_eq!(
+        shape.to_string(),
+        "activations: expected Float [1, 3, 32] on Cpu, got Float [1, 2, 32] on Cpu"
+    );
+    let range = host.activations(&ids, "attn_out.3".parse().unwrap()).unwrap_err();
+    assert_eq!(range.to_string(), "hook point `attn_out.3`: expected a layer from 0 to 2, got 3");
+}
+
+#[test]
+fn ids_of_the_wrong_shape_kind_or_range_are_refused() {
+    let host = HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap();
+    let hook: HookPoint = "resid_post.0".parse().unwrap();
+    let ids = tch::Tensor::from_slice(&[1_i64, 96, 3]);
+    for (bad, got) in [
+        (ids.shallow_clone(), "Int64 [3] on Cpu"),
+        (ids.to_kind(tch::Kind::Int).view([1, 3]), "Int [1, 3] on Cpu"),
+        (tch::Tensor::zeros([1, 65], (tch::Kind::Int64, Device::Cpu)), "Int64 [1, 65] on Cpu"),
+        (tch::Tensor::zeros([0, 3], (tch::Kind::Int64, Device::Cpu)), "Int64 [0, 3] on Cpu"),
+        ((&ids + 1).view([1, 3]), "2 to 97"),
+        ((&ids - 2).view([1, 3]), "-1 to 94"),
+    ] {
+        match host.activations(&bad, hook) {
+            Err(Error::Input { name: "token ids", got: said, .. }) => assert_eq!(said, got),
+            other => panic!("expected an error about token ids, got {other:?}"),
+        }
+    }
+    assert!(host.activations(&ids.view([1, 3]), hook).is_ok());
+}

@@ -1,0 +1,6 @@
+//! Tests of host models through the public interface.
+
+mod gguf;
+mod golden_families;
+mod smollm2;
+mod support;
