@@ -1,1 +1,12 @@
-//! Differentiable soft top-k (LapSum): weights in [0, 1] that sum to k
+//! Differentiable soft top-k (LapSum): weights in [0, 1] that sum to k.
+
+mod check;
+mod dense;
+mod engine;
+mod error;
+mod sparse;
+
+pub use dense::{Gradients, Saved, SoftTopK, soft_topk};
+pub use engine::{Entry, Real};
+pub use error::{Error, Result};
+pub use sparse::{SparseGradients, SparseTopK, soft_topk_sparse};

@@ -1,0 +1,198 @@
+//! The few entries of a row that matter, found in one pass over it.
+
+use super::real::Real;
+use super::scale::Scale;
+
+const LANES: usize = 8;
+const BLOCK: usize = 64;
+/// Rows shorter than this are taken whole.
+const SHORT: usize = 512;
+
+/// Room for the candidates of one row.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates<T> {
+    /// The largest of each eight entries of a block that lie eight apart.
+    groups: Vec<T>,
+    /// The largest of each block of 64.
+    blocks: Vec<T>,
+    selection: Vec<T>,
+    values: Vec<T>,
+    indices: Vec<u32>,
+    len: usize,
+}
+
+/// What is known of a row before its threshold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Survey<T> {
+    /// An entry is not finite.
+    NotFinite,
+    /// Any entry may matter.
+    Whole {
+        /// A guess at the threshold.
+        first: Option<T>,
+    },
+    /// The candidates hold every entry that matters.
+    Listed {
+        /// A guess at the threshold.
+        first: Option<T>,
+    },
+}
+
+impl<T: Real> Candidates<T> {
+    /// Reads the row once and lists its candidates, in order.
+    ///
+    /// With r = ⌈2k⌉, θ is at least the r-th largest entry, since there r entries alone give
+    /// Σp ≥ r/2 ≥ k. And the r-th largest of the maxima of disjoint groups is a lower bound of
+    /// the r-th largest entry. So entries more than CUT·alpha below it have p = 0.
+    #[inline(always)]
+    pub(crate) fn survey(&mut self, x: &[T], k: f64, scale: Scale<T>) -> Survey<T> {
+        if !self.maxima(x) {
+            return Survey::NotFinite;
+        }
+        if x.len() < SHORT {
+            return Survey::Whole { first: None };
+        }
+        let rank = (2.0 * k).ceil().max(1.0) as usize;
+        let level = if self.blocks.len() >= 2 * rank {
+            &self.blocks
+        } else if self.groups.len() >= 2 * rank {
+            &self.groups
+        } else {
+            return Survey::Whole { first: None };
+        };
+        self.selection.clear();
+        self.selection.extend_from_slice(level);
+        let descending = |a: &T, b: &T| T::order(b, a);
+        let bound = *self.selection.select_nth_unstable_by(rank - 1, descending).1;
+        let top = &mut self.selection[..rank];
+        let near = (k.ceil() as usize).clamp(1, rank) - 1;
+        let guess = *top.select_nth_unstable_by(near, descending).1;
+        let largest = top[..=near].iter().fold(guess, |a, b| if *b > a { *b } else { a });
+        // Where alpha·ln(n/2k) exceeds the spread of the top, θ may lie above every entry; from
+        // there one closed-form step is exact.
+        let reach = scale.alpha * (x.len() as f64 / (2.0 * k)).ln();
+        let spread = largest.to_f64() - guess.to_f64();
+        let first = Some(if reach > spread { largest } else { guess });
+        let lowest = T::from_f64(bound.to_f64() - (T::CUT.to_f64() + 1.0) * scale.alpha);
+        if self.groups.iter().filter(|group| **group >= lowest).count() > self.groups.len() / 4 {
+            return Survey::Whole { first };
+        }
+        self.gather(x, lowest);
+        Survey::Listed { first: if self.len > SHORT { first } else { None } }
+    }
+
+    /// Lists every entry of the row.
+    pub(crate) fn list_all(&mut self, x: &[T]) {
+        self.values.clear();
+        self.values.extend_from_slice(x);
+        self.indices.clear();
+        self.indices.extend(0..x.len() as u32);
+        self.len = x.len();
+    }
+
+    /// The values of the candidates.
+    pub(crate) fn values(&self) -> &[T] {
+        &self.values[..self.len]
+    }
+
+    /// The places of the candidates in the row, ascending.
+    pub(crate) fn indices(&self) -> &[u32] {
+        &self.indices[..self.len]
+    }
+
+    /// Finds the maxima of groups and blocks; false if an entry is not finite.
+    #[inline(always)]
+    fn maxima(&mut self, x: &[T]) -> bool {
+        let (blocks, rest) = x.as_chunks::<BLOCK>();
+        self.groups.resize(blocks.len() * LANES, T::ZERO);
+        self.blocks.resize(blocks.len(), T::ZERO);
+        let (groups, _) = self.groups.as_chunks_mut::<LANES>();
+        // x·0 is NaN exactly where x is not finite.
+        let mut zero = [T::ZERO; LANES];
+        for ((block, group), top) in blocks.iter().zip(groups).zip(&mut self.blocks) {
+            let (rows, _) = block.as_chunks::<LANES>();
+            let mut largest = rows[0];
+            for row in rows {
+                for lane in 0..LANES {
+                    zero[lane] += row[lane] * T::ZERO;
+                    largest[lane] =
+                        if row[lane] > largest[lane] { row[lane] } else { largest[lane] };
+                }
+            }
+            *group = largest;
+            *top = max(&largest);
+        }
+        if !rest.is_empty() {
+            self.groups.push(max(rest));
+            self.blocks.push(max(rest));
+            zero[0] += rest.iter().fold(T::ZERO, |sum, x| sum + *x * T::ZERO);
+        }
+        zero.iter().all(|zero| *zero == T::ZERO)
+    }
+
+    /// Lists the entries that are at least `lowest`.
+    #[inline(always)]
+    fn gather(&mut self, x: &[T], lowest: T) {
+        self.values.resize(x.len(), T::ZERO);
+        self.indices.resize(x.len(), 0);
+        let (values, indices) = (&mut self.values[..], &mut self.indices[..]);
+        let mut len = 0;
+        for (number, (block, top)) in x.chunks(BLOCK).zip(&self.blocks).enumerate() {
+            if *top < lowest {
+                continue;
+            }
+            let start = (number * BLOCK) as u32;
+            for (i, &x) in block.iter().enumerate() {
+                values[len] = x;
+                indices[len] = start + i as u32;
+                len += usize::from(x >= lowest);
+            }
+        }
+        self.len = len;
+    }
+}
+
+#[inline(always)]
+fn max<T: Real>(x: &[T]) -> T {
+    x.iter().fold(x[0], |max, x| if *x > max { *x } else { max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Candidates, Survey};
+    use crate::engine::scale::Scale;
+
+    fn row(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919) % 10_007) as f32 / 10_007.0).collect()
+    }
+
+    #[test]
+    fn the_candidates_hold_every_entry_near_the_top() {
+        for n in [512, 1000, 4096] {
+            let x = row(n);
+            let mut candidates = Candidates::default();
+            let survey = candidates.survey(&x, 5.5, Scale::new(1e-4));
+            assert!(matches!(survey, Survey::Listed { .. }), "{survey:?}");
+            let mut sorted = x.clone();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            let lowest = sorted[10] - 86.0 * 1e-4;
+            let expected: Vec<u32> = (0..n as u32).filter(|i| x[*i as usize] >= lowest).collect();
+            let listed = candidates.indices();
+            assert!(expected.iter().all(|i| listed.contains(i)));
+            assert!(listed.is_sorted());
+            assert!(listed.len() < n / 4);
+        }
+    }
+
+    #[test]
+    fn one_entry_that_is_not_finite_is_seen_anywhere() {
+        for place in [0, 77, 639, 640, 699] {
+            for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut x = row(700);
+                x[place] = value;
+                let survey = Candidates::default().survey(&x, 5.5, Scale::new(1e-4));
+                assert!(matches!(survey, Survey::NotFinite), "{place} {value}");
+            }
+        }
+    }
+}

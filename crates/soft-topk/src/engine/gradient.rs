@@ -1,0 +1,166 @@
+//! One row, backward.
+//!
+//! With t = ½e^−|z|, d = t/alpha and an incoming gradient v (Struski et al., LapSum):
+//! grad k = q = Σ t·v/Σ t, grad x = d·(v − q), grad alpha = Σ d·v·(z̄ − z), z̄ = Σ t·z/Σ t.
+
+use super::lists::{Listed, Row};
+use super::real::Real;
+use super::scale::{Scale, distance};
+
+const LANES: usize = 16;
+const BLOCK: usize = 256;
+
+/// The gradients of one row that are not those of its entries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RowGradient {
+    pub(crate) k: f64,
+    pub(crate) alpha: f64,
+}
+
+/// Room for the backward pass of one row.
+#[derive(Debug, Default)]
+pub(crate) struct GradientScratch<T> {
+    tails: Vec<T>,
+    incoming: Vec<T>,
+    outgoing: Vec<T>,
+}
+
+/// Σ t, Σ t·v, Σ t·z, Σ t·v·z.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    t: f64,
+    tv: f64,
+    tz: f64,
+    tvz: f64,
+}
+
+impl Moments {
+    fn gradient<T: Real>(self, row: &Row<T>, scale: Scale<T>) -> RowGradient {
+        let mean = self.tz / self.t;
+        let alpha = row.damping.to_f64() * (mean * self.tv - self.tvz) / scale.alpha;
+        RowGradient { k: self.tv / self.t, alpha }
+    }
+}
+
+/// Gradients of a listed row; `v` and `grad` hold the listed entries only.
+#[inline(always)]
+pub(crate) fn listed_row<T: Real>(
+    row: &Row<T>,
+    listed: Listed<'_, T>,
+    v: &[T],
+    scale: Scale<T>,
+    grad: &mut [T],
+    want_alpha: bool,
+) -> RowGradient {
+    let half = |p: T| if p < T::HALF { p } else { T::ONE - p };
+    for (grad, &p) in grad.iter_mut().zip(listed.values) {
+        *grad = half(p);
+    }
+    for (&place, &tail) in listed.tail_places.iter().zip(listed.tails) {
+        grad[place as usize] = tail;
+    }
+    let mut moments = Moments::default();
+    (moments.t, moments.tv) = weigh(grad, v);
+    moments.t += row.unlisted;
+    if want_alpha {
+        let shift = if row.damping > T::ZERO { -row.damping.to_f64().ln() } else { 0.0 };
+        for ((&tail, &p), &v) in grad.iter().zip(listed.values).zip(v) {
+            if tail > T::ZERO {
+                let size = shift - (2.0 * tail.to_f64()).ln();
+                let tz = tail.to_f64() * if p < T::HALF { -size } else { size };
+                moments.tz += tz;
+                moments.tvz += tz * v.to_f64();
+            }
+        }
+    }
+    let result = moments.gradient(row, scale);
+    spread(grad, v, result.k, row.damping * scale.inverse);
+    result
+}
+
+/// Gradients of a listed row; `v` and `grad` hold the whole row.
+#[inline(always)]
+pub(crate) fn scattered_row<T: Real>(
+    row: &Row<T>,
+    listed: Listed<'_, T>,
+    v: &[T],
+    scale: Scale<T>,
+    grad: &mut [T],
+    want_alpha: bool,
+    scratch: &mut GradientScratch<T>,
+) -> RowGradient {
+    let GradientScratch { incoming, outgoing, .. } = scratch;
+    incoming.clear();
+    incoming.extend(listed.indices.iter().map(|index| v[*index as usize]));
+    outgoing.resize(row.len, T::ZERO);
+    let result = listed_row(row, listed, incoming, scale, outgoing, want_alpha);
+    grad.fill(T::ZERO);
+    for (&index, &value) in listed.indices.iter().zip(&*outgoing) {
+        grad[index as usize] = value;
+    }
+    result
+}
+
+/// Gradients of a row of which most entries matter.
+#[inline(always)]
+pub(crate) fn whole_row<T: Real>(
+    x: &[T],
+    row: &Row<T>,
+    v: &[T],
+    scale: Scale<T>,
+    grad: &mut [T],
+    want_alpha: bool,
+    scratch: &mut GradientScratch<T>,
+) -> RowGradient {
+    let (pivot, offset) = (row.point.pivot, T::from_f64(row.point.offset));
+    for (grad, &x) in grad.iter_mut().zip(x) {
+        *grad = T::HALF * T::exp_neg(distance(x, pivot, offset, scale.inverse).abs());
+    }
+    let mut moments = Moments::default();
+    (moments.t, moments.tv) = weigh(grad, v);
+    if want_alpha {
+        let tz = &mut scratch.tails;
+        tz.clear();
+        tz.extend(grad.iter().zip(x).map(|(&tail, &x)| {
+            let z = distance(x, pivot, offset, scale.inverse);
+            if tail > T::ZERO { tail * z } else { T::ZERO }
+        }));
+        (moments.tz, moments.tvz) = weigh(tz, v);
+    }
+    let result = moments.gradient(row, scale);
+    spread(grad, v, result.k, scale.inverse);
+    result
+}
+
+/// Σ t and Σ t·v.
+#[inline(always)]
+fn weigh<T: Real>(t: &[T], v: &[T]) -> (f64, f64) {
+    let mut total = (0.0, 0.0);
+    for (t, v) in t.chunks(BLOCK).zip(v.chunks(BLOCK)) {
+        let (mut plain, mut weighted) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        let (t_chunks, t_rest) = t.as_chunks::<LANES>();
+        let (v_chunks, v_rest) = v.as_chunks::<LANES>();
+        for (t, v) in t_chunks.iter().zip(v_chunks) {
+            for lane in 0..LANES {
+                plain[lane] += t[lane];
+                weighted[lane] += t[lane] * v[lane];
+            }
+        }
+        for (lane, (&t, &v)) in t_rest.iter().zip(v_rest).enumerate() {
+            plain[lane] += t;
+            weighted[lane] += t * v;
+        }
+        total.0 += plain.iter().map(|lane| lane.to_f64()).sum::<f64>();
+        total.1 += weighted.iter().map(|lane| lane.to_f64()).sum::<f64>();
+    }
+    total
+}
+
+/// From tails in `grad` to gradients.
+#[inline(always)]
+fn spread<T: Real>(grad: &mut [T], v: &[T], q: f64, factor: T) {
+    let q = T::from_f64(q);
+    for (grad, &v) in grad.iter_mut().zip(v) {
+        *grad = *grad * factor * (v - q);
+    }
+}

@@ -1,0 +1,158 @@
+//! The threshold: the root of Σp = k, by closed-form steps near it and by selection far from it.
+
+use super::gap::between;
+use super::real::Real;
+use super::scale::{Point, Scale, distance};
+use super::sums::{Sums, sums};
+
+/// Steps longer than this, in units of alpha, are taken by selection instead.
+const FAR: f64 = 30.0;
+/// Steps this long at most end the search when no entry is passed: rounding grows with them.
+const NEAR: f64 = 8.0;
+/// Closed-form steps in a row before selection has its turn.
+const STEPS_IN_A_ROW: u32 = 6;
+/// Up to this many entries the one of a given rank is found exactly, beyond by a sample.
+const EXACT: usize = 512;
+
+/// What `solve` needs room for.
+#[derive(Debug, Default)]
+pub(crate) struct SolveScratch<T> {
+    active: Vec<T>,
+    sample: Vec<T>,
+}
+
+/// The root of Σp = k over `x`; `first` is a guess, and may be far off.
+///
+/// A closed-form step never passes the root, and its error is at most the square of its length
+/// (the entries that it passes are the ones that make the sum steep). From far away a step gains
+/// little, so there the entries on the wrong side of the trial are dropped (their sums are kept)
+/// and the next trial is the entry of the wanted rank, or the median, of those left, found by
+/// selection. Every such round drops at least the entries equal to the trial, most drop half.
+#[inline(always)]
+pub(crate) fn solve<T: Real>(
+    x: &[T],
+    k: f64,
+    scale: Scale<T>,
+    first: Option<T>,
+    scratch: &mut SolveScratch<T>,
+) -> Point<T> {
+    let SolveScratch { active, sample } = scratch;
+    let mut bracket = Bracket { low: None, high: None };
+    let mut narrowed = false;
+    let mut steps = 0;
+    let mut selections = 0_u32;
+    let mut point = Point::at(first.unwrap_or_else(|| ranked(x, k, sample)));
+    loop {
+        let left: &[T] = if narrowed { active } else { x };
+        let inner = sums(left, point, scale);
+        let total = bracket.complete(inner, point, scale);
+        let step = total.step(k);
+        if step.abs() <= T::STEP || (step.abs() <= NEAR && total.is_free(step)) {
+            return point.moved(step, scale);
+        }
+        if step.is_nan() {
+            return between(x, k, scale, |x| is_above(x, point, scale));
+        }
+        if step.abs() <= FAR && steps < STEPS_IN_A_ROW {
+            point = point.moved(step, scale);
+            steps += 1;
+            continue;
+        }
+        steps = 0;
+        let up = step > 0.0;
+        if up {
+            // Entries at the point itself lie below a root above it.
+            let (at, offset) = (point.pivot, T::from_f64(point.offset));
+            let level = |x: &&T| distance(**x, at, offset, scale.inverse) == T::ZERO;
+            let ties = left.iter().filter(level).count() as f64;
+            bracket.low = Some((point, total.lower + ties));
+        } else {
+            bracket.high = Some((point, total.above, total.upper));
+        }
+        if !narrowed {
+            active.resize(x.len(), T::ZERO);
+            let kept = keep(x, active, point, scale, up);
+            active.truncate(kept);
+            narrowed = true;
+        } else {
+            let kept = keep_in_place(active, point, scale, up);
+            active.truncate(kept);
+        }
+        if active.is_empty() {
+            let high = bracket.high.map(|(point, ..)| point);
+            return between(x, k, scale, |x| high.is_some_and(|high| is_above(x, high, scale)));
+        }
+        let wanted = if selections % 3 == 2 {
+            0.5 * active.len() as f64
+        } else {
+            k - bracket.high.map_or(0.0, |(_, above, _)| above)
+        };
+        point = Point::at(ranked(active, wanted, sample));
+        selections += 1;
+    }
+}
+
+/// The ends between which the root lies, and the sums over the entries outside, taken there.
+struct Bracket<T> {
+    /// A point at or below the root, and Σ e^z over the entries at or below the point.
+    low: Option<(Point<T>, f64)>,
+    /// A point above the root, and the number and Σ e^−z of the entries at or above the point.
+    high: Option<(Point<T>, f64, f64)>,
+}
+
+impl<T: Real> Bracket<T> {
+    /// Adds to sums over the entries inside those of the entries outside.
+    fn complete(&self, mut sums: Sums, point: Point<T>, scale: Scale<T>) -> Sums {
+        if let Some((high, above, upper)) = self.high {
+            let up = point.up_to(high, scale).max(0.0);
+            sums.above += above;
+            sums.upper += upper * (-up).exp();
+            sums.next_above = sums.next_above.min(up);
+        }
+        if let Some((low, lower)) = self.low {
+            let down = low.up_to(point, scale).max(0.0);
+            sums.lower += lower * (-down).exp();
+            sums.next_below = sums.next_below.min(down);
+        }
+        sums
+    }
+}
+
+fn is_above<T: Real>(x: T, point: Point<T>, scale: Scale<T>) -> bool {
+    distance(x, point.pivot, T::from_f64(point.offset), scale.inverse) >= T::ZERO
+}
+
+/// Copies the entries beyond the point to the front of `kept`, and says how many they are.
+#[inline(always)]
+fn keep<T: Real>(x: &[T], kept: &mut [T], point: Point<T>, scale: Scale<T>, up: bool) -> usize {
+    let (pivot, offset) = (point.pivot, T::from_f64(point.offset));
+    let mut len = 0;
+    for &x in x {
+        let z = distance(x, pivot, offset, scale.inverse);
+        kept[len] = x;
+        len += usize::from(if up { z > T::ZERO } else { z < T::ZERO });
+    }
+    len
+}
+
+#[inline(always)]
+fn keep_in_place<T: Real>(x: &mut [T], point: Point<T>, scale: Scale<T>, up: bool) -> usize {
+    let (pivot, offset) = (point.pivot, T::from_f64(point.offset));
+    let mut len = 0;
+    for i in 0..x.len() {
+        let z = distance(x[i], pivot, offset, scale.inverse);
+        x[len] = x[i];
+        len += usize::from(if up { z > T::ZERO } else { z < T::ZERO });
+    }
+    len
+}
+
+/// The entry of rank `rank` (1 for the largest), of all or of an evenly spaced sample.
+fn ranked<T: Real>(x: &[T], rank: f64, sample: &mut Vec<T>) -> T {
+    let stride = x.len().div_ceil(EXACT);
+    sample.clear();
+    sample.extend(x.iter().step_by(stride));
+    let place = (rank / x.len() as f64 * sample.len() as f64).ceil().max(1.0) as usize;
+    let place = place.min(sample.len()) - 1;
+    *sample.select_nth_unstable_by(place, |a, b| T::order(b, a)).1
+}

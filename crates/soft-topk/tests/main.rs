@@ -1,0 +1,3 @@
+//! The operator against golden numbers, its own properties and its other implementation.
+
+mod golden;
