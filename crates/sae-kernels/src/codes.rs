@@ -45,26 +45,23 @@ impl SparseCodes {
         indices: Vec<u32>,
         values: Vec<f32>,
     ) -> Result<Self> {
-        check_len("values", indices.len(), values.len())?;
-        if indptr.first() != Some(&0) {
-            return Err(Error::Order { name: "indptr", position: 0 });
-        }
-        check_len("indptr (its last entry)", indices.len(), indptr[indptr.len() - 1])?;
-        for row in 0..indptr.len() - 1 {
-            let (start, end) = (indptr[row], indptr[row + 1]);
-            if start > end || end > indices.len() {
-                return Err(Error::Order { name: "indptr", position: row + 1 });
-            }
-            let of_row = &indices[start..end];
-            if let Some(i) = of_row.windows(2).position(|w| w[0] >= w[1]) {
-                return Err(Error::Order { name: "indices", position: start + i + 1 });
-            }
-            if let Some(&last) = of_row.last().filter(|&&i| i as usize >= n_features) {
-                let bound = n_features.saturating_sub(1);
-                return Err(Error::Bound { name: "indices", bound, got: last as usize });
-            }
-        }
+        check_parts(n_features, &indptr, &indices, &values)?;
         Ok(Self { n_features, indptr, indices, values })
+    }
+
+    /// Takes a copy of other codes' arrays, keeping the buffers.
+    ///
+    /// # Errors
+    /// As [`SparseCodes::from_parts`]; the codes are then unchanged.
+    pub fn assign(&mut self, indptr: &[usize], indices: &[u32], values: &[f32]) -> Result<()> {
+        check_parts(self.n_features, indptr, indices, values)?;
+        self.indptr.clear();
+        self.indptr.extend_from_slice(indptr);
+        self.indices.clear();
+        self.indices.extend_from_slice(indices);
+        self.values.clear();
+        self.values.extend_from_slice(values);
+        Ok(())
     }
 
     /// The number of rows of the batch.
@@ -189,6 +186,30 @@ impl SparseCodes {
             values.copy_from_slice(chunk.values);
         });
     }
+}
+
+/// Checks what [`SparseCodes`] promises of its arrays.
+fn check_parts(n_features: usize, indptr: &[usize], indices: &[u32], values: &[f32]) -> Result<()> {
+    check_len("values", indices.len(), values.len())?;
+    if indptr.first() != Some(&0) {
+        return Err(Error::Order { name: "indptr", position: 0 });
+    }
+    check_len("indptr (its last entry)", indices.len(), indptr[indptr.len() - 1])?;
+    for row in 0..indptr.len() - 1 {
+        let (start, end) = (indptr[row], indptr[row + 1]);
+        if start > end || end > indices.len() {
+            return Err(Error::Order { name: "indptr", position: row + 1 });
+        }
+        let of_row = &indices[start..end];
+        if let Some(i) = of_row.windows(2).position(|w| w[0] >= w[1]) {
+            return Err(Error::Order { name: "indices", position: start + i + 1 });
+        }
+        if let Some(&last) = of_row.last().filter(|&&i| i as usize >= n_features) {
+            let bound = n_features.saturating_sub(1);
+            return Err(Error::Bound { name: "indices", bound, got: last as usize });
+        }
+    }
+    Ok(())
 }
 
 /// The codes of some consecutive rows, with the end of each row relative to the chunk.

@@ -100,7 +100,8 @@ impl Reconstruction<'_> {
 ///
 /// # Shapes
 /// `output_gradient`: batch × (n_groups·d_model); part j of a row is Σ_{g≥j} factor_g·e_g.
-/// `code_gradients`: one for each entry of the codes (resized).
+/// `code_gradients`: one for each entry of the codes (resized). `residual`, if given: batch ×
+/// d_model, receives x − x̂ of the last group.
 ///
 /// # Errors
 /// If sizes disagree.
@@ -108,25 +109,42 @@ pub fn reconstruct(
     what: Reconstruction<'_>,
     output_gradient: &mut [f32],
     code_gradients: &mut Vec<f32>,
+    residual: Option<&mut [f32]>,
 ) -> Result<Vec<f64>> {
     what.check()?;
     let (codes, width) = (what.codes, what.groups.len() * what.decoder.n_cols());
     check_len("output_gradient", codes.n_rows() * width, output_gradient.len())?;
+    let d = what.decoder.n_cols();
+    let mut residuals: Vec<Option<&mut [f32]>> = match residual {
+        Some(residual) => {
+            check_len("residual", codes.n_rows() * d, residual.len())?;
+            residual.chunks_mut(ROWS_PER_TASK * d).map(Some).collect()
+        }
+        None => Vec::new(),
+    };
+    residuals.resize_with(codes.n_rows().div_ceil(ROWS_PER_TASK), || None);
     code_gradients.resize(codes.nnz(), 0.0);
     let tasks = split_by_rows(codes.indptr(), ROWS_PER_TASK, code_gradients);
     let errors: Vec<Vec<f64>> = tasks
         .into_par_iter()
         .zip(output_gradient.par_chunks_mut(ROWS_PER_TASK * width))
-        .map(|((first, code_gradients), output_gradient)| {
+        .zip(residuals)
+        .map(|(((first, code_gradients), output_gradient), mut residual)| {
             let mut errors = vec![0.0; what.groups.len()];
             let mut rest = code_gradients;
             for (i, output_gradient) in output_gradient.chunks_exact_mut(width).enumerate() {
-                let len = codes.row(first + i).0.len();
-                let (code_gradients, tail) = std::mem::take(&mut rest).split_at_mut(len);
-                rest = tail;
-                let errors = &mut errors;
                 let row = first + i;
-                dispatch(Row { what: &what, row, output_gradient, code_gradients, errors });
+                let (code_gradients, tail) =
+                    std::mem::take(&mut rest).split_at_mut(codes.row(row).0.len());
+                rest = tail;
+                dispatch(Row {
+                    what: &what,
+                    row,
+                    output_gradient,
+                    code_gradients,
+                    residual: residual.as_mut().map(|r| &mut r[i * d..(i + 1) * d]),
+                    errors: &mut errors,
+                });
             }
             errors
         })
@@ -143,6 +161,7 @@ struct Row<'a> {
     row: usize,
     output_gradient: &'a mut [f32],
     code_gradients: &'a mut [f32],
+    residual: Option<&'a mut [f32]>,
     errors: &'a mut [f64],
 }
 
@@ -173,6 +192,10 @@ impl WithSimd for Row<'_> {
             let row = |n: usize| decoder.row(of_group[n] as usize);
             add_combination(simd, residual, of_group.len(), row, |n| values[n]);
             start = end;
+        }
+        if let Some(residual) = self.residual {
+            let last = &out[(groups.len() - 1) * d..];
+            residual.iter_mut().zip(last).for_each(|(r, e)| *r = -e);
         }
         let mut end = indices.len();
         for g in (0..groups.len()).rev() {

@@ -57,10 +57,11 @@ proptest! {
         let width = groups.len() * case.d;
         let mut output = vec![f32::NAN; case.batch * width];
         let mut gradients = Vec::new();
+        let mut residual = vec![f32::NAN; case.batch * case.d];
         let what = Reconstruction {
             codes: &codes, decoder, bias: Some(&case.b_dec), target, groups: &groups,
         };
-        let errors = reconstruct(what, &mut output, &mut gradients).unwrap();
+        let errors = reconstruct(what, &mut output, &mut gradients, Some(&mut residual)).unwrap();
         let mut want_errors = vec![0.0; groups.len()];
         let mut at = 0;
         for b in 0..case.batch {
@@ -70,7 +71,11 @@ proptest! {
             for g in 0..groups.len() {
                 for j in 0..case.d {
                     let later = if g + 1 < groups.len() { want[g + 1][j] } else { 0.0 };
-                    want_errors[g] += ((want[g][j] - later) / factors[g]).powi(2);
+                    let error = (want[g][j] - later) / factors[g];
+                    want_errors[g] += error.powi(2);
+                    if g + 1 == groups.len() {
+                        prop_assert!(close(residual[b * case.d + j], -error, 100.0, 1e-5));
+                    }
                     prop_assert!(close(output[b * width + g * case.d + j], want[g][j], 100.0, 1e-5));
                 }
             }

@@ -65,7 +65,7 @@ proptest! {
     fn a_filter_keeps_what_it_is_told(case in case(), threshold in -1.0_f32..1.0) {
         let z = Matrix::new("z", &case.z, case.f).unwrap();
         let mut codes = SparseCodes::new(case.f);
-        let keep = |f: usize, v: f32| v > threshold && f % 3 != 0;
+        let keep = |f: usize, v: f32| v > threshold && !f.is_multiple_of(3);
         Selector::new().filter(z, &case.bias, keep, &mut codes).unwrap();
         let want: Vec<f32> = case.z.iter().enumerate().map(|(i, z)| {
             let v = z + case.bias[i % case.f];

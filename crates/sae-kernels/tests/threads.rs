@@ -40,6 +40,7 @@ fn step(batch_top_k: bool) -> (SparseCodes, Vec<f64>, Vec<Vec<f32>>) {
         },
         &mut output,
         &mut gradients,
+        None,
     )
     .unwrap();
     let mut sorted = FeatureMajor::new(f);
