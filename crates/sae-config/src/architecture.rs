@@ -153,9 +153,13 @@ pub struct SoftConfig {
     /// α at the start, where it is annealed.
     #[serde(default = "one")]
     pub alpha_start: f64,
+    /// α in the very first step, where it is annealed; default `alpha_start`.
+    pub alpha_first: Option<f64>,
     /// Steps over which α falls linearly from `alpha_start`; 0 keeps it at `alpha`.
     #[serde(default)]
     pub alpha_anneal_steps: u64,
+    /// Target k in the very first step, where it is annealed; default d_model.
+    pub k_first: Option<usize>,
     /// Steps over which the target k falls linearly from d_model.
     #[serde(default)]
     pub k_anneal_steps: u64,

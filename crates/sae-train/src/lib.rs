@@ -1,1 +1,16 @@
-//! Trainers for sparse autoencoders: losses, schedules, dead features, checkpoint and resume
+//! Training of sparse autoencoders.
+
+mod dead;
+mod engine;
+mod error;
+mod geometric_median;
+mod optimizer;
+mod report;
+mod rules;
+mod schedule;
+mod state;
+mod trainer;
+
+pub use error::{Error, Result};
+pub use report::{Step, StepReport};
+pub use trainer::Trainer;

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{KEstimator, Parity, SoftConfig};
+use sae_config::{ArchitectureConfig, KEstimator, Parity, SoftConfig};
 use tch::Tensor;
 
 use crate::base::centred_linear;
 use crate::init::{tied, zeros};
 use crate::select::whole;
-use crate::{Base, InitRng, ModelConfig, Result, Sae, Tensors, Weights, top_k_of_rows_mask};
+use crate::{Base, Error, InitRng, ModelConfig, Result, Sae, Tensors, top_k_of_rows_mask};
 
 /// f = z on its k̂ largest entries, z = relu(W_enc(x − b_dec) + b_enc).
 #[derive(Debug)]
@@ -67,18 +67,19 @@ impl KEstimatorWeights {
         })
     }
 
-    /// Other handles to the same tensors.
-    #[must_use]
-    pub fn alias(&self) -> Self {
-        let hidden = match &self.hidden {
-            Hidden::Mlp(w, b) => Hidden::Mlp(w.shallow_clone(), b.shallow_clone()),
-            Hidden::Shared => Hidden::Shared,
-            Hidden::LowRank(v, u, b) => {
-                Hidden::LowRank(v.shallow_clone(), u.shallow_clone(), b.shallow_clone())
-            }
+    /// The estimator of the model `sae`, as other handles to its tensors.
+    ///
+    /// # Errors
+    /// A model that has none: the tensor that is missing.
+    pub fn of(sae: &dyn Sae) -> Result<Self> {
+        let config = sae.config();
+        let ArchitectureConfig::Soft(soft) = &config.architecture else {
+            let name = "k_estimator.output.weight".into();
+            return Err(Error::MissingTensor { name, expected: vec![config.n_features as i64] });
         };
-        let (output, bias) = (self.output.shallow_clone(), self.bias.shallow_clone());
-        Self { hidden, output, bias, ..*self }
+        let own = sae.own_parameters().into_iter();
+        let map = own.map(|(name, tensor)| (name.into(), tensor.shallow_clone())).collect();
+        Self::take(config, soft, &mut Tensors::new(map, sae.base().kind(), sae.base().device()))
     }
 
     /// k̂ of normalised rows `x` whose encoder gives `z`.
@@ -160,9 +161,8 @@ impl Sae for Soft {
     }
 
     fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>) {
-        let Weights { b_dec, .. } = &self.base.weights;
         let z = self.base.weights.pre_activations(x).relu();
-        let k_hat = self.estimator.k_hat(x, &z, b_dec);
+        let k_hat = self.estimator.k_hat(x, &z, &self.base.weights.b_dec);
         let k = whole(&k_hat, self.base.config.parity == Parity::Official);
         (&z * top_k_of_rows_mask(&z, &k), Some(k_hat))
     }

@@ -1,0 +1,79 @@
+//! What can go wrong in training.
+
+use std::path::PathBuf;
+
+/// The result of training.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A run that cannot start, go on or be resumed; the message says why.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The loss is NaN or infinite.
+    #[error("step {step}: expected a finite loss, got {loss}")]
+    LossNotFinite {
+        /// The step, counted from 0.
+        step: u64,
+        /// The loss.
+        loss: f64,
+    },
+    /// A setting that does not fit the data or the rest.
+    #[error(transparent)]
+    Config(#[from] sae_config::Error),
+    /// The model, or a file with tensors.
+    #[error(transparent)]
+    Model(#[from] sae_models::Error),
+    /// The activations.
+    #[error(transparent)]
+    Data(#[from] sae_data::Error),
+    /// A file or folder that could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The folder holds the training of another run.
+    #[error("{path}: `{what}`: expected {expected}, got {got}", path = path.display())]
+    OtherRun {
+        /// The state that was to be resumed.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+        /// What the configuration or the data say.
+        expected: String,
+        /// What the state was trained with.
+        got: String,
+    },
+    /// The folder already holds a training.
+    #[error("{path}: expected no training here unless it is resumed, got one", path = path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Training was asked to stop, and a checkpoint was written.
+    #[error("interrupted after {step} of {steps} steps; resume goes on from there")]
+    Interrupted {
+        /// Steps done.
+        step: u64,
+        /// Steps of the run.
+        steps: u64,
+    },
+    /// The soft selection was given values outside its domain.
+    #[error("step {step}: {source}")]
+    Selection {
+        /// The step, counted from 0.
+        step: u64,
+        /// What the operator said.
+        source: soft_topk::Error,
+    },
+    /// libtorch refused an operation.
+    #[error("step {step}: libtorch: {source}")]
+    Torch {
+        /// The step, counted from 0.
+        step: u64,
+        /// What libtorch said.
+        source: tch::TchError,
+    },
+}

@@ -1,0 +1,60 @@
+//! BatchTopK: the k·B largest features of the batch (Bussmann et al. 2024, arXiv:2412.06410).
+
+use sae_config::BatchTopKConfig;
+use sae_models::{Sae, Weights, top_k_of_batch_mask};
+use tch::Tensor;
+
+use super::threshold::{Threshold, annealed_k};
+use super::{Context, Detail, Loss, Rule, centre_decoder};
+use crate::Result;
+use crate::dead::mean_square;
+use crate::optimizer::OptimizerRule;
+use crate::schedule::Anneal;
+
+/// ‖x − x̂‖² + auxk.
+pub(crate) struct BatchTopKRule {
+    config: BatchTopKConfig,
+    weights: Weights,
+    k: Anneal,
+    threshold: Threshold,
+}
+
+impl BatchTopKRule {
+    pub(crate) fn new(config: &BatchTopKConfig, official: bool, sae: &dyn Sae) -> Result<Self> {
+        Ok(Self {
+            config: config.clone(),
+            weights: sae.base().weights.alias(),
+            k: annealed_k(config.k, config.k_anneal_steps, official, sae),
+            threshold: Threshold::new(config.threshold_start_step, sae)?,
+        })
+    }
+}
+
+impl Rule for BatchTopKRule {
+    fn optimizer(&self) -> OptimizerRule {
+        OptimizerRule::CLIPPED
+    }
+
+    fn start(&mut self, x: &Tensor) {
+        centre_decoder(&self.weights, x);
+    }
+
+    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let k = self.k.at(context.step).trunc();
+        let z = self.weights.pre_activations(x).relu();
+        let features = &z * top_k_of_batch_mask(&z, k as i64 * x.size()[0]);
+        self.threshold.see_batch(&features, context.step);
+
+        let residual = x - self.weights.reconstruct(&features);
+        let mse = mean_square(&residual);
+        context.dead.count(&features);
+        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
+        Ok(Loss::with_auxk(
+            mse,
+            auxk,
+            features,
+            &self.config.auxk,
+            Detail { k_target: Some(k), ..Detail::default() },
+        ))
+    }
+}

@@ -1,0 +1,122 @@
+//! P-anneal: an Lp penalty whose p falls from 1 towards 0 (Karvonen et al. 2024,
+//! arXiv:2408.00113).
+
+use std::collections::VecDeque;
+
+use sae_config::{PAnnealConfig, SparsityFunction, TrainingConfig};
+use sae_models::{Sae, Weights};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::Tensor;
+
+use super::standard::penalised;
+use super::{Context, Loss, Rule};
+use crate::Result;
+use crate::optimizer::OptimizerRule;
+use crate::schedule::sparsity_scale;
+
+/// ‖x − x̂‖² + c·mean Σ f^p.
+pub(crate) struct PAnnealRule {
+    config: PAnnealConfig,
+    weights: Weights,
+    update_steps: Vec<u64>,
+    p_values: Vec<f64>,
+    state: PAnnealState,
+}
+
+/// What has become of the penalty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct PAnnealState {
+    p: f64,
+    next_p: Option<f64>,
+    coefficient: f64,
+    updates: usize,
+    /// The penalty at p and at the next p, of the last steps.
+    recent: VecDeque<(f64, f64)>,
+}
+
+impl PAnnealRule {
+    pub(crate) fn new(config: &PAnnealConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
+        let n = config.n_sparsity_updates as usize;
+        let steps = line(config.anneal_start as f64, training.steps as f64, n);
+        Self {
+            config: config.clone(),
+            weights: sae.base().weights.alias(),
+            update_steps: steps.into_iter().map(|step| step as u64).collect(),
+            p_values: line(config.p_start, config.p_end, n),
+            state: PAnnealState {
+                p: config.p_start,
+                next_p: None,
+                coefficient: config.initial_sparsity_penalty,
+                updates: 0,
+                recent: VecDeque::new(),
+            },
+        }
+    }
+
+    /// Mean over rows of Σ f^p or of its root.
+    fn penalty(&self, features: &Tensor, p: f64) -> Tensor {
+        let sums = features.pow_tensor_scalar(p).sum_dim_intlist([1i64].as_slice(), false, None);
+        match self.config.sparsity_function {
+            SparsityFunction::LpToP => sums.mean(features.kind()),
+            SparsityFunction::Lp => sums.pow_tensor_scalar(1.0 / p).mean(features.kind()),
+        }
+    }
+
+    /// Remembers the penalties of this step, and where p is due to fall, rescales c so that the
+    /// penalty stays what it was.
+    fn advance(&mut self, features: &Tensor, penalty: &Tensor, step: u64) {
+        if let Some(next_p) = self.state.next_p {
+            let next = tch::no_grad(|| self.penalty(features, next_p)).double_value(&[]);
+            self.state.recent.push_back((penalty.double_value(&[]), next));
+            while self.state.recent.len() > self.config.sparsity_queue_length {
+                self.state.recent.pop_front();
+            }
+        }
+        if self.update_steps.get(self.state.updates).is_none_or(|&due| step < due) {
+            return;
+        }
+        if self.state.next_p.is_some() {
+            let sums = self.state.recent.iter().fold((0.0, 0.0), |s, r| (s.0 + r.0, s.1 + r.1));
+            if sums.1 > 0.0 {
+                self.state.coefficient *= sums.0 / sums.1;
+            }
+        }
+        self.state.p = self.p_values[self.state.updates];
+        self.state.updates += 1;
+        let next = self.p_values.get(self.state.updates).copied();
+        self.state.next_p = Some(next.unwrap_or(self.config.p_end));
+    }
+}
+
+impl Rule for PAnnealRule {
+    fn optimizer(&self) -> OptimizerRule {
+        OptimizerRule::CONSTRAINED
+    }
+
+    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let features = self.weights.pre_activations(x).relu();
+        let penalty = self.penalty(&features, self.state.p);
+        let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
+        let weighted = &penalty * (self.state.coefficient * scale);
+        self.advance(&features, &penalty, context.step);
+        context.dead.count(&features);
+        Ok(penalised(x, &self.weights, features, weighted))
+    }
+
+    fn save(&self) -> Value {
+        serde_json::to_value(&self.state).unwrap_or(Value::Null)
+    }
+
+    fn restore(&mut self, saved: &Value) -> Result<()> {
+        self.state = serde_json::from_value(saved.clone())
+            .map_err(|e| sae_config::Error::value("rule", "the state of p_anneal", e))?;
+        Ok(())
+    }
+}
+
+/// `n` values spaced evenly from `start` to `end`.
+fn line(start: f64, end: f64, n: usize) -> Vec<f64> {
+    let last = n.saturating_sub(1).max(1) as f64;
+    (0..n).map(|i| start + (end - start) * i as f64 / last).collect()
+}

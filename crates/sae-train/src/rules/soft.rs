@@ -1,0 +1,129 @@
+//! SoftSAE: soft top-k with a learned k̂ for each row, at last the hard selection of inference.
+
+use sae_config::{Budget, Parity, SelectionGradient, SoftConfig, TrainingConfig};
+use sae_models::{KEstimatorWeights, Sae, Weights, top_k_of_rows_mask};
+use soft_topk::tensor::soft_topk;
+use tch::{Kind, Tensor};
+
+use super::{Context, Detail, Loss, Rule, centre_decoder};
+use crate::dead::mean_square;
+use crate::optimizer::OptimizerRule;
+use crate::schedule::Anneal;
+use crate::{Error, Result};
+
+/// ‖x − x̂‖² + λ_k·budget(mean k̂ − k) + auxk; the budget term is absent from the hard phase.
+pub(crate) struct SoftRule {
+    config: SoftConfig,
+    weights: Weights,
+    estimator: KEstimatorWeights,
+    official: bool,
+    /// The first step with the hard selection.
+    hard_from: u64,
+    k: Anneal,
+    alpha: Anneal,
+}
+
+impl SoftRule {
+    pub(crate) fn new(
+        config: &SoftConfig,
+        training: &TrainingConfig,
+        sae: &dyn Sae,
+    ) -> Result<Self> {
+        let official = training.parity == Parity::Official;
+        let soft_steps = training.steps - config.hard_steps.min(training.steps);
+        let start = (sae.config().d_model as f64).min(sae.config().n_features as f64);
+        Ok(Self {
+            weights: sae.base().weights.alias(),
+            estimator: KEstimatorWeights::of(sae)?,
+            official,
+            hard_from: soft_steps + u64::from(official),
+            k: Anneal {
+                first: config.k_first.map_or(start, |k| k as f64),
+                start: start.max(config.k as f64),
+                end: config.k as f64,
+                steps: config.k_anneal_steps,
+            },
+            alpha: Anneal {
+                first: config.alpha_first.unwrap_or(config.alpha_start),
+                start: config.alpha_start,
+                end: config.alpha,
+                steps: config.alpha_anneal_steps,
+            },
+            config: config.clone(),
+        })
+    }
+
+    /// Features and k̂ by the operator; with `budget_only` its gradient goes to k̂ alone.
+    fn soft(&self, x: &Tensor, z: &Tensor, alpha: f64, step: u64) -> Result<(Tensor, Tensor)> {
+        let k_hat = self.estimator.k_hat(x, z, &self.weights.b_dec);
+        let scores = match self.config.selection_gradient {
+            SelectionGradient::BudgetOnly => z.detach(),
+            SelectionGradient::Full => z.shallow_clone(),
+        };
+        let p = soft_topk(&scores, &k_hat, alpha)
+            .map_err(|source| Error::Selection { step, source })?;
+        Ok((z * p, k_hat))
+    }
+
+    /// Features and whole k̂ as at inference; the gradient goes through the chosen entries, in the
+    /// published code through none (there the encoder learns from auxk alone).
+    fn hard(&self, x: &Tensor, z: &Tensor) -> (Tensor, Tensor) {
+        let k_hat = tch::no_grad(|| self.estimator.k_hat(x, z, &self.weights.b_dec));
+        let k = if self.official { k_hat.floor() } else { k_hat.round() };
+        let features = z * top_k_of_rows_mask(z, &k.to_kind(Kind::Int64));
+        (if self.official { features.detach() } else { features }, k)
+    }
+
+    /// softplus_β(u), of both signs where underspending costs too; u = mean k̂ − k.
+    fn budget(&self, k_hat: &Tensor, k: f64) -> Tensor {
+        let beta = self.config.k_loss_beta;
+        let excess = (k_hat.mean(k_hat.kind()) - k) * beta;
+        let over = excess.softplus() / beta;
+        match self.config.budget {
+            Budget::OneSided => over,
+            Budget::TwoSided => over + (-excess).softplus() / beta,
+        }
+    }
+}
+
+impl Rule for SoftRule {
+    fn optimizer(&self) -> OptimizerRule {
+        OptimizerRule::CLIPPED
+    }
+
+    fn start(&mut self, x: &Tensor) {
+        centre_decoder(&self.weights, x);
+    }
+
+    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let (k, alpha) = (self.k.at(context.step).trunc(), self.alpha.at(context.step));
+        let hard = context.step >= self.hard_from;
+        let z = self.weights.pre_activations(x).relu();
+        let (features, k_hat) =
+            if hard { self.hard(x, &z) } else { self.soft(x, &z, alpha, context.step)? };
+
+        let residual = x - self.weights.reconstruct(&features);
+        let mse = mean_square(&residual);
+        context.dead.count(&features);
+        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
+        let budget = (!hard).then(|| self.budget(&k_hat, k) * self.config.k_loss_weight);
+        let mut loss = Loss::with_auxk(
+            mse,
+            auxk,
+            features,
+            &self.config.auxk,
+            Detail {
+                k_hat: Some(k_hat),
+                k_target: Some(k),
+                alpha: Some(alpha),
+                hard: Some(hard),
+                dead_after_rows: None,
+            },
+        );
+        if let Some(budget) = budget {
+            loss.total = loss.total + &budget;
+            loss.parts.push(("budget", budget));
+        }
+        Ok(loss)
+    }
+}

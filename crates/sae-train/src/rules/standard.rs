@@ -1,0 +1,134 @@
+//! Standard: ReLU and an L1 penalty (Bricken et al. 2023), with resampling of dead features; and
+//! its April update, whose penalty is weighted by decoder norms (Conerly et al. 2024).
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use sae_config::{StandardAprilConfig, StandardConfig, TrainingConfig};
+use sae_models::{Sae, Weights};
+use tch::{IndexOp as _, Kind, Tensor};
+
+use super::{Context, Detail, Loss, Rule};
+use crate::Result;
+use crate::dead::mean_square;
+use crate::optimizer::{Decoder, OptimizerRule, Parameter};
+use crate::schedule::sparsity_scale;
+
+/// ‖x − x̂‖² + λ·Σ f.
+pub(crate) struct StandardRule {
+    config: StandardConfig,
+    weights: Weights,
+    seed: u64,
+}
+
+impl StandardRule {
+    pub(crate) fn new(config: &StandardConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
+        let weights = sae.base().weights.alias();
+        Self { config: config.clone(), weights, seed: training.seed }
+    }
+}
+
+impl Rule for StandardRule {
+    fn optimizer(&self) -> OptimizerRule {
+        OptimizerRule::CONSTRAINED
+    }
+
+    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
+        let features = self.weights.pre_activations(x).relu();
+        let penalty = features.sum(x.kind()) / x.size()[0] as f64;
+        context.dead.count(&features);
+        Ok(penalised(x, &self.weights, features, penalty * (self.config.l1_penalty * scale)))
+    }
+
+    /// Every `resample_steps` steps, features silent for more than half of them start anew from
+    /// inputs drawn in proportion to their loss.
+    fn after_update(&mut self, x: &Tensor, context: Context<'_>, parameters: &mut [Parameter]) {
+        let Some(every) = self.config.resample_steps else { return };
+        if context.step == 0 || context.step % every != 0 {
+            return;
+        }
+        let _guard = tch::no_grad_guard();
+        let rows = every / 2 * x.size()[0] as u64;
+        let Some(dead) = context.dead.silent_for(rows + 1) else { return };
+        let indices = dead.nonzero().squeeze_dim(1);
+        if indices.size()[0] == 0 || indices.size()[0] == dead.size()[0] {
+            return;
+        }
+        let rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(context.step));
+        let inputs = draw_by_loss(x, &self.weights, indices.size()[0] as usize, rng);
+        let indices = indices.i(..inputs.size()[0]);
+        let norm = inputs.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
+        let directions = &inputs / norm.clamp_min(f64::from(f32::MIN_POSITIVE));
+        let encoder_norms = self.weights.w_enc.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
+        let live_norm = encoder_norms.masked_select(&dead.logical_not()).mean(x.kind());
+
+        let _ = self.weights.w_enc.index_copy_(0, &indices, &(&directions * live_norm * 0.2));
+        let _ = self.weights.w_dec.index_copy_(0, &indices, &directions);
+        let _ = self.weights.b_enc.index_fill_(0, &indices, 0.0);
+        for parameter in parameters {
+            if parameter.value.size()[0] == dead.size()[0] && parameter.name != "decoder.bias" {
+                let _ = parameter.mean.index_fill_(0, &indices, 0.0);
+                let _ = parameter.square.index_fill_(0, &indices, 0.0);
+            }
+        }
+        let _ = context.dead.rows_since_fired.index_fill_(0, &indices, 0);
+    }
+}
+
+/// At most `count` rows of x − b_dec, each at most once, drawn in proportion to ‖x − x̂‖.
+fn draw_by_loss(x: &Tensor, weights: &Weights, count: usize, mut rng: ChaCha8Rng) -> Tensor {
+    let x_hat = weights.reconstruct(&weights.pre_activations(x).relu());
+    let losses = (x - x_hat).norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
+    let mut losses: Vec<f64> =
+        losses.to_kind(Kind::Double).try_into().expect("a vector of losses is one-dimensional");
+    let mut drawn = Vec::new();
+    while drawn.len() < count.min(losses.len()) {
+        let mut left = rng.random::<f64>() * losses.iter().sum::<f64>();
+        let hit = losses.iter().position(|loss| {
+            left -= loss;
+            left < 0.0
+        });
+        let Some(row) = hit else { break };
+        losses[row] = 0.0;
+        drawn.push(row as i64);
+    }
+    x.index_select(0, &Tensor::from_slice(&drawn).to_device(x.device())) - &weights.b_dec
+}
+
+/// ‖x − x̂‖² + λ·Σ f·‖row of W_dec‖; rows of the decoder keep whatever norm they take.
+pub(crate) struct AprilRule {
+    config: StandardAprilConfig,
+    weights: Weights,
+}
+
+impl AprilRule {
+    pub(crate) fn new(config: &StandardAprilConfig, sae: &dyn Sae) -> Self {
+        Self { config: config.clone(), weights: sae.base().weights.alias() }
+    }
+}
+
+impl Rule for AprilRule {
+    fn optimizer(&self) -> OptimizerRule {
+        OptimizerRule { decoder: Decoder::Free, ..OptimizerRule::CLIPPED }
+    }
+
+    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
+        let features = self.weights.pre_activations(x).relu();
+        let norms = self.weights.w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
+        let penalty = features.mv(&norms).mean(x.kind());
+        context.dead.count(&features);
+        Ok(penalised(x, &self.weights, features, penalty * (self.config.l1_penalty * scale)))
+    }
+}
+
+/// ‖x − x̂‖² + `penalty`.
+pub(super) fn penalised(x: &Tensor, weights: &Weights, features: Tensor, penalty: Tensor) -> Loss {
+    let mse = mean_square(&(x - weights.reconstruct(&features)));
+    Loss {
+        total: &mse + &penalty,
+        parts: vec![("mse", mse), ("sparsity", penalty)],
+        features,
+        detail: Detail::default(),
+    }
+}

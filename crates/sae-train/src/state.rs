@@ -1,0 +1,108 @@
+//! All that a training step changes, and how it is kept on disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sae_config::RunConfig;
+use sae_models::{Sae, load_checkpoint, read_tensors, save_checkpoint, write_tensors};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use crate::dead::DeadFeatures;
+use crate::optimizer::Parameter;
+use crate::{Error, Result};
+
+const MANIFEST_FILE: &str = "trainer.json";
+const TENSORS_FILE: &str = "trainer.safetensors";
+const ROWS_SINCE_FIRED: &str = "rows_since_fired";
+
+/// All that a training step changes.
+pub(crate) struct TrainerState {
+    pub(crate) config: RunConfig,
+    pub(crate) sae: Box<dyn Sae>,
+    /// The model's parameters, which share its tensors, with their moments.
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) dead: DeadFeatures,
+    /// Steps done.
+    pub(crate) step: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    step: u64,
+    rows_seen: u64,
+    updates: BTreeMap<String, u64>,
+    engine: Value,
+    config: RunConfig,
+}
+
+impl TrainerState {
+    pub(crate) fn new(config: RunConfig, sae: Box<dyn Sae>) -> Self {
+        let parameters =
+            sae.parameters().into_iter().map(|(name, value)| Parameter::new(name, value)).collect();
+        let dead = DeadFeatures::new(sae.config().n_features, sae.base().device());
+        Self { config, sae, parameters, dead, step: 0 }
+    }
+
+    /// Writes the model, the moments and the counters into the folder `dir`.
+    pub(crate) fn save(&self, engine: Value, dir: &Path) -> Result<()> {
+        save_checkpoint(self.sae.as_ref(), dir)?;
+        let mut tensors = BTreeMap::new();
+        for parameter in &self.parameters {
+            tensors.insert(format!("{}.mean", parameter.name), &parameter.mean);
+            tensors.insert(format!("{}.square", parameter.name), &parameter.square);
+        }
+        tensors.insert(ROWS_SINCE_FIRED.into(), &self.dead.rows_since_fired);
+        let path = dir.join(TENSORS_FILE);
+        write_tensors(&path, tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)))?;
+        let manifest = Manifest {
+            step: self.step,
+            rows_seen: self.dead.rows_seen,
+            updates: self.parameters.iter().map(|p| (p.name.to_string(), p.updates)).collect(),
+            engine,
+            config: self.config.clone(),
+        };
+        Ok(sae_config::write_json(&dir.join(MANIFEST_FILE), &manifest)?)
+    }
+
+    /// Reads what `save` wrote, and the engine's part of it.
+    pub(crate) fn load(dir: &Path, device: Device) -> Result<(Self, Value)> {
+        let manifest: Manifest = sae_config::read_json(&dir.join(MANIFEST_FILE))?;
+        let mut state = Self::new(manifest.config, load_checkpoint(dir, device)?);
+        let path = dir.join(TENSORS_FILE);
+        let mut tensors = read_tensors(&path)?;
+        for parameter in &mut state.parameters {
+            let name = parameter.name;
+            take(&mut tensors, &format!("{name}.mean"), &mut parameter.mean, &path)?;
+            take(&mut tensors, &format!("{name}.square"), &mut parameter.square, &path)?;
+            parameter.updates = manifest.updates.get(name).copied().unwrap_or(0);
+        }
+        take(&mut tensors, ROWS_SINCE_FIRED, &mut state.dead.rows_since_fired, &path)?;
+        state.dead.rows_seen = manifest.rows_seen;
+        state.step = manifest.step;
+        Ok((state, manifest.engine))
+    }
+}
+
+/// Puts the tensor `name` of a file into `slot`, whose shape and kind it must have.
+fn take(
+    tensors: &mut BTreeMap<String, Tensor>,
+    name: &str,
+    slot: &mut Tensor,
+    path: &Path,
+) -> Result<()> {
+    let describe = |shape: Vec<i64>, kind: Kind| format!("shape {shape:?} of {kind:?}");
+    let expected = describe(slot.size(), slot.kind());
+    let found = tensors.remove(name);
+    let got = found.as_ref().map_or("nothing".into(), |t| describe(t.size(), t.kind()));
+    match found {
+        Some(tensor) if got == expected => slot.copy_(&tensor),
+        _ => {
+            let what = name.to_string();
+            return Err(Error::OtherRun { path: path.into(), what, expected, got });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! Integration tests of sae-train: one binary.
+
+mod golden;
