@@ -1,1 +1,15 @@
-//! Evaluation of sparse autoencoders: fidelity, sparsity, cross-entropy recovered
+//! Evaluation of sparse autoencoders: fidelity, sparsity, cross-entropy recovered.
+#![doc = include_str!("../README.md")]
+
+mod cross_entropy;
+mod error;
+mod evaluate;
+mod metrics;
+mod moments;
+mod reconstruction;
+mod sparsity;
+
+pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_of_tokens};
+pub use error::{Error, Result};
+pub use evaluate::{EvaluateOptions, evaluate};
+pub use metrics::Metrics;

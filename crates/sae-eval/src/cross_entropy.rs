@@ -1,0 +1,227 @@
+//! What the host loses when reconstructions take the place of its activations.
+
+use sae_config::CrossEntropy;
+use sae_hosts::{HookPoint, HostModel};
+use sae_models::Sae;
+use tch::{Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// How text is read for [`cross_entropy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrossEntropyOptions {
+    /// Tokens the host sees at once; a text is cut into contexts of so many.
+    pub context_length: usize,
+    /// First positions of each context that keep their activations and whose predictions are not
+    /// counted: those that SAEs are not trained on.
+    pub skip_positions: usize,
+    /// Contexts computed at once; decides speed and memory, not the result.
+    pub batch_size: usize,
+    /// Upper bound of tokens read of each text; all if absent.
+    pub max_tokens: Option<u64>,
+}
+
+impl Default for CrossEntropyOptions {
+    fn default() -> Self {
+        Self { context_length: 128, skip_positions: 1, batch_size: 4, max_tokens: None }
+    }
+}
+
+/// The host's loss on texts: untouched, with reconstructions, and with zeros at a hook point.
+///
+/// Replaced, by either, are the positions after the first `skip_positions` of each context, and
+/// the predictions made there are those counted. KL is from the clean prediction to the other.
+/// `progress` is told the contexts done and the contexts in all.
+///
+/// # Errors
+/// [`Error::Setting`]; [`Error::Dimension`] if the SAE is of another `d_model` than the host;
+/// [`Error::Empty`] if there is no prediction to count; [`Error::NoEffect`] if zeros leave the
+/// loss as it is; [`Error::NotFinite`] if a loss is NaN or infinite; [`Error::Host`] and
+/// [`Error::Model`].
+pub fn cross_entropy(
+    sae: &dyn Sae,
+    host: &HostModel,
+    hook: HookPoint,
+    texts: &[&str],
+    options: CrossEntropyOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<CrossEntropy> {
+    options.check()?;
+    let tokenizer = host.tokenizer()?;
+    let mut contexts = Vec::new();
+    for text in texts {
+        let mut ids = tokenizer.encode(text)?;
+        if let Some(max_tokens) = options.max_tokens {
+            ids.truncate(usize::try_from(max_tokens).unwrap_or(usize::MAX));
+        }
+        contexts.extend(ids.chunks(options.context_length).map(<[u32]>::to_vec));
+    }
+    cross_entropy_of_tokens(sae, host, hook, &contexts, options, progress)
+}
+
+/// As [`cross_entropy`], of contexts that are tokens already, whatever their lengths.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn cross_entropy_of_tokens(
+    sae: &dyn Sae,
+    host: &HostModel,
+    hook: HookPoint,
+    contexts: &[Vec<u32>],
+    options: CrossEntropyOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<CrossEntropy> {
+    options.check()?;
+    let (expected, got) = (sae.config().d_model, host.info().d_model);
+    if expected != got {
+        return Err(Error::Dimension { expected, got, of: "the host" });
+    }
+    let skip = options.skip_positions;
+    // A context counts if a position is left that has a next token.
+    let contexts: Vec<&Vec<u32>> = contexts.iter().filter(|ids| ids.len() > skip + 1).collect();
+    let mut sums = Sums::default();
+    let mut done = 0;
+    while done < contexts.len() {
+        let length = contexts[done].len();
+        let batch: Vec<_> = contexts[done..]
+            .iter()
+            .take(options.batch_size)
+            .take_while(|ids| ids.len() == length)
+            .collect();
+        let flat: Vec<i64> = batch.iter().flat_map(|ids| ids.iter().map(|&id| id.into())).collect();
+        let ids = Tensor::f_from_slice(&flat)?
+            .f_reshape([batch.len() as i64, length as i64])?
+            .f_to_device(host.device())?;
+        sums.add(sae, host, hook, &ids, skip as i64)?;
+        done += batch.len();
+        progress(done as u64, contexts.len() as u64);
+    }
+    sums.finish(hook)
+}
+
+impl CrossEntropyOptions {
+    fn check(&self) -> Result<()> {
+        let smallest_context = self.skip_positions + 2;
+        for (name, got, least) in [
+            ("context_length", self.context_length, smallest_context),
+            ("batch_size", self.batch_size, 1),
+        ] {
+            if got < least {
+                let expected = format!("at least {least}");
+                return Err(Error::Setting { name, expected, got: got.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sums over predictions.
+#[derive(Debug, Default)]
+struct Sums {
+    n_tokens: u64,
+    clean: f64,
+    spliced: f64,
+    zero: f64,
+    kl_spliced: f64,
+    kl_zero: f64,
+}
+
+impl Sums {
+    /// Adds contexts of equal length.
+    ///
+    /// # Shapes
+    /// ids `[contexts, positions]`.
+    fn add(
+        &mut self,
+        sae: &dyn Sae,
+        host: &HostModel,
+        hook: HookPoint,
+        ids: &Tensor,
+        skip: i64,
+    ) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let prefix = host.prefix(ids, hook)?;
+        let kept = prefix.activations().f_narrow(1, 0, skip)?;
+        let replaced = prefix.activations().f_narrow(1, skip, ids.size()[1] - skip)?;
+        let logits = |replacement: &Tensor| -> Result<Tensor> {
+            let activations = Tensor::f_cat(&[&kept, replacement], 1)?;
+            Ok(host.logits_from(&prefix, &activations)?)
+        };
+        let clean = host.logits_from(&prefix, prefix.activations())?;
+        let spliced = logits(&reconstruct(sae, &replaced)?)?;
+        let zero = logits(&replaced.f_zeros_like()?)?;
+
+        // One context at a time, for f64 logits take room.
+        for context in 0..ids.size()[0] {
+            let n = ids.size()[1] - 1 - skip;
+            let log_p = |logits: &Tensor| -> Result<Tensor> {
+                let logits = logits.f_get(context)?.f_narrow(0, skip, n)?;
+                Ok(logits.f_log_softmax(-1, Kind::Double)?)
+            };
+            let targets = ids.f_get(context)?.f_narrow(0, skip + 1, n)?.f_unsqueeze(-1)?;
+            let loss = |log_p: &Tensor| -> Result<f64> {
+                let of_targets = log_p.f_gather(-1, &targets, false)?;
+                self.finite(-of_targets.f_sum(Kind::Double)?.f_double_value(&[])?)
+            };
+            let clean = log_p(&clean)?;
+            let p = clean.f_exp()?;
+            let kl = |log_q: &Tensor| -> Result<f64> {
+                // Σ p (ln p − ln q)
+                let terms = clean.f_sub(log_q)?.f_mul(&p)?;
+                self.finite(terms.f_sum(Kind::Double)?.f_double_value(&[])?)
+            };
+            let clean_loss = loss(&clean)?;
+            let judge = |logits: &Tensor| -> Result<(f64, f64)> {
+                let log_q = log_p(logits)?;
+                Ok((loss(&log_q)?, kl(&log_q)?))
+            };
+            let ((spliced, kl_spliced), (zero, kl_zero)) = (judge(&spliced)?, judge(&zero)?);
+            self.n_tokens += n as u64;
+            self.clean += clean_loss;
+            self.spliced += spliced;
+            self.zero += zero;
+            self.kl_spliced += kl_spliced;
+            self.kl_zero += kl_zero;
+        }
+        Ok(())
+    }
+
+    fn finite(&self, got: f64) -> Result<f64> {
+        if !got.is_finite() {
+            return Err(Error::NotFinite { name: "loss of the host", row: self.n_tokens, got });
+        }
+        Ok(got)
+    }
+
+    fn finish(&self, hook: HookPoint) -> Result<CrossEntropy> {
+        if self.n_tokens == 0 {
+            return Err(Error::Empty { what: "predictions to count" });
+        }
+        let mean = |sum: f64| sum / self.n_tokens as f64;
+        let (clean, spliced, zero) = (mean(self.clean), mean(self.spliced), mean(self.zero));
+        if zero == clean || self.kl_zero <= 0.0 {
+            return Err(Error::NoEffect { hook, clean, zero });
+        }
+        Ok(CrossEntropy {
+            n_tokens: self.n_tokens,
+            clean,
+            spliced,
+            zero,
+            ce_recovered: (zero - spliced) / (zero - clean),
+            kl_spliced: mean(self.kl_spliced),
+            kl_zero: mean(self.kl_zero),
+            kl_recovered: 1.0 - self.kl_spliced / self.kl_zero,
+        })
+    }
+}
+
+/// Activations `[contexts, positions, d_model]` as the SAE rebuilds them.
+fn reconstruct(sae: &dyn Sae, activations: &Tensor) -> Result<Tensor> {
+    let shape = activations.size();
+    let rows = activations
+        .f_reshape([-1, shape[2]])?
+        .f_to_device(sae.base().device())?
+        .f_to_kind(sae.base().kind())?;
+    let x_hat = sae.decode(&sae.encode(&rows)?)?;
+    Ok(x_hat.f_to_device(activations.device())?.f_to_kind(activations.kind())?.f_reshape(&shape)?)
+}
