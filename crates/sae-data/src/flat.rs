@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 use crate::npy::{MAGIC, MAX_HEADER, NpyHeader};
 use crate::source::SourceFile;
 use crate::store::{check_all_rows, check_range, check_rows};
-use crate::{ActivationStore, Dtype, Error, Provenance, Result, RowMeta, scratch};
+use crate::{ActivationStore, Dtype, Error, Provenance, Result, RowMeta, scratch, sidecar};
 
 /// Rows one after another in a file, from some offset to its end.
 #[derive(Debug)]
@@ -17,6 +19,14 @@ pub(crate) struct FlatStore {
     d_model: usize,
     data_offset: u64,
     hash: OnceLock<String>,
+}
+
+/// A file's hash and the state of the file that it belongs to.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownHash {
+    stamp: String,
+    blake3: String,
 }
 
 impl FlatStore {
@@ -93,7 +103,16 @@ impl ActivationStore for FlatStore {
         if let Some(hash) = self.hash.get() {
             return Ok(hash.clone());
         }
-        let hash = self.file.blake3()?;
+        let sidecar = sidecar::path(self.file.path(), "blake3.json");
+        let found = sidecar::read::<KnownHash>(&sidecar);
+        let hash = match found.filter(|known| known.stamp == self.file.stamp()) {
+            Some(known) => known.blake3,
+            None => {
+                let known = KnownHash { stamp: self.file.stamp(), blake3: self.file.blake3()? };
+                sidecar::write(&sidecar, &known);
+                known.blake3
+            }
+        };
         Ok(self.hash.get_or_init(|| hash).clone())
     }
 

@@ -3,31 +3,40 @@
 #![doc = include_str!("../README.md")]
 
 mod concatenation;
+mod convert;
 mod directory;
 mod dtype;
 mod error;
 mod flat;
+mod inspection;
 mod loader;
 mod manifest;
 mod native;
 mod norms;
 mod npy;
+mod npy_writer;
 mod plan;
+mod planted;
 mod prefetch;
 mod scratch;
 mod selection;
 mod shard;
+mod sidecar;
 mod source;
 mod statistics;
 mod store;
 mod writer;
 
 pub use concatenation::Concatenation;
+pub use convert::{Format, convert};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
+pub use inspection::{Inspection, NormBin, OutlierDimension, OutlierPosition};
 pub use loader::{Loader, LoaderConfig, LoaderPosition};
 pub use manifest::{Manifest, Shard};
 pub use npy::{NpyHeader, NpyMismatch};
+pub use npy_writer::NpyWriter;
+pub use planted::{Manifolds, PlantedConfig, PlantedTruth};
 pub use selection::Selection;
 pub use statistics::Statistics;
 pub use store::{ActivationStore, Provenance, RowMeta, open_store};

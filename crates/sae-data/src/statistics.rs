@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::norms::{for_each_piece, norm, quantile_sorted, sorted, squared_norm};
-use crate::{ActivationStore, Error, Result};
+use crate::{ActivationStore, Error, Result, sidecar};
 
 /// What training and reports need to know of a store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,25 @@ impl Statistics {
             },
         )?;
         Ok(total.finish(&sorted(&norms)))
+    }
+
+    /// The same, kept in a hidden file beside the store under the hash of its rows, so that a
+    /// store is read once however often it is used. A store that cannot be written to is measured
+    /// anew each time.
+    ///
+    /// # Errors
+    /// As [`Statistics::of`].
+    pub fn cached(store: &dyn ActivationStore) -> Result<Self> {
+        let Some(path) = store.path() else { return Self::of(store) };
+        let hash = store.content_hash()?;
+        let sidecar = sidecar::path(path, &format!("statistics-{}.json", &hash[..16]));
+        let belongs = |s: &Self| s.n_rows == store.n_rows() && s.mean.len() == store.d_model();
+        if let Some(found) = sidecar::read(&sidecar).filter(belongs) {
+            return Ok(found);
+        }
+        let statistics = Self::of(store)?;
+        sidecar::write(&sidecar, &statistics);
+        Ok(statistics)
     }
 }
 

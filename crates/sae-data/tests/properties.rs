@@ -13,7 +13,7 @@ proptest! {
     #[test]
     fn ranks_see_each_row_exactly_once_an_epoch(
         n_rows in 1..300_u64,
-        rows_per_shard in 1..100_u64,
+        rows_per_shard in 20..100_u64,
         batch_size in 1..40_usize,
         block_rows in 1..30_usize,
         window_rows in 1..100_usize,
