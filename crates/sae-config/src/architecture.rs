@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
-
 /// An architecture with its settings: `[architecture]` with `name = "…"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name")]
@@ -353,19 +351,5 @@ impl ArchitectureConfig {
             }
             _ => {}
         }
-    }
-
-    pub(crate) fn check(&self, n_features: usize, _steps: u64) -> Result<()> {
-        if let Some(l0) = self.target_l0() {
-            let key = if matches!(self, Self::JumpRelu(_)) { "target_l0" } else { "k" };
-            if !(l0 > 0.0 && l0 < n_features as f64) {
-                return Err(Error::value(
-                    format!("architecture.{key}"),
-                    format!("more than 0 and less than sae.n_features = {n_features}"),
-                    l0,
-                ));
-            }
-        }
-        Ok(())
     }
 }

@@ -3,9 +3,11 @@
 #![doc = include_str!("../README.md")]
 
 mod architecture;
+mod check;
 mod error;
 mod evaluation;
 mod file;
+mod preset;
 mod run;
 mod sweep;
 mod training;
@@ -21,6 +23,7 @@ pub use evaluation::{
     SweepResults,
 };
 pub use file::{read_json, read_toml, write_json, write_toml};
+pub use preset::apply_preset;
 pub use run::{DataConfig, Normalization, RunConfig, SaeConfig};
 pub use sweep::{
     HarvestConfig, HostConfig, StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArchitectureConfig, Result, TrainingConfig, read_toml};
+use crate::check::check_architecture;
+use crate::{ArchitectureConfig, Error, Result, TrainingConfig, apply_preset, read_toml};
 
 /// Everything that determines a training run (`run.toml`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,12 +61,20 @@ pub enum Normalization {
 }
 
 impl RunConfig {
-    /// Reads, checks and resolves a run file.
+    /// Reads, checks and resolves a run file, which may name a preset to build on.
     ///
     /// # Errors
     /// An error that names the file and the key.
     pub fn read(path: &Path) -> Result<Self> {
-        let config: Self = read_toml(path)?;
+        let table: toml::Table = read_toml(path)?;
+        if !table.contains_key("preset") {
+            let config: Self = read_toml(path)?;
+            return config.resolve().map_err(|e| e.in_file(path));
+        }
+        let table = apply_preset(table).map_err(|e| e.in_file(path))?;
+        let config = table.try_into::<Self>();
+        let config =
+            config.map_err(|e| Error::Parse { path: path.into(), message: e.to_string() })?;
         config.resolve().map_err(|e| e.in_file(path))
     }
 
@@ -75,16 +84,16 @@ impl RunConfig {
     /// [`crate::Error::Value`] for the first value out of range.
     pub fn resolve(mut self) -> Result<Self> {
         if self.sae.n_features == 0 {
-            return Err(crate::Error::value("sae.n_features", "at least 1", 0));
+            return Err(Error::value("sae.n_features", "at least 1", 0));
         }
         let ratio = self.data.max_norm_ratio;
         if !(ratio == 0.0 || (ratio.is_finite() && ratio > 1.0)) {
-            return Err(crate::Error::value("data.max_norm_ratio", "0 or more than 1", ratio));
+            return Err(Error::value("data.max_norm_ratio", "0 or more than 1", ratio));
         }
         self.training.check()?;
         self.training.resolve(self.sae.n_features);
         self.architecture.resolve(self.training.steps);
-        self.architecture.check(self.sae.n_features, self.training.steps)?;
+        check_architecture(&self.architecture, self.sae.n_features, &self.training)?;
         Ok(self)
     }
 }

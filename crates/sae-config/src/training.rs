@@ -10,6 +10,8 @@ use crate::{Error, Result};
 pub enum Engine {
     /// Plain libtorch operations and autograd, on any device.
     Reference,
+    /// Closed-form gradients, sparse where the codes are: on the CPU, in f32.
+    Fast,
 }
 
 /// Whether the defects of the published code that shaped published numbers are reproduced.
@@ -43,9 +45,8 @@ pub struct TrainingConfig {
     /// `cpu` or `cuda:N`.
     #[serde(default = "default_device")]
     pub device: String,
-    /// Which code computes a step.
-    #[serde(default = "default_engine")]
-    pub engine: Engine,
+    /// Which code computes a step; default the fast one where it computes the architecture.
+    pub engine: Option<Engine>,
     /// Whether to reproduce the published code's defects.
     #[serde(default = "default_parity")]
     pub parity: Parity,
@@ -55,14 +56,13 @@ pub struct TrainingConfig {
     /// Steps between two checkpoints; 0 keeps only the last.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
+    /// Checkpoints kept while the run lasts, the newest; at least 1.
+    #[serde(default = "default_keep_checkpoints")]
+    pub keep_checkpoints: usize,
 }
 
 fn default_device() -> String {
     "cpu".into()
-}
-
-const fn default_engine() -> Engine {
-    Engine::Reference
 }
 
 const fn default_parity() -> Parity {
@@ -75,6 +75,10 @@ const fn default_log_every() -> u64 {
 
 const fn default_checkpoint_every() -> u64 {
     1000
+}
+
+const fn default_keep_checkpoints() -> usize {
+    2
 }
 
 impl TrainingConfig {
@@ -97,6 +101,9 @@ impl TrainingConfig {
         }
         if self.log_every == 0 {
             return bad("log_every", "at least 1", &self.log_every);
+        }
+        if self.keep_checkpoints == 0 {
+            return bad("keep_checkpoints", "at least 1", &self.keep_checkpoints);
         }
         if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
             return bad("lr", "a positive number", &lr);

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
 
 use super::{SweepConfig, keys};
-use crate::{Error, Result, RunConfig};
+use crate::{Error, Result, RunConfig, apply_preset};
 
 /// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +131,7 @@ impl SweepConfig {
                 set(key, value)?;
             }
         }
-        let parsed = RunConfig::deserialize(table);
+        let parsed = RunConfig::deserialize(apply_preset(table)?);
         let config = parsed.map_err(|e| Error::Setting { message: e.to_string().trim().into() })?;
         config.resolve()
     }
