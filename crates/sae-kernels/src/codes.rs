@@ -125,14 +125,26 @@ impl SparseCodes {
     /// # Errors
     /// [`Error::Size`] if `dense` has another length.
     pub fn write_dense(&self, dense: &mut [f32]) -> Result<()> {
+        self.scatter(&self.values, dense)
+    }
+
+    /// Writes other values, one for each entry, as a dense matrix with zeros elsewhere.
+    ///
+    /// # Shapes
+    /// `values`: one an entry; `dense`: n_rows × n_features, overwritten.
+    ///
+    /// # Errors
+    /// [`Error::Size`] if a length differs.
+    pub fn scatter(&self, values: &[f32], dense: &mut [f32]) -> Result<()> {
+        check_len("values", self.nnz(), values.len())?;
         check_len("dense", self.n_rows() * self.n_features, dense.len())?;
         if self.n_features == 0 {
             return Ok(());
         }
         dense.par_chunks_mut(self.n_features).enumerate().for_each(|(b, out)| {
             out.fill(0.0);
-            let (indices, values) = self.row(b);
-            for (&i, &v) in indices.iter().zip(values) {
+            let range = self.indptr[b]..self.indptr[b + 1];
+            for (&i, &v) in self.indices[range.clone()].iter().zip(&values[range]) {
                 out[i as usize] = v;
             }
         });
@@ -269,6 +281,8 @@ mod tests {
         let mut dense = [9.0; 12];
         codes.write_dense(&mut dense).unwrap();
         assert_eq!(dense, [1., 0., 0., 1., 0., 0., 0., 0., 0., 1., 0., 0.]);
+        codes.scatter(&[7.0, 8.0, 9.0], &mut dense).unwrap();
+        assert_eq!(dense, [7., 0., 0., 8., 0., 0., 0., 0., 0., 9., 0., 0.]);
         let numbers: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let mut out = Vec::new();
         codes.gather(&numbers, &mut out).unwrap();

@@ -51,6 +51,15 @@ impl Groups {
         self.ends.is_empty()
     }
 
+    /// What the residual of group `g` is multiplied by in the gradient.
+    ///
+    /// # Panics
+    /// If there is no such group.
+    #[must_use]
+    pub fn factor(&self, g: usize) -> f32 {
+        self.factors[g]
+    }
+
     /// The group that a feature belongs to: the first prefix that holds it.
     #[inline]
     #[must_use]
@@ -224,6 +233,70 @@ fn products<S: Simd>(simd: S, x: &[f32], decoder: &Matrix<'_>, indices: &[u32], 
     let rest = &indices[indices.len() - indices.len() % 4..];
     for (out, &i) in fours.into_remainder().iter_mut().zip(rest) {
         *out = dots(simd, x, [row(i)])[0];
+    }
+}
+
+/// Turns dense reconstructions without bias into the gradient of their outputs.
+///
+/// With e = prediction + bias − target, `prediction` becomes factor·e. Returns Σ‖e‖².
+///
+/// # Shapes
+/// `prediction`: batch × d_model; `bias`: d_model; `residual`, if given: batch × d_model, receives
+/// −e.
+///
+/// # Errors
+/// If sizes disagree.
+pub fn dense_residual(
+    prediction: &mut [f32],
+    bias: &[f32],
+    target: Matrix<'_>,
+    factor: f32,
+    residual: Option<&mut [f32]>,
+) -> Result<f64> {
+    let d = target.n_cols();
+    check_len("prediction", target.data().len(), prediction.len())?;
+    check_len("bias", d, bias.len())?;
+    let mut residuals: Vec<Option<&mut [f32]>> = match residual {
+        Some(residual) => {
+            check_len("residual", target.data().len(), residual.len())?;
+            residual.chunks_mut(d).map(Some).collect()
+        }
+        None => Vec::new(),
+    };
+    residuals.resize_with(target.n_rows(), || None);
+    let errors: Vec<f32> = prediction
+        .par_chunks_mut(d)
+        .zip(residuals)
+        .enumerate()
+        .map(|(row, (prediction, residual))| {
+            let target = target.row(row);
+            dispatch(DenseRow { prediction, bias, target, factor, residual })
+        })
+        .collect();
+    Ok(errors.iter().map(|e| f64::from(*e)).sum())
+}
+
+struct DenseRow<'a> {
+    prediction: &'a mut [f32],
+    bias: &'a [f32],
+    target: &'a [f32],
+    factor: f32,
+    residual: Option<&'a mut [f32]>,
+}
+
+impl WithSimd for DenseRow<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let Self { prediction, bias, target, factor, residual } = self;
+        for ((p, b), t) in prediction.iter_mut().zip(bias).zip(target) {
+            *p = *p + b - t;
+        }
+        if let Some(residual) = residual {
+            residual.iter_mut().zip(&*prediction).for_each(|(r, e)| *r = -e);
+        }
+        scale_and_square(simd, prediction, factor)
     }
 }
 

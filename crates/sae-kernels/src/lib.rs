@@ -14,7 +14,7 @@ mod simd;
 
 pub use adam::{AdamStep, Moments, adam};
 pub use codes::SparseCodes;
-pub use decode::{Groups, Reconstruction, code_gradients, decode, reconstruct};
+pub use decode::{Groups, Reconstruction, code_gradients, decode, dense_residual, reconstruct};
 pub use dense::{add_bias_relu, column_sums, squared_norm, subtract_row};
 pub use error::{Error, Result};
 pub use estimator::{estimator_backward, estimator_forward};

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use sae_kernels::{
     EncoderGradient, FeatureMajor, Groups, Matrix, Projection, Reconstruction, Source,
-    code_gradients, decode, estimator_backward, estimator_forward, project_rows, reconstruct,
-    weight_gradients,
+    code_gradients, decode, dense_residual, estimator_backward, estimator_forward, project_rows,
+    reconstruct, weight_gradients,
 };
 
 use crate::naive::{Case, activations, case, close, dense, keep_largest, sparse};
@@ -101,6 +101,16 @@ proptest! {
             for (i, x_hat) in x_hat.iter().enumerate() {
                 let want = f64::from(output.data()[i]) / 0.25 + f64::from(case.x[i]);
                 prop_assert!(close(*x_hat, want, 100.0, 1e-5));
+            }
+            let zeros = vec![0.0; case.d];
+            decode(&codes, decoder, &zeros, &mut x_hat).unwrap();
+            let mut dense = vec![f32::NAN; x_hat.len()];
+            let squared =
+                dense_residual(&mut x_hat, &case.b_dec, target, 0.25, Some(&mut dense)).unwrap();
+            prop_assert!((squared - want_errors[0]).abs() <= 1e-5 * want_errors[0].max(1.0));
+            for i in 0..x_hat.len() {
+                prop_assert!(close(x_hat[i], f64::from(output.data()[i]), 100.0, 1e-5));
+                prop_assert!(close(dense[i], f64::from(residual[i]), 100.0, 1e-5));
             }
         }
     }

@@ -5,6 +5,7 @@ use sae_models::Sae;
 use serde_json::Value;
 use tch::{Device, Tensor};
 
+use crate::fast::Profile;
 use crate::optimizer::update;
 use crate::rules::{Context, Loss, Rule, rule};
 use crate::schedule::lr_factor;
@@ -21,6 +22,14 @@ pub(crate) trait StepEngine: Send {
 
     /// Takes back what `save` gave.
     fn restore(&mut self, saved: &Value) -> Result<()>;
+
+    /// Brings the model's tensors up to date, where the engine works on others.
+    fn publish(&self, _state: &TrainerState) {}
+
+    /// Where the time of its steps goes, where the engine measures it.
+    fn profile(&self) -> Option<&Profile> {
+        None
+    }
 }
 
 /// Plain libtorch operations and autograd, on any device.

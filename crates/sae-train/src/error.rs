@@ -68,6 +68,15 @@ pub enum Error {
         /// What the operator said.
         source: soft_topk::Error,
     },
+    /// A kernel of the fast engine was given arguments that do not fit.
+    #[error("fast engine: {0}")]
+    Kernel(#[from] sae_kernels::Error),
+    /// A tensor of the fast engine is not a plain one of its own.
+    #[error("fast engine: {0}")]
+    View(#[from] tch_autograd::Error),
+    /// libtorch refused an operation of the fast engine.
+    #[error("fast engine: {0}")]
+    Tch(#[from] tch::TchError),
     /// libtorch refused an operation.
     #[error("step {step}: libtorch: {source}")]
     Torch {

@@ -3,6 +3,7 @@
 mod dead;
 mod engine;
 mod error;
+mod fast;
 mod geometric_median;
 mod optimizer;
 mod report;
@@ -12,5 +13,6 @@ mod state;
 mod trainer;
 
 pub use error::{Error, Result};
+pub use fast::Profile;
 pub use report::{Step, StepReport};
 pub use trainer::Trainer;

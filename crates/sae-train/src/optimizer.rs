@@ -3,8 +3,9 @@
 use tch::{Kind, Tensor};
 
 /// Added to norms where the published code does so.
-const PROJECTION_EPSILON: f64 = 1e-6;
-const EPSILON: f64 = 1e-8;
+pub(crate) const PROJECTION_EPSILON: f64 = 1e-6;
+/// Added to the root of the second moment.
+pub(crate) const EPSILON: f64 = 1e-8;
 
 /// What is kept true of the rows of the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use crate::Result;
 use crate::dead::DeadFeatures;
 use crate::engine::check_finite;
-use crate::rules::{Detail, Loss};
+use crate::rules::{Active, Detail, Loss};
 
 /// A step that has been taken.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Step {
     lr: f64,
     loss: Tensor,
     parts: Vec<(&'static str, Tensor)>,
-    features: Tensor,
+    features: Active,
     detail: Detail,
     dead: Option<Tensor>,
 }
@@ -62,7 +62,10 @@ impl Step {
             lr,
             loss: total.detach(),
             parts: parts.into_iter().map(detach).collect(),
-            features: features.detach(),
+            features: match features {
+                Active::Features(features) => Active::Features(features.detach()),
+                known => known,
+            },
             detail,
             dead,
         }
@@ -75,12 +78,11 @@ impl Step {
     pub fn report(&self) -> Result<StepReport> {
         let loss = check_finite(&self.loss, self.step)?;
         let read = |tensor: &Tensor| tensor.double_value(&[]);
-        let active = self.features.greater(0.0).sum(Kind::Int64).int64_value(&[]);
         Ok(StepReport {
             step: self.step,
             loss,
             parts: self.parts.iter().map(|(name, part)| ((*name).into(), read(part))).collect(),
-            l0: active as f64 / self.features.size()[0] as f64,
+            l0: self.features.mean(),
             k_target: self.detail.k_target,
             k_hat: self.detail.k_hat.as_ref().map(|k| read(&k.mean(Kind::Double))),
             alpha: self.detail.alpha,
@@ -88,5 +90,18 @@ impl Step {
             dead: self.dead.as_ref().map(|n| n.int64_value(&[]) as u64),
             lr: self.lr,
         })
+    }
+}
+
+impl Active {
+    /// Mean number of active features a row.
+    fn mean(&self) -> f64 {
+        match self {
+            Self::Features(features) => {
+                let active = features.greater(0.0).sum(Kind::Int64).int64_value(&[]);
+                active as f64 / features.size()[0] as f64
+            }
+            Self::Mean(l0) => *l0,
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The trainer: one place that steps, whatever the architecture and the engine.
 
+use std::cell::Cell;
 use std::path::Path;
 
-use sae_config::{Engine, RunConfig};
+use sae_config::RunConfig;
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init};
 use tch::{Device, Kind, Tensor};
 
 use crate::engine::{ReferenceEngine, StepEngine};
+use crate::fast::{self, FastEngine, Profile};
 use crate::report::Step;
 use crate::state::TrainerState;
 use crate::{Error, Result};
@@ -15,6 +17,8 @@ use crate::{Error, Result};
 pub struct Trainer {
     state: TrainerState,
     engine: Box<dyn StepEngine>,
+    /// The step after which the model was last brought up to date.
+    published: Cell<u64>,
 }
 
 impl Trainer {
@@ -55,10 +59,13 @@ impl Trainer {
     }
 
     fn of(state: TrainerState) -> Result<Self> {
-        let engine: Box<dyn StepEngine> = match state.config.training.engine {
-            Engine::Reference => Box::new(ReferenceEngine::new(&state.config, state.sae.as_ref())?),
+        let fast = fast::chosen(&state.config, state.sae.base())?;
+        let engine: Box<dyn StepEngine> = if fast {
+            Box::new(FastEngine::new(&state)?)
+        } else {
+            Box::new(ReferenceEngine::new(&state.config, state.sae.as_ref())?)
         };
-        Ok(Self { state, engine })
+        Ok(Self { state, engine, published: Cell::new(0) })
     }
 
     /// Writes everything that the next step depends on into the folder `dir`.
@@ -66,6 +73,7 @@ impl Trainer {
     /// # Errors
     /// A file that cannot be written, by name.
     pub fn save(&self, dir: &Path) -> Result<()> {
+        self.publish();
         self.state.save(self.engine.save(), dir)
     }
 
@@ -95,7 +103,20 @@ impl Trainer {
     /// The model as it is now.
     #[must_use]
     pub fn sae(&self) -> &dyn Sae {
+        self.publish();
         self.state.sae.as_ref()
+    }
+
+    /// Where the time of the steps went, where the engine measures it.
+    #[must_use]
+    pub fn profile(&self) -> Option<&Profile> {
+        self.engine.profile()
+    }
+
+    fn publish(&self) {
+        if self.published.replace(self.state.step) != self.state.step {
+            self.engine.publish(&self.state);
+        }
     }
 
     /// The resolved configuration.

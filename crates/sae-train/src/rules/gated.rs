@@ -5,7 +5,7 @@ use sae_config::GatedConfig;
 use sae_models::{Sae, Weights};
 use tch::Tensor;
 
-use super::{Context, Detail, Loss, Rule, tensor};
+use super::{Active, Context, Detail, Loss, Rule, tensor};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -51,7 +51,7 @@ impl Rule for GatedRule {
         Ok(Loss {
             total: &mse + &l1 + &gate_mse,
             parts: vec![("mse", mse), ("sparsity", l1), ("gate_mse", gate_mse)],
-            features,
+            features: Active::Features(features),
             detail: Detail::default(),
         })
     }

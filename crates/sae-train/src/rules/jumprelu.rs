@@ -5,7 +5,7 @@ use sae_config::JumpReluConfig;
 use sae_models::{Sae, Weights};
 use tch::{Kind, Tensor};
 
-use super::{Context, Detail, Loss, Rule, tensor};
+use super::{Active, Context, Detail, Loss, Rule, tensor};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -80,7 +80,7 @@ impl Rule for JumpReluRule {
         Ok(Loss {
             total: &mse + &penalty,
             parts: vec![("mse", mse), ("sparsity", penalty)],
-            features,
+            features: Active::Features(features),
             detail: Detail { k_target: Some(self.config.target_l0), ..Detail::default() },
         })
     }

@@ -10,6 +10,9 @@ mod standard;
 mod threshold;
 mod topk;
 
+pub(crate) use soft::SoftSchedule;
+pub(crate) use threshold::annealed_k;
+
 use sae_config::{ArchitectureConfig, Parity, RunConfig};
 use sae_models::{Sae, Weights};
 use serde_json::Value;
@@ -33,10 +36,37 @@ pub(crate) struct Loss {
     pub(crate) total: Tensor,
     /// Its terms, weighted.
     pub(crate) parts: Vec<(&'static str, Tensor)>,
-    /// `[batch, n_features]`.
-    pub(crate) features: Tensor,
+    /// The features, or how many are active.
+    pub(crate) features: Active,
     /// What the rule knows beyond that.
     pub(crate) detail: Detail,
+}
+
+/// The features of a batch, from which their mean number is read when somebody asks, or that
+/// number itself.
+#[derive(Debug)]
+pub(crate) enum Active {
+    /// `[batch, n_features]`.
+    Features(Tensor),
+    /// Mean number of active features a row.
+    Mean(f64),
+}
+
+impl Loss {
+    /// A loss whose numbers are known already.
+    pub(crate) fn known(
+        total: f64,
+        parts: &[(&'static str, f64)],
+        l0: f64,
+        detail: Detail,
+    ) -> Self {
+        Self {
+            total: Tensor::from(total),
+            parts: parts.iter().map(|(name, part)| (*name, Tensor::from(*part))).collect(),
+            features: Active::Mean(l0),
+            detail,
+        }
+    }
 }
 
 /// What a rule knows of its step beyond the loss.
@@ -112,7 +142,7 @@ pub(crate) fn rule(config: &RunConfig, sae: &dyn Sae) -> Result<Box<dyn Rule>> {
 }
 
 /// A handle to the tensor of `sae` called `name`.
-fn tensor(sae: &dyn Sae, name: &str) -> Result<Tensor> {
+pub(crate) fn tensor(sae: &dyn Sae, name: &str) -> Result<Tensor> {
     let mut all = sae.parameters().into_iter().chain(sae.buffers());
     match all.find(|(n, _)| *n == name) {
         Some((_, tensor)) => Ok(tensor.shallow_clone()),

@@ -17,25 +17,23 @@ pub(crate) struct SoftRule {
     weights: Weights,
     estimator: KEstimatorWeights,
     official: bool,
+    schedule: SoftSchedule,
+}
+
+/// What changes from step to step: target k, α, and at last the hard selection.
+pub(crate) struct SoftSchedule {
     /// The first step with the hard selection.
     hard_from: u64,
     k: Anneal,
     alpha: Anneal,
 }
 
-impl SoftRule {
-    pub(crate) fn new(
-        config: &SoftConfig,
-        training: &TrainingConfig,
-        sae: &dyn Sae,
-    ) -> Result<Self> {
+impl SoftSchedule {
+    pub(crate) fn new(config: &SoftConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
         let official = training.parity == Parity::Official;
         let soft_steps = training.steps - config.hard_steps.min(training.steps);
         let start = (sae.config().d_model as f64).min(sae.config().n_features as f64);
-        Ok(Self {
-            weights: sae.base().weights.alias(),
-            estimator: KEstimatorWeights::of(sae)?,
-            official,
+        Self {
             hard_from: soft_steps + u64::from(official),
             k: Anneal {
                 first: config.k_first.map_or(start, |k| k as f64),
@@ -49,6 +47,33 @@ impl SoftRule {
                 end: config.alpha,
                 steps: config.alpha_anneal_steps,
             },
+        }
+    }
+
+    pub(crate) fn k(&self, step: u64) -> f64 {
+        self.k.at(step).trunc()
+    }
+
+    pub(crate) fn alpha(&self, step: u64) -> f64 {
+        self.alpha.at(step)
+    }
+
+    pub(crate) fn is_hard(&self, step: u64) -> bool {
+        step >= self.hard_from
+    }
+}
+
+impl SoftRule {
+    pub(crate) fn new(
+        config: &SoftConfig,
+        training: &TrainingConfig,
+        sae: &dyn Sae,
+    ) -> Result<Self> {
+        Ok(Self {
+            weights: sae.base().weights.alias(),
+            estimator: KEstimatorWeights::of(sae)?,
+            official: training.parity == Parity::Official,
+            schedule: SoftSchedule::new(config, training, sae),
             config: config.clone(),
         })
     }
@@ -96,8 +121,8 @@ impl Rule for SoftRule {
     }
 
     fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let (k, alpha) = (self.k.at(context.step).trunc(), self.alpha.at(context.step));
-        let hard = context.step >= self.hard_from;
+        let (k, alpha) = (self.schedule.k(context.step), self.schedule.alpha(context.step));
+        let hard = self.schedule.is_hard(context.step);
         let z = self.weights.pre_activations(x).relu();
         let (features, k_hat) =
             if hard { self.hard(x, &z) } else { self.soft(x, &z, alpha, context.step)? };

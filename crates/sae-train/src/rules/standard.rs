@@ -7,7 +7,7 @@ use sae_config::{StandardAprilConfig, StandardConfig, TrainingConfig};
 use sae_models::{Sae, Weights};
 use tch::{IndexOp as _, Kind, Tensor};
 
-use super::{Context, Detail, Loss, Rule};
+use super::{Active, Context, Detail, Loss, Rule};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::{Decoder, OptimizerRule, Parameter};
@@ -128,7 +128,7 @@ pub(super) fn penalised(x: &Tensor, weights: &Weights, features: Tensor, penalty
     Loss {
         total: &mse + &penalty,
         parts: vec![("mse", mse), ("sparsity", penalty)],
-        features,
+        features: Active::Features(features),
         detail: Detail::default(),
     }
 }

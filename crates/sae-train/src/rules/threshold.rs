@@ -4,7 +4,7 @@ use sae_config::AuxKConfig;
 use sae_models::Sae;
 use tch::{Kind, Tensor};
 
-use super::{Detail, Loss, tensor};
+use super::{Active, Detail, Loss, tensor};
 use crate::Result;
 use crate::schedule::Anneal;
 
@@ -12,7 +12,7 @@ use crate::schedule::Anneal;
 const KEPT: f64 = 0.999;
 
 /// k falling from D to `k`; the published code sees `k` itself in the first step.
-pub(super) fn annealed_k(k: usize, steps: u64, official: bool, sae: &dyn Sae) -> Anneal {
+pub(crate) fn annealed_k(k: usize, steps: u64, official: bool, sae: &dyn Sae) -> Anneal {
     let end = k as f64;
     if steps == 0 {
         return Anneal::constant(end);
@@ -82,6 +82,6 @@ impl Loss {
             parts.push(("auxk", auxk));
         }
         let detail = Detail { dead_after_rows: Some(config.dead_after_rows), ..detail };
-        Self { total, parts, features, detail }
+        Self { total, parts, features: Active::Features(features), detail }
     }
 }

@@ -1,0 +1,96 @@
+//! Revival: dead features rebuild the residual, and get their gradients from that alone.
+
+use sae_config::AuxKConfig;
+use sae_kernels::{
+    FeatureMajor, Groups, Matrix, Reconstruction, Selector, Source, SparseCodes, column_sums,
+    reconstruct, squared_norm, subtract_row,
+};
+use tch::Tensor;
+
+use super::buffers::{Buffers, slice};
+use crate::Result;
+use crate::dead::DeadFeatures;
+
+/// The features that have been silent for long enough, ascending.
+pub(super) fn dead_features(config: &AuxKConfig, dead: &DeadFeatures) -> Result<Vec<u32>> {
+    if config.weight == 0.0 || dead.rows_seen < config.dead_after_rows {
+        return Ok(Vec::new());
+    }
+    let counters: &[i64] = tch_autograd::view(&dead.rows_since_fired)?;
+    let silent = |c: &i64| u64::try_from(*c).is_ok_and(|rows| rows >= config.dead_after_rows);
+    Ok((0..).zip(counters).filter(|(_, c)| silent(c)).map(|(f, _)| f).collect())
+}
+
+/// The second reconstruction of a step with dead features.
+#[derive(Debug, Default)]
+pub(super) struct Revival {
+    selector: Selector,
+    parts: Option<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    codes: SparseCodes,
+    by_feature: FeatureMajor,
+    code_gradients: Vec<f32>,
+    output: Vec<f32>,
+    mean: Vec<f32>,
+    zeros: Vec<f32>,
+    groups: Groups,
+    d: usize,
+}
+
+impl Revival {
+    /// Computes the auxiliary loss, weighted, and its gradients; without a bias z holds
+    /// activations already.
+    pub(super) fn add(
+        &mut self,
+        config: &AuxKConfig,
+        dead: &[u32],
+        bias: Option<&[f32]>,
+        w_dec: &Tensor,
+        buffers: &Buffers,
+    ) -> Result<f64> {
+        let Buffers { batch, d, f, .. } = *buffers;
+        let parts = self.parts.get_or_insert_with(|| Parts {
+            codes: SparseCodes::new(f),
+            by_feature: FeatureMajor::new(f),
+            code_gradients: Vec::new(),
+            output: Vec::new(),
+            mean: vec![0.0; d],
+            zeros: vec![0.0; f],
+            groups: Groups::one(f, 0.0),
+            d,
+        });
+        parts.output.resize(batch * d, 0.0);
+        let k = dead.len().min((d / 2).max(1));
+        let z = Matrix::new("z", slice(&buffers.z)?, f)?;
+        let bias = bias.unwrap_or(&parts.zeros);
+        self.selector.top_k_among(z, bias, dead, k, &mut parts.codes)?;
+
+        let residual = Matrix::new("residual", &buffers.residual, d)?;
+        column_sums(residual, &mut parts.mean)?;
+        parts.mean.iter_mut().for_each(|m| *m /= batch as f32);
+        subtract_row(residual, &parts.mean, &mut parts.output)?;
+        let spread = squared_norm(&parts.output) / batch as f64;
+        let scale = if spread > 0.0 { config.weight / (spread * batch as f64) } else { 0.0 };
+        parts.groups = Groups::one(f, (2.0 * scale) as f32);
+        let what = Reconstruction {
+            codes: &parts.codes,
+            decoder: Matrix::new("decoder", slice(w_dec)?, d)?,
+            bias: None,
+            target: residual,
+            groups: &parts.groups,
+        };
+        let error = reconstruct(what, &mut parts.output, &mut parts.code_gradients, None)?;
+        parts.by_feature.rebuild(&parts.codes, &parts.code_gradients)?;
+        Ok(scale * error[0])
+    }
+
+    /// What the weights get from it.
+    pub(super) fn source(&self) -> Option<Source<'_>> {
+        let parts = self.parts.as_ref()?;
+        let output_gradient = Matrix::new("auxk output", &parts.output, parts.d).ok()?;
+        Some(Source { codes: &parts.by_feature, output_gradient, groups: &parts.groups })
+    }
+}

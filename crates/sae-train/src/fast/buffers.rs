@@ -1,0 +1,167 @@
+//! The buffers of a step, allocated once, and where the parameters are.
+
+use sae_kernels::{FeatureMajor, SparseCodes};
+use tch::{Device, Kind, Tensor};
+use tch_autograd::{Element, view, view_mut};
+
+use crate::Result;
+use crate::dead::DeadFeatures;
+use crate::optimizer::Parameter;
+
+/// The elements of a CPU tensor of f32.
+pub(super) fn slice(tensor: &Tensor) -> Result<&[f32]> {
+    Ok(view(tensor)?)
+}
+
+/// The same, to be written.
+pub(super) fn slice_mut<T: Element>(tensor: &mut Tensor) -> Result<&mut [T]> {
+    Ok(view_mut(tensor)?)
+}
+
+/// Places of the parameters among the trainer's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slots {
+    pub(super) w_enc: usize,
+    pub(super) b_enc: usize,
+    pub(super) w_dec: usize,
+    pub(super) b_dec: usize,
+    pub(super) threshold: usize,
+    pub(super) hidden_weight: usize,
+    pub(super) hidden_bias: usize,
+    pub(super) output_weight: usize,
+    pub(super) output_bias: usize,
+}
+
+impl Slots {
+    /// A parameter that the architecture does not have gets a place that does not exist.
+    pub(super) fn find(parameters: &[Parameter]) -> Self {
+        let place =
+            |name: &str| parameters.iter().position(|p| p.name == name).unwrap_or(usize::MAX);
+        Self {
+            w_enc: place("encoder.weight"),
+            b_enc: place("encoder.bias"),
+            w_dec: place("decoder.weight"),
+            b_dec: place("decoder.bias"),
+            threshold: place("threshold"),
+            hidden_weight: place("k_estimator.hidden.weight"),
+            hidden_bias: place("k_estimator.hidden.bias"),
+            output_weight: place("k_estimator.output.weight"),
+            output_bias: place("k_estimator.output.bias"),
+        }
+    }
+
+    pub(super) fn b_enc<'a>(&self, parameters: &'a [Parameter]) -> Result<&'a [f32]> {
+        slice(&parameters[self.b_enc].value)
+    }
+}
+
+/// What a step writes and the next one overwrites.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    pub(super) batch: usize,
+    pub(super) d: usize,
+    pub(super) f: usize,
+    /// What the encoder reads, `[batch, d]`.
+    pub(super) centred: Tensor,
+    /// Pre-activations without bias, `[batch, f]`; activations in the soft rule.
+    pub(super) z: Tensor,
+    /// Gradient of the reconstructions, `[batch, groups·d]`.
+    pub(super) output: Tensor,
+    /// x − x̂, `[batch, d]`, where dead features have to rebuild it.
+    pub(super) residual: Vec<f32>,
+    pub(super) codes: SparseCodes,
+    /// Gradients of the codes, then of their pre-activations.
+    pub(super) code_gradients: Vec<f32>,
+    pub(super) by_feature: FeatureMajor,
+    /// Whether the sparse weight gradients wrote a feature's rows.
+    pub(super) active: Vec<bool>,
+    /// Gradients of W_dec and W_enc, `[f, d]`.
+    pub(super) d_w_dec: Tensor,
+    pub(super) d_w_enc: Tensor,
+    pub(super) d_b_enc: Vec<f32>,
+    pub(super) d_b_dec: Vec<f32>,
+    /// Column sums of `output`, of which b_dec's gradient is the first part.
+    pub(super) sums: Vec<f32>,
+    /// The encoder's part of b_dec's gradient.
+    pub(super) input_sum: Vec<f32>,
+    /// Dense codes or gradients, `[batch, f]`, where dense products are used.
+    pub(super) dense: Option<Tensor>,
+    /// Whether this step uses them.
+    pub(super) is_dense: bool,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        let none = || empty(&[0]);
+        Self {
+            batch: 0,
+            d: 0,
+            f: 0,
+            centred: none(),
+            z: none(),
+            output: none(),
+            residual: Vec::new(),
+            codes: SparseCodes::new(0),
+            code_gradients: Vec::new(),
+            by_feature: FeatureMajor::new(0),
+            active: Vec::new(),
+            d_w_dec: none(),
+            d_w_enc: none(),
+            d_b_enc: Vec::new(),
+            d_b_dec: Vec::new(),
+            sums: Vec::new(),
+            input_sum: Vec::new(),
+            dense: None,
+            is_dense: false,
+        }
+    }
+}
+
+/// A tensor of f32 on the CPU, not yet written.
+pub(super) fn empty(shape: &[i64]) -> Tensor {
+    Tensor::empty(shape, (Kind::Float, Device::Cpu))
+}
+
+impl Buffers {
+    /// Gives every buffer its size, if it has another.
+    pub(super) fn fit(&mut self, batch: usize, d: usize, f: usize, n_groups: usize) {
+        if (self.d, self.f) != (d, f) {
+            let matrix = || empty(&[f as i64, d as i64]);
+            (self.d_w_dec, self.d_w_enc) = (matrix(), matrix());
+            self.codes = SparseCodes::new(f);
+            self.by_feature = FeatureMajor::new(f);
+            self.active = vec![false; f];
+            self.d_b_enc = vec![0.0; f];
+            self.d_b_dec = vec![0.0; d];
+            self.sums = vec![0.0; d * n_groups];
+            self.input_sum = vec![0.0; d];
+        }
+        if (self.batch, self.d, self.f) != (batch, d, f) {
+            let rows = |width: usize| empty(&[batch as i64, width as i64]);
+            self.centred = rows(d);
+            self.output = rows(d * n_groups);
+            self.z = rows(f);
+            self.dense = None;
+        }
+        (self.batch, self.d, self.f) = (batch, d, f);
+    }
+
+    /// Mean number of active features a row.
+    pub(super) fn l0(&self) -> f64 {
+        let active = self.codes.values().iter().filter(|v| **v > 0.0).count();
+        active as f64 / self.batch as f64
+    }
+
+    /// Counts the batch for the features that fire in it.
+    pub(super) fn count_fired(&self, dead: &mut DeadFeatures) -> Result<()> {
+        let counters: &mut [i64] = slice_mut(&mut dead.rows_since_fired)?;
+        counters.iter_mut().for_each(|c| *c += self.batch as i64);
+        for (&f, &v) in self.codes.indices().iter().zip(self.codes.values()) {
+            if v > 0.0 {
+                counters[f as usize] = 0;
+            }
+        }
+        dead.rows_seen += self.batch as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! TopK, BatchTopK and Matryoshka BatchTopK: which codes are kept, and the threshold they track.
+
+use sae_config::{MatryoshkaBatchTopKConfig, TopKConfig};
+use sae_kernels::{Count, Matrix, Selector};
+use sae_models::{Sae, group_sizes};
+use tch::Tensor;
+
+use super::buffers::{Buffers, slice};
+use super::threshold_buffer;
+use crate::Result;
+use crate::rules::{Detail, annealed_k};
+use crate::schedule::Anneal;
+
+/// Share of the old value that the moving average of the threshold keeps.
+const KEPT: f64 = 0.999;
+
+/// A selection with a given number of features.
+pub(super) struct HardRule {
+    over_batch: bool,
+    k: Anneal,
+    selector: Selector,
+    threshold: Tensor,
+    threshold_start_step: u64,
+}
+
+impl HardRule {
+    /// The k largest of each row.
+    pub(super) fn rows(config: &TopKConfig, official: bool, sae: &dyn Sae) -> Result<Self> {
+        let k = annealed_k(config.k, config.k_anneal_steps, official, sae);
+        Self::new(false, k, config.threshold_start_step, sae)
+    }
+
+    /// The k·B largest of the batch.
+    pub(super) fn batch(config: &TopKConfig, official: bool, sae: &dyn Sae) -> Result<Self> {
+        let k = annealed_k(config.k, config.k_anneal_steps, official, sae);
+        Self::new(true, k, config.threshold_start_step, sae)
+    }
+
+    /// The same, for a dictionary of prefixes.
+    pub(super) fn matryoshka(
+        config: &MatryoshkaBatchTopKConfig,
+        official: bool,
+        sae: &dyn Sae,
+    ) -> Result<Self> {
+        let k = annealed_k(config.k, config.k_anneal_steps, official, sae);
+        Self::new(true, k, config.threshold_start_step, sae)
+    }
+
+    fn new(over_batch: bool, k: Anneal, start: Option<u64>, sae: &dyn Sae) -> Result<Self> {
+        Ok(Self {
+            over_batch,
+            k,
+            selector: Selector::new(),
+            threshold: threshold_buffer(sae)?,
+            threshold_start_step: start.unwrap_or(0),
+        })
+    }
+
+    /// Selects the codes of a step.
+    pub(super) fn select(
+        &mut self,
+        step: u64,
+        bias: &[f32],
+        buffers: &mut Buffers,
+    ) -> Result<Detail> {
+        let k = self.k.at(step).trunc();
+        let z = Matrix::new("z", slice(&buffers.z)?, buffers.f)?;
+        let codes = &mut buffers.codes;
+        let least = if self.over_batch {
+            self.selector.batch_top_k(z, bias, k as usize * buffers.batch, codes)?;
+            codes.values().iter().copied().reduce(f32::min).map(f64::from)
+        } else {
+            self.selector.top_k(z, bias, Count::Same(k as usize), codes)?;
+            let of_rows = (0..codes.n_rows())
+                .filter_map(|b| codes.row(b).1.iter().copied().reduce(f32::min).map(f64::from));
+            let (sum, n) = of_rows.fold((0.0, 0), |(sum, n), least| (sum + least, n + 1));
+            (n > 0).then(|| sum / f64::from(n))
+        };
+        if let Some(least) = least.filter(|_| step > self.threshold_start_step) {
+            let old = self.threshold.double_value(&[]);
+            let new = if old < 0.0 { least } else { KEPT * old + (1.0 - KEPT) * least };
+            let _ = self.threshold.fill_(new);
+        }
+        Ok(Detail { k_target: Some(k), ..Detail::default() })
+    }
+}
+
+/// Where each prefix of a Matryoshka dictionary ends, and its weight.
+pub(super) fn groups(config: &MatryoshkaBatchTopKConfig, n_features: usize) -> Vec<(usize, f64)> {
+    let sizes = group_sizes(&config.group_fractions, n_features);
+    let equal = vec![1.0 / sizes.len() as f64; sizes.len()];
+    let weights = config.group_weights.clone().unwrap_or(equal);
+    let mut end = 0;
+    let ends = sizes.into_iter().map(|size| {
+        end += size;
+        end
+    });
+    ends.zip(weights).collect()
+}

@@ -1,0 +1,100 @@
+//! JumpReLU: codes above learned thresholds, straight-through gradients near them.
+
+use sae_config::JumpReluConfig;
+use sae_kernels::{Matrix, Selector, SparseCodes, code_gradients};
+
+use super::buffers::{Buffers, Slots, slice};
+use crate::Result;
+use crate::optimizer::Parameter;
+use crate::rules::Detail;
+use crate::schedule::sparsity_scale;
+
+/// The rule of JumpReLU.
+pub(super) struct JumpReluFast {
+    config: JumpReluConfig,
+    selector: Selector,
+    /// Entries within half a bandwidth of their threshold, active or not.
+    near: SparseCodes,
+    near_gradients: Vec<f32>,
+    n_active: Vec<u32>,
+    pub(super) d_threshold: Vec<f32>,
+}
+
+impl JumpReluFast {
+    pub(super) fn new(config: &JumpReluConfig, n_features: usize) -> Self {
+        Self {
+            config: config.clone(),
+            selector: Selector::new(),
+            near: SparseCodes::new(n_features),
+            near_gradients: Vec::new(),
+            n_active: vec![0; n_features],
+            d_threshold: vec![0.0; n_features],
+        }
+    }
+
+    /// Whether b_dec is subtracted before encoding.
+    pub(super) fn centred(&self) -> bool {
+        self.config.subtract_b_dec
+    }
+
+    /// f = h·(h > θ).
+    pub(super) fn select(
+        &mut self,
+        parameters: &[Parameter],
+        slots: &Slots,
+        buffers: &mut Buffers,
+    ) -> Result<Detail> {
+        let threshold = slice(&parameters[slots.threshold].value)?;
+        let bias = slots.b_enc(parameters)?;
+        let z = Matrix::new("z", slice(&buffers.z)?, buffers.f)?;
+        self.selector.filter(z, bias, |f, h| h > threshold[f], &mut buffers.codes)?;
+        let half = (self.config.bandwidth / 2.0) as f32;
+        let is_near = |f: usize, h: f32| (h - threshold[f]).abs() < half;
+        self.selector.filter(z, bias, is_near, &mut self.near)?;
+        Ok(Detail { k_target: Some(self.config.target_l0), ..Detail::default() })
+    }
+
+    /// The penalty λ·(L0/target − 1)², weighted, and the gradient of θ:
+    /// −(θ/ε)·Σ ∂f over entries near θ, and −(1/ε)·∂L0 for each feature value near θ.
+    pub(super) fn backward(
+        &mut self,
+        step: u64,
+        parameters: &[Parameter],
+        slots: &Slots,
+        buffers: &mut Buffers,
+    ) -> Result<f64> {
+        let threshold = slice(&parameters[slots.threshold].value)?;
+        let decoder = Matrix::new("decoder", slice(&parameters[slots.w_dec].value)?, buffers.d)?;
+        let output = Matrix::new("output", slice(&buffers.output)?, buffers.d)?;
+        code_gradients(&self.near, output, decoder, &mut self.near_gradients)?;
+
+        self.n_active.fill(0);
+        for &f in buffers.codes.indices() {
+            self.n_active[f as usize] += 1;
+        }
+        // An inactive feature has the value 0, which exceeds a negative threshold.
+        let batch = buffers.batch as f64;
+        let above = self.n_active.iter().zip(threshold);
+        let above = above.map(|(n, t)| if *t < 0.0 { batch } else { f64::from(*n) });
+        let l0 = above.sum::<f64>() / batch;
+        let scale = sparsity_scale(self.config.sparsity_warmup_steps, step);
+        let weight = self.config.sparsity_weight * scale;
+        let excess = l0 / self.config.target_l0 - 1.0;
+        let slope = 2.0 * weight * excess / self.config.target_l0;
+
+        let inverse = 1.0 / self.config.bandwidth;
+        let per_value = -(slope * inverse / batch) as f32;
+        let half = (self.config.bandwidth / 2.0) as f32;
+        for ((d, t), n) in self.d_threshold.iter_mut().zip(threshold).zip(&self.n_active) {
+            let n_zero = buffers.batch as u32 - n;
+            *d = if t.abs() < half { per_value * n_zero as f32 } else { 0.0 };
+        }
+        let near = self.near.indices().iter().zip(self.near.values()).zip(&self.near_gradients);
+        for ((&f, &h), gradient) in near {
+            let t = threshold[f as usize];
+            let through = -(t * inverse as f32) * gradient;
+            self.d_threshold[f as usize] += if h > t { through + per_value } else { through };
+        }
+        Ok(weight * excess * excess)
+    }
+}

@@ -1,0 +1,295 @@
+//! The fast engine: the gradient in closed form, sparse wherever the codes are (CPU, f32).
+//!
+//! One step: z = W_enc(x − b_dec) by one dense product; the rule's selection; x̂, residual and
+//! code gradients row by row; codes sorted by feature; gradients of both weight matrices feature
+//! by feature; one pass over each parameter. The kernels are those of `sae-kernels`; where many
+//! codes are active, dense products take their place ([`products`]).
+
+mod auxk;
+mod buffers;
+mod hard;
+mod jumprelu;
+mod products;
+mod profile;
+mod soft;
+mod update;
+
+use sae_config::{ArchitectureConfig, AuxKConfig, Engine, KEstimator, Parity, RunConfig};
+use sae_kernels::{Groups, Matrix, subtract_row};
+use sae_models::{Base, Sae};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use self::auxk::Revival;
+use self::buffers::{Buffers, Slots, slice, slice_mut};
+use self::hard::HardRule;
+use self::jumprelu::JumpReluFast;
+use self::soft::SoftFast;
+use crate::engine::StepEngine;
+use crate::geometric_median::geometric_median;
+use crate::optimizer::OptimizerRule;
+use crate::rules::{Detail, Loss};
+use crate::state::TrainerState;
+use crate::{Error, Result};
+
+pub use profile::Profile;
+
+/// Computes steps on the CPU in f32, for the architectures whose codes are sparse.
+pub(crate) struct FastEngine {
+    rule: FastRule,
+    groups: Vec<(usize, f64)>,
+    auxk: Option<AuxKConfig>,
+    optimizer: OptimizerRule,
+    slots: Slots,
+    buffers: Buffers,
+    revival: Revival,
+    profile: Profile,
+    /// Whether the parameters are tensors of their own.
+    owns_parameters: bool,
+}
+
+/// What an architecture adds to the common step.
+enum FastRule {
+    Hard(HardRule),
+    Soft(Box<SoftFast>),
+    JumpRelu(Box<JumpReluFast>),
+}
+
+/// What a rule says of the gradients of the step it has selected codes for.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    /// Whether the encoder has a gradient.
+    encoder: bool,
+    /// Whether b_dec is subtracted from what the encoder reads.
+    centred: bool,
+}
+
+/// Whether the engine computes this run: where it can unless the configuration says otherwise.
+pub(crate) fn chosen(config: &RunConfig, model: &Base) -> Result<bool> {
+    let architecture = match &config.architecture {
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::MatryoshkaBatchTopK(_)
+        | ArchitectureConfig::JumpRelu(_) => true,
+        ArchitectureConfig::Soft(soft) => soft.k_estimator == KEstimator::Mlp,
+        _ => false,
+    };
+    let able = architecture && model.device() == Device::Cpu && model.kind() == Kind::Float;
+    if config.training.engine == Some(Engine::Fast) && !able {
+        let expected = "`reference`: `fast` is for f32 on the CPU, with sparse codes and, in `soft`, \
+                        the `mlp` estimator";
+        let error = sae_config::Error::value("training.engine", expected, "`fast`");
+        return Err(Error::Config(error));
+    }
+    Ok(able && config.training.engine != Some(Engine::Reference))
+}
+
+impl FastEngine {
+    /// An engine for `state`.
+    pub(crate) fn new(state: &TrainerState) -> Result<Self> {
+        let n_features = state.sae.config().n_features;
+        let official = state.config.training.parity == Parity::Official;
+        let slots = Slots::find(&state.parameters);
+        let sae = state.sae.as_ref();
+        let mut groups = vec![(n_features, 1.0)];
+        let (rule, auxk) = match &state.config.architecture {
+            ArchitectureConfig::TopK(c) => {
+                (FastRule::Hard(HardRule::rows(c, official, sae)?), Some(c.auxk.clone()))
+            }
+            ArchitectureConfig::BatchTopK(c) => {
+                (FastRule::Hard(HardRule::batch(c, official, sae)?), Some(c.auxk.clone()))
+            }
+            ArchitectureConfig::MatryoshkaBatchTopK(c) => {
+                groups = hard::groups(c, n_features);
+                (FastRule::Hard(HardRule::matryoshka(c, official, sae)?), Some(c.auxk.clone()))
+            }
+            ArchitectureConfig::Soft(c) => {
+                let soft = SoftFast::new(c, &state.config.training, sae);
+                (FastRule::Soft(Box::new(soft)), Some(c.auxk.clone()))
+            }
+            ArchitectureConfig::JumpRelu(c) => {
+                (FastRule::JumpRelu(Box::new(JumpReluFast::new(c, n_features))), None)
+            }
+            other => {
+                let expected = "an architecture that the fast engine computes";
+                let error = sae_config::Error::value("architecture.name", expected, other.name());
+                return Err(Error::Config(error));
+            }
+        };
+        let mut optimizer = OptimizerRule::CLIPPED;
+        if let FastRule::JumpRelu(_) = rule {
+            optimizer.beta1 = 0.0;
+        }
+        Ok(Self {
+            rule,
+            groups,
+            auxk,
+            optimizer,
+            slots,
+            buffers: Buffers::default(),
+            revival: Revival::default(),
+            profile: Profile::default(),
+            owns_parameters: false,
+        })
+    }
+
+    /// Factors of the groups' residuals in the gradient, and the groups.
+    fn kernel_groups(&self, batch: usize) -> Result<Groups> {
+        let n_groups = self.groups.len() as f64;
+        let scale = |weight: &f64| (2.0 * weight / (n_groups * batch as f64)) as f32;
+        let factors = self.groups.iter().map(|(_, weight)| scale(weight)).collect();
+        Ok(Groups::new(self.groups.iter().map(|(end, _)| *end).collect(), factors)?)
+    }
+
+    /// The rule's codes from z, in the buffers.
+    fn select(&mut self, state: &TrainerState) -> Result<(Detail, Reach)> {
+        let step = state.step;
+        let parameters = &state.parameters;
+        match &mut self.rule {
+            FastRule::Hard(rule) => {
+                let detail = rule.select(step, self.slots.b_enc(parameters)?, &mut self.buffers)?;
+                Ok((detail, Reach { encoder: true, centred: true }))
+            }
+            FastRule::Soft(rule) => rule.select(step, parameters, &self.slots, &mut self.buffers),
+            FastRule::JumpRelu(rule) => {
+                let detail = rule.select(parameters, &self.slots, &mut self.buffers)?;
+                Ok((detail, Reach { encoder: true, centred: rule.centred() }))
+            }
+        }
+    }
+
+    fn step_in_place(&mut self, state: &mut TrainerState, x: &Tensor) -> Result<Loss> {
+        let x = x.contiguous();
+        let config = state.sae.config();
+        let (batch, d, f) = (x.size()[0] as usize, config.d_model, config.n_features);
+        let step = state.step;
+        self.profile.begin();
+        if step == 0 && !matches!(self.rule, FastRule::JumpRelu(_)) {
+            state.parameters[self.slots.b_dec].value.copy_(&geometric_median(&x));
+        }
+        self.buffers.fit(batch, d, f, self.groups.len());
+        let centred = !matches!(&self.rule, FastRule::JumpRelu(rule) if !rule.centred());
+        if centred {
+            let b_dec = slice(&state.parameters[self.slots.b_dec].value)?;
+            let rows = Matrix::new("x", slice(&x)?, d)?;
+            subtract_row(rows, b_dec, slice_mut(&mut self.buffers.centred)?)?;
+        } else {
+            self.buffers.centred.copy_(&x);
+        }
+        self.profile.lap("centre");
+        let w_enc = &state.parameters[self.slots.w_enc].value;
+        products::matmul(&self.buffers.centred, &w_enc.tr(), &mut self.buffers.z)?;
+        self.profile.lap("gemm");
+        let (detail, reach) = self.select(state)?;
+        self.profile.lap("selection");
+
+        self.buffers.count_fired(&mut state.dead)?;
+        let dead = self
+            .auxk
+            .as_ref()
+            .map_or_else(|| Ok(Vec::new()), |c| auxk::dead_features(c, &state.dead))?;
+        let groups = self.kernel_groups(batch)?;
+        let errors = products::reconstruct(
+            &x,
+            &state.parameters,
+            &self.slots,
+            &groups,
+            !dead.is_empty(),
+            &mut self.buffers,
+        )?;
+        let n_groups = self.groups.len() as f64;
+        let weighted = errors.iter().zip(&self.groups).map(|(error, (_, weight))| error * weight);
+        let mse = weighted.sum::<f64>() / (n_groups * batch as f64);
+        self.profile.lap("reconstruction");
+
+        let mut parts = vec![("mse", mse)];
+        match &mut self.rule {
+            FastRule::Hard(_) => {}
+            FastRule::Soft(rule) => parts.extend(rule.backward(
+                step,
+                &state.parameters,
+                &self.slots,
+                &mut self.buffers,
+            )?),
+            FastRule::JumpRelu(rule) => {
+                let penalty =
+                    rule.backward(step, &state.parameters, &self.slots, &mut self.buffers)?;
+                parts.push(("sparsity", penalty));
+            }
+        }
+        self.profile.lap("estimator and threshold");
+        let reach = Reach { encoder: reach.encoder || !dead.is_empty(), ..reach };
+        let auxk = self.auxk.as_ref().filter(|_| !dead.is_empty());
+        if let Some(config) = auxk {
+            let bias = slice(&state.parameters[self.slots.b_enc].value)?;
+            let bias = matches!(self.rule, FastRule::Hard(_)).then_some(bias);
+            let w_dec = &state.parameters[self.slots.w_dec].value;
+            parts.push(("auxk", self.revival.add(config, &dead, bias, w_dec, &self.buffers)?));
+        }
+        self.profile.lap("auxk");
+        let revival = if auxk.is_some() { self.revival.source() } else { None };
+        let norms = products::weight_gradients(
+            &state.parameters,
+            &self.slots,
+            &groups,
+            revival,
+            reach,
+            &mut self.buffers,
+        )?;
+        self.profile.lap("weight gradients");
+        let total: f64 = parts.iter().map(|(_, part)| part).sum();
+        if !total.is_finite() {
+            return Err(Error::LossNotFinite { step, loss: total });
+        }
+        let lr = state.lr();
+        self.update(state, norms, reach, lr)?;
+        self.profile.lap("optimiser");
+        Ok(Loss::known(
+            total,
+            &parts,
+            self.buffers.l0(),
+            Detail { dead_after_rows: self.auxk.as_ref().map(|c| c.dead_after_rows), ..detail },
+        ))
+    }
+}
+
+impl StepEngine for FastEngine {
+    fn step(&mut self, state: &mut TrainerState, x: &Tensor) -> Result<Loss> {
+        let _guard = tch::no_grad_guard();
+        // Kernels write to the parameters in place, so no other handle may reach them; `publish`
+        // copies them to the model.
+        if !self.owns_parameters {
+            for parameter in &mut state.parameters {
+                parameter.value = parameter.value.detach().copy();
+            }
+            self.owns_parameters = true;
+        }
+        self.step_in_place(state, x)
+    }
+
+    fn save(&self) -> Value {
+        Value::Null
+    }
+
+    fn restore(&mut self, _saved: &Value) -> Result<()> {
+        Ok(())
+    }
+
+    fn publish(&self, state: &TrainerState) {
+        let _guard = tch::no_grad_guard();
+        for (name, tensor) in state.sae.parameters() {
+            if let Some(parameter) = state.parameters.iter().find(|p| p.name == name) {
+                tensor.shallow_clone().copy_(&parameter.value);
+            }
+        }
+    }
+
+    fn profile(&self) -> Option<&Profile> {
+        Some(&self.profile)
+    }
+}
+
+/// The threshold buffer of a model that keeps one.
+fn threshold_buffer(sae: &dyn Sae) -> Result<Tensor> {
+    crate::rules::tensor(sae, "threshold")
+}
