@@ -80,6 +80,15 @@ pub enum Error {
         /// What it said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The store could not be written.
+    #[error(transparent)]
+    Store(#[from] sae_data::Error),
+    /// A harvest was broken off; what it wrote is kept.
+    #[error("{path}: interrupted; the same harvest goes on from here", path = path.display())]
+    Interrupted {
+        /// The unfinished store.
+        path: PathBuf,
+    },
 }
 
 impl Error {

@@ -1,18 +1,23 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod contexts;
 mod error;
 mod families;
 mod gguf;
+mod harvest;
 mod hook;
 mod host;
 mod huggingface;
 mod layers;
+mod text;
 mod tokenizer;
 mod weights;
 
 pub use error::{Error, Result};
 pub use gguf::{GgufArray, GgufFile, GgufValue};
+pub use harvest::{HarvestOptions, HarvestProgress, harvest};
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
+pub use text::Text;
 pub use tokenizer::HostTokenizer;

@@ -101,24 +101,23 @@ impl HostTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.pieces(text).try_fold(Vec::new(), |mut ids, piece| {
-            ids.extend(piece?);
-            Ok(ids)
-        })
+        let (mut ids, mut rest) = (Vec::new(), text);
+        while !rest.is_empty() {
+            ids.extend(self.encode_piece(&mut rest)?);
+        }
+        Ok(ids)
     }
 
-    /// The token ids of a text, piece by piece, so that a caller can stop early.
+    /// Takes a piece off the front of a text and returns its token ids, so that memory stays
+    /// bounded and a caller can stop early.
     ///
     /// Texts are cut before a line feed that follows a letter or digit, where the patterns of
     /// byte-level tokenizers always end a word: the ids are those of the whole text.
-    pub(crate) fn pieces<'a>(
-        &'a self,
-        text: &'a str,
-    ) -> impl Iterator<Item = Result<Vec<u32>>> + 'a {
-        split(text, PIECE_BYTES).map(|piece| {
-            let encoding = self.inner.encode_fast(piece, false).map_err(failed)?;
-            Ok(encoding.get_ids().to_vec())
-        })
+    pub(crate) fn encode_piece(&self, text: &mut &str) -> Result<Vec<u32>> {
+        let (piece, rest) = text.split_at(piece_end(text, PIECE_BYTES));
+        *text = rest;
+        let encoding = self.inner.encode_fast(piece, false).map_err(failed)?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// The text of token ids.
@@ -159,26 +158,14 @@ fn failed(error: tokenizers::Error) -> Error {
     Error::Tokenizer { message: error.to_string() }
 }
 
-/// Cuts a text into pieces of at least `piece_bytes`, each cut before a line feed that follows a
-/// letter or digit.
-fn split(text: &str, piece_bytes: usize) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let end = rest
-            .match_indices('\n')
-            .map(|(at, _)| at)
-            .find(|at| {
-                *at >= piece_bytes
-                    && rest[..*at].chars().next_back().is_some_and(char::is_alphanumeric)
-            })
-            .unwrap_or(rest.len());
-        let (piece, after) = rest.split_at(end);
-        rest = after;
-        Some(piece)
-    })
+/// Where to cut a text: before the first line feed from `least` bytes on that follows a letter or
+/// digit, or at the end.
+fn piece_end(text: &str, least: usize) -> usize {
+    let bytes = text.as_bytes();
+    (least.max(1)..bytes.len())
+        .filter(|at| bytes[*at] == b'\n')
+        .find(|at| text[..*at].ends_with(char::is_alphanumeric))
+        .unwrap_or(bytes.len())
 }
 
 #[cfg(test)]
@@ -186,10 +173,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_cut_after_words_only_and_lose_nothing() {
+    fn pieces_are_cut_after_words_only() {
+        let pieces = |mut text: &'static str| {
+            let mut pieces = Vec::new();
+            while !text.is_empty() {
+                let (piece, rest) = text.split_at(piece_end(text, 2));
+                pieces.push(piece);
+                text = rest;
+            }
+            pieces
+        };
         let text = "one\ntwo \n\nthree.\nfour\n\nfive\n";
-        let pieces: Vec<_> = split(text, 2).collect();
-        assert_eq!(pieces, ["one", "\ntwo \n\nthree.\nfour", "\n\nfive", "\n"]);
-        assert_eq!(split("", 2).count(), 0);
+        assert_eq!(pieces(text), ["one", "\ntwo \n\nthree.\nfour", "\n\nfive", "\n"]);
+        assert_eq!(pieces("é\né"), ["é", "\né"]);
     }
 }

@@ -2,5 +2,6 @@
 
 mod gguf;
 mod golden_families;
+mod harvest;
 mod smollm2;
 mod support;
