@@ -1,3 +1,7 @@
-//! Metrics against golden numbers, properties, real SAEs over stores and hosts.
+//! Metrics against golden numbers and definitions, SAEs over stores and spliced into hosts.
 
 mod golden;
+mod hosts;
+mod models;
+mod properties;
+mod stores;

@@ -1,0 +1,49 @@
+//! Small SAEs with known weights.
+
+use std::collections::BTreeMap;
+
+use sae_config::{
+    ArchitectureConfig, KEstimator, Normalization, Parity, SoftConfig, StandardConfig,
+};
+use sae_models::{InitRng, ModelConfig, Normalizer, Sae, Tensors, build, init};
+use tch::{Device, Kind, Tensor};
+
+fn config(d_model: usize, n_features: usize, architecture: ArchitectureConfig) -> ModelConfig {
+    let (normalization, parity) = (Normalization::None, Parity::None);
+    ModelConfig { d_model, n_features, normalization, parity, architecture }
+}
+
+/// relu(x) − relu(−x) = x, times `scale`, plus `bias` in every dimension.
+pub(crate) fn linear(d_model: usize, scale: f64, bias: f64) -> Box<dyn Sae> {
+    let d = d_model as i64;
+    let options = (Kind::Float, Device::Cpu);
+    let identity = Tensor::eye(d, options);
+    let both = Tensor::cat(&[&identity, &-&identity], 0);
+    let tensors = BTreeMap::from([
+        ("encoder.weight".to_owned(), both.copy()),
+        // b_dec is subtracted before encoding; the features of x shall not depend on it.
+        ("encoder.bias".to_owned(), both.sum_dim_intlist(1, false, Kind::Float) * bias),
+        ("decoder.weight".to_owned(), both * scale),
+        ("decoder.bias".to_owned(), Tensor::full([d], bias, options)),
+    ]);
+    let architecture = ArchitectureConfig::Standard(StandardConfig {
+        l1_penalty: 0.1,
+        sparsity_warmup_steps: 0,
+        resample_steps: None,
+    });
+    let tensors = Tensors::new(tensors, Kind::Float, Device::Cpu);
+    build(config(d_model, 2 * d_model, architecture), tensors).unwrap()
+}
+
+/// A SoftSAE with random weights, moved so that k̂ differs from row to row.
+pub(crate) fn soft(d_model: usize, n_features: usize, seed: u64) -> Box<dyn Sae> {
+    let mut soft: SoftConfig = serde_json::from_str(r#"{"k": 5}"#).unwrap();
+    soft.k_estimator = KEstimator::Mlp;
+    let config = config(d_model, n_features, ArchitectureConfig::Soft(soft));
+    let mut rng = InitRng::new(seed);
+    let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, Device::Cpu).unwrap();
+    for (_, tensor) in sae.parameters() {
+        let _ = tensor.shallow_clone().g_add_(&rng.uniform(&tensor.size(), 0.3));
+    }
+    sae
+}

@@ -1,0 +1,98 @@
+//! SAEs over activation stores.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sae_data::{ActivationStore, Dtype, RowMeta, StoreSpec, StoreWriter, open_store};
+use sae_eval::{EvaluateOptions, Metrics, evaluate};
+use sae_models::InitRng;
+use tch::{Kind, Tensor};
+
+use crate::models::{linear, soft};
+
+const D: usize = 6;
+
+fn store(dir: &Path, rows: &Tensor) -> Arc<dyn ActivationStore> {
+    let mut spec = StoreSpec::new(D, Dtype::F32);
+    spec.rows_per_shard = 7;
+    let values = Vec::<f32>::try_from(rows.flatten(0, -1)).unwrap();
+    let mut writer = StoreWriter::create(dir, spec).unwrap();
+    writer.append(&values, &vec![RowMeta::default(); values.len() / D]).unwrap();
+    writer.finish().unwrap();
+    open_store(dir).unwrap()
+}
+
+fn rows(n: i64) -> Tensor {
+    (InitRng::new(3).uniform(&[n, D as i64], 4.0) + 1.5).to_kind(Kind::Float)
+}
+
+#[test]
+fn every_row_counts_once_whatever_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (x, sae) = (rows(25), soft(D, 20, 1));
+    let store = store(&dir.path().join("store"), &x);
+
+    let encoded = sae.encode(&x).unwrap();
+    let mut metrics = Metrics::new(D, 20);
+    let x_hat = sae.decode(&encoded).unwrap();
+    metrics.add(&x, &x_hat, &encoded.features, encoded.k_hat.as_ref()).unwrap();
+    let expected = metrics.finish().unwrap();
+    assert_eq!(expected.n_rows, 25);
+    let k_hat = expected.k_hat.clone().unwrap();
+    assert!(k_hat.sd > 0.0 && k_hat.min < k_hat.mean && k_hat.mean < k_hat.max);
+
+    for batch_size in [1, 4, 25, 1000] {
+        let mut steps = vec![];
+        let mut progress = |done, total| steps.push((done, total));
+        let options = EvaluateOptions { batch_size };
+        let got = evaluate(sae.as_ref(), store.as_ref(), options, &mut progress).unwrap();
+        assert_eq!(got.sparsity.density_histogram, expected.sparsity.density_histogram);
+        assert_eq!(got.sparsity.l0_p95, expected.sparsity.l0_p95);
+        // The model's own products are in f32 and may differ with the batch.
+        assert!((got.reconstruction.r2 - expected.reconstruction.r2).abs() < 1e-6);
+        assert!((got.k_hat.unwrap().mean - k_hat.mean).abs() < 1e-5);
+        assert_eq!(steps.len(), 25usize.div_ceil(batch_size));
+        assert_eq!(steps.last(), Some(&(25, 25)));
+    }
+}
+
+#[test]
+fn a_perfect_sae_explains_everything_and_a_biased_one_all_variance() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir.path().join("store"), &rows(40));
+    let run = |scale, bias| {
+        let sae = linear(D, scale, bias);
+        evaluate(sae.as_ref(), store.as_ref(), EvaluateOptions::default(), &mut |_, _| {}).unwrap()
+    };
+    let perfect = run(1.0, 0.0);
+    assert_eq!((perfect.reconstruction.r2, perfect.reconstruction.mse_per_row), (1.0, 0.0));
+    assert!((perfect.reconstruction.cosine - 1.0).abs() < 1e-12);
+    // Each nonzero coordinate has one active feature, of x or of −x.
+    assert_eq!((perfect.sparsity.l0_mean, perfect.sparsity.l0_sd), (D as f64, 0.0));
+    assert_eq!(perfect.k_hat, None);
+    let biased = run(1.0, 0.5);
+    assert!((biased.reconstruction.frac_variance_explained - 1.0).abs() < 1e-6);
+    assert!((biased.reconstruction.mse_per_row - D as f64 * 0.25).abs() < 1e-5);
+    assert!(biased.reconstruction.r2 < 0.999);
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = store(&dir.path().join("good"), &rows(8));
+    let text = |sae: &dyn sae_models::Sae, store: &dyn ActivationStore, batch_size| {
+        let options = EvaluateOptions { batch_size };
+        evaluate(sae, store, options, &mut |_, _| {}).unwrap_err().to_string()
+    };
+    let (sae, other) = (linear(D, 1.0, 0.0), linear(D + 1, 1.0, 0.0));
+    assert_eq!(
+        text(other.as_ref(), good.as_ref(), 4),
+        "d_model: expected 7 as the sae has it, got 6 of the store"
+    );
+    assert_eq!(text(sae.as_ref(), good.as_ref(), 0), "batch_size: expected at least 1, got 0");
+    let equal = store(&dir.path().join("equal"), &rows(1).repeat([3, 1]));
+    assert_eq!(
+        text(sae.as_ref(), equal.as_ref(), 2),
+        "activations: expected rows that differ, got 3 equal ones"
+    );
+}
