@@ -4,9 +4,13 @@ mod check;
 mod dense;
 mod engine;
 mod error;
+mod hard;
 mod sparse;
+#[cfg(feature = "tch")]
+pub mod tensor;
 
 pub use dense::{Gradients, Saved, SoftTopK, soft_topk};
 pub use engine::{Entry, Real};
 pub use error::{Error, Result};
+pub use hard::{HardTopK, hard_topk};
 pub use sparse::{SparseGradients, SparseTopK, soft_topk_sparse};

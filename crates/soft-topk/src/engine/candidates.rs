@@ -53,15 +53,9 @@ impl<T: Real> Candidates<T> {
             return Survey::Whole { first: None };
         }
         let rank = (2.0 * k).ceil().max(1.0) as usize;
-        let level = if self.blocks.len() >= 2 * rank {
-            &self.blocks
-        } else if self.groups.len() >= 2 * rank {
-            &self.groups
-        } else {
+        if !self.select_level(rank) {
             return Survey::Whole { first: None };
-        };
-        self.selection.clear();
-        self.selection.extend_from_slice(level);
+        }
         let descending = |a: &T, b: &T| T::order(b, a);
         let bound = *self.selection.select_nth_unstable_by(rank - 1, descending).1;
         let top = &mut self.selection[..rank];
@@ -81,6 +75,25 @@ impl<T: Real> Candidates<T> {
         Survey::Listed { first: if self.len > SHORT { first } else { None } }
     }
 
+    /// Reads the row once and finds its `rank`-th largest entry, 1 ≤ rank ≤ n; every entry at
+    /// least as large is then listed. `None` if an entry is not finite.
+    #[inline(always)]
+    pub(crate) fn ranked(&mut self, x: &[T], rank: usize) -> Option<T> {
+        let descending = |a: &T, b: &T| T::order(b, a);
+        if !self.maxima(x) {
+            return None;
+        }
+        if self.select_level(rank) {
+            let bound = *self.selection.select_nth_unstable_by(rank - 1, descending).1;
+            self.gather(x, bound);
+        } else {
+            self.list_all(x);
+        }
+        self.selection.clear();
+        self.selection.extend_from_slice(&self.values[..self.len]);
+        Some(*self.selection.select_nth_unstable_by(rank - 1, descending).1)
+    }
+
     /// Lists every entry of the row.
     pub(crate) fn list_all(&mut self, x: &[T]) {
         self.values.clear();
@@ -98,6 +111,14 @@ impl<T: Real> Candidates<T> {
     /// The places of the candidates in the row, ascending.
     pub(crate) fn indices(&self) -> &[u32] {
         &self.indices[..self.len]
+    }
+
+    /// Copies the coarsest maxima that bound the entry of a rank well, at least 2·rank of them.
+    fn select_level(&mut self, rank: usize) -> bool {
+        let level = [&self.blocks, &self.groups].into_iter().find(|level| level.len() >= 2 * rank);
+        self.selection.clear();
+        self.selection.extend_from_slice(level.map_or(&[], |level| level));
+        level.is_some()
     }
 
     /// Finds the maxima of groups and blocks; false if an entry is not finite.

@@ -8,6 +8,7 @@ mod dense;
 mod entry;
 mod gap;
 mod gradient;
+mod hard;
 mod lists;
 mod real;
 mod row;
@@ -21,6 +22,7 @@ pub use entry::Entry;
 pub use real::Real;
 
 pub(crate) use dense::{DenseState, dense_backward, dense_forward};
+pub(crate) use hard::hard_forward;
 pub(crate) use sparse::{SparseState, sparse_backward, sparse_forward};
 
 /// The first row, if any, that could not be computed because an entry is not finite.

@@ -1,0 +1,106 @@
+//! Arguments of the tensor functions, brought to rows.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// A number, or a tensor that may ask for its gradient: what stands for k and alpha.
+#[derive(Debug)]
+pub enum Argument {
+    /// The same number for all rows.
+    Number(f64),
+    /// A tensor: for alpha of no dimension, for k of none or with an entry for each row.
+    Tensor(Tensor),
+}
+
+impl From<f64> for Argument {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<&Tensor> for Argument {
+    fn from(tensor: &Tensor) -> Self {
+        Self::Tensor(tensor.shallow_clone())
+    }
+}
+
+impl Argument {
+    /// The argument as a tensor of `kind` on the device of x.
+    pub(crate) fn tensor(self, name: &'static str, kind: Kind, device: Device) -> Result<Tensor> {
+        match self {
+            Self::Number(number) => Ok(Tensor::from(number).f_to_kind(kind)?.f_to(device)?),
+            Self::Tensor(tensor) => {
+                if tensor.device() != device {
+                    let got = tensor.device();
+                    return Err(Error::Device { argument: name, expected: device, got });
+                }
+                if !FLOATS.contains(&tensor.kind()) && name == "alpha" {
+                    return Err(Error::Kind {
+                        argument: name,
+                        expected: WANTED,
+                        got: tensor.kind(),
+                    });
+                }
+                Ok(tensor.f_to_kind(kind)?)
+            }
+        }
+    }
+}
+
+const FLOATS: [Kind; 4] = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
+const WANTED: &str = "Float, Double, Half or BFloat16";
+
+/// x as rows, and how to get back from rows to its shape.
+pub(crate) struct Rows {
+    /// `[rows, n]`, contiguous.
+    pub(crate) x: Tensor,
+    /// The precision of the computation.
+    pub(crate) kind: Kind,
+    dim: i64,
+    moved: Vec<i64>,
+}
+
+impl Rows {
+    pub(crate) fn of(x: &Tensor, dim: i64) -> Result<Self> {
+        let rank = x.dim();
+        let signed = rank as i64;
+        if !(-signed..signed).contains(&dim) {
+            return Err(Error::Dimension { dim, rank });
+        }
+        let kind = match x.kind() {
+            Kind::Double => Kind::Double,
+            kind if FLOATS.contains(&kind) => Kind::Float,
+            got => return Err(Error::Kind { argument: "x", expected: WANTED, got }),
+        };
+        let moved = x.f_movedim_int(dim, -1)?;
+        let shape = moved.size();
+        let n = shape[rank - 1];
+        let rows: i64 = shape[..rank - 1].iter().product();
+        let x = moved.f_reshape([rows, n])?.f_contiguous()?;
+        Ok(Self { x, kind, dim, moved: shape })
+    }
+
+    /// The shape of x without the dimension of the entries.
+    pub(crate) fn batch_shape(&self) -> &[i64] {
+        &self.moved[..self.moved.len() - 1]
+    }
+
+    /// One value for each row, from an argument with one for all or the batch's shape.
+    pub(crate) fn per_row(&self, name: &'static str, argument: &Tensor) -> Result<Tensor> {
+        let (expected, got) = (self.batch_shape(), argument.size());
+        if got != expected && argument.numel() != 1 {
+            let (expected, got) = (format!("{expected:?} or []"), format!("{got:?}"));
+            return Err(Error::Shape { argument: name, expected, got });
+        }
+        let rows = self.x.size()[0];
+        let flat = argument.f_reshape([-1])?;
+        Ok(if flat.size()[0] == rows { flat } else { flat.f_expand([rows], false)? }
+            .f_contiguous()?)
+    }
+
+    /// A result of the shape of x, from rows.
+    pub(crate) fn restore(&self, rows: &Tensor) -> Result<Tensor> {
+        Ok(rows.f_reshape(&self.moved)?.f_movedim_int(-1, self.dim)?)
+    }
+}

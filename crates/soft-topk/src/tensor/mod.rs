@@ -1,0 +1,13 @@
+//! The operator over libtorch tensors, on any device, as one of autograd's own.
+//!
+//! CPU tensors go through the engine without a copy; tensors on other devices through ATen
+//! operations. Everything works along one dimension of a tensor of any rank.
+
+mod arguments;
+mod cpu;
+mod hard;
+mod soft;
+
+pub use arguments::Argument;
+pub use hard::{hard_topk, hard_topk_mask};
+pub use soft::{soft_topk, soft_topk_dim};
