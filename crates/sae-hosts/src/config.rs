@@ -59,6 +59,11 @@ impl HostConfig {
         self.required(key, "an integer from 1 to 2^31", value)
     }
 
+    /// The same as a `usize`.
+    pub(crate) fn count(&self, key: &str) -> Result<usize> {
+        Ok(self.size(key)?.unsigned_abs() as usize)
+    }
+
     pub(crate) fn size_or(&self, key: &str, default: i64) -> Result<i64> {
         if self.get(key).is_some() { self.size(key) } else { Ok(default) }
     }

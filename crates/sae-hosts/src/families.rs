@@ -3,7 +3,15 @@
 //! To add one: write its file beside the others from the parts in [`crate::layers`], and name it
 //! in [`load`].
 
+mod clip;
+mod dinov2;
+mod gemma2;
+mod gpt2;
+mod gpt_neox;
 mod llama;
+mod qwen;
+mod siglip;
+mod vit;
 
 use std::ops::ControlFlow;
 
@@ -43,21 +51,63 @@ pub(crate) trait Family: Send {
 
 /// Builds the family that `model_type` names.
 pub(crate) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
-    match config.string("model_type")? {
-        "llama" => llama::load(config, weights),
-        other => Err(config.wrong("model_type", "`llama`", format!("`{other}`"))),
+    type Load = fn(&HostConfig, &Weights) -> Result<(HostInfo, Box<dyn Family>)>;
+    const FAMILIES: [(&str, Load); 10] = [
+        ("clip_vision_model", clip::load),
+        ("dinov2", dinov2::load),
+        ("gemma2", gemma2::load),
+        ("gpt2", gpt2::load),
+        ("gpt_neox", gpt_neox::load),
+        ("llama", llama::load),
+        ("qwen2", qwen::load_qwen2),
+        ("qwen3", qwen::load_qwen3),
+        ("siglip_vision_model", siglip::load),
+        ("vit", vit::load),
+    ];
+    let wanted = config.string("model_type")?;
+    match FAMILIES.iter().find(|(name, _)| *name == wanted) {
+        Some((_, load)) => load(config, weights),
+        None => {
+            let known: Vec<_> = FAMILIES.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let expected = format!("one of {}", known.join(", "));
+            Err(config.wrong("model_type", expected, format!("`{wanted}`")))
+        }
     }
 }
 
-/// The facts of a language model, from the keys that most families share.
-fn language_info(config: &HostConfig, vocabulary: i64) -> Result<HostInfo> {
+/// The keys of the number of layers, the dimension of the residual stream and the longest sequence
+/// that most families use.
+const KEYS: [&str; 3] = ["num_hidden_layers", "hidden_size", "max_position_embeddings"];
+
+/// The facts of a language model.
+fn language_info(config: &HostConfig, keys: [&str; 3], vocabulary: i64) -> Result<HostInfo> {
+    let [n_layers, d_model, max_positions] = keys;
     Ok(HostInfo {
         family: config.string("model_type")?.to_owned(),
-        n_layers: config.size("num_hidden_layers")?.unsigned_abs() as usize,
-        d_model: config.size("hidden_size")?.unsigned_abs() as usize,
+        n_layers: config.count(n_layers)?,
+        d_model: config.count(d_model)?,
         input: HostInput::Tokens {
             vocabulary: vocabulary.unsigned_abs() as usize,
-            max_positions: config.size("max_position_embeddings")?.unsigned_abs() as usize,
+            max_positions: config.count(max_positions)?,
         },
     })
+}
+
+/// The facts of a vision model, which all give square images of `image_size`.
+fn image_info(config: &HostConfig) -> Result<HostInfo> {
+    Ok(HostInfo {
+        family: config.string("model_type")?.to_owned(),
+        n_layers: config.count("num_hidden_layers")?,
+        d_model: config.count("hidden_size")?,
+        input: HostInput::Images {
+            channels: config.size_or("num_channels", 3)?.unsigned_abs() as usize,
+            size: config.count("image_size")?,
+        },
+    })
+}
+
+/// The class token of each image, then its patches.
+fn after_class(class: &Tensor, patches: &Tensor) -> Tensor {
+    let (batch, _, d_model) = patches.size3().expect("patches have three dimensions");
+    Tensor::cat(&[&class.view([1, 1, d_model]).expand([batch, 1, d_model], false), patches], 1)
 }

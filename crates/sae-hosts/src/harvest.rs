@@ -172,7 +172,9 @@ fn meta(context: &Context, first: usize) -> Vec<RowMeta> {
 }
 
 fn check(host: &HostModel, options: &HarvestOptions) -> Result<()> {
-    let HostInput::Tokens { max_positions, .. } = host.info().input;
+    let HostInput::Tokens { max_positions, .. } = host.info().input else {
+        return Err(Error::input("host", "a language model", &host.info().family));
+    };
     let range = |name, low: u64, high: u64, got: u64| {
         if (low..=high).contains(&got) {
             return Ok(());

@@ -35,6 +35,13 @@ pub enum HostInput {
         /// Longest sequence.
         max_positions: usize,
     },
+    /// Images as pixels `[batch, channels, size, size]`, already scaled as the host expects.
+    Images {
+        /// Colours.
+        channels: usize,
+        /// Height and width.
+        size: usize,
+    },
 }
 
 /// A host model on a device.
@@ -128,13 +135,30 @@ impl HostModel {
     /// The activations at a hook point; nothing after it is computed.
     ///
     /// # Shapes
-    /// Token ids `[batch, positions]` (i64) to `[batch, positions, d_model]`.
+    /// Token ids `[batch, positions]` (i64), or pixels as [`HostInput::Images`] has them in the
+    /// host's kind, to `[batch, positions, d_model]`. The positions of an image are its patches by
+    /// rows, after the class token if the family has one.
     ///
     /// # Errors
-    /// [`Error::Input`] if the ids have another shape, kind or device, or are outside the
+    /// [`Error::Input`] if the input has another shape, kind or device, or ids are outside the
     /// vocabulary; [`Error::HookLayer`] if the host has no such layer.
-    pub fn activations(&self, ids: &Tensor, hook: HookPoint) -> Result<Tensor> {
-        Ok(self.prefix(ids, hook)?.activations)
+    pub fn activations(&self, input: &Tensor, hook: HookPoint) -> Result<Tensor> {
+        Ok(self.prefix(input, hook)?.activations)
+    }
+
+    /// The embedding of each image: the family's pooled output, projected if the file holds a
+    /// projection.
+    ///
+    /// # Shapes
+    /// Pixels as [`HostInput::Images`] has them to `[batch, size]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`], as [`HostModel::activations`], or if the host reads tokens.
+    pub fn image_embeddings(&self, pixels: &Tensor) -> Result<Tensor> {
+        if !matches!(self.info.input, HostInput::Images { .. }) {
+            return Err(Error::input("host", "a vision model", &self.info.family));
+        }
+        self.whole(pixels)
     }
 
     /// The logits of the next token at each position.
@@ -145,11 +169,8 @@ impl HostModel {
     /// # Errors
     /// [`Error::Input`], as [`HostModel::activations`].
     pub fn logits(&self, ids: &Tensor) -> Result<Tensor> {
-        self.check_input(ids)?;
-        Ok(tch::no_grad(|| {
-            let x = self.through(0..self.info.n_layers, self.family.embed(ids));
-            self.family.head(&x)
-        }))
+        self.check_language()?;
+        self.whole(ids)
     }
 
     /// The logits when `replace` has replaced the activations at a hook point.
@@ -167,6 +188,7 @@ impl HostModel {
         hook: HookPoint,
         replace: &mut dyn FnMut(Tensor) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>>,
     ) -> Result<Tensor> {
+        self.check_language()?;
         let prefix = self.prefix(ids, hook)?;
         let activations = prefix.activations.shallow_clone();
         let replaced = tch::no_grad(|| replace(activations))
@@ -178,11 +200,11 @@ impl HostModel {
     ///
     /// # Errors
     /// As [`HostModel::activations`].
-    pub fn prefix(&self, ids: &Tensor, hook: HookPoint) -> Result<Prefix> {
-        self.check_input(ids)?;
+    pub fn prefix(&self, input: &Tensor, hook: HookPoint) -> Result<Prefix> {
+        self.check_input(input)?;
         hook.check(self.info.n_layers)?;
         Ok(tch::no_grad(|| {
-            let layer_input = self.through(0..hook.layer, self.family.embed(ids));
+            let layer_input = self.through(0..hook.layer, self.family.embed(input));
             let activations = match hook.kind {
                 HookKind::ResidPre => layer_input.shallow_clone(),
                 HookKind::ResidPost => {
@@ -209,8 +231,10 @@ impl HostModel {
     /// `[batch, positions, d_model]` to `[batch, positions, vocabulary]`.
     ///
     /// # Errors
-    /// [`Error::Input`] if the activations do not have the shape, kind and device of the prefix's.
+    /// [`Error::Input`] if the activations do not have the shape, kind and device of the prefix's,
+    /// or if the host reads images.
     pub fn logits_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
+        self.check_language()?;
         let describe = |x: &Tensor| format!("{:?} {:?} on {:?}", x.kind(), x.size(), x.device());
         let (expected, got) = (describe(&prefix.activations), describe(activations));
         if expected != got {
@@ -243,21 +267,52 @@ impl HostModel {
         layers.fold(x, |x, layer| either(self.family.layer(layer, &x, &mut tap)))
     }
 
-    fn check_input(&self, input: &Tensor) -> Result<()> {
-        let HostInput::Tokens { vocabulary, max_positions } = self.info.input;
-        let got = || format!("{:?} {:?} on {:?}", input.kind(), input.size(), input.device());
-        let positions = 1..=max_positions as i64;
-        let shaped =
-            matches!(input.size()[..], [batch, length] if batch > 0 && positions.contains(&length));
-        if !shaped || input.kind() != Kind::Int64 || input.device() != self.device {
-            let expected =
-                format!("Int64 [batch, 1 to {max_positions}] on {:?}, batch above 0", self.device);
-            return Err(Error::input("token ids", expected, got()));
+    /// The input through all layers and the head.
+    fn whole(&self, input: &Tensor) -> Result<Tensor> {
+        self.check_input(input)?;
+        Ok(tch::no_grad(|| {
+            let x = self.through(0..self.info.n_layers, self.family.embed(input));
+            self.family.head(&x)
+        }))
+    }
+
+    fn check_language(&self) -> Result<()> {
+        match self.info.input {
+            HostInput::Tokens { .. } => Ok(()),
+            HostInput::Images { .. } => {
+                Err(Error::input("host", "a language model", &self.info.family))
+            }
         }
-        let (low, high) = (input.min().int64_value(&[]), input.max().int64_value(&[]));
-        if low < 0 || high >= vocabulary as i64 {
-            let expected = format!("ids from 0 to {}", vocabulary - 1);
-            return Err(Error::input("token ids", expected, format!("{low} to {high}")));
+    }
+
+    fn check_input(&self, input: &Tensor) -> Result<()> {
+        let describe = |kind: Kind, shape: &str| format!("{kind:?} {shape} on {:?}", self.device);
+        let got = || format!("{:?} {:?} on {:?}", input.kind(), input.size(), input.device());
+        let shape = input.size();
+        let on_device = input.device() == self.device;
+        match self.info.input {
+            HostInput::Tokens { vocabulary, max_positions } => {
+                let positions = 1..=max_positions as i64;
+                let shaped = matches!(shape[..], [batch, length] if batch > 0 && positions.contains(&length));
+                if !(shaped && on_device && input.kind() == Kind::Int64) {
+                    let expected = describe(Kind::Int64, &format!("[batch, 1 to {max_positions}]"));
+                    return Err(Error::input("token ids", expected, got()));
+                }
+                let (low, high) = (input.min().int64_value(&[]), input.max().int64_value(&[]));
+                if low < 0 || high >= vocabulary as i64 {
+                    let expected = format!("ids from 0 to {}", vocabulary - 1);
+                    return Err(Error::input("token ids", expected, format!("{low} to {high}")));
+                }
+            }
+            HostInput::Images { channels, size } => {
+                let image = [channels as i64, size as i64, size as i64];
+                let shaped = shape.len() == 4 && shape[0] > 0 && shape[1..] == image;
+                if !(shaped && on_device && input.kind() == self.kind) {
+                    let expected =
+                        describe(self.kind, &format!("[batch, {channels}, {size}, {size}]"));
+                    return Err(Error::input("pixels", expected, got()));
+                }
+            }
         }
         Ok(())
     }

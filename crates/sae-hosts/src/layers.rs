@@ -1,11 +1,15 @@
 //! Parts that host families are built of.
 
+mod activation;
 mod attention;
+mod encoder;
 mod linear;
 mod norm;
 mod rotary;
 
+pub(crate) use activation::Activation;
 pub(crate) use attention::{Attention, Mask};
+pub(crate) use encoder::{EncoderLayer, EncoderNames, PatchEmbedding};
 pub(crate) use linear::Linear;
 pub(crate) use norm::{LayerNorm, RmsNorm};
 pub(crate) use rotary::Rotary;

@@ -32,10 +32,6 @@ impl Weights {
         self.device
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.source.shape(name).is_some()
     }

@@ -43,6 +43,39 @@ fn check_language_model(family: &str, attention: &str, mlp: &str) {
     splicing_what_was_there_changes_nothing(&host, ids);
 }
 
+/// The same for a vision model, whose last hidden state is the residual stream itself.
+fn check_vision_model(folder: &str, family: &str, attention: &str, mlp: &str, pooled: &str) {
+    let host = HostModel::load(&golden(&format!("hosts/{folder}")), Device::Cpu).unwrap();
+    let expected = tensors(&format!("hosts/{folder}/expected.safetensors"));
+    let pixels = &expected["pixel_values"];
+    assert_eq!(host.info().family, family);
+    for layer in 0..host.info().n_layers {
+        let number = layer.to_string();
+        for (hook, key) in [
+            ("resid_pre", format!("hidden_states.{layer}")),
+            ("resid_post", format!("hidden_states.{}", layer + 1)),
+            ("attn_out", format!("module.{}", attention.replace('#', &number))),
+            ("mlp_out", format!("module.{}", mlp.replace('#', &number))),
+        ] {
+            let hook: HookPoint = format!("{hook}.{layer}").parse().unwrap();
+            let got = host.activations(pixels, hook).unwrap();
+            let difference = max_difference(&got, &expected[&key]);
+            assert!(difference < TOLERANCE, "{family} {hook}: {difference}");
+        }
+    }
+    let got = host.image_embeddings(pixels).unwrap();
+    let difference = max_difference(&got, &expected[pooled]);
+    assert!(difference < TOLERANCE, "{family} {pooled}: {difference}");
+
+    let error = host.logits(pixels).unwrap_err().to_string();
+    assert_eq!(error, format!("host: expected a language model, got {family}"));
+    let error = host.image_embeddings(&pixels.narrow(3, 0, 16)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "pixels: expected Float [batch, 3, 32, 32] on Cpu, got Float [2, 3, 32, 16] on Cpu"
+    );
+}
+
 fn splicing_what_was_there_changes_nothing(host: &HostModel, ids: &tch::Tensor) {
     let clean = host.logits(ids).unwrap();
     for kind in ["resid_pre", "resid_post", "attn_out", "mlp_out"] {
@@ -62,6 +95,55 @@ fn splicing_what_was_there_changes_nothing(host: &HostModel, ids: &tch::Tensor) 
 #[test]
 fn llama() {
     check_language_model("llama", "model.layers.#.self_attn", "model.layers.#.mlp");
+}
+
+#[test]
+fn qwen2() {
+    check_language_model("qwen2", "model.layers.#.self_attn", "model.layers.#.mlp");
+}
+
+#[test]
+fn qwen3() {
+    check_language_model("qwen3", "model.layers.#.self_attn", "model.layers.#.mlp");
+}
+
+#[test]
+fn gemma2() {
+    check_language_model("gemma2", "model.layers.#.self_attn", "model.layers.#.mlp");
+}
+
+#[test]
+fn gpt2() {
+    check_language_model("gpt2", "transformer.h.#.attn", "transformer.h.#.mlp");
+}
+
+#[test]
+fn gpt_neox() {
+    check_language_model("gpt_neox", "gpt_neox.layers.#.attention", "gpt_neox.layers.#.mlp");
+}
+
+#[test]
+fn vit() {
+    check_vision_model("vit", "vit", "layers.#.attention", "layers.#.mlp", "pooler_output");
+}
+
+#[test]
+fn dinov2() {
+    let (attention, mlp) = ("encoder.layer.#.attention", "encoder.layer.#.mlp");
+    check_vision_model("dinov2", "dinov2", attention, mlp, "pooler_output");
+}
+
+#[test]
+fn clip_vision() {
+    let attention = "vision_model.encoder.layers.#.self_attn";
+    let mlp = "vision_model.encoder.layers.#.mlp";
+    check_vision_model("clip_vision", "clip_vision_model", attention, mlp, "image_embeds");
+}
+
+#[test]
+fn siglip_vision() {
+    let (attention, mlp) = ("encoder.layers.#.self_attn", "encoder.layers.#.mlp");
+    check_vision_model("siglip_vision", "siglip_vision_model", attention, mlp, "pooler_output");
 }
 
 #[test]

@@ -12,7 +12,17 @@ use crate::layers::{Attention, Linear, Mask, RmsNorm, Rotary};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
-pub(crate) struct Llama {
+/// In what a model differs from Llama.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Variant {
+    pub(super) qkv_bias: bool,
+    pub(super) attention_out_bias: bool,
+    pub(super) mlp_bias: bool,
+    /// Norms of each head's queries and keys.
+    pub(super) head_norms: bool,
+}
+
+struct Llama {
     embedding: Tensor,
     layers: Vec<Layer>,
     norm: RmsNorm,
@@ -26,6 +36,8 @@ struct Layer {
     attention_norm: RmsNorm,
     /// Queries, keys and values side by side.
     qkv: Linear,
+    /// Of each head's queries and keys.
+    head_norms: Option<(RmsNorm, RmsNorm)>,
     attention_out: Linear,
     mlp_norm: RmsNorm,
     /// Gate and up projections side by side.
@@ -43,6 +55,21 @@ struct Shape {
 }
 
 pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    let attention_bias = config.bool_or("attention_bias", false)?;
+    let variant = Variant {
+        qkv_bias: attention_bias,
+        attention_out_bias: attention_bias,
+        mlp_bias: config.bool_or("mlp_bias", false)?,
+        head_norms: false,
+    };
+    load_variant(config, weights, variant)
+}
+
+pub(super) fn load_variant(
+    config: &HostConfig,
+    weights: &Weights,
+    variant: Variant,
+) -> Result<(HostInfo, Box<dyn Family>)> {
     config.only("hidden_act", "silu")?;
     let d_model = config.size("hidden_size")?;
     let heads = config.size("num_attention_heads")?;
@@ -59,7 +86,7 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
 
     let prefix = weights.prefix(&["model.", ""], "embed_tokens.weight")?;
     let vocabulary = weights.rows(&format!("{prefix}embed_tokens.weight"))?;
-    let info = language_info(config, vocabulary)?;
+    let info = language_info(config, super::KEYS, vocabulary)?;
     let embedding =
         weights.take(&format!("{prefix}embed_tokens.weight"), &[vocabulary, d_model])?;
     let unembedding = if config.bool_or("tie_word_embeddings", false)? {
@@ -70,7 +97,7 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
     let layers = (0..info.n_layers)
         .map(|layer| {
             let name = format!("{prefix}layers.{layer}");
-            Layer::load(config, weights, &name, shape, eps, &rotary)
+            Layer::load(weights, &name, variant, shape, eps, &rotary)
         })
         .collect::<Result<_>>()?;
     let norm = RmsNorm::load(weights, &format!("{prefix}norm"), d_model, eps)?;
@@ -82,29 +109,38 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
 
 impl Layer {
     fn load(
-        config: &HostConfig,
         weights: &Weights,
         name: &str,
+        variant: Variant,
         shape: Shape,
         eps: f64,
         rotary: &Rotary,
     ) -> Result<Self> {
         let Shape { d_model, d_mlp, heads, kv_heads, head_dim } = shape;
-        let attention_bias = config.bool_or("attention_bias", false)?;
-        let mlp_bias = config.bool_or("mlp_bias", false)?;
+        let Variant { qkv_bias, attention_out_bias, mlp_bias, head_norms } = variant;
         let load = |part: &str, inputs, outputs, bias| {
             Linear::load(weights, &format!("{name}.{part}"), inputs, outputs, bias)
         };
         let norm = |part: &str| RmsNorm::load(weights, &format!("{name}.{part}"), d_model, eps);
-        let queries = load("self_attn.q_proj", d_model, heads * head_dim, attention_bias)?;
-        let keys = load("self_attn.k_proj", d_model, kv_heads * head_dim, attention_bias)?;
-        let values = load("self_attn.v_proj", d_model, kv_heads * head_dim, attention_bias)?;
+        let head_norm = |part: &str| -> Result<RmsNorm> {
+            let norm = RmsNorm::load(weights, &format!("{name}.{part}"), head_dim, eps)?;
+            Ok(norm.map_weight(|weight| rotary.pair(weight)))
+        };
+        let head_norms = if head_norms {
+            Some((head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?))
+        } else {
+            None
+        };
+        let queries = load("self_attn.q_proj", d_model, heads * head_dim, qkv_bias)?;
+        let keys = load("self_attn.k_proj", d_model, kv_heads * head_dim, qkv_bias)?;
+        let values = load("self_attn.v_proj", d_model, kv_heads * head_dim, qkv_bias)?;
         let gate = load("mlp.gate_proj", d_model, d_mlp, mlp_bias)?;
         let up = load("mlp.up_proj", d_model, d_mlp, mlp_bias)?;
         Ok(Self {
             attention_norm: norm("input_layernorm")?,
-            qkv: Linear::stack(&[&rotary.pair_rows(queries), &rotary.pair_rows(keys), &values]),
-            attention_out: load("self_attn.o_proj", heads * head_dim, d_model, attention_bias)?,
+            qkv: Linear::stack(&[&rotary.pair_rows(&queries), &rotary.pair_rows(&keys), &values]),
+            head_norms,
+            attention_out: load("self_attn.o_proj", heads * head_dim, d_model, attention_out_bias)?,
             mlp_norm: norm("post_attention_layernorm")?,
             gate_up: Linear::stack(&[&gate, &up]),
             down: load("mlp.down_proj", d_mlp, d_model, mlp_bias)?,
@@ -118,7 +154,13 @@ impl Llama {
         let (batch, positions, _) = x.size3().expect("a residual stream has three dimensions");
         let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
         let qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
-        let qk = self.rotary.forward(&qkv.narrow(2, 0, heads + kv_heads));
+        let mut qk = qkv.narrow(2, 0, heads + kv_heads);
+        if let Some((query_norm, key_norm)) = &layer.head_norms {
+            let queries = query_norm.forward(&qk.narrow(2, 0, heads));
+            let keys = key_norm.forward(&qk.narrow(2, heads, kv_heads));
+            qk = Tensor::cat(&[queries, keys], 2);
+        }
+        let qk = self.rotary.forward(&qk);
         let out = self.attention.forward(
             &qk.narrow(2, 0, heads),
             &qk.narrow(2, heads, kv_heads),

@@ -26,6 +26,23 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
+    /// The same from a file that holds Wᵀ, as those of GPT-2 do.
+    pub(crate) fn load_transposed(
+        weights: &Weights,
+        name: &str,
+        inputs: i64,
+        outputs: i64,
+    ) -> Result<Self> {
+        let weight = weights.take(&format!("{name}.weight"), &[inputs, outputs])?;
+        let bias = weights.take(&format!("{name}.bias"), &[outputs])?;
+        Ok(Self { weight: weight.transpose(0, 1).contiguous(), bias: Some(bias) })
+    }
+
+    /// Each part of the outputs as `rows` selects it from W and b.
+    pub(crate) fn select(&self, rows: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self { weight: rows(&self.weight), bias: self.bias.as_ref().map(rows) }
+    }
+
     /// One map with the outputs of all `parts` side by side: one product instead of several.
     pub(crate) fn stack(parts: &[&Self]) -> Self {
         let weights: Vec<_> = parts.iter().map(|part| &part.weight).collect();

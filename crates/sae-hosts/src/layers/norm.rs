@@ -17,6 +17,11 @@ impl RmsNorm {
         Ok(Self { weight: weights.take(&format!("{name}.weight"), &[size])?, eps })
     }
 
+    /// The same norm with w replaced by a function of it.
+    pub(crate) fn map_weight(self, map: impl FnOnce(&Tensor) -> Tensor) -> Self {
+        Self { weight: map(&self.weight), eps: self.eps }
+    }
+
     /// # Shapes
     /// `[…, size]` to the same.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {

@@ -33,20 +33,31 @@ impl Rotary {
         size: i64,
         device: Device,
     ) -> Result<Self> {
+        let theta = config.float_or("rope_theta", 10_000.0)?;
+        Self::with_theta(config, head_dim, size, theta, device)
+    }
+
+    /// The same for a family that has another key for theta.
+    pub(crate) fn with_theta(
+        config: &HostConfig,
+        head_dim: i64,
+        size: i64,
+        theta: f64,
+        device: Device,
+    ) -> Result<Self> {
         config.only("rope_scaling", serde_json::Value::Null)?;
         config.only("rope_type", "default")?;
-        if size % 2 != 0 || size > head_dim {
+        if size < 2 || size % 2 != 0 || size > head_dim {
             let expected = format!("an even size of at most {head_dim} for rotary embedding");
             return Err(config.wrong("head_dim", expected, size));
         }
-        let theta = config.float_or("rope_theta", 10_000.0)?;
         let turns = RefCell::new(Tensor::empty([0, 1, size / 2], (Kind::ComplexFloat, device)));
         Ok(Self { head_dim, size, theta, device, turns })
     }
 
     /// Reorders the outputs of a projection to heads, from `(half, pair)` to `(pair, half)`.
-    pub(crate) fn pair_rows(&self, linear: Linear) -> Linear {
-        Linear { weight: self.pair(&linear.weight), bias: linear.bias.map(|bias| self.pair(&bias)) }
+    pub(crate) fn pair_rows(&self, linear: &Linear) -> Linear {
+        linear.select(|rows| self.pair(rows))
     }
 
     /// Reorders dimension 0, which runs over the dimensions of one head or of several.

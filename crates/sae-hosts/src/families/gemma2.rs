@@ -1,0 +1,196 @@
+//! Gemma 2 (Gemma Team 2024): norms before and after each block, capped scores and logits, every
+//! other layer with a sliding window, a scaled embedding.
+
+use std::ops::ControlFlow;
+
+use tch::Tensor;
+
+use super::{Family, KEYS, Tap, language_info};
+use crate::config::HostConfig;
+use crate::host::HostInfo;
+use crate::layers::{Activation, Attention, Linear, Mask, RmsNorm, Rotary};
+use crate::weights::Weights;
+use crate::{HookKind, Result};
+
+struct Gemma2 {
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    shape: Shape,
+    logit_cap: Option<f64>,
+    rotary: Rotary,
+    activation: Activation,
+}
+
+struct Layer {
+    attention: Attention,
+    attention_norm: RmsNorm,
+    qkv: Linear,
+    attention_out: Linear,
+    attention_post_norm: RmsNorm,
+    mlp_norm: RmsNorm,
+    gate_up: Linear,
+    down: Linear,
+    mlp_post_norm: RmsNorm,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    d_model: i64,
+    d_mlp: i64,
+    heads: i64,
+    kv_heads: i64,
+    head_dim: i64,
+}
+
+pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    config.only("attention_bias", false)?;
+    config.only("tie_word_embeddings", true)?;
+    let activation = Activation::read(config, "hidden_activation")?;
+    let heads = config.size("num_attention_heads")?;
+    let shape = Shape {
+        d_model: config.size("hidden_size")?,
+        d_mlp: config.size("intermediate_size")?,
+        heads,
+        kv_heads: config.size("num_key_value_heads")?,
+        head_dim: config.size_or("head_dim", 256)?,
+    };
+    config.divides("num_key_value_heads", heads, shape.kv_heads)?;
+    let eps = config.float_or("rms_norm_eps", 1e-6)?;
+    let rotary = Rotary::new(config, shape.head_dim, shape.head_dim, weights.device())?;
+
+    let prefix = weights.prefix(&["model.", ""], "embed_tokens.weight")?;
+    let embedding = format!("{prefix}embed_tokens.weight");
+    let vocabulary = weights.rows(&embedding)?;
+    let info = language_info(config, KEYS, vocabulary)?;
+    let masks = masks(config, info.n_layers)?;
+    let layers = masks
+        .into_iter()
+        .enumerate()
+        .map(|(layer, mask)| {
+            let attention = Attention {
+                mask,
+                scale: config.float_or("query_pre_attn_scalar", 256.0)?.sqrt().recip(),
+                softcap: config.float_optional("attn_logit_softcapping")?,
+            };
+            Layer::load(weights, &format!("{prefix}layers.{layer}"), attention, shape, eps, &rotary)
+        })
+        .collect::<Result<_>>()?;
+    let host = Gemma2 {
+        embedding: weights.take(&embedding, &[vocabulary, shape.d_model])?,
+        layers,
+        norm: norm(weights, &format!("{prefix}norm"), shape.d_model, eps)?,
+        shape,
+        logit_cap: config.float_optional("final_logit_softcapping")?,
+        rotary,
+        activation,
+    };
+    Ok((info, Box::new(host)))
+}
+
+/// The mask of each layer: `layer_types`, or the first and then every other with a window.
+fn masks(config: &HostConfig, n_layers: usize) -> Result<Vec<Mask>> {
+    let window = Mask::Window(config.size_or("sliding_window", 4096)?);
+    let Some(types) = config.strings("layer_types")? else {
+        return Ok([window, Mask::Causal].into_iter().cycle().take(n_layers).collect());
+    };
+    if types.len() != n_layers {
+        return Err(config.wrong("layer_types", format!("{n_layers} values"), types.len()));
+    }
+    types
+        .into_iter()
+        .map(|kind| match kind {
+            "sliding_attention" => Ok(window),
+            "full_attention" => Ok(Mask::Causal),
+            other => {
+                let expected = "`sliding_attention` or `full_attention`";
+                Err(config.wrong("layer_types", expected, format!("`{other}`")))
+            }
+        })
+        .collect()
+}
+
+/// Gemma's files hold the weight of a norm less 1.
+fn norm(weights: &Weights, name: &str, size: i64, eps: f64) -> Result<RmsNorm> {
+    Ok(RmsNorm::load(weights, name, size, eps)?.map_weight(|weight| weight + 1.0))
+}
+
+impl Layer {
+    fn load(
+        weights: &Weights,
+        name: &str,
+        attention: Attention,
+        shape: Shape,
+        eps: f64,
+        rotary: &Rotary,
+    ) -> Result<Self> {
+        let Shape { d_model, d_mlp, heads, kv_heads, head_dim } = shape;
+        let load = |part: &str, inputs, outputs| {
+            Linear::load(weights, &format!("{name}.{part}"), inputs, outputs, false)
+        };
+        let norm = |part: &str| norm(weights, &format!("{name}.{part}"), d_model, eps);
+        let queries = load("self_attn.q_proj", d_model, heads * head_dim)?;
+        let keys = load("self_attn.k_proj", d_model, kv_heads * head_dim)?;
+        let values = load("self_attn.v_proj", d_model, kv_heads * head_dim)?;
+        let gate = load("mlp.gate_proj", d_model, d_mlp)?;
+        let up = load("mlp.up_proj", d_model, d_mlp)?;
+        Ok(Self {
+            attention,
+            attention_norm: norm("input_layernorm")?,
+            qkv: Linear::stack(&[&rotary.pair_rows(&queries), &rotary.pair_rows(&keys), &values]),
+            attention_out: load("self_attn.o_proj", heads * head_dim, d_model)?,
+            attention_post_norm: norm("post_attention_layernorm")?,
+            mlp_norm: norm("pre_feedforward_layernorm")?,
+            gate_up: Linear::stack(&[&gate, &up]),
+            down: load("mlp.down_proj", d_mlp, d_model)?,
+            mlp_post_norm: norm("post_feedforward_layernorm")?,
+        })
+    }
+}
+
+impl Gemma2 {
+    fn attend(&self, layer: &Layer, x: &Tensor) -> Tensor {
+        let Shape { heads, kv_heads, head_dim, .. } = self.shape;
+        let (batch, positions, _) = x.size3().expect("a residual stream has three dimensions");
+        let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
+        let qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
+        let qk = self.rotary.forward(&qkv.narrow(2, 0, heads + kv_heads));
+        let out = layer.attention.forward(
+            &qk.narrow(2, 0, heads),
+            &qk.narrow(2, heads, kv_heads),
+            &qkv.narrow(2, heads + kv_heads, kv_heads),
+        );
+        layer.attention_out.forward(&out)
+    }
+
+    fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
+        let gate_up = layer.gate_up.forward(&layer.mlp_norm.forward(x));
+        let d_mlp = self.shape.d_mlp;
+        let gate = self.activation.forward(&gate_up.narrow(-1, 0, d_mlp));
+        layer.down.forward(&(gate * gate_up.narrow(-1, d_mlp, d_mlp)))
+    }
+}
+
+impl Family for Gemma2 {
+    fn embed(&self, input: &Tensor) -> Tensor {
+        let scale = Tensor::from((self.shape.d_model as f64).sqrt()).to_kind(self.embedding.kind());
+        let scale = scale.to_device(self.embedding.device());
+        Tensor::embedding(&self.embedding, input, -1, false, false) * scale
+    }
+
+    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+        let layer = &self.layers[layer];
+        let attention = tap(HookKind::AttnOut, self.attend(layer, x))?;
+        let x = x + layer.attention_post_norm.forward(&attention);
+        let mlp = tap(HookKind::MlpOut, self.mlp(layer, &x))?;
+        ControlFlow::Continue(x + layer.mlp_post_norm.forward(&mlp))
+    }
+
+    fn head(&self, x: &Tensor) -> Tensor {
+        let logits = self.norm.forward(x).linear(&self.embedding, None::<&Tensor>);
+        match self.logit_cap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! GPT-NeoX (Black et al. 2022), the family of Pythia: attention and MLP side by side on the same
+//! residual stream, rotary positions on a part of each head.
+
+use std::ops::ControlFlow;
+
+use tch::Tensor;
+
+use super::{Family, KEYS, Tap, language_info};
+use crate::config::HostConfig;
+use crate::host::HostInfo;
+use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, Rotary};
+use crate::weights::Weights;
+use crate::{HookKind, Result};
+
+struct GptNeoX {
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+    unembedding: Linear,
+    heads: i64,
+    /// Whether the MLP reads the stream from before the attention block.
+    parallel: bool,
+    rotary: Rotary,
+    attention: Attention,
+    activation: Activation,
+}
+
+struct Layer {
+    attention_norm: LayerNorm,
+    qkv: Linear,
+    attention_out: Linear,
+    mlp_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+}
+
+pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    let activation = Activation::read(config, "hidden_act")?;
+    let d_model = config.size("hidden_size")?;
+    let heads = config.size("num_attention_heads")?;
+    let head_dim = config.divides("num_attention_heads", d_model, heads)?;
+    let d_mlp = config.size("intermediate_size")?;
+    let eps = config.float_or("layer_norm_eps", 1e-5)?;
+    let bias = config.bool_or("attention_bias", true)?;
+    let share = match config.float_optional("rotary_pct")? {
+        Some(share) => share,
+        None => config.float_or("partial_rotary_factor", 0.25)?,
+    };
+    let theta = match config.float_optional("rotary_emb_base")? {
+        Some(theta) => theta,
+        None => config.float_or("rope_theta", 10_000.0)?,
+    };
+    let turning = (head_dim as f64 * share) as i64;
+    let rotary = Rotary::with_theta(config, head_dim, turning, theta, weights.device())?;
+
+    let prefix = weights.prefix(&["gpt_neox.", ""], "embed_in.weight")?;
+    let vocabulary = weights.rows(&format!("{prefix}embed_in.weight"))?;
+    let info = language_info(config, KEYS, vocabulary)?;
+    let layers = (0..info.n_layers)
+        .map(|layer| {
+            let name = |part: &str| format!("{prefix}layers.{layer}.{part}");
+            let norm = |part: &str| LayerNorm::load(weights, &name(part), d_model, eps);
+            let linear = |part: &str, inputs, outputs, bias| {
+                Linear::load(weights, &name(part), inputs, outputs, bias)
+            };
+            let joint = linear("attention.query_key_value", d_model, 3 * d_model, bias)?;
+            Ok(Layer {
+                attention_norm: norm("input_layernorm")?,
+                qkv: parts_first(&joint, heads, head_dim, &rotary),
+                attention_out: linear("attention.dense", d_model, d_model, bias)?,
+                mlp_norm: norm("post_attention_layernorm")?,
+                up: linear("mlp.dense_h_to_4h", d_model, d_mlp, true)?,
+                down: linear("mlp.dense_4h_to_h", d_mlp, d_model, true)?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    let embedding = weights.take(&format!("{prefix}embed_in.weight"), &[vocabulary, d_model])?;
+    let unembedding = if config.bool_or("tie_word_embeddings", false)? {
+        Linear { weight: embedding.shallow_clone(), bias: None }
+    } else {
+        Linear::load(weights, "embed_out", d_model, vocabulary, false)?
+    };
+    let scale = (head_dim as f64).sqrt().recip();
+    let host = GptNeoX {
+        embedding,
+        layers,
+        norm: LayerNorm::load(weights, &format!("{prefix}final_layer_norm"), d_model, eps)?,
+        unembedding,
+        heads,
+        parallel: config.bool_or("use_parallel_residual", true)?,
+        rotary,
+        attention: Attention { mask: Mask::Causal, scale, softcap: None },
+        activation,
+    };
+    Ok((info, Box::new(host)))
+}
+
+/// Reorders rows from `(head, part, dimension)` to `(part, head, dimension)`, parts being queries,
+/// keys and values, and pairs the dimensions of the first two.
+fn parts_first(joint: &Linear, heads: i64, head_dim: i64, rotary: &Rotary) -> Linear {
+    let part = |part: i64| {
+        joint.select(|rows| {
+            let shape = rows.size();
+            let split = rows.reshape([heads, 3, head_dim, -1]).select(1, part);
+            split.reshape([&[heads * head_dim], &shape[1..]].concat())
+        })
+    };
+    Linear::stack(&[&rotary.pair_rows(&part(0)), &rotary.pair_rows(&part(1)), &part(2)])
+}
+
+impl Family for GptNeoX {
+    fn embed(&self, input: &Tensor) -> Tensor {
+        Tensor::embedding(&self.embedding, input, -1, false, false)
+    }
+
+    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+        let layer = &self.layers[layer];
+        let (batch, positions, d_model) =
+            x.size3().expect("a residual stream has three dimensions");
+        let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
+        let qkv = qkv.view([batch, positions, 3 * self.heads, d_model / self.heads]);
+        let qk = self.rotary.forward(&qkv.narrow(2, 0, 2 * self.heads));
+        let attended = self.attention.forward(
+            &qk.narrow(2, 0, self.heads),
+            &qk.narrow(2, self.heads, self.heads),
+            &qkv.narrow(2, 2 * self.heads, self.heads),
+        );
+        let attention = tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?;
+        let after = x + attention;
+        let read = if self.parallel { x } else { &after };
+        let hidden = self.activation.forward(&layer.up.forward(&layer.mlp_norm.forward(read)));
+        let mlp = tap(HookKind::MlpOut, layer.down.forward(&hidden))?;
+        ControlFlow::Continue(after + mlp)
+    }
+
+    fn head(&self, x: &Tensor) -> Tensor {
+        self.unembedding.forward(&self.norm.forward(x))
+    }
+}
