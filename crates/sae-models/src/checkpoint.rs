@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
-use crate::tensors::{io, parse_tensors, serialize_tensors, write_bytes};
-use crate::{Error, ModelConfig, Result, Sae, Tensors, build};
+use crate::tensors::io;
+use crate::{Error, ModelConfig, Result, Sae, Tensors, build, read_tensors_of_hash, write_tensors};
 
 /// The file with the configuration.
 pub const CONFIG_FILE: &str = "sae.json";
@@ -42,13 +42,10 @@ pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
         .into_iter()
         .chain(sae.buffers())
         .chain(constants.iter().map(|(name, tensor)| (*name, tensor)));
-    let path = dir.join(WEIGHTS_FILE);
-    let bytes = serialize_tensors(&path, tensors)?;
-    write_bytes(&path, &bytes)?;
     let manifest = Manifest {
         format: FORMAT.into(),
         version: VERSION,
-        weights_blake3: blake3::hash(&bytes).to_hex().to_string(),
+        weights_blake3: write_tensors(&dir.join(WEIGHTS_FILE), tensors)?,
         config: sae.config().clone(),
     };
     Ok(sae_config::write_json(&dir.join(CONFIG_FILE), &manifest)?)
@@ -70,13 +67,7 @@ pub fn load_checkpoint(dir: &Path, device: Device) -> Result<Box<dyn Sae>> {
         });
     }
     let path = dir.join(WEIGHTS_FILE);
-    let bytes = std::fs::read(&path).map_err(|e| io(&path, e))?;
-    let hash = blake3::hash(&bytes).to_hex().to_string();
-    if hash != manifest.weights_blake3 {
-        let expected = format!("the file of blake3 {}", manifest.weights_blake3);
-        return Err(Error::Format { path, expected, got: format!("blake3 {hash}") });
-    }
-    let map = parse_tensors(&path, &bytes)?;
+    let map = read_tensors_of_hash(&path, &manifest.weights_blake3)?;
     let kind = map.get("decoder.weight").map_or(Kind::Float, tch::Tensor::kind);
     let tensors = Tensors::new(map, kind, device);
     build(manifest.config, tensors).map_err(|e| e.in_file(path))

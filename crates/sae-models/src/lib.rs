@@ -22,4 +22,4 @@ pub use init::InitRng;
 pub use normalizer::{Normalizer, RowScale};
 pub use sae::{Encoded, Sae};
 pub use select::{top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
-pub use tensors::{Tensors, read_tensors, write_tensors};
+pub use tensors::{Tensors, read_tensors, read_tensors_of_hash, write_tensors};

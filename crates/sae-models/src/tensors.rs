@@ -84,11 +84,24 @@ impl Tensors {
 /// # Errors
 /// A file that cannot be read or is not safetensors, by name.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    parse_tensors(path, &std::fs::read(path).map_err(|e| io(path, e))?)
+}
+
+/// Reads all tensors of the file that [`write_tensors`] gave this `hash` of.
+///
+/// # Errors
+/// As [`read_tensors`]; a file of another hash.
+pub fn read_tensors_of_hash(path: &Path, hash: &str) -> Result<BTreeMap<String, Tensor>> {
     let bytes = std::fs::read(path).map_err(|e| io(path, e))?;
+    let got = blake3::hash(&bytes).to_hex().to_string();
+    if got != hash {
+        let expected = format!("the file of blake3 {hash}");
+        return Err(Error::Format { path: path.into(), expected, got: format!("blake3 {got}") });
+    }
     parse_tensors(path, &bytes)
 }
 
-pub(crate) fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     let bad = |got: String| Error::Format {
         path: path.into(),
         expected: "a safetensors file".into(),
@@ -105,36 +118,28 @@ pub(crate) fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String
     Ok(map)
 }
 
-/// Writes tensors to a safetensors file: to a temporary file, synced, then renamed.
+/// Writes tensors to a safetensors file (to a temporary file, synced, then renamed) and returns
+/// the blake3 of it.
 ///
 /// # Errors
 /// A file that cannot be written, by name.
 pub fn write_tensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
-) -> Result<()> {
-    write_bytes(path, &serialize_tensors(path, tensors)?)
-}
-
-pub(crate) fn serialize_tensors<'a>(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
-) -> Result<Vec<u8>> {
+) -> Result<String> {
     let views = tensors
         .into_iter()
         .map(|(name, tensor)| Ok((name, Host::new(name, tensor)?)))
         .collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, None).map_err(|e| Error::Format {
+    let bytes = safetensors::serialize(views, None).map_err(|e| Error::Format {
         path: path.into(),
         expected: "tensors that safetensors can hold".into(),
         got: e.to_string(),
-    })
-}
-
-pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    })?;
     let mut file = AtomicWriteFile::open(path).map_err(|e| io(path, e))?;
-    file.write_all(bytes).map_err(|e| io(path, e))?;
-    file.commit().map_err(|e| io(path, e))
+    file.write_all(&bytes).map_err(|e| io(path, e))?;
+    file.commit().map_err(|e| io(path, e))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {

@@ -38,7 +38,8 @@ impl DeadFeatures {
     }
 
     /// The auxiliary loss: the min(D/2, #dead) largest dead features of each row rebuild the
-    /// detached residual r without bias; ‖r − r̂‖² over mean ‖r − r̄‖².
+    /// detached residual r without bias; weight·‖r − r̂‖² over mean ‖r − r̄‖². Absent where no
+    /// feature is dead.
     ///
     /// # Shapes
     /// residual `[batch, d_model]`, z `[batch, n_features]`, w_dec `[n_features, d_model]`.
@@ -66,6 +67,7 @@ impl DeadFeatures {
         let spread = mean_square(&(&residual - residual.mean_dim([0i64].as_slice(), true, None)));
         let known = spread.gt(0.0);
         let loss = mean_square(&rest) / spread.where_self(&known, &spread.ones_like());
+        let loss = loss * config.weight;
         Some(loss.where_self(&known, &loss.zeros_like()))
     }
 }

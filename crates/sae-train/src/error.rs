@@ -34,6 +34,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The activations are all the same, so there is nothing to scale by.
+    #[error("{store}: expected rows that differ, got a mean squared norm of {got} to scale by", store = store.display())]
+    NothingToScale {
+        /// The store.
+        store: PathBuf,
+        /// The mean squared norm.
+        got: f64,
+    },
     /// The folder holds the training of another run.
     #[error("{path}: `{what}`: expected {expected}, got {got}", path = path.display())]
     OtherRun {

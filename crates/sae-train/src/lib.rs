@@ -1,18 +1,25 @@
-//! Training of sparse autoencoders.
+#![doc = include_str!("../README.md")]
 
+mod checkpoints;
 mod dead;
 mod engine;
 mod error;
 mod fast;
 mod geometric_median;
+mod metrics;
 mod optimizer;
 mod report;
 mod rules;
+mod run;
 mod schedule;
 mod state;
 mod trainer;
 
 pub use error::{Error, Result};
 pub use fast::Profile;
+pub use metrics::{MetricsLine, read_metrics};
 pub use report::{Step, StepReport};
+pub use run::{
+    CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary, train_run,
+};
 pub use trainer::Trainer;

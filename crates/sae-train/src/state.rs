@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sae_config::RunConfig;
-use sae_models::{Sae, load_checkpoint, read_tensors, save_checkpoint, write_tensors};
+use sae_models::{Sae, load_checkpoint, read_tensors_of_hash, save_checkpoint, write_tensors};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -34,6 +34,7 @@ struct Manifest {
     step: u64,
     rows_seen: u64,
     updates: BTreeMap<String, u64>,
+    tensors_blake3: String,
     engine: Value,
     config: RunConfig,
 }
@@ -56,11 +57,13 @@ impl TrainerState {
         }
         tensors.insert(ROWS_SINCE_FIRED.into(), &self.dead.rows_since_fired);
         let path = dir.join(TENSORS_FILE);
-        write_tensors(&path, tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)))?;
+        let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor));
+        let tensors_blake3 = write_tensors(&path, tensors)?;
         let manifest = Manifest {
             step: self.step,
             rows_seen: self.dead.rows_seen,
             updates: self.parameters.iter().map(|p| (p.name.to_string(), p.updates)).collect(),
+            tensors_blake3,
             engine,
             config: self.config.clone(),
         };
@@ -72,7 +75,7 @@ impl TrainerState {
         let manifest: Manifest = sae_config::read_json(&dir.join(MANIFEST_FILE))?;
         let mut state = Self::new(manifest.config, load_checkpoint(dir, device)?);
         let path = dir.join(TENSORS_FILE);
-        let mut tensors = read_tensors(&path)?;
+        let mut tensors = read_tensors_of_hash(&path, &manifest.tensors_blake3)?;
         for parameter in &mut state.parameters {
             let name = parameter.name;
             take(&mut tensors, &format!("{name}.mean"), &mut parameter.mean, &path)?;

@@ -1,3 +1,4 @@
 //! Integration tests of sae-train: one binary.
 
 mod golden;
+mod runs;

@@ -5,7 +5,7 @@ use sae_config::GatedConfig;
 use sae_models::{Sae, Weights};
 use tch::Tensor;
 
-use super::{Active, Context, Detail, Loss, Rule, tensor};
+use super::{Context, Detail, Loss, Rule, tensor};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -48,11 +48,7 @@ impl Rule for GatedRule {
         let l1 = gate.sum(x.kind()) / x.size()[0] as f64 * (self.config.l1_penalty * scale);
         let gate_mse = mean_square(&(x - b_dec.detach().addmm(&gate, &w_dec.detach())));
         context.dead.count(&features);
-        Ok(Loss {
-            total: &mse + &l1 + &gate_mse,
-            parts: vec![("mse", mse), ("sparsity", l1), ("gate_mse", gate_mse)],
-            features: Active::Features(features),
-            detail: Detail::default(),
-        })
+        let terms = [("mse", Some(mse)), ("sparsity", Some(l1)), ("gate_mse", Some(gate_mse))];
+        Ok(Loss::new(terms, features, Detail::default()))
     }
 }

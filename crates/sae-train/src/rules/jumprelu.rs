@@ -5,7 +5,7 @@ use sae_config::JumpReluConfig;
 use sae_models::{Sae, Weights};
 use tch::{Kind, Tensor};
 
-use super::{Active, Context, Detail, Loss, Rule, tensor};
+use super::{Context, Detail, Loss, Rule, tensor};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -77,11 +77,7 @@ impl Rule for JumpReluRule {
         let excess = self.l0(&features) / self.config.target_l0 - 1.0;
         let penalty = excess.square() * (self.config.sparsity_weight * scale);
         context.dead.count(&features);
-        Ok(Loss {
-            total: &mse + &penalty,
-            parts: vec![("mse", mse), ("sparsity", penalty)],
-            features: Active::Features(features),
-            detail: Detail { k_target: Some(self.config.target_l0), ..Detail::default() },
-        })
+        let detail = Detail { k_target: Some(self.config.target_l0), ..Detail::default() };
+        Ok(Loss::new([("mse", Some(mse)), ("sparsity", Some(penalty))], features, detail))
     }
 }

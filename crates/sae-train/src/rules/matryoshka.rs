@@ -5,6 +5,7 @@ use sae_config::MatryoshkaBatchTopKConfig;
 use sae_models::{Sae, Weights, group_sizes, top_k_of_batch_mask};
 use tch::Tensor;
 
+use super::loss::sum;
 use super::threshold::{Threshold, annealed_k};
 use super::{Context, Detail, Loss, Rule, centre_decoder};
 use crate::Result;
@@ -55,24 +56,23 @@ impl Rule for MatryoshkaRule {
         let features = &z * top_k_of_batch_mask(&z, k as i64 * x.size()[0]);
         self.threshold.see_batch(&features, context.step);
 
-        let mut residual = x - &self.weights.b_dec;
-        let mut mse = Tensor::from(0.0f32).to_kind(x.kind()).to_device(x.device());
+        let mut residuals = vec![x - &self.weights.b_dec];
         let mut start = 0;
-        for &(size, weight) in &self.groups {
+        for &(size, _) in &self.groups {
             let codes = features.narrow(1, start, size);
-            residual = residual - codes.mm(&self.weights.w_dec.narrow(0, start, size));
-            mse = mse + mean_square(&residual) * weight;
+            let group = codes.mm(&self.weights.w_dec.narrow(0, start, size));
+            residuals.push(&residuals[residuals.len() - 1] - group);
             start += size;
         }
-        let mse = mse / self.groups.len() as f64;
+        let weighted = self.groups.iter().zip(&residuals[1..]).map(|((_, weight), residual)| {
+            mean_square(residual) * (weight / self.groups.len() as f64)
+        });
+        let mse = sum(weighted);
+        let residual = &residuals[self.groups.len()];
         context.dead.count(&features);
-        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
-        Ok(Loss::with_auxk(
-            mse,
-            auxk,
-            features,
-            &self.config.auxk,
-            Detail { k_target: Some(k), ..Detail::default() },
-        ))
+        let auxk = context.dead.auxk_loss(&self.config.auxk, residual, &z, &self.weights.w_dec);
+        let dead_after_rows = Some(self.config.auxk.dead_after_rows);
+        let detail = Detail { k_target: Some(k), dead_after_rows, ..Detail::default() };
+        Ok(Loss::new([("mse", Some(mse)), ("auxk", auxk)], features, detail))
     }
 }

@@ -3,6 +3,7 @@
 mod batch_topk;
 mod gated;
 mod jumprelu;
+mod loss;
 mod matryoshka;
 mod p_anneal;
 mod soft;
@@ -10,6 +11,7 @@ mod standard;
 mod threshold;
 mod topk;
 
+pub(crate) use loss::{Active, Detail, Loss};
 pub(crate) use soft::SoftSchedule;
 pub(crate) use threshold::annealed_k;
 
@@ -28,60 +30,6 @@ pub(crate) struct Context<'a> {
     pub(crate) step: u64,
     /// How long each feature has been silent; the rule counts the batch.
     pub(crate) dead: &'a mut DeadFeatures,
-}
-
-/// The loss of a batch, before its update.
-pub(crate) struct Loss {
-    /// What is differentiated.
-    pub(crate) total: Tensor,
-    /// Its terms, weighted.
-    pub(crate) parts: Vec<(&'static str, Tensor)>,
-    /// The features, or how many are active.
-    pub(crate) features: Active,
-    /// What the rule knows beyond that.
-    pub(crate) detail: Detail,
-}
-
-/// The features of a batch, from which their mean number is read when somebody asks, or that
-/// number itself.
-#[derive(Debug)]
-pub(crate) enum Active {
-    /// `[batch, n_features]`.
-    Features(Tensor),
-    /// Mean number of active features a row.
-    Mean(f64),
-}
-
-impl Loss {
-    /// A loss whose numbers are known already.
-    pub(crate) fn known(
-        total: f64,
-        parts: &[(&'static str, f64)],
-        l0: f64,
-        detail: Detail,
-    ) -> Self {
-        Self {
-            total: Tensor::from(total),
-            parts: parts.iter().map(|(name, part)| (*name, Tensor::from(*part))).collect(),
-            features: Active::Mean(l0),
-            detail,
-        }
-    }
-}
-
-/// What a rule knows of its step beyond the loss.
-#[derive(Debug, Default)]
-pub(crate) struct Detail {
-    /// k̂ of each row, as used.
-    pub(crate) k_hat: Option<Tensor>,
-    /// The k aimed at.
-    pub(crate) k_target: Option<f64>,
-    /// Temperature of the soft selection.
-    pub(crate) alpha: Option<f64>,
-    /// Whether the selection was hard.
-    pub(crate) hard: Option<bool>,
-    /// Rows without firing after which a feature counts as dead.
-    pub(crate) dead_after_rows: Option<u64>,
 }
 
 /// One training rule.

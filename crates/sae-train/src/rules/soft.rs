@@ -132,23 +132,14 @@ impl Rule for SoftRule {
         context.dead.count(&features);
         let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
         let budget = (!hard).then(|| self.budget(&k_hat, k) * self.config.k_loss_weight);
-        let mut loss = Loss::with_auxk(
-            mse,
-            auxk,
-            features,
-            &self.config.auxk,
-            Detail {
-                k_hat: Some(k_hat),
-                k_target: Some(k),
-                alpha: Some(alpha),
-                hard: Some(hard),
-                dead_after_rows: None,
-            },
-        );
-        if let Some(budget) = budget {
-            loss.total = loss.total + &budget;
-            loss.parts.push(("budget", budget));
-        }
-        Ok(loss)
+        let detail = Detail {
+            k_hat: Some(k_hat),
+            k_target: Some(k),
+            alpha: Some(alpha),
+            hard: Some(hard),
+            dead_after_rows: Some(self.config.auxk.dead_after_rows),
+        };
+        let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", budget)];
+        Ok(Loss::new(terms, features, detail))
     }
 }

@@ -7,7 +7,7 @@ use sae_config::{StandardAprilConfig, StandardConfig, TrainingConfig};
 use sae_models::{Sae, Weights};
 use tch::{IndexOp as _, Kind, Tensor};
 
-use super::{Active, Context, Detail, Loss, Rule};
+use super::{Context, Detail, Loss, Rule};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::{Decoder, OptimizerRule, Parameter};
@@ -44,7 +44,7 @@ impl Rule for StandardRule {
     /// inputs drawn in proportion to their loss.
     fn after_update(&mut self, x: &Tensor, context: Context<'_>, parameters: &mut [Parameter]) {
         let Some(every) = self.config.resample_steps else { return };
-        if context.step == 0 || context.step % every != 0 {
+        if context.step == 0 || !context.step.is_multiple_of(every) {
             return;
         }
         let _guard = tch::no_grad_guard();
@@ -125,10 +125,5 @@ impl Rule for AprilRule {
 /// ‖x − x̂‖² + `penalty`.
 pub(super) fn penalised(x: &Tensor, weights: &Weights, features: Tensor, penalty: Tensor) -> Loss {
     let mse = mean_square(&(x - weights.reconstruct(&features)));
-    Loss {
-        total: &mse + &penalty,
-        parts: vec![("mse", mse), ("sparsity", penalty)],
-        features: Active::Features(features),
-        detail: Detail::default(),
-    }
+    Loss::new([("mse", Some(mse)), ("sparsity", Some(penalty))], features, Detail::default())
 }

@@ -1,10 +1,9 @@
-//! What the TopK family shares: the annealed k, the threshold that inference uses, the loss.
+//! What the TopK family shares: the annealed k, the threshold that inference uses.
 
-use sae_config::AuxKConfig;
 use sae_models::Sae;
 use tch::{Kind, Tensor};
 
-use super::{Active, Detail, Loss, tensor};
+use super::tensor;
 use crate::Result;
 use crate::schedule::Anneal;
 
@@ -63,25 +62,4 @@ impl Threshold {
 fn least_positive(features: &Tensor) -> Tensor {
     let features = features.detach();
     features.masked_fill(&features.le(0.0), f64::INFINITY)
-}
-
-impl Loss {
-    /// The loss of the rules that revive dead features by auxk.
-    pub(super) fn with_auxk(
-        mse: Tensor,
-        auxk: Option<Tensor>,
-        features: Tensor,
-        config: &AuxKConfig,
-        detail: Detail,
-    ) -> Self {
-        let mut parts = vec![("mse", mse.shallow_clone())];
-        let mut total = mse;
-        if let Some(auxk) = auxk {
-            let auxk = auxk * config.weight;
-            total = total + &auxk;
-            parts.push(("auxk", auxk));
-        }
-        let detail = Detail { dead_after_rows: Some(config.dead_after_rows), ..detail };
-        Self { total, parts, features: Active::Features(features), detail }
-    }
 }

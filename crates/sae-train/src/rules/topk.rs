@@ -49,12 +49,8 @@ impl Rule for TopKRule {
         let mse = mean_square(&residual);
         context.dead.count(&features);
         let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
-        Ok(Loss::with_auxk(
-            mse,
-            auxk,
-            features,
-            &self.config.auxk,
-            Detail { k_target: Some(k), ..Detail::default() },
-        ))
+        let dead_after_rows = Some(self.config.auxk.dead_after_rows);
+        let detail = Detail { k_target: Some(k), dead_after_rows, ..Detail::default() };
+        Ok(Loss::new([("mse", Some(mse)), ("auxk", auxk)], features, detail))
     }
 }

@@ -13,22 +13,38 @@ use tch::{Kind, Tensor};
 /// Relative to the loss, and to the norm of each tensor.
 const TOLERANCE: f64 = 2e-5;
 
+/// The runs that the fast engine computes too.
+const FAST: [&str; 9] = [
+    "batch_topk",
+    "jumprelu",
+    "matryoshka_batch_topk",
+    "matryoshka_batch_topk_clip",
+    "softsae_clip_annealed",
+    "softsae_clip_soft_only",
+    "softsae_llm_annealed",
+    "topk",
+    "topk_clip",
+];
+
 fn follow(name: &str) {
     let golden = Golden::read(name);
     for kind in [Kind::Double, Kind::Float] {
-        follow_in(&golden, kind);
+        follow_in(&golden, kind, "reference");
+    }
+    if FAST.contains(&name) {
+        follow_in(&golden, Kind::Float, "fast");
     }
 }
 
-fn follow_in(golden: &Golden, kind: Kind) {
+fn follow_in(golden: &Golden, kind: Kind, engine: &str) {
     let batches = golden.tensor("x").to_kind(kind);
     let losses: Vec<f64> = (&golden.tensor("losses")).try_into().unwrap();
     let trace = golden.tensor("trace");
     let d_model = batches.size()[2] as usize;
-    let config = settings::run_config(golden);
+    let config = settings::run_config(golden, engine);
     let mut trainer = Trainer::new(config, d_model, &Normalizer::None, kind).unwrap();
     copy_state(golden, "init", trainer.sae());
-    let what = format!("{} in {kind:?}", golden.name);
+    let what = format!("{} in {kind:?} ({engine})", golden.name);
 
     for (step, expected) in losses.iter().enumerate() {
         let report = trainer.step(&batches.get(step as i64)).unwrap().report().unwrap();

@@ -42,7 +42,7 @@ const ARCHITECTURES: [(&str, &str); 9] = [
 ];
 
 /// The configuration under which our trainer follows the recorded one.
-pub(crate) fn run_config(golden: &Golden) -> RunConfig {
+pub(crate) fn run_config(golden: &Golden, engine: &str) -> RunConfig {
     let integer = |key: &str| Value::Integer(golden.setting(key).unwrap() as i64);
     let mut training = Table::new();
     for key in ["steps", "batch_size", "warmup_steps", "decay_start"] {
@@ -52,7 +52,7 @@ pub(crate) fn run_config(golden: &Golden) -> RunConfig {
         training.insert("lr".into(), Value::Float(lr));
     }
     training.insert("parity".into(), "official".into());
-    training.insert("engine".into(), "reference".into());
+    training.insert("engine".into(), engine.into());
 
     let mut sae = Table::new();
     sae.insert("n_features".into(), integer("dict_size"));

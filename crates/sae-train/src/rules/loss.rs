@@ -1,0 +1,74 @@
+//! What a rule returns: the loss with its terms, the features, and what else it knows.
+
+use tch::Tensor;
+
+/// The loss of a batch, before its update.
+pub(crate) struct Loss {
+    /// What is differentiated.
+    pub(crate) total: Tensor,
+    /// Its terms, weighted.
+    pub(crate) parts: Vec<(&'static str, Tensor)>,
+    /// The features, or how many are active.
+    pub(crate) features: Active,
+    /// What the rule knows beyond that.
+    pub(crate) detail: Detail,
+}
+
+/// The features of a batch, from which their mean number is read when somebody asks, or that
+/// number itself.
+#[derive(Debug)]
+pub(crate) enum Active {
+    /// `[batch, n_features]`.
+    Features(Tensor),
+    /// Mean number of active features a row.
+    Mean(f64),
+}
+
+/// What a rule knows of its step beyond the loss.
+#[derive(Debug, Default)]
+pub(crate) struct Detail {
+    /// k̂ of each row, as used.
+    pub(crate) k_hat: Option<Tensor>,
+    /// The k aimed at.
+    pub(crate) k_target: Option<f64>,
+    /// Temperature of the soft selection.
+    pub(crate) alpha: Option<f64>,
+    /// Whether the selection was hard.
+    pub(crate) hard: Option<bool>,
+    /// Rows without firing after which a feature counts as dead.
+    pub(crate) dead_after_rows: Option<u64>,
+}
+
+impl Loss {
+    /// The sum of its terms; one that is absent is 0.
+    pub(crate) fn new<const N: usize>(
+        terms: [(&'static str, Option<Tensor>); N],
+        features: Tensor,
+        detail: Detail,
+    ) -> Self {
+        let present = |(name, term): (_, Option<Tensor>)| term.map(|term| (name, term));
+        let parts: Vec<(&'static str, Tensor)> = terms.into_iter().filter_map(present).collect();
+        let total = sum(parts.iter().map(|(_, part)| part.shallow_clone()));
+        Self { total, parts, features: Active::Features(features), detail }
+    }
+
+    /// A loss whose numbers are known already.
+    pub(crate) fn known(
+        total: f64,
+        parts: &[(&'static str, f64)],
+        l0: f64,
+        detail: Detail,
+    ) -> Self {
+        Self {
+            total: Tensor::from(total),
+            parts: parts.iter().map(|(name, part)| (*name, Tensor::from(*part))).collect(),
+            features: Active::Mean(l0),
+            detail,
+        }
+    }
+}
+
+/// The sum of scalars, 0 of none.
+pub(super) fn sum(terms: impl Iterator<Item = Tensor>) -> Tensor {
+    terms.reduce(|a, b| a + b).unwrap_or_else(|| Tensor::from(0.0))
+}
