@@ -1,2 +1,66 @@
-//! Sets up libtorch, runs sweeps, tests, benches and checks.
-fn main() {}
+//! `cargo xtask`: sets up libtorch, runs sweeps, tests, benches and checks. Here it only dispatches.
+
+mod assets;
+mod bench;
+mod ci;
+mod exit;
+mod pip;
+mod process;
+mod report;
+mod setup;
+mod sweep;
+mod test;
+mod tidy;
+mod wheel;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up libtorch, runs sweeps, tests, benches and checks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put libtorch into target/libtorch; does nothing if it is there
+    Setup(setup::SetupArgs),
+    /// Fetch a pinned model into target/assets and print its path
+    Fetch(assets::FetchArgs),
+    /// Train and evaluate every run of a sweep, and report
+    Sweep(sweep::SweepArgs),
+    /// Do one run of a prepared sweep (for job schedulers)
+    #[command(hide = true)]
+    SweepRun(sweep::OneRunArgs),
+    /// Write the report of a sweep folder anew
+    Report(report::ReportArgs),
+    /// Run all tests, with what they need
+    Test(test::TestArgs),
+    /// Run the benches
+    Bench(bench::BenchArgs),
+    /// Check layers and house rules
+    Tidy,
+    /// Everything that must pass: format, clippy, tidy, docs, tests
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let workspace = workspace::Workspace::find();
+    let done = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&workspace, &args),
+        Command::Fetch(args) => assets::run(&workspace, &args),
+        Command::Sweep(args) => sweep::run(&workspace, &args),
+        Command::SweepRun(args) => sweep::run_one(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Test(args) => test::run(&workspace, &args),
+        Command::Bench(args) => bench::run(&workspace, &args),
+        Command::Tidy => tidy::run(&workspace),
+        Command::Ci => ci::run(&workspace),
+    };
+    exit::report(done)
+}

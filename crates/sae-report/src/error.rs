@@ -1,0 +1,33 @@
+//! What can be wrong with the files a report is made from.
+
+use std::path::PathBuf;
+
+/// The result of reading or writing a report.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A report that cannot be made; the message names the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `results.json` cannot be read, or is not what it should be.
+    #[error(transparent)]
+    Results(#[from] sae_config::Error),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line of a metrics file is no JSON object.
+    #[error("{path}, line {line}: expected a JSON object, got {got}", path = path.display())]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser said.
+        got: String,
+    },
+}

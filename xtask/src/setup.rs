@@ -1,0 +1,189 @@
+//! `setup`: libtorch into `target/libtorch`, checked, whole or not at all.
+
+mod install;
+mod probe;
+mod tree;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::exit::usage;
+use crate::pip::Pip;
+use crate::workspace::Workspace;
+use tree::Tree;
+
+/// The version of libtorch that the `tch` of this workspace is made for.
+const VERSION: &str = "2.13.0";
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  cargo xtask setup
+  LIBTORCH=/opt/libtorch cargo xtask setup")]
+pub(crate) struct SetupArgs {
+    /// Which build of libtorch; default: the one that is there, else cpu
+    #[arg(long, value_enum)]
+    device: Option<Device>,
+}
+
+/// A build of libtorch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Device {
+    /// The CPU alone: 0.5 GB
+    Cpu,
+    /// CPU and CUDA 13: about 5 GB
+    Cuda,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &SetupArgs) -> Result<()> {
+    let setup = Setup::new(workspace);
+    setup.ensure(args.device)?;
+    println!("{}", Tree::new(setup.libtorch()).describe()?);
+    Ok(())
+}
+
+/// Makes sure that a libtorch is there; says nothing if it is.
+pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
+    Setup::new(workspace).ensure(None)
+}
+
+/// A setup of libtorch in a target folder.
+struct Setup {
+    target: PathBuf,
+    /// The user's own libtorch.
+    own: Option<PathBuf>,
+    /// The Python whose pip downloads, if not the first that is found.
+    python: Option<PathBuf>,
+}
+
+impl Setup {
+    fn new(workspace: &Workspace) -> Self {
+        let target = workspace.target();
+        // Cargo sets LIBTORCH to the workspace's own; only another is the user's.
+        let own = std::env::var_os("LIBTORCH").map(PathBuf::from);
+        let own = own.filter(|path| *path != target.join("libtorch"));
+        Self { target, own, python: None }
+    }
+
+    fn libtorch(&self) -> PathBuf {
+        self.target.join("libtorch")
+    }
+
+    fn ensure(&self, device: Option<Device>) -> Result<()> {
+        if self.is_good(device) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.target).with_context(|| self.target.display().to_string())?;
+        let _lock = lock(&self.target.join(".setup.lock"))?;
+        if self.is_good(device) {
+            return Ok(());
+        }
+        if let Some(own) = &self.own {
+            return self.link_own(own, device);
+        }
+        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            bail!(usage(format!(
+                "libtorch is fetched for Linux on x86-64 only; install libtorch {VERSION} and set \
+                 LIBTORCH to its folder"
+            )));
+        }
+        let python = self.python.as_ref();
+        let pip = python.map_or_else(Pip::find, Pip::with).context("downloading libtorch")?;
+        let start = Instant::now();
+        match device {
+            Some(Device::Cuda) => install::cuda(&self.target, &pip)?,
+            _ => install::cpu(&self.target, &pip)?,
+        }
+        eprintln!("libtorch is ready after {:.0} s", start.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Whether `target/libtorch` is what is wanted: whole, of the right version and build.
+    fn is_good(&self, device: Option<Device>) -> bool {
+        let tree = Tree::new(self.libtorch());
+        let is_own = |own: &PathBuf| own.canonicalize().ok() == tree.root().canonicalize().ok();
+        tree.check().is_ok()
+            && self.own.as_ref().is_none_or(is_own)
+            && device.is_none_or(|device| tree.device() == device)
+    }
+
+    /// Makes `target/libtorch` a link to the user's libtorch, if that can be used.
+    fn link_own(&self, own: &Path, device: Option<Device>) -> Result<()> {
+        let tree = Tree::new(own.canonicalize().unwrap_or_else(|_| own.into()));
+        let remedy = "LIBTORCH is set, but cannot be used; correct it, or unset it to have \
+                      libtorch fetched";
+        tree.check().map_err(|e| usage(format!("{e:#}"))).context(remedy)?;
+        if device.is_some_and(|device| tree.device() != device) {
+            let (expected, got) = (device, tree.device());
+            bail!(usage(format!("LIBTORCH: expected a build for {expected:?}, got {got:?}")));
+        }
+        eprintln!("using the libtorch of LIBTORCH, {}", tree.root().display());
+        probe::run(&tree, &self.target).context(remedy)?;
+        let scratch = install::scratch(&self.target)?;
+        install::link(tree.root(), &self.libtorch(), scratch.path())
+    }
+}
+
+/// Takes the lock of setups, waiting for another to end.
+fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).map_err(|e| crate::wheel::explain(e, path))?;
+    if file.try_lock().is_err() {
+        eprintln!("waiting for another setup to end");
+        file.lock().with_context(|| path.display().to_string())?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup(target: &Path) -> Setup {
+        Setup { target: target.into(), own: None, python: None }
+    }
+
+    #[test]
+    fn a_failed_download_leaves_nothing_behind() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let python = folder.path().join("python");
+        let script = "#!/bin/sh\ncase \"$*\" in *--version*) exit 0;; esac\n\
+                      echo 'ERROR: No space left on device' >&2; exit 1\n";
+        std::fs::write(&python, script).unwrap();
+        std::fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
+        let target = folder.path().join("target");
+        let setup = Setup { python: Some(python), ..setup(&target) };
+        let error = format!("{:#}", setup.ensure(None).unwrap_err());
+        assert!(error.contains("torch==2.13.0") && error.contains("the disk is full"), "{error}");
+        let left = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), [".setup.lock"]);
+    }
+
+    #[test]
+    fn without_pip_the_remedy_is_named() {
+        let target = tempfile::tempdir().unwrap();
+        let setup = Setup { python: Some("/bin/false".into()), ..setup(target.path()) };
+        let error = format!("{:#}", setup.ensure(None).unwrap_err());
+        assert!(error.contains("downloading libtorch: `/bin/false -m pip`"), "{error}");
+    }
+
+    #[test]
+    fn a_good_tree_is_kept_and_a_wrong_own_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let setup = setup(folder.path());
+        tree::tests::make(&setup.libtorch(), "2.13.0+cpu");
+        setup.ensure(None).unwrap();
+        setup.ensure(Some(Device::Cpu)).unwrap();
+        assert!(!setup.is_good(Some(Device::Cuda)));
+
+        let own = folder.path().join("own");
+        tree::tests::make(&own, "2.4.0");
+        let setup = Setup { own: Some(own), ..setup };
+        let error = setup.ensure(None).unwrap_err();
+        let text = crate::exit::message(&error);
+        assert!(text.contains("LIBTORCH") && text.contains("2.13.0") && text.contains("2.4.0"));
+    }
+}

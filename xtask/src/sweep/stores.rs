@@ -1,0 +1,104 @@
+//! The activations of a sweep: harvested once for each recipe, into `target/stores`.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use sae_config::HarvestConfig;
+use serde::{Deserialize, Serialize};
+
+use super::child::{self, Log};
+use super::plan::{Host, Plan, Recipe, Source};
+use super::progress::Spinner;
+use crate::workspace::Workspace;
+
+/// Where the activations are, and what runs are judged by.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Activations {
+    pub(super) train: PathBuf,
+    pub(super) held_out: PathBuf,
+    /// The host and its held-out texts, where cross-entropy can be measured.
+    pub(super) texts: Option<HostTexts>,
+}
+
+/// A host, and what it reads to measure cross-entropy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct HostTexts {
+    pub(super) host: PathBuf,
+    pub(super) texts: Vec<PathBuf>,
+    pub(super) harvest: HarvestConfig,
+}
+
+/// Fetches the host and harvests what is not there yet.
+pub(super) fn prepare(
+    workspace: &Workspace,
+    plan: &Plan,
+    program: &Path,
+    device: &str,
+) -> Result<Activations> {
+    let (host, harvest, train, held_out) = match &plan.source {
+        Source::Stores { train, held_out } => {
+            let (train, held_out) = (train.canonicalize()?, held_out.canonicalize()?);
+            return Ok(Activations { train, held_out, texts: None });
+        }
+        Source::Host { host, harvest, train, held_out } => (host, harvest, train, held_out),
+    };
+    let host = match host {
+        Host::Pinned(asset) => asset.fetch(workspace)?,
+        Host::Own(path) => path.canonicalize()?,
+    };
+    let folder = workspace.target().join("stores");
+    std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
+    let store = |name: &str, recipe: &Recipe| {
+        let place = folder.join(&recipe.id);
+        if !place.exists() {
+            let mut command = Command::new(program);
+            command.args(["harvest", "--device", device, "--host"]).arg(&host);
+            command.args(["--hook", &harvest.hook]);
+            command.args(["--context-length", &harvest.context_length.to_string()]);
+            command.args(["--skip-positions", &harvest.skip_positions.to_string()]);
+            if let Some(max_tokens) = recipe.max_tokens {
+                command.args(["--max-tokens", &max_tokens.to_string()]);
+            }
+            for text in &recipe.texts {
+                command.arg("--text").arg(text);
+            }
+            make(&mut command, name, &place)?;
+        }
+        anyhow::Ok(place)
+    };
+    Ok(Activations {
+        train: store("train", train)?,
+        held_out: store("held-out", held_out)?,
+        texts: Some(HostTexts {
+            host,
+            texts: held_out.texts.iter().map(|t| t.canonicalize()).collect::<Result<_, _>>()?,
+            harvest: harvest.clone(),
+        }),
+    })
+}
+
+/// Runs a harvest into a folder beside `place`, which gets its name once it is whole.
+fn make(command: &mut Command, name: &str, place: &Path) -> Result<()> {
+    let log_path = place.with_extension("log");
+    let mut spinner = Spinner::new(format!("harvesting {name} activations"));
+    let log = Log::open(&log_path, || spinner.tick("waiting for another sweep"))?;
+    if place.exists() {
+        return Ok(());
+    }
+    // A harvest that was killed goes on in the folder it left.
+    let partial = place.with_extension("partial");
+    command.arg("--out").arg(&partial);
+    let status = log.run(command, || spinner.tick(&child::tail(&log_path, 1)))?;
+    if !status.success() {
+        let end = child::tail(&log_path, 10);
+        bail!("harvesting {name} activations failed ({status}):\n{end}\n({})", log_path.display());
+    }
+    std::fs::rename(&partial, place).with_context(|| place.display().to_string())?;
+    if let Some(folder) = place.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    spinner.done();
+    Ok(())
+}
