@@ -1,2 +1,36 @@
-//! The softsae command line: one process, one job
-fn main() {}
+//! The `softsae` command: one process, one job.
+
+mod cli;
+mod commands;
+mod failure;
+mod interrupt;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    interrupt::install();
+    if let Some(n_threads) = cli.threads {
+        tch::set_num_threads(n_threads.get());
+        rayon::ThreadPoolBuilder::new().num_threads(n_threads.get() as usize).build_global().ok();
+    }
+    let outcome = match &cli.command {
+        Command::Harvest(args) => commands::harvest::run(args),
+        Command::Train(args) => commands::train::run(args),
+        Command::Eval(args) => commands::eval::run(args),
+        Command::Encode(args) => commands::encode::run(args),
+        Command::Inspect(args) => commands::inspect::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Arguments of every command.
+
+use std::num::NonZeroI32;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Trains, evaluates and inspects sparse autoencoders on model activations.
+#[derive(Debug, Parser)]
+#[command(name = "softsae", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Threads for all computation; default: one a core.
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<NonZeroI32>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run texts through a host model and store the activations at a hook point
+    Harvest(HarvestArgs),
+    /// Train an SAE on an activation store
+    Train(TrainArgs),
+    /// Measure an SAE's fidelity, sparsity and cross-entropy recovered
+    Eval(EvalArgs),
+    /// Store the sparse codes of an activation store
+    Encode(EncodeArgs),
+    /// Describe an activation store or a checkpoint
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --text austen.txt \\
+      --hook resid_post.15 --out stores/austen")]
+pub(crate) struct HarvestArgs {
+    /// Host model: a GGUF file or a folder with config.json and model.safetensors
+    #[arg(long, value_name = "PATH")]
+    pub(crate) host: PathBuf,
+    /// UTF-8 text file; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) text: Vec<PathBuf>,
+    /// Hook point: resid_pre.L, resid_post.L, attn_out.L or mlp_out.L
+    #[arg(long, value_name = "HOOK")]
+    pub(crate) hook: String,
+    /// Folder of the new store; a harvest that was stopped goes on there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Stop after this many tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<u64>,
+    /// Tokens a context
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) context_length: usize,
+    /// First positions of each context left out of the store (position 0 carries massive activations)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) skip_positions: usize,
+    /// Where to compute: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae train run.toml --out runs/first
+  softsae train run.toml --out runs/first --resume")]
+pub(crate) struct TrainArgs {
+    /// The run's configuration
+    #[arg(value_name = "RUN.toml")]
+    pub(crate) config: PathBuf,
+    /// Folder for checkpoint/, metrics.jsonl and the resolved run.toml
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Go on from the last checkpoint in the folder, if there is one
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae eval runs/first/checkpoint --data stores/held-out \\
+      --host SmolLM2-135M-Instruct.Q4_1.gguf --text held-out.txt")]
+pub(crate) struct EvalArgs {
+    /// A checkpoint folder
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Held-out activation store
+    #[arg(long, value_name = "STORE")]
+    pub(crate) data: PathBuf,
+    /// Leave out rows whose norm exceeds this multiple of the median norm; 0 keeps all
+    #[arg(long, value_name = "RATIO", default_value_t = 0.0)]
+    pub(crate) max_norm_ratio: f64,
+    /// Host model, to measure cross-entropy with the reconstruction spliced in
+    #[arg(long, value_name = "PATH", requires = "text")]
+    pub(crate) host: Option<PathBuf>,
+    /// Held-out UTF-8 text for the host; may be given several times
+    #[arg(long, value_name = "FILE", requires = "host")]
+    pub(crate) text: Vec<PathBuf>,
+    /// Hook point; default: the one the store was harvested at
+    #[arg(long, value_name = "HOOK")]
+    pub(crate) hook: Option<String>,
+    /// Tokens a context
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) context_length: usize,
+    /// First positions of each context left as they are
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) skip_positions: usize,
+    /// Stop each text after this many tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<u64>,
+    /// Write the evaluation as JSON to this file too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where to compute: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae encode runs/first/checkpoint --data stores/held-out --out codes")]
+pub(crate) struct EncodeArgs {
+    /// A checkpoint folder
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Activation store to encode
+    #[arg(long, value_name = "STORE")]
+    pub(crate) data: PathBuf,
+    /// Folder for the codes, as safetensors shards (indptr, indices, values)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Where to compute: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae inspect stores/austen
+  softsae inspect runs/first/checkpoint")]
+pub(crate) struct InspectArgs {
+    /// An activation store or a checkpoint folder
+    #[arg(value_name = "STORE|CHECKPOINT")]
+    pub(crate) path: PathBuf,
+}

@@ -1,0 +1,121 @@
+//! `softsae encode`: the sparse codes of a store, as safetensors shards.
+
+use std::path::Path;
+
+use sae_data::{ActivationStore, open_store};
+use sae_models::{Sae, load_checkpoint, write_tensors};
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+use super::device;
+use crate::cli::EncodeArgs;
+use crate::failure::{Blame as _, Failure};
+use crate::progress::Progress;
+
+/// Rows encoded at once.
+const BATCH_ROWS: u64 = 1024;
+
+/// Rows in a shard.
+const SHARD_ROWS: u64 = 64 * BATCH_ROWS;
+
+/// What the folder holds (`codes.json`, written last).
+#[derive(Serialize)]
+struct Codes<'a> {
+    format: &'static str,
+    n_rows: u64,
+    n_features: usize,
+    rows_per_shard: u64,
+    checkpoint: &'a Path,
+    store: &'a Path,
+    store_hash: String,
+    shards: Vec<Shard>,
+}
+
+/// A file of codes.
+#[derive(Serialize)]
+struct Shard {
+    file: String,
+    blake3: String,
+}
+
+pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
+    let device = device(&args.device)?;
+    let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
+    let store = open_store(&args.data).or_usage()?;
+    let (expected, got) = (sae.config().d_model, store.d_model());
+    if expected != got {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "{}: expected rows of dimension {expected} as the checkpoint has, got {got}",
+            args.data.display()
+        )));
+    }
+    std::fs::create_dir_all(&args.out).or_run()?;
+    let mut progress = Progress::new("encode", "rows", store.n_rows());
+    let mut shards = Vec::new();
+    let mut start = 0;
+    while start < store.n_rows() {
+        let end = (start + SHARD_ROWS).min(store.n_rows());
+        let file = format!("codes-{:05}.safetensors", shards.len());
+        let blake3 =
+            shard(sae.as_ref(), store.as_ref(), start, end, &args.out.join(&file), &mut progress)?;
+        shards.push(Shard { file, blake3 });
+        start = end;
+    }
+    let codes = Codes {
+        format: "softsae-codes",
+        n_rows: store.n_rows(),
+        n_features: sae.config().n_features,
+        rows_per_shard: SHARD_ROWS,
+        checkpoint: &args.checkpoint,
+        store: &args.data,
+        store_hash: store.content_hash().or_run()?,
+        shards,
+    };
+    sae_config::write_json(&args.out.join("codes.json"), &codes).or_run()
+}
+
+/// Encodes rows `start..end` into one CSR file: `indptr [n + 1]`, `indices` and `values [nnz]`,
+/// and `k_hat [n]` where the architecture has one; returns its hash.
+fn shard(
+    sae: &dyn Sae,
+    store: &dyn ActivationStore,
+    start: u64,
+    end: u64,
+    path: &Path,
+    progress: &mut Progress,
+) -> Result<String, Failure> {
+    let d_model = store.d_model();
+    let (mut counts, mut indices, mut values, mut k_hat) = (vec![], vec![], vec![], vec![]);
+    let mut row = start;
+    while row < end {
+        let n = (end - row).min(BATCH_ROWS);
+        let mut rows = vec![0.0f32; n as usize * d_model];
+        store.read_rows(row, &mut rows).or_run()?;
+        let x = Tensor::from_slice(&rows)
+            .reshape([n as i64, d_model as i64])
+            .to_device(sae.base().device())
+            .to_kind(sae.base().kind());
+        let encoded = sae.encode(&x).or_run()?;
+        let active = encoded.features.not_equal(0.0);
+        let at = active.nonzero();
+        counts.push(active.sum_dim_intlist(1i64, false, Kind::Int64).to_device(tch::Device::Cpu));
+        indices.push(at.select(1, 1).to_kind(Kind::Int).to_device(tch::Device::Cpu));
+        values.push(
+            encoded
+                .features
+                .masked_select(&active)
+                .to_kind(Kind::Float)
+                .to_device(tch::Device::Cpu),
+        );
+        k_hat.extend(encoded.k_hat.map(|k| k.to_kind(Kind::Float).to_device(tch::Device::Cpu)));
+        row += n;
+        progress.at(row, String::new);
+    }
+    let zero = Tensor::zeros([1], (Kind::Int64, tch::Device::Cpu));
+    let indptr = Tensor::cat(&[zero, Tensor::cat(&counts, 0).cumsum(0, Kind::Int64)], 0);
+    let (indices, values) = (Tensor::cat(&indices, 0), Tensor::cat(&values, 0));
+    let k_hat = (!k_hat.is_empty()).then(|| Tensor::cat(&k_hat, 0));
+    let mut tensors = vec![("indptr", &indptr), ("indices", &indices), ("values", &values)];
+    tensors.extend(k_hat.as_ref().map(|k| ("k_hat", k)));
+    write_tensors(path, tensors).or_run()
+}

@@ -1,0 +1,123 @@
+//! `softsae eval`: fidelity and sparsity on a store, cross-entropy recovered on text.
+
+use std::sync::Arc;
+
+use sae_config::{CrossEntropy, Evaluation};
+use sae_data::{ActivationStore, Selection, open_store};
+use sae_eval::{CrossEntropyOptions, EvaluateOptions, cross_entropy, evaluate};
+use sae_hosts::{HookPoint, HostModel, Text};
+use sae_models::{Sae, load_checkpoint};
+
+use super::{device, read_texts};
+use crate::cli::EvalArgs;
+use crate::failure::{Blame as _, Failure};
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
+    let device = device(&args.device)?;
+    let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
+    let store = open_store(&args.data).or_usage()?;
+    let spliced = match &args.host {
+        Some(host) => Some(Spliced::open(args, host, store.as_ref(), device)?),
+        None => None,
+    };
+    let store = if args.max_norm_ratio > 0.0 {
+        Arc::new(Selection::by_norm(store, args.max_norm_ratio).or_usage()?)
+    } else {
+        store
+    };
+    let mut progress = Progress::new("eval", "rows", store.n_rows());
+    let report = &mut |done, _| progress.at(done, String::new);
+    let options = EvaluateOptions::default();
+    let mut evaluation = evaluate(sae.as_ref(), store.as_ref(), options, report).or_run()?;
+    drop(progress);
+    if let Some(spliced) = spliced {
+        evaluation.cross_entropy = Some(spliced.measure(args, sae.as_ref())?);
+    }
+    print(&evaluation);
+    if let Some(out) = &args.out {
+        sae_config::write_json(out, &evaluation).or_run()?;
+    }
+    Ok(())
+}
+
+/// The host, hook and text of a measurement of cross-entropy.
+struct Spliced {
+    host: HostModel,
+    hook: HookPoint,
+    texts: Vec<Text>,
+}
+
+impl Spliced {
+    fn open(
+        args: &EvalArgs,
+        host: &std::path::Path,
+        store: &dyn ActivationStore,
+        device: tch::Device,
+    ) -> Result<Self, Failure> {
+        let harvested_at = store.provenance().map(|p| p.hook_point.clone());
+        let hook = args.hook.clone().or(harvested_at).ok_or_else(|| {
+            Failure::usage(anyhow::anyhow!(
+                "--hook: expected the hook point of the activations, which {} does not say",
+                args.data.display()
+            ))
+        })?;
+        Ok(Self {
+            host: HostModel::load(host, device).or_usage()?,
+            hook: hook.parse::<HookPoint>().or_usage()?,
+            texts: read_texts(&args.text)?,
+        })
+    }
+
+    fn measure(&self, args: &EvalArgs, sae: &dyn Sae) -> Result<CrossEntropy, Failure> {
+        let texts: Vec<&str> = self.texts.iter().map(|text| text.content.as_str()).collect();
+        let options = CrossEntropyOptions {
+            context_length: args.context_length,
+            skip_positions: args.skip_positions,
+            max_tokens: args.max_tokens,
+            ..CrossEntropyOptions::default()
+        };
+        let mut progress = None;
+        let mut report = |done, total| {
+            let progress =
+                progress.get_or_insert_with(|| Progress::new("splice", "contexts", total));
+            progress.at(done, String::new);
+        };
+        cross_entropy(sae, &self.host, self.hook, &texts, options, &mut report).or_run()
+    }
+}
+
+fn print(evaluation: &Evaluation) {
+    let (fidelity, sparsity) = (&evaluation.reconstruction, &evaluation.sparsity);
+    println!("rows            {}", evaluation.n_rows);
+    println!("R²              {:.4}", fidelity.r2);
+    println!("FVE (official)  {:.4}", fidelity.frac_variance_explained);
+    println!("cosine          {:.4}", fidelity.cosine);
+    println!("norm ratio      {:.4}", fidelity.norm_ratio);
+    println!("relative bias   {:.4}", fidelity.relative_bias);
+    println!(
+        "L0              {:.2} (sd {:.2}; 5/50/95 %: {:.0}/{:.0}/{:.0})",
+        sparsity.l0_mean, sparsity.l0_sd, sparsity.l0_p5, sparsity.l0_p50, sparsity.l0_p95
+    );
+    println!("L1              {:.4}", sparsity.l1);
+    println!("dead            {:.2} %", 100.0 * sparsity.dead_fraction);
+    println!(
+        "dense           {:.2} % above 1 %, {:.2} % above 10 %",
+        100.0 * sparsity.dense_fraction_1e2,
+        100.0 * sparsity.dense_fraction_1e1
+    );
+    if let Some(k_hat) = &evaluation.k_hat {
+        println!(
+            "k̂               {:.2} (sd {:.2}; {:.2} to {:.2})",
+            k_hat.mean, k_hat.sd, k_hat.min, k_hat.max
+        );
+    }
+    if let Some(ce) = &evaluation.cross_entropy {
+        println!(
+            "cross-entropy   clean {:.4}, spliced {:.4}, zero {:.4} nats over {} tokens",
+            ce.clean, ce.spliced, ce.zero, ce.n_tokens
+        );
+        println!("CE recovered    {:.4}", ce.ce_recovered);
+        println!("KL recovered    {:.4}", ce.kl_recovered);
+    }
+}
