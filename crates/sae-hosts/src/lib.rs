@@ -1,3 +1,5 @@
+//! Host models over libtorch with hook points: read, replace and harvest activations.
+
 #![doc = include_str!("../README.md")]
 
 mod config;

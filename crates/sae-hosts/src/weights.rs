@@ -10,6 +10,10 @@ use crate::{Error, Result};
 pub(crate) trait TensorSource {
     /// The file or folder.
     fn path(&self) -> &Path;
+    /// What the file itself calls a tensor, for messages.
+    fn stored_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
     /// The shape of a tensor, or `None` if there is no such tensor.
     fn shape(&self, name: &str) -> Option<Vec<u64>>;
     /// The values of a tensor in row-major order.
@@ -46,28 +50,29 @@ impl Weights {
     /// The size of dimension 0 of a tensor.
     pub(crate) fn rows(&self, name: &str) -> Result<i64> {
         let shape = self.source.shape(name).ok_or_else(|| self.missing(name))?;
-        shape.first().and_then(|rows| i64::try_from(*rows).ok()).ok_or_else(|| {
-            Error::file(self.source.path(), format!("tensor `{name}`"), "rows", "a scalar")
-        })
+        shape
+            .first()
+            .and_then(|rows| i64::try_from(*rows).ok())
+            .ok_or_else(|| self.wrong(name, "rows", "a scalar"))
     }
 
     /// A tensor of exactly this shape.
     pub(crate) fn take(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let found = self.source.shape(name).ok_or_else(|| self.missing(name))?;
         if !found.iter().copied().eq(shape.iter().map(|size| size.cast_unsigned())) {
-            let field = format!("tensor `{name}`");
-            return Err(Error::file(
-                self.source.path(),
-                field,
-                format!("shape {shape:?}"),
-                format!("{found:?}"),
-            ));
+            let (expected, got) = (format!("shape {shape:?}"), format!("{found:?}"));
+            return Err(self.wrong(name, &expected, &got));
         }
         let values = self.source.read_f32(name)?;
         Ok(Tensor::from_slice(&values).view(shape).to_device(self.device).to_kind(self.kind))
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::file(self.source.path(), format!("tensor `{name}`"), "it in the file", "none")
+        self.wrong(name, "it in the file", "none")
+    }
+
+    fn wrong(&self, name: &str, expected: &str, got: &str) -> Error {
+        let field = format!("tensor `{}`", self.source.stored_name(name));
+        Error::file(self.source.path(), field, expected, got)
     }
 }

@@ -6,60 +6,25 @@ use proptest::prelude::*;
 use sae_hosts::{GgufFile, GgufValue};
 use tempfile::NamedTempFile;
 
-/// A small valid file: a value of each type, an array of strings and of integers, two tensors.
+use crate::gguf_builder::GgufBuilder;
+
+/// A small valid file: values of several types, two arrays, two tensors.
 fn valid() -> Vec<u8> {
-    let mut out = Vec::new();
-    let string = |out: &mut Vec<u8>, text: &str| {
-        out.extend((text.len() as u64).to_le_bytes());
-        out.extend(text.as_bytes());
-    };
-    out.extend(b"GGUF");
-    out.extend(3_u32.to_le_bytes());
-    out.extend(2_u64.to_le_bytes());
-    out.extend(5_u64.to_le_bytes());
-    string(&mut out, "general.architecture");
-    out.extend(8_u32.to_le_bytes());
-    string(&mut out, "llama");
-    string(&mut out, "count");
-    out.extend(4_u32.to_le_bytes());
-    out.extend(7_u32.to_le_bytes());
-    string(&mut out, "scale");
-    out.extend(6_u32.to_le_bytes());
-    out.extend(0.5_f32.to_le_bytes());
-    string(&mut out, "names");
-    out.extend(9_u32.to_le_bytes());
-    out.extend(8_u32.to_le_bytes());
-    out.extend(3_u64.to_le_bytes());
-    for text in ["a", "", "bc"] {
-        string(&mut out, text);
-    }
-    string(&mut out, "kinds");
-    out.extend(9_u32.to_le_bytes());
-    out.extend(5_u32.to_le_bytes());
-    out.extend(2_u64.to_le_bytes());
-    out.extend((-1_i32).to_le_bytes());
-    out.extend(3_i32.to_le_bytes());
-    for (name, shape, kind, offset) in
-        [("plain", vec![2_u64, 3], 0_u32, 0_u64), ("packed", vec![32, 2], 8, 32)]
-    {
-        string(&mut out, name);
-        out.extend((shape.len() as u32).to_le_bytes());
-        for size in shape {
-            out.extend(size.to_le_bytes());
-        }
-        out.extend(kind.to_le_bytes());
-        out.extend(offset.to_le_bytes());
-    }
-    out.resize(out.len().next_multiple_of(32), 0);
-    for value in 0..6 {
-        out.extend((value as f32).to_le_bytes());
-    }
-    out.extend([0; 8]);
-    for row in 0..2 {
-        out.extend(half::f16::from_f32(0.5).to_le_bytes());
-        out.extend([row + 1; 32]);
-    }
-    out
+    let packed: Vec<u8> = (1..=2)
+        .flat_map(|row| {
+            let scale = half::f16::from_f32(0.5).to_le_bytes();
+            scale.into_iter().chain([row; 32])
+        })
+        .collect();
+    GgufBuilder::default()
+        .string("general.architecture", "llama")
+        .u32("count", 7)
+        .f32("scale", 0.5)
+        .strings("names", &["a", "", "bc"])
+        .i32s("kinds", &[-1, 3])
+        .f32_tensor("plain", &[3, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+        .tensor("packed", &[2, 32], 8, &packed)
+        .build()
 }
 
 fn write(bytes: &[u8]) -> NamedTempFile {

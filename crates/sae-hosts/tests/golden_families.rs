@@ -86,8 +86,12 @@ fn splicing_what_was_there_changes_nothing(host: &HostModel, ids: &tch::Tensor) 
             let zero = host.logits_spliced(ids, hook, &mut |x| Ok(x.zeros_like())).unwrap();
             assert!(max_difference(&zero, &clean) > 1e-3, "{hook} has no effect");
             let prefix = host.prefix(ids, hook).unwrap();
-            let again = host.logits_from(&prefix, &prefix.activations().zeros_like()).unwrap();
-            assert_eq!(again, zero, "{hook}");
+            let untouched = prefix.activations().copy();
+            let zeros = untouched.zeros_like();
+            assert_eq!(host.logits_from(&prefix, &zeros).unwrap(), zero, "{hook}");
+            assert_eq!(host.logits_from(&prefix, &untouched).unwrap(), same, "{hook}");
+            assert_eq!(*prefix.activations(), untouched, "{hook} was changed in place");
+            assert_eq!(zeros.abs().max().double_value(&[]), 0.0, "{hook} was changed in place");
         }
     }
 }

@@ -97,10 +97,10 @@ fn rows_are_the_activations_of_each_context() {
                     prepend_token.iter().chain(chunk).map(|id| i64::from(*id)).collect();
                 let input = Tensor::from_slice(&context).unsqueeze(0);
                 let activations = host.activations(&input, hook()).unwrap().squeeze_dim(0);
-                for position in skip_positions..context.len() {
+                for (position, id) in context.iter().enumerate().skip(skip_positions) {
                     expected.push(activations.get(position as i64));
                     expected_meta.push(RowMeta {
-                        token_id: context[position] as u32,
+                        token_id: *id as u32,
                         document: document as u32,
                         position: position as u32,
                     });

@@ -1,6 +1,9 @@
 //! Tests of host models through the public interface.
 
+mod folder;
 mod gguf;
+mod gguf_builder;
+mod gguf_llama;
 mod golden_families;
 mod harvest;
 mod smollm2;

@@ -100,12 +100,16 @@ impl TensorSource for LlamaSource {
         &self.gguf.path
     }
 
+    fn stored_name(&self, name: &str) -> String {
+        gguf_name(name).unwrap_or_else(|| name.to_owned())
+    }
+
     fn shape(&self, name: &str) -> Option<Vec<u64>> {
         self.gguf.shape(&gguf_name(name)?).map(<[u64]>::to_vec)
     }
 
     fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
-        let gguf_name = gguf_name(name).unwrap_or_else(|| name.to_owned());
+        let gguf_name = self.stored_name(name);
         let weights = self.gguf.read_f32(&gguf_name)?;
         let n_heads = match gguf_name.split('.').nth(2) {
             Some("attn_q") => self.n_heads,

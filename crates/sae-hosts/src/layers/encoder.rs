@@ -136,16 +136,17 @@ impl EncoderLayer {
         let qkv = qkv.view([batch, positions, 3, self.heads, d_model / self.heads]);
         let part = |part| qkv.select(2, part);
         let attended = self.attention.forward(&part(0), &part(1), &part(2));
-        let mut attention = tap(HookKind::AttnOut, self.attention_out.forward(&attended))?;
-        if let Some((scale, _)) = &self.scales {
-            attention = attention * scale;
-        }
-        let x = x + attention;
+        let attention = tap(HookKind::AttnOut, self.attention_out.forward(&attended))?;
+        let x = x + scaled(attention, self.scales.as_ref().map(|(scale, _)| scale));
         let hidden = self.activation.forward(&self.up.forward(&self.mlp_norm.forward(&x)));
-        let mut mlp = tap(HookKind::MlpOut, self.down.forward(&hidden))?;
-        if let Some((_, scale)) = &self.scales {
-            mlp = mlp * scale;
-        }
-        ControlFlow::Continue(x + mlp)
+        let mlp = tap(HookKind::MlpOut, self.down.forward(&hidden))?;
+        ControlFlow::Continue(x + scaled(mlp, self.scales.as_ref().map(|(_, scale)| scale)))
+    }
+}
+
+fn scaled(x: Tensor, scale: Option<&Tensor>) -> Tensor {
+    match scale {
+        Some(scale) => x * scale,
+        None => x,
     }
 }
