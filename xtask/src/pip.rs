@@ -1,6 +1,7 @@
 //! pip as a downloader of pinned wheels.
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -91,7 +92,10 @@ impl Pip {
 
 /// Runs pip, passing on what it prints; a failure names what to do about it.
 fn run(command: &mut Command, requirement: &str) -> Result<()> {
-    let mut child = command.stderr(Stdio::piped()).spawn().context("cannot start python3")?;
+    // Standard output is for results; pip's talk goes where progress goes.
+    let talk = std::io::stderr().as_fd().try_clone_to_owned()?;
+    command.stdout(talk).stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot start python3")?;
     let mut stderr = child.stderr.take().expect("stderr is piped");
     let mut said = Vec::new();
     let mut buffer = [0; 4096];
@@ -129,7 +133,8 @@ fn remedy(said: &str) -> &'static str {
     ]) {
         "the package index cannot be reached; check the network, the proxy and pip's configuration"
     } else if any(&["No matching distribution found"]) {
-        "the package index does not have this version; check pip's configuration (`pip config list`)"
+        "the package index does not offer this version; check the network and pip's configuration \
+         (`pip config list`)"
     } else {
         "see its message above"
     }

@@ -116,9 +116,11 @@ impl Setup {
         let remedy = "LIBTORCH is set, but cannot be used; correct it, or unset it to have \
                       libtorch fetched";
         tree.check().map_err(|e| usage(format!("{e:#}"))).context(remedy)?;
-        if device.is_some_and(|device| tree.device() != device) {
-            let (expected, got) = (device, tree.device());
-            bail!(usage(format!("LIBTORCH: expected a build for {expected:?}, got {got:?}")));
+        if let Some(device) = device
+            && device != tree.device()
+        {
+            let got = tree.describe()?;
+            bail!(usage(format!("LIBTORCH: expected a build for {device:?}, got {got}")));
         }
         eprintln!("using the libtorch of LIBTORCH, {}", tree.root().display());
         probe::run(&tree, &self.target).context(remedy)?;

@@ -45,8 +45,8 @@ pub(crate) struct SweepArgs {
     /// Runs at once on each device (with slurm: in all); on the CPU they share its cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Devices to spread the runs over: cpu, or cuda:0,cuda:1,…
-    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "cpu")]
+    /// Devices to spread the runs over: cpu, or cuda:0,cuda:1,…; default: that of the base run
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
     devices: Vec<String>,
     /// Only runs whose setting has this value; the same key again adds a value
     #[arg(long, value_name = "KEY=VALUE")]
@@ -67,7 +67,7 @@ enum Launcher {
 
 pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
     check_devices(&args.devices)?;
-    let plan = Plan::load(workspace, &args.sweep, &args.filter)?;
+    let plan = Plan::load(workspace, &args.sweep, &args.filter, &args.devices)?;
     let default = || workspace.root().join("runs").join(&plan.name);
     let out = args.out.clone().unwrap_or_else(default);
     if args.dry_run {
@@ -90,15 +90,15 @@ fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -
     setup::ensure(workspace)?;
     eprintln!("building softsae");
     let program = process::build(workspace, "softsae")?;
-    let activations = stores::prepare(workspace, plan, &program, &args.devices[0])?;
+    let activations = stores::prepare(workspace, plan, &program)?;
     let job = Job { out: out.clone(), program, activations };
     let pending: Vec<_> = plan.selected().filter(|run| job.finished(run).is_none()).collect();
     let n_selected = plan.selected().count();
     eprintln!("{} of {n_selected} runs to do, in {}", pending.len(), out.display());
     match args.launcher {
         _ if pending.is_empty() => {}
-        Launcher::Local => local::run(&job, &pending, &args.devices, args.jobs.unwrap_or(1))?,
-        Launcher::Slurm => slurm::run(workspace, &job, &pending, args)?,
+        Launcher::Local => local::run(&job, &pending, &plan.devices, args.jobs.unwrap_or(1))?,
+        Launcher::Slurm => slurm::run(&job, &pending, &plan.devices, args.jobs)?,
     }
     if stop::requested() {
         bail!(Interrupted);

@@ -114,6 +114,7 @@ impl Job {
         command.arg("eval").arg(folder.join("checkpoint")).arg("--out").arg(out);
         command.args(["--device", &config.training.device]);
         command.arg("--data").arg(&self.activations.held_out);
+        command.args(["--max-norm-ratio", &config.data.max_norm_ratio.to_string()]);
         if let Some(texts) = &self.activations.texts {
             command.arg("--host").arg(&texts.host).args(["--hook", &texts.harvest.hook]);
             command.args(["--context-length", &texts.harvest.context_length.to_string()]);
@@ -134,9 +135,9 @@ impl Job {
     }
 }
 
-/// The device of a run: that of its first attempt, whose checkpoint it goes on from.
+/// The device of a run: that of its first attempt, whose saved state it goes on from.
 fn device(folder: &Path, default: &str) -> String {
-    let started = folder.join("checkpoint").exists();
+    let started = ["training", "checkpoint"].iter().any(|name| folder.join(name).exists());
     let before = started.then(|| RunConfig::read(&folder.join("run.toml")).ok()).flatten();
     before.map_or_else(|| default.into(), |config| config.training.device)
 }

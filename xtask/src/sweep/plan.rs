@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use sae_config::{HarvestConfig, SweepConfig, SweepPoint, run_id};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use toml::Value;
+use toml::{Table, Value};
 
 use crate::assets::{self, Asset};
 use crate::exit::usage;
@@ -18,6 +18,8 @@ pub(super) struct Plan {
     pub(super) name: String,
     pub(super) config: SweepConfig,
     pub(super) source: Source,
+    /// Where runs compute.
+    pub(super) devices: Vec<String>,
     pub(super) runs: Vec<PlannedRun>,
 }
 
@@ -53,10 +55,16 @@ pub(super) struct PlannedRun {
 
 impl Plan {
     /// Reads a bundled sweep by name or one's own by path, and checks all that can be checked.
-    pub(super) fn load(workspace: &Workspace, sweep: &str, filters: &[String]) -> Result<Self> {
+    pub(super) fn load(
+        workspace: &Workspace,
+        sweep: &str,
+        filters: &[String],
+        devices: &[String],
+    ) -> Result<Self> {
         let file = find(workspace, sweep)?;
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let config = SweepConfig::read(&file)?;
+        let mut config = SweepConfig::read(&file)?;
+        let devices = set_devices(&mut config, devices);
         let points = config.points().map_err(|e| e.in_file(&file))?;
         let (source, data) = Source::of(&config).with_context(|| file.display().to_string())?;
         let filters = filters.iter().map(|f| Filter::parse(f)).collect::<Result<Vec<_>>>()?;
@@ -68,7 +76,7 @@ impl Plan {
         if !runs.iter().any(|run| run.is_selected) {
             bail!(usage("--filter: expected a value that some run has, got none"));
         }
-        Ok(Self { name: stem.into(), config, source, runs })
+        Ok(Self { name: stem.into(), config, source, devices, runs })
     }
 
     /// The runs that the filters let through.
@@ -207,6 +215,18 @@ fn short_hash(text: &str) -> String {
     Sha256::digest(text)[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Makes the first of the devices that of the base run; without any, it is the other way round.
+fn set_devices(config: &mut SweepConfig, devices: &[String]) -> Vec<String> {
+    let training = config.base.entry("training").or_insert_with(|| Table::new().into());
+    let own = training.get("device").and_then(Value::as_str).unwrap_or("cpu").to_owned();
+    let devices = if devices.is_empty() { vec![own] } else { devices.to_vec() };
+    // What is no table is refused when the runs are made.
+    if let Some(training) = training.as_table_mut() {
+        training.insert("device".into(), devices[0].clone().into());
+    }
+    devices
+}
+
 /// `KEY=VALUE` of the command line.
 struct Filter {
     key: String,
@@ -267,7 +287,7 @@ mod tests {
     fn load(folder: &Path, filters: &[&str]) -> Result<Plan> {
         let file = folder.join("sweep.toml");
         let filters: Vec<_> = filters.iter().map(|f| (*f).to_owned()).collect();
-        Plan::load(&Workspace::find(), file.to_str().unwrap(), &filters)
+        Plan::load(&Workspace::find(), file.to_str().unwrap(), &filters, &[])
     }
 
     fn folder() -> tempfile::TempDir {
@@ -313,7 +333,8 @@ mod tests {
         std::fs::remove_file(folder.path().join("b.txt")).unwrap();
         let error = crate::exit::message(&load(folder.path(), &[]).err().unwrap());
         assert!(error.contains("texts.held_out") && error.contains("b.txt"), "{error}");
-        let none = Plan::load(&Workspace::find(), "no-such-sweep", &[]).err().unwrap().to_string();
+        let none =
+            Plan::load(&Workspace::find(), "no-such-sweep", &[], &[]).err().unwrap().to_string();
         assert!(none.contains("quickstart") && none.contains("no-such-sweep"), "{none}");
     }
 
@@ -338,7 +359,7 @@ mod tests {
         for entry in std::fs::read_dir(workspace.sweeps()).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "toml") {
-                Plan::load(&workspace, path.to_str().unwrap(), &[]).unwrap();
+                Plan::load(&workspace, path.to_str().unwrap(), &[], &[]).unwrap();
             }
         }
     }

@@ -12,24 +12,23 @@ use super::child::{line, tail};
 use super::job::{self, Job, Place, Task};
 use super::plan::PlannedRun;
 use super::progress::Runs;
-use super::{SweepArgs, stop};
+use super::stop;
 use crate::exit::{Interrupted, usage};
 use crate::process;
-use crate::workspace::Workspace;
 
 /// Time between two questions to the scheduler.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Submits the runs as one array job and follows it to its end; Ctrl-C cancels it.
 pub(super) fn run(
-    workspace: &Workspace,
     job: &Job,
     runs: &[&PlannedRun],
-    args: &SweepArgs,
+    devices: &[String],
+    jobs: Option<u16>,
 ) -> Result<()> {
     let folder = job.out.join("tasks");
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let [device] = &args.devices[..] else {
+    let [device] = devices else {
         bail!(usage("--devices: expected one device for each task of slurm, got several"));
     };
     for (index, run) in runs.iter().enumerate() {
@@ -46,18 +45,13 @@ pub(super) fn run(
             _ => {}
         }
     }
-    let array = submit(workspace, &folder, runs.len(), args.jobs)?;
+    let array = submit(&folder, runs.len(), jobs)?;
     eprintln!("submitted {} runs as array job {array}", runs.len());
     follow(job, runs, &array)
 }
 
 /// Submits the array job and gives its id.
-fn submit(
-    workspace: &Workspace,
-    folder: &Path,
-    n_tasks: usize,
-    jobs: Option<u16>,
-) -> Result<String> {
+fn submit(folder: &Path, n_tasks: usize, jobs: Option<u16>) -> Result<String> {
     let program = std::env::current_exe()?;
     let mut task = Command::new(program);
     task.arg("sweep-run").arg(folder);
@@ -67,7 +61,7 @@ fn submit(
     std::fs::write(&script_file, script)?;
     let limit = jobs.map_or_else(String::new, |jobs| format!("%{jobs}"));
     let mut command = Command::new("sbatch");
-    command.current_dir(workspace.root()).args(["--parsable", "--job-name=softsae-sweep"]);
+    command.args(["--parsable", "--job-name=softsae-sweep"]);
     command.arg(format!("--array=0-{}{limit}", n_tasks - 1));
     command.arg("--output").arg(folder.join("%a.log")).arg(script_file);
     let said = process::output(&mut command, "sbatch")?;

@@ -31,12 +31,7 @@ pub(super) struct HostTexts {
 }
 
 /// Fetches the host and harvests what is not there yet.
-pub(super) fn prepare(
-    workspace: &Workspace,
-    plan: &Plan,
-    program: &Path,
-    device: &str,
-) -> Result<Activations> {
+pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
     let (host, harvest, train, held_out) = match &plan.source {
         Source::Stores { train, held_out } => {
             let (train, held_out) = (train.canonicalize()?, held_out.canonicalize()?);
@@ -54,7 +49,7 @@ pub(super) fn prepare(
         let place = folder.join(&recipe.id);
         if !place.exists() {
             let mut command = Command::new(program);
-            command.args(["harvest", "--device", device, "--host"]).arg(&host);
+            command.args(["harvest", "--device", &plan.devices[0], "--host"]).arg(&host);
             command.args(["--hook", &harvest.hook]);
             command.args(["--context-length", &harvest.context_length.to_string()]);
             command.args(["--skip-positions", &harvest.skip_positions.to_string()]);

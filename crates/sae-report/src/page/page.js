@@ -80,20 +80,23 @@ function frontier(id, title, yLabel, value) {
   chart($(id), { title, xLabel: "L0: mean active features an input", yLabel, series });
 }
 
+const digits = (n) => (value) => (Number.isFinite(value) ? value.toFixed(n) : "–");
+const share = (value) => (Number.isFinite(value) ? `${(100 * value).toFixed(1)} %` : "–");
+// Name, value, how it is written, and which of several is best.
 const COLUMNS = [
-  ["architecture", (run) => nameOf(architecture(run))],
-  ["k", target],
-  ["seed", (run) => run.config.training.seed],
-  ["L0", (run) => run.evaluation?.sparsity.l0_mean],
-  ["L0 sd", (run) => run.evaluation?.sparsity.l0_sd],
-  ["R²", (run) => run.evaluation?.reconstruction.r2, Math.max],
-  ["FVE", (run) => run.evaluation?.reconstruction.frac_variance_explained, Math.max],
-  ["cosine", (run) => run.evaluation?.reconstruction.cosine, Math.max],
-  ["CE recovered", (run) => ce(run)?.ce_recovered, Math.max],
-  ["KL recovered", (run) => ce(run)?.kl_recovered, Math.max],
-  ["dead", (run) => run.evaluation?.sparsity.dead_fraction],
-  ["k̂ sd", (run) => run.evaluation?.k_hat?.sd],
-  ["seconds", (run) => run.train_seconds],
+  ["architecture", (run) => nameOf(architecture(run)), String],
+  ["k", target, format],
+  ["seed", (run) => run.config.training.seed, format],
+  ["L0", (run) => run.evaluation?.sparsity.l0_mean, digits(1)],
+  ["L0 sd", (run) => run.evaluation?.sparsity.l0_sd, digits(1)],
+  ["R²", (run) => run.evaluation?.reconstruction.r2, digits(4), Math.max],
+  ["FVE", (run) => run.evaluation?.reconstruction.frac_variance_explained, digits(4), Math.max],
+  ["cosine", (run) => run.evaluation?.reconstruction.cosine, digits(4), Math.max],
+  ["CE recovered", (run) => ce(run)?.ce_recovered, digits(4), Math.max],
+  ["KL recovered", (run) => ce(run)?.kl_recovered, digits(4), Math.max],
+  ["dead", (run) => run.evaluation?.sparsity.dead_fraction, share],
+  ["k̂ sd", (run) => run.evaluation?.k_hat?.sd, digits(1)],
+  ["seconds", (run) => run.train_seconds, digits(0)],
 ];
 
 function table() {
@@ -122,14 +125,14 @@ function table() {
   // The best of the runs that aim at the same k.
   const isBest = (run, value, best) => {
     const rivals = RUNS.filter((other) => target(other) === target(run)).map(value).filter(Number.isFinite);
-    return best && rivals.length > 1 && value(run) === best(...rivals);
+    const isAlone = rivals.filter((rival) => rival === value(run)).length === 1;
+    return best && rivals.length > 1 && isAlone && value(run) === best(...rivals);
   };
   const rows = runs.map((run) => {
-    const cells = columns.map(([name, value, best]) => {
+    const cells = columns.map(([name, value, write, best]) => {
       if (name === "architecture") return element("td", {}, sample(indexOf(run)), value(run));
-      const text = name === "dead" ? percent(value(run)) : format(value(run));
       if (run.status === "failed" && name === "R²") return element("td", { class: "failed" }, "failed");
-      return element("td", isBest(run, value, best) ? { class: "best" } : {}, text);
+      return element("td", isBest(run, value, best) ? { class: "best" } : {}, write(value(run)));
     });
     const row = element("tr", state.chosen === run.run_id ? { class: "chosen" } : {}, ...cells);
     row.addEventListener("click", () => {
@@ -142,10 +145,6 @@ function table() {
   const chosen = RUNS.find((run) => run.run_id === state.chosen);
   $("run-config").hidden = !chosen;
   $("run-config").textContent = chosen ? `run ${chosen.run_id}\n${JSON.stringify(chosen.config, null, 2)}` : "";
-}
-
-function percent(share) {
-  return share === undefined || share === null ? "–" : `${format(100 * share)} %`;
 }
 
 function curves() {
@@ -189,7 +188,7 @@ function activity() {
     // Ten bins a decade, from 1e-6 to 1.
     const points = counts.map((count, i) => ({
       x: -6 + (i + 0.5) / 10, y: count / total,
-      text: `${label(run)}\n${percent(count / total)} of features fire on about ${percent(10 ** (-6 + (i + 0.5) / 10))} of inputs`,
+      text: `${label(run)}\n${share(count / total)} of features fire on about one of ${format(Math.round(10 ** (6 - (i + 0.5) / 10)))} inputs`,
     }));
     const first = points.findIndex((p) => p.y > 0);
     return { index: indexOf(run), dash: dashOf(run), points: first < 0 ? [] : points.slice(Math.max(0, first - 1)) };
@@ -213,7 +212,7 @@ const failed = RUNS.filter((run) => run.status === "failed").length;
 const seconds = RUNS.reduce((sum, run) => sum + run.train_seconds, 0);
 $("name").textContent = DATA.results.name;
 $("summary").textContent = `${RUNS.length} runs` + (failed ? `, ${failed} failed` : "") +
-  ` · ${ARCHITECTURES.map(nameOf).join(", ")} · ${format(seconds / 60)} minutes of training`;
+  ` · ${ARCHITECTURES.map(nameOf).join(", ")} · ${(seconds / 60).toFixed(1)} minutes of training`;
 $("sweep").textContent = DATA.sweep ?? "";
 $("configuration").hidden = DATA.sweep === null;
 draw();
