@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use benches::Table;
-use criterion::{Criterion, SamplingMode};
+use criterion::Criterion;
 use sae_data::{Dtype, Format, Loader, LoaderConfig, PlantedConfig, convert, open_store};
 
 const N_ROWS: u64 = 65_536;
@@ -26,10 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .configure_from_args();
     let mut table = Table::new("loader");
     let mut run = |id: &str, ratio_to: Option<&str>, work: &mut dyn FnMut()| {
-        let mut group = criterion.benchmark_group(id);
-        group.sampling_mode(SamplingMode::Flat);
-        group.bench_function("", |bencher| bencher.iter(&mut *work));
-        group.finish();
+        criterion.bench_function(id, |bencher| bencher.iter(&mut *work));
         table.add(id, ratio_to);
     };
 
