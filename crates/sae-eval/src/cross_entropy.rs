@@ -19,11 +19,20 @@ pub struct CrossEntropyOptions {
     pub batch_size: usize,
     /// Upper bound of tokens read of each text; all if absent.
     pub max_tokens: Option<u64>,
+    /// A token put at the front of each context, for hosts that expect one; it counts as one of
+    /// the context's tokens and is its first position.
+    pub prepend_token: Option<u32>,
 }
 
 impl Default for CrossEntropyOptions {
     fn default() -> Self {
-        Self { context_length: 128, skip_positions: 1, batch_size: 4, max_tokens: None }
+        Self {
+            context_length: 128,
+            skip_positions: 1,
+            batch_size: 4,
+            max_tokens: None,
+            prepend_token: None,
+        }
     }
 }
 
@@ -54,7 +63,9 @@ pub fn cross_entropy(
         if let Some(max_tokens) = options.max_tokens {
             ids.truncate(usize::try_from(max_tokens).unwrap_or(usize::MAX));
         }
-        contexts.extend(ids.chunks(options.context_length).map(<[u32]>::to_vec));
+        let own = options.context_length - usize::from(options.prepend_token.is_some());
+        let context = |ids: &[u32]| options.prepend_token.iter().chain(ids).copied().collect();
+        contexts.extend(ids.chunks(own).map(context));
     }
     cross_entropy_of_tokens(sae, host, hook, &contexts, options, progress)
 }
