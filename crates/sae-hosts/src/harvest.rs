@@ -62,7 +62,7 @@ pub struct HarvestProgress {
 /// document may be short. The rows of a context are stored in order, with token id, document and
 /// position. A harvest that was interrupted, by `progress` breaking off or by a crash, goes on
 /// after the last whole shard when it is called again with the same arguments, and ends in the
-/// same bytes.
+/// same bytes on the same machine with the same number of threads.
 ///
 /// `progress` is called after each batch.
 ///

@@ -124,8 +124,6 @@ fn every_truncation_is_an_error() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     /// Whatever bytes change, opening and reading either work or are errors.
     #[test]
     fn corrupt_files_never_panic(

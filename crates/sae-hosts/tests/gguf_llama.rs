@@ -1,6 +1,7 @@
 //! The golden Llama written as GGUF, as llama.cpp's converter would, against its own folder; and
 //! what a GGUF file may lack or have wrong.
 
+use proptest::prelude::*;
 use sae_hosts::{HostModel, Result};
 use tch::{Device, Kind, Tensor};
 use tempfile::NamedTempFile;
@@ -154,5 +155,25 @@ fn what_is_missing_or_not_supported_is_named() {
         ),
     ] {
         assert_eq!(message(&bad), expected);
+    }
+}
+
+proptest! {
+    /// Whatever bytes of the header change, the host is loaded and computes, or there is an error.
+    #[test]
+    fn a_corrupt_host_never_panics(
+        changes in prop::collection::vec((0_usize..6000, any::<u8>()), 1..6),
+    ) {
+        let mut bytes = golden_llama().build();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        let file = NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        if let Ok(host) = HostModel::load(file.path(), Device::Cpu) {
+            let ids = Tensor::from_slice(&[1_i64, 2]).unsqueeze(0);
+            prop_assert!(host.logits(&ids).is_ok());
+            prop_assert!(host.tokenizer().unwrap().encode("t1 t2").is_ok());
+        }
     }
 }

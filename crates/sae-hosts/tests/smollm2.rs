@@ -1,8 +1,10 @@
 //! The real SmolLM2-135M: weights to the bit, tokens exactly, activations and losses.
 
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use sae_hosts::{GgufFile, HookPoint, HostInput, HostModel};
+use sae_data::open_store;
+use sae_hosts::{GgufFile, HarvestOptions, HookPoint, HostInput, HostModel, Text, harvest};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -144,4 +146,26 @@ fn pieces_of_a_long_text_give_the_tokens_of_the_whole() {
     let repeats = ids[..ids.len() - n].chunks_exact(period).all(|chunk| *chunk == ids[..period]);
     assert!(repeats, "a cut changed the tokens");
     assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+}
+
+#[test]
+fn a_harvest_holds_the_golden_rows_but_the_first() {
+    let host = host();
+    let facts = facts();
+    let content = facts["activation_text"].as_str().unwrap().to_owned();
+    let text = Text { name: "golden".to_owned(), content };
+    let n = ids(&facts["activation_ids"]).len();
+    let options = HarvestOptions { context_length: n, ..HarvestOptions::default() };
+    let out = tempfile::tempdir().unwrap();
+    let hook: HookPoint = "resid_post.15".parse().unwrap();
+    let mut go_on = |_: &_| ControlFlow::Continue(());
+    harvest(&host, &[text], hook, &options, out.path(), &mut go_on).unwrap();
+
+    let store = open_store(out.path()).unwrap();
+    let mut rows = vec![0.0; (n - 1) * store.d_model()];
+    assert_eq!((store.n_rows(), store.d_model()), (n as u64 - 1, 576));
+    store.read_rows(0, &mut rows).unwrap();
+    let got = Tensor::from_slice(&rows).view([n as i64 - 1, 576]);
+    let error = max_row_error(&got, &npy("resid_post_layer15").narrow(0, 1, n as i64 - 1));
+    assert!(error < 1e-3, "{error}");
 }
