@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::config::PlantedConfig;
 use super::truth::PlantedTruth;
+use crate::store::to_usize;
 use crate::{Dtype, Provenance, Result, RowMeta, StoreSpec, StoreWriter};
 
 /// Rows made at a time.
@@ -17,13 +18,14 @@ const ROWS_AT_ONCE: u64 = 4096;
 const MAX_DRAWS: usize = 64;
 
 impl PlantedConfig {
-    /// Writes a native store of planted rows to `dir`, and the truth beside it.
+    /// Writes a native store of planted rows to `dir`, and the truth beside it; one that was cut
+    /// off is finished.
     ///
     /// # Errors
-    /// A setting out of range; a directory that holds a store already or cannot be written.
+    /// A setting out of range; a directory that holds a finished or another store, or that cannot
+    /// be written.
     pub fn write(&self, dir: &Path, dtype: Dtype) -> Result<()> {
         self.check()?;
-        let world = World::new(self);
         let provenance = Provenance {
             host: "planted".to_owned(),
             hook_point: "planted".to_owned(),
@@ -31,24 +33,33 @@ impl PlantedConfig {
             ..Provenance::default()
         };
         let spec = StoreSpec { provenance, ..StoreSpec::new(self.d_model, dtype) };
-        let mut writer = StoreWriter::create(dir, spec)?;
+        self.write_spec(dir, spec)
+    }
+
+    fn write_spec(&self, dir: &Path, spec: StoreSpec) -> Result<()> {
+        let world = World::new(self);
+        let mut writer = StoreWriter::resume(dir, spec)?;
+        let present = self.first_row + writer.n_rows();
         let mut truth = PlantedTruth::new(self.n_features, self.d_model, world.dictionary.clone());
         let end = self.first_row + self.n_rows;
         let mut start = self.first_row;
         while start < end {
             let next = end.min(start + ROWS_AT_ONCE);
             let rows: Vec<Row> = (start..next).into_par_iter().map(|i| world.row(i)).collect();
-            let values: Vec<f32> = rows.iter().flat_map(|row| row.values.iter().copied()).collect();
-            let meta: Vec<RowMeta> = (start..next)
+            for row in &rows {
+                truth.push(&row.active, row.intrinsic_dimension);
+            }
+            let missing = &rows[rows.len().min(to_usize(present.saturating_sub(start)))..];
+            let values: Vec<f32> =
+                missing.iter().flat_map(|row| row.values.iter().copied()).collect();
+            let first_missing = start + (rows.len() - missing.len()) as u64;
+            let meta: Vec<RowMeta> = (first_missing..next)
                 .map(|i| RowMeta {
                     document: (i & u64::from(u32::MAX)) as u32,
                     ..RowMeta::default()
                 })
                 .collect();
             writer.append(&values, &meta)?;
-            for row in &rows {
-                truth.push(&row.active, row.intrinsic_dimension);
-            }
             start = next;
         }
         truth.write(dir)?;
@@ -217,4 +228,43 @@ fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - uniform(rng)).ln()).sqrt();
     radius * (std::f64::consts::TAU * uniform(rng)).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ActivationStore, open_store};
+
+    fn read_all(dir: &Path) -> Vec<f32> {
+        let store = open_store(dir).unwrap();
+        let mut rows = vec![0.0; to_usize(store.n_rows()) * store.d_model()];
+        store.read_rows(0, &mut rows).unwrap();
+        rows
+    }
+
+    #[test]
+    fn a_store_cut_off_is_finished_with_the_same_rows() {
+        let config = PlantedConfig {
+            n_rows: 2 * ROWS_AT_ONCE + 500,
+            first_row: 77,
+            d_model: 4,
+            n_features: 20,
+            ..PlantedConfig::default()
+        };
+        let spec = StoreSpec { rows_per_shard: 1500, ..StoreSpec::new(4, Dtype::F32) };
+        let whole = tempfile::tempdir().unwrap();
+        config.write_spec(whole.path(), spec.clone()).unwrap();
+        let rows = read_all(whole.path());
+        for cut in [0, 1500, 4500, 8692] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = StoreWriter::create(dir.path(), spec.clone()).unwrap();
+            writer.append(&rows[..cut * 4], &vec![RowMeta::default(); cut]).unwrap();
+            drop(writer);
+            config.write_spec(dir.path(), spec.clone()).unwrap();
+            assert!(read_all(dir.path()) == rows, "cut after {cut} rows");
+            let truth = PlantedTruth::load(dir.path()).unwrap();
+            assert_eq!(truth, PlantedTruth::load(whole.path()).unwrap());
+            assert_eq!(truth.n_rows() * 4, rows.len());
+        }
+    }
 }
