@@ -80,11 +80,15 @@ proptest! {
         stop_after in 1u64..19,
         checkpoint_every in 0u64..5,
         killed in any::<bool>(),
+        reference in any::<bool>(),
     ) {
+        tch::set_num_threads(1);
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("store");
         write_store(&store, 7);
-        let more = format!("checkpoint_every = {checkpoint_every}\nkeep_checkpoints = 20");
+        let engine = if reference { "engine = 'reference'" } else { "" };
+        let more =
+            format!("checkpoint_every = {checkpoint_every}\nkeep_checkpoints = 20\n{engine}");
         let config = config(&store, ARCHITECTURES[architecture], &more);
         let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
         train(&config, &whole, false, u64::MAX).unwrap();

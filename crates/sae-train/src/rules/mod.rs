@@ -2,6 +2,8 @@
 
 mod batch_topk;
 mod gated;
+#[cfg(test)]
+mod gradients;
 mod jumprelu;
 mod loss;
 mod matryoshka;

@@ -27,6 +27,7 @@ const FAST: [&str; 9] = [
 ];
 
 fn follow(name: &str) {
+    tch::set_num_threads(1);
     let golden = Golden::read(name);
     for kind in [Kind::Double, Kind::Float] {
         follow_in(&golden, kind, "reference");
