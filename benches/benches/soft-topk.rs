@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use benches::Table;
-use criterion::{Criterion, SamplingMode};
+use criterion::Criterion;
 use rayon::prelude::*;
 use soft_topk::{Saved, SparseTopK};
 use tch::{Device, Kind, Tensor};
@@ -60,10 +60,7 @@ fn measure(
     for (name, alpha) in ALPHAS {
         let id = |what: &str| format!("soft-topk/{what}/{batch}x{n}/{name}");
         let mut run = |what: &str, ratio_to: Option<&str>, work: &mut dyn FnMut()| {
-            let mut group = criterion.benchmark_group(id(what));
-            group.sampling_mode(SamplingMode::Flat);
-            group.bench_function("", |bencher| bencher.iter(&mut *work));
-            group.finish();
+            criterion.bench_function(&id(what), |bencher| bencher.iter(&mut *work));
             table.add(id(what), ratio_to.map(id).as_deref());
         };
         run("copy", Some("torch-topk"), &mut || {

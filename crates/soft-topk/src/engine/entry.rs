@@ -1,5 +1,7 @@
 //! What a row may be made of: the engine's own precisions, and half precisions read as `f32`.
 
+use std::ops::Neg;
+
 use half::{bf16, f16};
 
 use super::real::Real;
@@ -13,7 +15,7 @@ mod sealed {
 }
 
 /// A type of input entries: `f32`, `f64`, or `f16` and `bf16`, which are computed in `f32`.
-pub trait Entry: sealed::Sealed + Copy + Send + Sync + 'static {
+pub trait Entry: sealed::Sealed + Copy + Send + Sync + Neg<Output = Self> + 'static {
     /// The precision of the computation and of the weights.
     type Real: Real;
 

@@ -10,6 +10,7 @@ mod gap;
 mod gradient;
 mod hard;
 mod lists;
+mod log;
 mod real;
 mod row;
 mod scale;
@@ -23,6 +24,7 @@ pub use real::Real;
 
 pub(crate) use dense::{DenseState, dense_backward, dense_forward};
 pub(crate) use hard::hard_forward;
+pub(crate) use log::{LogState, log_backward, log_forward};
 pub(crate) use sparse::{SparseState, sparse_backward, sparse_forward};
 
 /// The first row, if any, that could not be computed because an entry is not finite.

@@ -21,7 +21,7 @@ pub(crate) struct NotFinite;
 
 /// Finds the threshold, and whether the candidates hold the support.
 #[inline(always)]
-fn threshold<T: Real>(
+pub(crate) fn threshold<T: Real>(
     x: &[T],
     k: f64,
     scale: Scale<T>,

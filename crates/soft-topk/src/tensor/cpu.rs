@@ -4,15 +4,30 @@ use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{BackwardContext, BoxError, Element, ForwardContext, Function, view, view_mut};
 
+use super::form::Form;
 use crate::dense::Saved;
 use crate::engine::{Entry, Real};
+use crate::log::SavedLog;
 
-/// Weights of rows x `[rows, n]`, given k `[rows]` and alpha of one entry in the precision of the
+/// Weights, or their logarithms, of rows x `[rows, n]`, given k `[rows]` and alpha of one entry in the precision of the
 /// computation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cpu {
-    single: Saved<f32>,
-    double: Saved<f64>,
+    form: Form,
+    single: State<f32>,
+    double: State<f64>,
+}
+
+#[derive(Debug, Default)]
+struct State<T> {
+    weights: Saved<T>,
+    logarithms: SavedLog<T>,
+}
+
+impl Cpu {
+    pub(crate) fn new(form: Form) -> Self {
+        Self { form, single: State::default(), double: State::default() }
+    }
 }
 
 impl Function for Cpu {
@@ -25,10 +40,10 @@ impl Function for Cpu {
     ) -> Result<Vec<Tensor>, BoxError> {
         let x = &inputs[0];
         let weights = match x.kind() {
-            Kind::Double => forward::<f64>(&mut self.double, inputs)?,
-            Kind::BFloat16 => forward::<bf16>(&mut self.single, inputs)?,
-            Kind::Half => forward::<f16>(&mut self.single, inputs)?,
-            _ => forward::<f32>(&mut self.single, inputs)?,
+            Kind::Double => forward::<f64>(&mut self.double, self.form, inputs)?,
+            Kind::BFloat16 => forward::<bf16>(&mut self.single, self.form, inputs)?,
+            Kind::Half => forward::<f16>(&mut self.single, self.form, inputs)?,
+            _ => forward::<f32>(&mut self.single, self.form, inputs)?,
         };
         ctx.save_for_backward(&[x]);
         Ok(vec![weights])
@@ -46,15 +61,15 @@ impl Function for Cpu {
         let v = v.f_contiguous()?;
         let alpha = ctx.needs_input_grad(2);
         match x.kind() {
-            Kind::Double => backward::<f64>(&self.double, x, &v, alpha),
-            Kind::BFloat16 => backward::<bf16>(&self.single, x, &v, alpha),
-            Kind::Half => backward::<f16>(&self.single, x, &v, alpha),
-            _ => backward::<f32>(&self.single, x, &v, alpha),
+            Kind::Double => backward::<f64>(&self.double, self.form, x, &v, alpha),
+            Kind::BFloat16 => backward::<bf16>(&self.single, self.form, x, &v, alpha),
+            Kind::Half => backward::<f16>(&self.single, self.form, x, &v, alpha),
+            _ => backward::<f32>(&self.single, self.form, x, &v, alpha),
         }
     }
 }
 
-fn forward<E>(saved: &mut Saved<E::Real>, inputs: &[Tensor]) -> Result<Tensor, BoxError>
+fn forward<E>(state: &mut State<E::Real>, form: Form, inputs: &[Tensor]) -> Result<Tensor, BoxError>
 where
     E: Entry + Element,
     E::Real: Element,
@@ -64,12 +79,17 @@ where
     let n = shape[1] as usize;
     let alpha = E::Real::from_f64(alpha.f_double_value(&[])?);
     let mut weights = Tensor::f_empty(&shape, (E::Real::KIND, Device::Cpu))?;
-    saved.forward(view::<E>(x)?, n, view(k)?, alpha, view_mut(&mut weights)?)?;
+    let (x, k, out) = (view::<E>(x)?, view(k)?, view_mut(&mut weights)?);
+    match form {
+        Form::Weights => state.weights.forward(x, n, k, alpha, out)?,
+        Form::Logarithms => state.logarithms.forward(x, n, k, alpha, out)?,
+    }
     Ok(weights)
 }
 
 fn backward<E>(
-    saved: &Saved<E::Real>,
+    state: &State<E::Real>,
+    form: Form,
     x: &Tensor,
     v: &Tensor,
     want_alpha: bool,
@@ -83,7 +103,11 @@ where
     let mut grad_x = Tensor::f_empty(&shape, options)?;
     let mut grad_k = Tensor::f_empty([shape[0]], options)?;
     let (grads, ks) = (view_mut(&mut grad_x)?, view_mut(&mut grad_k)?);
-    let alpha = saved.backward(view::<E>(x)?, view(v)?, grads, ks, want_alpha)?;
+    let (entries, v) = (view::<E>(x)?, view(v)?);
+    let alpha = match form {
+        Form::Weights => state.weights.backward(entries, v, grads, ks, want_alpha)?,
+        Form::Logarithms => state.logarithms.backward(entries, v, grads, ks)?,
+    };
     let grad_alpha = Tensor::from(alpha).f_to_kind(E::Real::KIND)?;
     Ok(vec![Some(grad_x.f_to_kind(x.kind())?), Some(grad_k), want_alpha.then_some(grad_alpha)])
 }

@@ -4,10 +4,12 @@
 //! operations. Everything works along one dimension of a tensor of any rank.
 
 mod arguments;
+mod aten;
 mod cpu;
+mod form;
 mod hard;
 mod soft;
 
 pub use arguments::Argument;
 pub use hard::{hard_topk, hard_topk_mask};
-pub use soft::{soft_topk, soft_topk_dim};
+pub use soft::{log_soft_topk, soft_bottomk, soft_topk, soft_topk_dim};

@@ -3,7 +3,9 @@
 use tch::{Device, Tensor};
 
 use super::arguments::{Argument, Rows};
+use super::aten::Aten;
 use super::cpu::Cpu;
+use super::form::Form;
 use crate::error::{Error, Result};
 
 /// Soft top-k weights along the last dimension of x, with gradients for x, k and alpha.
@@ -34,18 +36,53 @@ pub fn soft_topk_dim(
     alpha: impl Into<Argument>,
     dim: i64,
 ) -> Result<Tensor> {
+    along(x, k.into(), alpha.into(), dim, Form::Weights)
+}
+
+/// Soft bottom-k weights along the last dimension: those of [`soft_topk`] for −x.
+///
+/// # Shapes
+/// x `[…, n]`, k `[…]` or `[]`, alpha `[]`; weights `[…, n]`.
+///
+/// # Errors
+/// As [`soft_topk`].
+pub fn soft_bottomk(
+    x: &Tensor,
+    k: impl Into<Argument>,
+    alpha: impl Into<Argument>,
+) -> Result<Tensor> {
+    along(&x.f_neg()?, k.into(), alpha.into(), -1, Form::Weights)
+}
+
+/// The logarithms of the weights of [`soft_topk`], finite where those underflow.
+///
+/// # Shapes
+/// x `[…, n]`, k `[…]` or `[]`, alpha `[]`; logarithms `[…, n]`.
+///
+/// # Errors
+/// As [`soft_topk`].
+pub fn log_soft_topk(
+    x: &Tensor,
+    k: impl Into<Argument>,
+    alpha: impl Into<Argument>,
+) -> Result<Tensor> {
+    along(x, k.into(), alpha.into(), -1, Form::Logarithms)
+}
+
+fn along(x: &Tensor, k: Argument, alpha: Argument, dim: i64, form: Form) -> Result<Tensor> {
     let rows = Rows::of(x, dim)?;
-    let k = rows.per_row("k", &k.into().tensor("k", rows.kind, x.device())?)?;
-    let alpha = alpha.into().tensor("alpha", rows.kind, x.device())?;
+    let k = rows.per_row("k", &k.tensor("k", rows.kind, x.device())?)?;
+    let alpha = alpha.tensor("alpha", rows.kind, x.device())?;
     if alpha.numel() != 1 {
         let (expected, got) = ("[]".to_owned(), format!("{:?}", alpha.size()));
         return Err(Error::Shape { argument: "alpha", expected, got });
     }
-    let weights = match x.device() {
-        Device::Cpu => apply(Cpu::default(), &[&rows.x, &k, &alpha])?,
-        device => return Err(Error::Device { argument: "x", expected: Device::Cpu, got: device }),
+    let inputs = [&rows.x, &k, &alpha.f_reshape([] as [i64; 0])?];
+    let out = match x.device() {
+        Device::Cpu => apply(Cpu::new(form), &inputs)?,
+        _ => apply(Aten { form }, &inputs)?,
     };
-    rows.restore(&weights.f_to_kind(x.kind())?)
+    rows.restore(&out.f_to_kind(x.kind())?)
 }
 
 /// Applies a function of one output; its errors come back as they were.

@@ -1,0 +1,263 @@
+//! The operator by ATen operations, for tensors on any device.
+//!
+//! Rows are sorted; LapSum's two prefix sums are running log-sum-exps from both ends; Σp at each
+//! entry tells between which two the threshold lies, and there it has a closed form. All of it is
+//! computed in `f64`, which keeps θ exact enough for `f32` inputs at any alpha.
+
+use tch::{Kind, Tensor};
+use tch_autograd::{BackwardContext, BoxError, ForwardContext, Function};
+
+use super::form::Form;
+use crate::error::{Error, Result};
+
+/// Weights, or their logarithms, of rows x `[rows, n]`, given k `[rows]` and alpha `[]`.
+#[derive(Debug)]
+pub(crate) struct Aten {
+    pub(crate) form: Form,
+}
+
+impl Function for Aten {
+    const NAME: &'static str = "SoftTopK";
+
+    fn forward(
+        &mut self,
+        ctx: &mut ForwardContext,
+        inputs: &[Tensor],
+    ) -> std::result::Result<Vec<Tensor>, BoxError> {
+        let (x, kind) = (&inputs[0], inputs[1].kind());
+        check(x, &inputs[1], &inputs[2])?;
+        let (k, alpha) = (inputs[1].f_to_kind(Kind::Double)?, inputs[2].f_to_kind(Kind::Double)?);
+        let (pivot, offset) = threshold(&x.f_to_kind(Kind::Double)?, &k, &alpha)?;
+        let z = distances(x, &pivot, &offset, &alpha)?;
+        let tail = z.f_abs()?.f_neg()?.f_exp()? * 0.5;
+        let below = z.f_less(0.0)?;
+        let out = match self.form {
+            Form::Weights => tail.f_where_self(&below, &(1.0 - &tail))?,
+            Form::Logarithms => {
+                (&z - std::f64::consts::LN_2).f_where_self(&below, &tail.f_neg()?.f_log1p()?)?
+            }
+        };
+        ctx.save_for_backward(&[x, &alpha, &pivot, &offset]);
+        Ok(vec![out.f_to_kind(kind)?])
+    }
+
+    /// The closed form of the engine's `gradient` and `log` rooms.
+    fn backward(
+        &self,
+        ctx: &BackwardContext,
+        grad_outputs: &[Option<Tensor>],
+    ) -> std::result::Result<Vec<Option<Tensor>>, BoxError> {
+        let Some(v) = &grad_outputs[0] else {
+            return Ok(vec![None, None, None]);
+        };
+        let [x, alpha, pivot, offset] = ctx.saved() else {
+            return Err("four tensors were saved".into());
+        };
+        let (kind, v) = (v.kind(), v.f_to_kind(Kind::Double)?);
+        let z = distances(x, pivot, offset, alpha)?;
+        let size = z.f_abs()?;
+        // Tails relative to that of the nearest entry, so that their sum does not vanish.
+        let nearest = size.f_amin([-1], true)?;
+        let tail = (&nearest - &size).f_exp()? * 0.5;
+        let damping = nearest.f_neg()?.f_exp()?;
+        let sum = |t: &Tensor| t.f_sum_dim_intlist(-1, true, Kind::Double);
+        let total = sum(&tail)?;
+        let mean = sum(&(&tail * &z))? / &total;
+        // d(output)/dz·v, and what of it the tails take back through the threshold.
+        let (direct, q) = match self.form {
+            Form::Weights => {
+                let q = sum(&(&tail * &v))? / &total;
+                (&tail * &damping * &v, q)
+            }
+            Form::Logarithms => {
+                let below = z.f_less(0.0)?;
+                let t = &tail * &damping;
+                let ratio = t.f_ones_like()?.f_where_self(&below, &(&t / (1.0 - &t)))?;
+                let direct = ratio * &v;
+                let q = sum(&direct)? / (&total * &damping);
+                (direct, q)
+            }
+        };
+        let grad_x = (&direct - &tail * &damping * &q) / alpha;
+        let grad_k = q.f_squeeze_dim(-1)?;
+        let grad_alpha = (&direct * (mean - &z)).f_sum(Kind::Double)? / alpha;
+        Ok(vec![
+            Some(grad_x.f_to_kind(x.kind())?),
+            Some(grad_k.f_to_kind(kind)?),
+            Some(grad_alpha.f_to_kind(kind)?),
+        ])
+    }
+}
+
+/// (x − θ)/alpha with θ = pivot + offset·alpha.
+fn distances(x: &Tensor, pivot: &Tensor, offset: &Tensor, alpha: &Tensor) -> Result<Tensor> {
+    Ok((x.f_to_kind(Kind::Double)? - pivot) / alpha - offset)
+}
+
+/// The threshold of each row of x `[rows, n]` as a pivot among its entries and an offset in units
+/// of alpha, both `[rows, 1]`; all in `f64`.
+fn threshold(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (rows, n) = x.size2()?;
+    let k = k.f_unsqueeze(-1)?;
+    let (sorted, _) = x.f_sort(-1, true)?;
+    let place = (k.f_ceil()? - 1.0).f_clamp(0.0, (n - 1) as f64)?.f_to_kind(Kind::Int64)?;
+    let pivot = sorted.f_gather(-1, &place, false)?;
+    let u = (&sorted - &pivot) / alpha;
+    let end = Tensor::f_full([rows, 1], f64::NEG_INFINITY, (Kind::Double, x.device()))?;
+    // above[j] = ln of the sum of e^−u over the first j entries, below[j] = that of e^u over the
+    // others; both have n + 1 columns.
+    let above = Tensor::f_cat(&[&end, &u.f_neg()?.f_logcumsumexp(-1)?], -1)?;
+    let reversed = u.f_flip([-1])?.f_logcumsumexp(-1)?.f_flip([-1])?;
+    let below = Tensor::f_cat(&[&reversed, &end], -1)?;
+    let count = Tensor::f_arange_start(1, n + 1, (Kind::Double, x.device()))?;
+    let sums = count - (above.f_narrow(-1, 1, n)? + &u).f_exp()? * 0.5
+        + (below.f_narrow(-1, 1, n)? - &u).f_exp()? * 0.5;
+    // The number of entries at or above the threshold: Σp at each of them is at most k.
+    let j = k.f_searchsorted(&sums, false, true, "right", None::<&Tensor>)?;
+    let (above, below) = (above.f_gather(-1, &j, false)?, below.f_gather(-1, &j, false)?);
+    let excess = j.f_to_kind(Kind::Double)? - &k;
+    let root = excess.f_hypot(&((&above + &below) * 0.5).f_exp()?)?;
+    let high = (&excess + &root).f_log()? - &above;
+    let low = &below - (&root - &excess).f_log()?;
+    let middle = (&below - &above) * 0.5;
+    let offset = high
+        .f_where_self(&excess.f_greater(0.0)?, &low.f_where_self(&excess.f_less(0.0)?, &middle)?)?;
+    Ok((pivot, offset))
+}
+
+/// The domain, checked on the device.
+fn check(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<()> {
+    let n = x.size()[1];
+    if n < 2 || u32::try_from(n).is_err() {
+        return Err(Error::RowLength { n: n as usize });
+    }
+    let value = alpha.f_double_value(&[])?;
+    let least =
+        if alpha.kind() == Kind::Double { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE as f64 };
+    if !(value >= least && value.is_finite()) {
+        return Err(Error::Alpha { alpha: value });
+    }
+    let inside = k.f_greater(0.0)?.f_logical_and(&k.f_less(n as f64)?)?;
+    if let Some(row) = super::hard::first_true(&inside.f_logical_not()?)? {
+        let k = k.f_double_value(&[row])?;
+        return Err(Error::Budget { row: row as usize, k, n: n as usize });
+    }
+    super::hard::refuse_infinite(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+    use tch_autograd::{GradcheckOptions, gradcheck};
+
+    use super::Aten;
+    use crate::tensor::cpu::Cpu;
+    use crate::tensor::form::Form;
+    use crate::tensor::soft::apply;
+
+    /// The output and the gradients for x, k and alpha, given an incoming gradient.
+    fn run(aten: bool, form: Form, inputs: &[Tensor; 3], v: &Tensor) -> Vec<Tensor> {
+        let leaves = inputs.each_ref().map(|t| t.detach().copy().set_requires_grad(true));
+        let [x, k, alpha] = &leaves;
+        let out = if aten {
+            apply(Aten { form }, &[x, k, alpha])
+        } else {
+            apply(Cpu::new(form), &[x, k, alpha])
+        };
+        let out = out.unwrap();
+        (&out * v).sum(out.kind()).backward();
+        let grads = leaves.iter().map(Tensor::grad);
+        [out.detach()].into_iter().chain(grads).collect()
+    }
+
+    #[track_caller]
+    fn assert_same(form: Form, inputs: &[Tensor; 3], v: &Tensor, tolerance: f64) {
+        let (one, other) = (run(true, form, inputs, v), run(false, form, inputs, v));
+        for (place, (one, other)) in one.iter().zip(&other).enumerate() {
+            let difference = (one - other).abs() / (other.abs() + 1.0);
+            let worst = difference.max().double_value(&[]);
+            assert!(worst <= tolerance, "{form:?}, output {place}: {worst:e}");
+        }
+    }
+
+    #[test]
+    fn golden_cases_agree_with_the_engine() {
+        let folder = std::env::var("SOFTSAE_GOLDEN")
+            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/golden").into());
+        let tensors = Tensor::read_safetensors(format!("{folder}/soft_topk.safetensors")).unwrap();
+        let find = |name: String| {
+            tensors.iter().find(|(key, _)| *key == name).map(|(_, tensor)| tensor.shallow_clone())
+        };
+        let cases = (0..).map_while(|i| find(format!("{i:02}.x")).map(|x| (format!("{i:02}"), x)));
+        let mut n_cases = 0;
+        for (case, x) in cases {
+            let get = |key: &str| find(format!("{case}.{key}")).unwrap();
+            let inputs = [x, get("k"), get("alpha").reshape([] as [i64; 0])];
+            assert_same(Form::Weights, &inputs, &get("v"), 1e-10);
+            assert_same(Form::Logarithms, &inputs, &get("v"), 1e-9);
+            n_cases += 1;
+        }
+        assert!(n_cases > 0);
+    }
+
+    #[test]
+    fn random_cases_agree_with_the_engine() {
+        tch::manual_seed(3);
+        let double = (Kind::Double, Device::Cpu);
+        for alpha in [1e-6, 1e-4, 1e-2, 1.0, 1e3] {
+            for n in [2, 3, 100, 2000] {
+                let x = Tensor::randn([5, n], double).relu();
+                let k = Tensor::rand([5], double) * (n as f64 * 0.98) + 0.01 * n as f64;
+                let v = Tensor::randn([5, n], double);
+                let inputs = [x, k, Tensor::from(alpha)];
+                assert_same(Form::Weights, &inputs, &v, 1e-8);
+            }
+        }
+    }
+
+    #[test]
+    fn single_precision_agrees_with_the_engine() {
+        tch::manual_seed(4);
+        let single = (Kind::Float, Device::Cpu);
+        for alpha in [1e-4_f32, 1e-2, 1.0] {
+            let x = Tensor::randn([4, 3000], single).relu();
+            let k = Tensor::rand([4], single) * 100 + 3;
+            let alpha = Tensor::from(alpha);
+            let one = apply(Aten { form: Form::Weights }, &[&x, &k, &alpha]).unwrap();
+            let other = apply(Cpu::new(Form::Weights), &[&x, &k, &alpha]).unwrap();
+            assert!((one - other).abs().max().double_value(&[]) < 2e-6);
+        }
+    }
+
+    #[test]
+    fn a_budget_of_whole_entries_across_a_gap() {
+        let x = Tensor::from_slice2(&[[5.0, 9.0, 1.0, 0.0]]);
+        let inputs = [x, Tensor::from_slice(&[2.0]), Tensor::from(1e-5)];
+        let v = Tensor::from_slice2(&[[1.0, 2.0, 3.0, 4.0]]);
+        assert_same(Form::Weights, &inputs, &v, 1e-9);
+        // The next entry on either side has half of the derivative.
+        assert!((run(true, Form::Weights, &inputs, &v)[2].double_value(&[0]) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        tch::manual_seed(5);
+        let double = (Kind::Double, Device::Cpu);
+        let x = Tensor::randn([3, 7], double).set_requires_grad(true);
+        let k = (Tensor::rand([3], double) * 4 + 1).set_requires_grad(true);
+        let alpha = Tensor::from(0.8).set_requires_grad(true);
+        let inputs = [x, k, alpha];
+        for form in [Form::Weights, Form::Logarithms] {
+            for aten in [true, false] {
+                let f = |i: &[Tensor]| {
+                    if aten {
+                        tch_autograd::apply(Aten { form }, &[&i[0], &i[1], &i[2]])
+                    } else {
+                        tch_autograd::apply(Cpu::new(form), &[&i[0], &i[1], &i[2]])
+                    }
+                };
+                gradcheck(f, &inputs, GradcheckOptions::default()).unwrap();
+            }
+        }
+    }
+}
