@@ -1,6 +1,6 @@
 //! Planted data: rows are what the truth says, and each setting does what it says.
 
-use sae_data::{Dtype, Manifolds, PlantedConfig, PlantedTruth, StoreSpec, StoreWriter, open_store};
+use sae_data::{Dtype, Manifolds, PlantedConfig, PlantedTruth, open_store};
 
 use crate::support::read_all;
 

@@ -233,7 +233,7 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ActivationStore, open_store};
+    use crate::open_store;
 
     fn read_all(dir: &Path) -> Vec<f32> {
         let store = open_store(dir).unwrap();
