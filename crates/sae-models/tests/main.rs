@@ -3,3 +3,4 @@
 mod checkpoints;
 mod common;
 mod properties;
+mod selections;
