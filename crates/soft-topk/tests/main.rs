@@ -1,5 +1,9 @@
 //! The operator against golden numbers, its own properties and its other implementation.
 
+mod domain;
 mod golden;
+mod gradients;
+mod oracle;
+mod properties;
 #[cfg(feature = "tch")]
 mod tensor;
