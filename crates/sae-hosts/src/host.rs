@@ -54,6 +54,17 @@ pub struct HostModel {
     kind: Kind,
 }
 
+impl std::fmt::Debug for HostModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostModel")
+            .field("path", &self.path)
+            .field("info", &self.info)
+            .field("device", &self.device)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A host's state at a hook point, from which it can go on more than once.
 ///
 /// [`HostModel::prefix`] makes it and [`HostModel::logits_from`] goes on, so that comparing several

@@ -96,7 +96,8 @@ impl HostTokenizer {
         Ok(Self { inner })
     }
 
-    /// The token ids of a text, without any that the model puts at its front or end.
+    /// The token ids of a text, without any that the model puts at its front or end. A control
+    /// token that the text spells out is that token.
     ///
     /// # Errors
     /// [`Error::Tokenizer`].
@@ -153,7 +154,6 @@ impl HostTokenizer {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "passed to map_err")]
 fn failed(error: tokenizers::Error) -> Error {
     Error::Tokenizer { message: error.to_string() }
 }

@@ -19,10 +19,8 @@ fn llama() -> TempDir {
 
 /// What is wrong with a folder, without its random path.
 fn message(folder: &Path) -> String {
-    let Err(error) = HostModel::load(folder, Device::Cpu) else {
-        panic!("the folder is wrong and was loaded")
-    };
-    error.to_string().replace(&format!("{}/", folder.display()), "")
+    let error = HostModel::load(folder, Device::Cpu).unwrap_err().to_string();
+    error.replace(&format!("{}/", folder.display()), "")
 }
 
 /// The message after one key of `config.json` has another value.
@@ -141,6 +139,6 @@ fn bf16_computes_close_to_f32_and_other_kinds_are_refused() {
     let difference = max_difference(&got, &expected["hidden_states.2"]);
     assert!(difference < 0.05 * scale, "{difference} of {scale}");
 
-    let Err(error) = HostModel::load_as(&path, Device::Cpu, Kind::Double) else { panic!("loaded") };
+    let error = HostModel::load_as(&path, Device::Cpu, Kind::Double).unwrap_err();
     assert_eq!(error.to_string(), "kind: expected Float, Half or BFloat16, got Double");
 }

@@ -74,8 +74,7 @@ fn load(builder: &GgufBuilder) -> Result<HostModel> {
 
 /// What is wrong with a file, without its random path.
 fn message(builder: &GgufBuilder) -> String {
-    let Err(error) = load(builder) else { panic!("the file is wrong and was loaded") };
-    let error = error.to_string();
+    let error = load(builder).unwrap_err().to_string();
     error.split_once(": ").expect("the file is named").1.to_owned()
 }
 

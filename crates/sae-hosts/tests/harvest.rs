@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sae_data::{ActivationStore, RowMeta, open_store};
 use sae_hosts::{Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Text, harvest};
@@ -14,8 +14,13 @@ use crate::support::golden;
 /// The golden Llama with a tokenizer of one token a character.
 fn host() -> (TempDir, HostModel) {
     let folder = TempDir::new().unwrap();
+    let host = host_in(folder.path());
+    (folder, host)
+}
+
+fn host_in(folder: &Path) -> HostModel {
     for name in ["config.json", "model.safetensors"] {
-        std::fs::copy(golden("hosts/llama").join(name), folder.path().join(name)).unwrap();
+        std::fs::copy(golden("hosts/llama").join(name), folder.join(name)).unwrap();
     }
     let vocab: BTreeMap<String, u32> =
         (' '..='~').chain(['\n', 'é']).map(String::from).zip(0..).collect();
@@ -30,9 +35,8 @@ fn host() -> (TempDir, HostModel) {
         "decoder": null,
         "model": { "type": "BPE", "vocab": vocab, "merges": [] },
     });
-    std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    let host = HostModel::load(folder.path(), Device::Cpu).unwrap();
-    (folder, host)
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    HostModel::load(folder, Device::Cpu).unwrap()
 }
 
 fn texts() -> Vec<Text> {
@@ -155,6 +159,44 @@ fn a_harvest_broken_off_anywhere_ends_in_the_same_bytes() {
         }
         assert!(attempts > 1);
         assert!(files(out.path()) == expected, "broken off {} times", attempts - 1);
+    }
+}
+
+/// In the child process this test harvests until it aborts, which runs no destructor.
+#[test]
+fn a_harvest_whose_process_dies_ends_in_the_same_bytes() {
+    const OUT: &str = "SAE_HOSTS_TEST_ABORT";
+    if let Some(folder) = std::env::var_os(OUT).map(PathBuf::from) {
+        let host = host_in(&folder.join("host"));
+        let mut calls = 0;
+        harvest(&host, &texts(), hook(), &options(), &folder.join("store"), &mut |_| {
+            calls += 1;
+            if calls == 3 { std::process::abort() } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+    }
+
+    let folder = TempDir::new().unwrap();
+    std::fs::create_dir(folder.path().join("host")).unwrap();
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "harvest::a_harvest_whose_process_dies_ends_in_the_same_bytes"])
+        .env(OUT, folder.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    let (host, out) = (host_in(&folder.path().join("host")), folder.path().join("store"));
+    assert!(status.code().is_none(), "the child was to abort, got {status}");
+    assert!(files(&out).len() > 1, "the child was to leave whole shards");
+    assert!(open_store(&out).is_err(), "an unfinished store was opened");
+
+    let whole = TempDir::new().unwrap();
+    run(&host, &options(), whole.path()).unwrap();
+    let resumed = run(&host, &options(), &out).unwrap();
+    assert_eq!(resumed.n_rows, open_store(whole.path()).unwrap().n_rows());
+    let left = files(&out);
+    for (name, bytes) in files(whole.path()) {
+        assert!(left.get(&name) == Some(&bytes), "{name} differs");
     }
 }
 

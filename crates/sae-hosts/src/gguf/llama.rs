@@ -85,7 +85,6 @@ fn config(gguf: &GgufFile) -> Result<HostConfig> {
 
 /// An f32 of the file as the decimal number that was meant: 1e-5, not 9.99999974e-6.
 fn decimal(value: f64) -> f64 {
-    #[expect(clippy::cast_possible_truncation, reason = "values of the file are f32")]
     (value as f32).to_string().parse().unwrap_or(value)
 }
 
