@@ -42,7 +42,8 @@ fn from_text_to_cross_entropy_recovered() {
         let (checkpoint, out) = (run.join("checkpoint"), run.join("eval.json"));
         let data = ["eval", str(&checkpoint), "--data", str(&store), "--out", str(&out)];
         let splice = ["--host", str(&host), "--text", str(&prose), "--context-length", "64"];
-        let printed = succeed(data.into_iter().chain(splice));
+        let bound = ["--max-tokens", "192"];
+        let printed = succeed(data.into_iter().chain(splice).chain(bound));
         assert!(printed.contains("CE recovered"), "{printed}");
         let evaluation: Evaluation = sae_config::read_json(&out).expect("a result");
         check(&evaluation, k as f64, architecture);
