@@ -156,7 +156,8 @@ pub struct SoftConfig {
     /// Steps over which α falls linearly from `alpha_start`; 0 keeps it at `alpha`.
     #[serde(default)]
     pub alpha_anneal_steps: u64,
-    /// Target k in the very first step, where it is annealed; default d_model.
+    /// Target k in the very first step, where it is annealed; default d_model, with
+    /// `parity = "official"` the final `k`.
     pub k_first: Option<usize>,
     /// Steps over which the target k falls linearly from d_model.
     #[serde(default)]

@@ -32,13 +32,15 @@ impl SoftSchedule {
     pub(crate) fn new(config: &SoftConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
         let official = training.parity == Parity::Official;
         let soft_steps = training.steps - config.hard_steps.min(training.steps);
-        let start = (sae.config().d_model as f64).min(sae.config().n_features as f64);
+        let end = config.k as f64;
+        let start = (sae.config().d_model as f64).min(sae.config().n_features as f64).max(end);
+        let first = if official { end } else { start };
         Self {
             hard_from: soft_steps + u64::from(official),
             k: Anneal {
-                first: config.k_first.map_or(start, |k| k as f64),
-                start: start.max(config.k as f64),
-                end: config.k as f64,
+                first: config.k_first.map_or(first, |k| k as f64),
+                start,
+                end,
                 steps: config.k_anneal_steps,
             },
             alpha: Anneal {
@@ -141,5 +143,58 @@ impl Rule for SoftRule {
         };
         let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", budget)];
         Ok(Loss::new(terms, features, detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sae_models::{InitRng, ModelConfig, Normalizer, init};
+
+    use super::SoftSchedule;
+
+    /// The schedule of 20 steps with d_model 16.
+    fn schedule(parity: &str, more: &str) -> SoftSchedule {
+        let text = format!(
+            "data.store = ''\nsae.n_features = 64\n[training]\nsteps = 20\nbatch_size = 4\n\
+             parity = '{parity}'\n[architecture]\nname = 'soft'\nk = 6\nk_anneal_steps = 5\n\
+             hard_steps = 4\n{more}"
+        );
+        let config: sae_config::RunConfig = toml::from_str(&text).unwrap();
+        let model = ModelConfig {
+            d_model: 16,
+            n_features: 64,
+            normalization: sae_config::Normalization::None,
+            parity: config.training.parity,
+            architecture: config.architecture.clone(),
+        };
+        let (kind, device) = (tch::Kind::Float, tch::Device::Cpu);
+        let sae = init(model, &Normalizer::None, &mut InitRng::new(0), kind, device).unwrap();
+        let sae_config::ArchitectureConfig::Soft(soft) = &config.architecture else { panic!() };
+        SoftSchedule::new(soft, &config.training, sae.as_ref())
+    }
+
+    #[test]
+    fn the_hard_phase_has_its_steps_and_one_less_with_parity() {
+        let hard = |schedule: SoftSchedule| (0..20).filter(|step| schedule.is_hard(*step)).count();
+        assert_eq!(hard(schedule("none", "")), 4);
+        assert_eq!(hard(schedule("official", "")), 3);
+    }
+
+    #[test]
+    fn the_target_falls_from_d_model_and_with_parity_starts_a_step_late() {
+        let ks = |schedule: SoftSchedule| [0, 1, 2, 6, 19].map(|step| schedule.k(step));
+        assert_eq!(ks(schedule("none", "")), [16.0, 16.0, 14.0, 6.0, 6.0]);
+        assert_eq!(ks(schedule("official", "")), [6.0, 16.0, 14.0, 6.0, 6.0]);
+        assert_eq!(ks(schedule("official", "k_first = 9")), [9.0, 16.0, 14.0, 6.0, 6.0]);
+    }
+
+    #[test]
+    fn alpha_falls_to_its_end() {
+        let annealed = schedule("none", "alpha = 0.1\nalpha_start = 0.9\nalpha_anneal_steps = 4");
+        let alphas = [0, 1, 3, 5, 19].map(|step| annealed.alpha(step));
+        for (alpha, expected) in alphas.into_iter().zip([0.9, 0.9, 0.5, 0.1, 0.1]) {
+            assert!((alpha - expected).abs() < 1e-12);
+        }
+        assert_eq!(schedule("none", "alpha = 0.1").alpha(0), 0.1);
     }
 }
