@@ -132,7 +132,7 @@ pub fn harvest(
 }
 
 fn next_batch(contexts: &mut Contexts<'_>, batch_size: usize) -> Result<Vec<Context>> {
-    let mut batch = Vec::with_capacity(batch_size);
+    let mut batch = Vec::new();
     while batch.len() < batch_size {
         match contexts.next()? {
             Some(context) => batch.push(context),
