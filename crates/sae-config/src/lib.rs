@@ -26,6 +26,7 @@ pub use file::{read_json, read_toml, write_json, write_toml};
 pub use preset::apply_preset;
 pub use run::{DataConfig, Normalization, RunConfig, SaeConfig};
 pub use sweep::{
-    HarvestConfig, HostConfig, StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
+    EvaluationConfig, HarvestConfig, HostConfig, StoresConfig, SweepConfig, SweepPoint,
+    TextsConfig, run_id,
 };
 pub use training::{Engine, Parity, TrainingConfig};

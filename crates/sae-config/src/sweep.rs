@@ -27,7 +27,10 @@ pub struct SweepConfig {
     pub harvest: Option<HarvestConfig>,
     /// What the host reads.
     pub texts: Option<TextsConfig>,
-    /// Activations that exist already, in place of the three above.
+    /// How runs are judged.
+    #[serde(default)]
+    pub evaluation: EvaluationConfig,
+    /// Activations that exist already, in place of host, harvest and texts.
     pub stores: Option<StoresConfig>,
     /// What all runs share: a run file without `data.store`.
     pub base: toml::Table,
@@ -84,6 +87,14 @@ pub struct TextsConfig {
     pub train: Vec<PathBuf>,
     /// Read for the activations and the cross-entropy that SAEs are judged by.
     pub held_out: Vec<PathBuf>,
+}
+
+/// How runs are judged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Upper bound of tokens of each held-out text for cross-entropy; all if absent.
+    pub max_tokens: Option<u64>,
 }
 
 /// Activation stores, relative to the sweep file.

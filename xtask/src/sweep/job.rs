@@ -119,6 +119,9 @@ impl Job {
             command.arg("--host").arg(&texts.host).args(["--hook", &texts.harvest.hook]);
             command.args(["--context-length", &texts.harvest.context_length.to_string()]);
             command.args(["--skip-positions", &texts.harvest.skip_positions.to_string()]);
+            if let Some(max_tokens) = texts.max_tokens {
+                command.args(["--max-tokens", &max_tokens.to_string()]);
+            }
             for text in &texts.texts {
                 command.arg("--text").arg(text);
             }
@@ -142,11 +145,13 @@ fn device(folder: &Path, default: &str) -> String {
     before.map_or_else(|| default.into(), |config| config.training.device)
 }
 
-/// How far a run is: steps done, and how it goes.
-pub(super) fn progress(folder: &Path) -> (u64, String) {
-    let metrics = Metrics::last(&folder.join("metrics.jsonl"));
-    metrics
-        .map_or_else(|| (0, child::tail(&folder.join("log.txt"), 1)), |m| (m.step(), m.to_string()))
+/// How far a run of so many steps is: steps done, and how it goes.
+pub(super) fn progress(folder: &Path, n_steps: u64) -> (u64, String) {
+    match Metrics::last(&folder.join("metrics.jsonl")) {
+        Some(metrics) if metrics.n_done() < n_steps => (metrics.n_done(), metrics.to_string()),
+        // Not yet training, or no more: the process that is at work says how it goes.
+        metrics => (metrics.map_or(0, |m| m.n_done()), child::tail(&folder.join("log.txt"), 1)),
+    }
 }
 
 /// A prepared run, for a job scheduler to start (`OUT/tasks/N.json`).

@@ -77,7 +77,7 @@ fn work<'a>(
         let result = job.carry_out(&run.id, &run.point.config, place, || {
             if last.elapsed() >= LOOK {
                 last = Instant::now();
-                let (step, message) = job::progress(&folder);
+                let (step, message) = job::progress(&folder, steps(run));
                 send(Event::At(run, step, message));
             }
         });

@@ -17,9 +17,9 @@ impl Metrics {
         whole.map(Self)
     }
 
-    /// Steps done.
-    pub(super) fn step(&self) -> u64 {
-        self.0["step"].as_u64().unwrap_or(0)
+    /// Steps done; the file counts them from 0.
+    pub(super) fn n_done(&self) -> u64 {
+        self.0["step"].as_u64().map_or(0, |step| step + 1)
     }
 }
 
@@ -49,7 +49,7 @@ mod tests {
             "{\"step\": 50, \"loss\": 0.5}\n{\"step\": 100, \"loss\": 0.25, \"l0\": 32.0}\n{\"ste";
         std::fs::write(&path, lines).unwrap();
         let last = Metrics::last(&path).unwrap();
-        assert_eq!(last.step(), 100);
+        assert_eq!(last.n_done(), 101);
         assert_eq!(last.to_string(), "loss 0.250, l0 32.000");
     }
 }

@@ -136,7 +136,11 @@ impl Source {
         };
         let train = recipe("texts.train", &texts.train, harvest.max_tokens)?;
         let held_out = recipe("texts.held_out", &texts.held_out, None)?;
-        let data = format!("train {}, held out {}", train.id, held_out.id);
+        let judged = match config.evaluation.max_tokens {
+            Some(max_tokens) => format!(", {max_tokens} tokens of each text"),
+            None => String::new(),
+        };
+        let data = format!("train {}, held out {}{judged}", train.id, held_out.id);
         Ok((Self::Host { host, harvest, train, held_out }, data))
     }
 }

@@ -93,7 +93,7 @@ fn follow(job: &Job, runs: &[&PlannedRun], array: &str) -> Result<()> {
                 let line = format!("run {} ({}): {:?}", run.id, run.point, result.status);
                 progress.ended(&run.id, steps, &line);
             } else if started.contains(&index) {
-                let (step, message) = job::progress(&folder);
+                let (step, message) = job::progress(&folder, steps);
                 progress.at(&run.id, step, &message);
             }
         }

@@ -28,6 +28,7 @@ pub(super) struct HostTexts {
     pub(super) host: PathBuf,
     pub(super) texts: Vec<PathBuf>,
     pub(super) harvest: HarvestConfig,
+    pub(super) max_tokens: Option<u64>,
 }
 
 /// Fetches the host and harvests what is not there yet.
@@ -70,6 +71,7 @@ pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Res
             host,
             texts: held_out.texts.iter().map(|t| t.canonicalize()).collect::<Result<_, _>>()?,
             harvest: harvest.clone(),
+            max_tokens: plan.config.evaluation.max_tokens,
         }),
     })
 }
