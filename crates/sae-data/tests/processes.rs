@@ -6,7 +6,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use sae_data::{Dtype, Error, Statistics, StoreWriter, open_store};
@@ -84,7 +84,8 @@ fn a_killed_writer_ends_in_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let mut kills = 0;
     for attempt in 0_u64.. {
-        let mut child = command("write", dir.path(), &this_program()).spawn().unwrap();
+        let mut command = command("write", dir.path(), &this_program());
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(5 + attempt * 7 % 40));
         child.kill().unwrap();
         if child.wait().unwrap().success() || open_store(dir.path()).is_ok() {
@@ -93,6 +94,7 @@ fn a_killed_writer_ends_in_the_same_bytes() {
         kills += 1;
         assert!(kills < 500, "the store is never finished");
     }
+    assert!(kills > 0, "the writer was too fast to be killed");
     assert_eq!(shards(dir.path()), shards(whole.path()), "after {kills} kills");
     open_store(dir.path()).unwrap().verify().unwrap();
 }
