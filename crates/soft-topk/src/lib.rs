@@ -1,4 +1,5 @@
 //! Differentiable soft top-k (LapSum): weights in [0, 1] that sum to k.
+#![doc = include_str!("../README.md")]
 
 mod bottom;
 mod check;

@@ -1,7 +1,7 @@
 //! The few entries of a row that matter, found in one pass over it.
 
 use super::real::Real;
-use super::scale::Scale;
+use super::scale::{Point, Scale};
 
 const LANES: usize = 8;
 const BLOCK: usize = 64;
@@ -29,12 +29,12 @@ pub(crate) enum Survey<T> {
     /// Any entry may matter.
     Whole {
         /// A guess at the threshold.
-        first: Option<T>,
+        first: Option<Point<T>>,
     },
     /// The candidates hold every entry that matters.
     Listed {
         /// A guess at the threshold.
-        first: Option<T>,
+        first: Option<Point<T>>,
     },
 }
 
@@ -63,12 +63,17 @@ impl<T: Real> Candidates<T> {
         let guess = *top.select_nth_unstable_by(near, descending).1;
         let largest = top[..=near].iter().fold(guess, |a, b| if *b > a { *b } else { a });
         // Where alpha·ln(n/2k) exceeds the spread of the top, θ may lie above every entry; from
-        // there one closed-form step is exact.
+        // just above the largest one closed-form step is then exact.
         let reach = scale.alpha * (x.len() as f64 / (2.0 * k)).ln();
         let spread = largest.to_f64() - guess.to_f64();
-        let first = Some(if reach > spread { largest } else { guess });
+        let first = Some(if reach > spread {
+            Point { pivot: largest, offset: 0.01 }
+        } else {
+            Point::at(guess)
+        });
         let lowest = T::from_f64(bound.to_f64() - (T::CUT.to_f64() + 1.0) * scale.alpha);
-        if self.groups.iter().filter(|group| **group >= lowest).count() > self.groups.len() / 4 {
+        let reaching = self.groups.iter().filter(|group| **group >= lowest).count();
+        if reaching > self.groups.len() * 3 / 4 {
             return Survey::Whole { first };
         }
         self.gather(x, lowest);
@@ -141,7 +146,7 @@ impl<T: Real> Candidates<T> {
                 }
             }
             *group = largest;
-            *top = max(&largest);
+            *top = max_of_lanes(largest);
         }
         if !rest.is_empty() {
             self.groups.push(max(rest));
@@ -151,26 +156,67 @@ impl<T: Real> Candidates<T> {
         zero.iter().all(|zero| *zero == T::ZERO)
     }
 
-    /// Lists the entries that are at least `lowest`.
+    /// Lists the entries that are at least `lowest`, without a branch for each.
+    ///
+    /// Eight comparisons make an eight-bit mask; the places of its bits, from a table, are all
+    /// written, and the next write begins after those that count.
     #[inline(always)]
     fn gather(&mut self, x: &[T], lowest: T) {
-        self.values.resize(x.len(), T::ZERO);
-        self.indices.resize(x.len(), 0);
-        let (values, indices) = (&mut self.values[..], &mut self.indices[..]);
+        self.indices.resize(x.len() + LANES, 0);
         let mut len = 0;
         for (number, (block, top)) in x.chunks(BLOCK).zip(&self.blocks).enumerate() {
             if *top < lowest {
                 continue;
             }
-            let start = (number * BLOCK) as u32;
-            for (i, &x) in block.iter().enumerate() {
-                values[len] = x;
-                indices[len] = start + i as u32;
-                len += usize::from(x >= lowest);
+            let mut flags = [0_u8; BLOCK];
+            for (flag, &x) in flags.iter_mut().zip(block) {
+                *flag = u8::from(x >= lowest);
+            }
+            for (eighth, flags) in flags.as_chunks::<LANES>().0.iter().enumerate() {
+                let spread = u64::from_le_bytes(*flags);
+                let mask = (spread.wrapping_mul(0x0102_0408_1020_4080) >> 56) as usize;
+                let start = (number * BLOCK + eighth * LANES) as u32;
+                if let Some(out) = self.indices[len..].first_chunk_mut::<LANES>() {
+                    for (out, place) in out.iter_mut().zip(PLACES[mask]) {
+                        *out = start + u32::from(place);
+                    }
+                }
+                len += mask.count_ones() as usize;
             }
         }
         self.len = len;
+        self.values.clear();
+        self.values.extend(self.indices[..len].iter().map(|index| x[*index as usize]));
     }
+}
+
+/// The places of the bits set in each eight-bit mask, in order.
+static PLACES: [[u8; LANES]; 256] = {
+    let mut table = [[0; LANES]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut bit, mut len) = (0, 0);
+        while bit < LANES {
+            if mask >> bit & 1 == 1 {
+                table[mask][len] = bit as u8;
+                len += 1;
+            }
+            bit += 1;
+        }
+        mask += 1;
+    }
+    table
+};
+
+#[inline(always)]
+fn max_of_lanes<T: Real>(mut lanes: [T; LANES]) -> T {
+    for half in [4, 2, 1] {
+        for lane in 0..half {
+            let other = lanes[lane + half];
+            lanes[lane] = if other > lanes[lane] { other } else { lanes[lane] };
+        }
+    }
+    lanes[0]
 }
 
 #[inline(always)]

@@ -88,25 +88,26 @@ impl Real for f32 {
 
     /// e^z = 2^n·e^r with n = round(z/ln 2): the rounding by adding 1.5·2²³, ln 2 in two parts so
     /// that r is exact to the last bit, e^r − 1 − r by the minimax polynomial of Cephes' `expf`.
-    /// Multiplication and addition stay apart: every processor gives the same bits.
+    /// A fused multiplication and addition rounds alike on every processor, so that all give the
+    /// same bits.
     #[inline(always)]
     fn exp_neg(a: Self) -> Self {
         const ROUND: f32 = 12_582_912.0;
         const LN2_HIGH: f32 = 0.693_359_4;
         const LN2_LOW: f32 = -2.121_944_4e-4;
-        let z = -a;
-        let shifted = z * std::f32::consts::LOG2_E + ROUND;
+        let (z, keep) = if a <= Self::CUT { (-a, 1.0) } else { (0.0, 0.0) };
+        let shifted = z.mul_add(std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
-        let r = (z - n * LN2_HIGH) - n * LN2_LOW;
-        let mut q = 1.987_569_1e-4;
-        q = q * r + 1.398_2e-3;
-        q = q * r + 8.333_452e-3;
-        q = q * r + 4.166_579_6e-2;
-        q = q * r + 1.666_666_5e-1;
-        q = q * r + 0.5;
-        let e_r = q * (r * r) + r + 1.0;
+        let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, z));
+        let mut q = 1.987_569_1e-4_f32;
+        q = q.mul_add(r, 1.398_2e-3);
+        q = q.mul_add(r, 8.333_452e-3);
+        q = q.mul_add(r, 4.166_579_6e-2);
+        q = q.mul_add(r, 1.666_666_5e-1);
+        q = q.mul_add(r, 0.5);
+        let e_r = q.mul_add(r * r, r) + 1.0;
         let bits = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-        if a <= Self::CUT { e_r * f32::from_bits(bits) } else { 0.0 }
+        e_r * f32::from_bits(bits) * keep
     }
 }
 
@@ -141,25 +142,25 @@ impl Real for f64 {
         const ROUND: f64 = 6_755_399_441_055_744.0;
         const LN2_HIGH: f64 = 0.693_145_751_953_125;
         const LN2_LOW: f64 = 1.428_606_820_309_417_3e-6;
-        let z = -a;
-        let shifted = z * std::f64::consts::LOG2_E + ROUND;
+        let (z, keep) = if a <= Self::CUT { (-a, 1.0) } else { (0.0, 0.0) };
+        let shifted = z.mul_add(std::f64::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
-        let r = (z - n * LN2_HIGH) - n * LN2_LOW;
-        let mut q = 1.0 / 6_227_020_800.0;
-        q = q * r + 1.0 / 479_001_600.0;
-        q = q * r + 1.0 / 39_916_800.0;
-        q = q * r + 1.0 / 3_628_800.0;
-        q = q * r + 1.0 / 362_880.0;
-        q = q * r + 1.0 / 40_320.0;
-        q = q * r + 1.0 / 5_040.0;
-        q = q * r + 1.0 / 720.0;
-        q = q * r + 1.0 / 120.0;
-        q = q * r + 1.0 / 24.0;
-        q = q * r + 1.0 / 6.0;
-        q = q * r + 0.5;
-        let e_r = q * (r * r) + r + 1.0;
+        let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, z));
+        let mut q = 1.0_f64 / 6_227_020_800.0;
+        q = q.mul_add(r, 1.0 / 479_001_600.0);
+        q = q.mul_add(r, 1.0 / 39_916_800.0);
+        q = q.mul_add(r, 1.0 / 3_628_800.0);
+        q = q.mul_add(r, 1.0 / 362_880.0);
+        q = q.mul_add(r, 1.0 / 40_320.0);
+        q = q.mul_add(r, 1.0 / 5_040.0);
+        q = q.mul_add(r, 1.0 / 720.0);
+        q = q.mul_add(r, 1.0 / 120.0);
+        q = q.mul_add(r, 1.0 / 24.0);
+        q = q.mul_add(r, 1.0 / 6.0);
+        q = q.mul_add(r, 0.5);
+        let e_r = q.mul_add(r * r, r) + 1.0;
         let bits = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(1023) << 52;
-        if a <= Self::CUT { e_r * f64::from_bits(bits) } else { 0.0 }
+        e_r * f64::from_bits(bits) * keep
     }
 }
 

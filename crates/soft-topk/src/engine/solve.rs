@@ -33,7 +33,7 @@ pub(crate) fn solve<T: Real>(
     x: &[T],
     k: f64,
     scale: Scale<T>,
-    first: Option<T>,
+    first: Option<Point<T>>,
     scratch: &mut SolveScratch<T>,
 ) -> Point<T> {
     let SolveScratch { active, sample } = scratch;
@@ -41,7 +41,7 @@ pub(crate) fn solve<T: Real>(
     let mut narrowed = false;
     let mut steps = 0;
     let mut selections = 0_u32;
-    let mut point = Point::at(first.unwrap_or_else(|| ranked(x, k, sample)));
+    let mut point = first.unwrap_or_else(|| Point::at(ranked(x, k, sample)));
     loop {
         let left: &[T] = if narrowed { active } else { x };
         let inner = sums(left, point, scale);

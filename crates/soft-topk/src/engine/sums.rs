@@ -3,7 +3,7 @@
 use super::real::Real;
 use super::scale::{Point, Scale, distance};
 
-const LANES: usize = 16;
+const LANES: usize = 8;
 /// Entries added up in the row's own precision before the sum goes on in `f64`.
 const BLOCK: usize = 256;
 

@@ -18,25 +18,31 @@ fn is_gap<T: Real>(nearest: T) -> bool {
 #[inline(always)]
 pub(crate) fn fill<T: Real>(x: &[T], point: Point<T>, scale: Scale<T>, out: &mut [T]) -> bool {
     let (pivot, offset, inverse) = (point.pivot, T::from_f64(point.offset), scale.inverse);
-    let mut nearest = [T::INFINITY; LANES];
-    let mut weigh = |lane: usize, x: T| {
+    for (&x, out) in x.iter().zip(&mut *out) {
         let z = distance(x, pivot, offset, inverse);
-        let size = z.abs();
-        nearest[lane] = if size < nearest[lane] { size } else { nearest[lane] };
-        let tail = T::HALF * T::exp_neg(size);
-        if z < T::ZERO { tail } else { T::ONE - tail }
-    };
-    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
-    let (out_chunks, out_rest) = out.as_chunks_mut::<LANES>();
-    for (x, out) in x_chunks.iter().zip(out_chunks) {
+        let tail = T::HALF * T::exp_neg(z.abs());
+        *out = if z < T::ZERO { tail } else { T::ONE - tail };
+    }
+    // The weight nearest to ½ is that of the nearest entry.
+    let near = |p: T| (p - T::HALF).abs();
+    let mut nearest = [T::ONE; LANES];
+    let (chunks, rest) = out.as_chunks::<LANES>();
+    for chunk in chunks {
         for lane in 0..LANES {
-            out[lane] = weigh(lane, x[lane]);
+            let size = near(chunk[lane]);
+            nearest[lane] = if size < nearest[lane] { size } else { nearest[lane] };
         }
     }
-    for (lane, (x, out)) in x_rest.iter().zip(out_rest).enumerate() {
-        *out = weigh(lane, *x);
-    }
-    !is_gap(nearest.iter().fold(T::INFINITY, |a, b| if *b < a { *b } else { a }))
+    let first = rest.iter().map(|p| near(*p)).fold(T::ONE, |a, b| if b < a { b } else { a });
+    let nearest = nearest.iter().fold(first, |a, b| if *b < a { *b } else { a });
+    nearest < T::HALF || !is_gap(least_distance(x, point, scale))
+}
+
+/// |z| of the entry nearest to the threshold.
+fn least_distance<T: Real>(x: &[T], point: Point<T>, scale: Scale<T>) -> T {
+    let (pivot, offset) = (point.pivot, T::from_f64(point.offset));
+    let sizes = x.iter().map(|x| distance(*x, pivot, offset, scale.inverse).abs());
+    sizes.fold(T::INFINITY, |a, b| if b < a { b } else { a })
 }
 
 /// What a row's support will be, without its weights.
