@@ -1,6 +1,6 @@
 //! The metrics log: one line of JSON for each logged step.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -45,13 +45,24 @@ pub(crate) struct MetricsLog {
 
 impl MetricsLog {
     /// Goes on after the lines of the steps before `step`; later ones, of a training that was
-    /// killed, are dropped.
+    /// killed, are cut off, as is a last line that is not whole.
     pub(crate) fn open(path: &Path, step: u64) -> Result<Self> {
-        let kept = if path.exists() { read_metrics(path)? } else { vec![] };
-        let mut log =
-            Self { file: File::create(path).map_err(|e| io(path, e))?, path: path.into() };
-        kept.iter().filter(|line| line.report.step < step).try_for_each(|line| log.write(line))?;
-        Ok(log)
+        let options = OpenOptions::new().create(true).append(true).open(path);
+        let file = options.map_err(|e| io(path, e))?;
+        let mut kept = 0;
+        for line in std::fs::read(path).map_err(|e| io(path, e))?.split_inclusive(|b| *b == b'\n') {
+            if !line.ends_with(b"\n") {
+                break;
+            }
+            let parsed: MetricsLine =
+                serde_json::from_slice(line).map_err(|e| io(path, e.into()))?;
+            if parsed.report.step >= step {
+                break;
+            }
+            kept += line.len() as u64;
+        }
+        file.set_len(kept).map_err(|e| io(path, e))?;
+        Ok(Self { file, path: path.into() })
     }
 
     pub(crate) fn write(&mut self, line: &MetricsLine) -> Result<()> {
@@ -63,4 +74,32 @@ impl MetricsLog {
 
 fn io(path: &Path, source: std::io::Error) -> Error {
     Error::Io { path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MetricsLog, read_metrics};
+
+    #[test]
+    fn the_log_goes_on_before_what_a_killed_training_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let line = |step: u64| {
+            format!(
+                "{{\"step\":{step},\"loss\":1.5,\"parts\":{{}},\"l0\":2.0,\"lr\":0.1,\
+                 \"rows_per_second\":9.0}}\n"
+            )
+        };
+        std::fs::write(&path, format!("{}{}{}{{\"ste", line(0), line(5), line(10))).unwrap();
+        let before = read_metrics(&path).unwrap();
+        assert_eq!(before.iter().map(|l| l.report.step).collect::<Vec<_>>(), [0, 5, 10]);
+
+        let mut log = MetricsLog::open(&path, 10).unwrap();
+        log.write(&before[2]).unwrap();
+        assert_eq!(read_metrics(&path).unwrap(), before);
+        assert_eq!(std::fs::read(&path).unwrap().iter().filter(|b| **b == b'\n').count(), 3);
+
+        std::fs::write(&path, "not a line\n").unwrap();
+        assert!(MetricsLog::open(&path, 10).is_err());
+    }
 }

@@ -158,10 +158,14 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_step() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
     write_store(&store, 7);
-    let mut config = config(&store, "name = 'standard_april', l1_penalty = 0.1", "");
-    config.training.lr = Some(1e30);
-    let error = train(&config, &dir.path().join("run"), false, u64::MAX).unwrap_err();
-    assert!(matches!(error, Error::LossNotFinite { step: 1.., .. }), "{error}");
+    for architecture in ["name = 'standard_april', l1_penalty = 0.1", ARCHITECTURES[0]] {
+        let mut config = config(&store, architecture, "");
+        config.training.lr = Some(1e30);
+        let out = dir.path().join(architecture.split('\'').nth(1).unwrap());
+        let error = train(&config, &out, false, u64::MAX).unwrap_err();
+        assert!(matches!(error, Error::LossNotFinite { step: 1.., .. }), "{error}");
+        assert!(!out.join("checkpoint").exists());
+    }
 }
 
 #[test]
