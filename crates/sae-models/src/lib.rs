@@ -1,3 +1,5 @@
+//! Sparse autoencoders over libtorch tensors: architectures, normalisation, checkpoints.
+
 #![doc = include_str!("../README.md")]
 
 mod architectures;
