@@ -1,3 +1,5 @@
+//! Training of sparse autoencoders: rules, schedules, engines, whole runs.
+
 #![doc = include_str!("../README.md")]
 
 mod checkpoints;
