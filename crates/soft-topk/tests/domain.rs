@@ -5,6 +5,8 @@ use soft_topk::{
     Error, Saved, hard_topk, log_soft_topk, soft_bottomk, soft_topk, soft_topk_sparse,
 };
 
+use crate::oracle;
+
 /// Every function of the crate on the same arguments must give the same error.
 fn refused(x: ArrayView2<'_, f64>, k: &[f64], alpha: f64) -> String {
     let texts = [
@@ -129,6 +131,30 @@ fn awkward_rows_are_quick_and_right() {
                 let k = f64::from(k);
                 assert!((sum - k).abs() <= 1e-5 * k, "{name}, alpha {alpha}, k {k}: {sum}");
             }
+        }
+    }
+}
+
+#[test]
+fn long_rows_at_a_small_temperature_keep_the_bound_of_single_precision() {
+    let n = 65_536;
+    // Normals by the Box-Muller transform of a Weyl sequence.
+    let uniform = |i: usize, step: f64| ((i + 1) as f64 * step).fract();
+    let normal = |i: usize| {
+        let (u, v) = (uniform(i, 0.754_877_666_246_693), uniform(i, 0.569_840_290_998_053));
+        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    };
+    let x: Vec<f32> = (0..n).map(|i| normal(i).max(0.0) as f32).collect();
+    let wide: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+    for alpha in [1e-6_f32, 1e-4, 1e-2, 1.0] {
+        for k in [64.0_f32, 64.3, 5000.7] {
+            let view = ArrayView2::from_shape((1, n), &x).unwrap();
+            let p = soft_topk(view, &[k], alpha).unwrap().into_weights();
+            let sum: f64 = p.iter().map(|p| f64::from(*p)).sum();
+            assert!((sum - f64::from(k)).abs() <= 1e-5 * f64::from(k), "{alpha} {k}: {sum}");
+            let expected = oracle::weights(&wide, k.into(), alpha.into());
+            let off = p.iter().zip(&expected).map(|(p, e)| (f64::from(*p) - e).abs());
+            assert!(off.fold(0.0, f64::max) <= 1e-5, "{alpha} {k}");
         }
     }
 }

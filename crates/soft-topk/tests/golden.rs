@@ -6,6 +6,8 @@ use ndarray::Array2;
 use safetensors::SafeTensors;
 use soft_topk::{soft_topk, soft_topk_sparse};
 
+use crate::oracle;
+
 /// One case; every number in `f64`.
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -84,6 +86,25 @@ fn dense_weights_and_gradients_in_f64() {
         assert_close(&name("grad_x"), grad.x.iter().copied(), &case.grad_x, 1e-10);
         assert_close(&name("grad_k"), grad.k.iter().copied(), &case.grad_k, 1e-10);
         assert_close(&name("grad_alpha"), [grad.alpha], &[case.grad_alpha], 1e-10);
+    }
+}
+
+#[test]
+fn single_precision_for_the_same_rounded_inputs() {
+    for case in cases() {
+        let x = case.x.mapv(|x| x as f32);
+        let k: Vec<f32> = case.k.iter().map(|k| *k as f32).collect();
+        let alpha = case.alpha as f32;
+        let p = soft_topk(x.view(), &k, alpha).unwrap().into_weights();
+        for ((x, k), p) in x.outer_iter().zip(k).zip(p.outer_iter()) {
+            let wide: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+            let expected = oracle::weights(&wide, k.into(), alpha.into());
+            let sum: f64 = p.iter().map(|p| f64::from(*p)).sum();
+            assert!((sum - f64::from(k)).abs() <= 1e-5 * f64::from(k), "{}: {sum}", case.name);
+            for (p, expected) in p.iter().zip(expected) {
+                assert!((f64::from(*p) - expected).abs() <= 1e-5, "{}", case.name);
+            }
+        }
     }
 }
 

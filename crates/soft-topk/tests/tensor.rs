@@ -3,7 +3,10 @@
 use tch::{Device, Kind, Tensor};
 
 use soft_topk::Error;
-use soft_topk::tensor::{hard_topk, hard_topk_mask, soft_topk, soft_topk_dim};
+use soft_topk::tensor::{
+    hard_topk, hard_topk_dim, hard_topk_mask, hard_topk_mask_dim, log_soft_topk_dim,
+    soft_bottomk_dim, soft_topk, soft_topk_dim,
+};
 use tch_autograd::{GradcheckOptions, gradcheck};
 
 use crate::golden::{assert_close, cases};
@@ -55,6 +58,25 @@ fn gradients_agree_with_finite_differences() {
 }
 
 #[test]
+fn gradients_of_the_variants_agree_with_finite_differences() {
+    tch::manual_seed(2);
+    let x = random(&[3, 8]).set_requires_grad(true);
+    let k = (Tensor::rand([3], (Kind::Double, Device::Cpu)) * 4 + 1).set_requires_grad(true);
+    let alpha = Tensor::from(0.6).set_requires_grad(true);
+    let inputs = [x, k, alpha];
+    let torch = |error: Error| tch_autograd::Error::Torch(error.to_string());
+    let bottom =
+        |i: &[Tensor]| soft_bottomk_dim(&i[0], &i[1], &i[2], -1).map(|p| vec![p]).map_err(torch);
+    gradcheck(bottom, &inputs, GradcheckOptions::default()).unwrap();
+    let log =
+        |i: &[Tensor]| log_soft_topk_dim(&i[0], &i[1], &i[2], -1).map(|p| vec![p]).map_err(torch);
+    gradcheck(log, &inputs, GradcheckOptions::default()).unwrap();
+    let k = Tensor::from_slice(&[1_i64, 3, 8]);
+    let f = |i: &[Tensor]| hard_topk(&i[0], &k).map(|p| vec![p]).map_err(torch);
+    gradcheck(f, &inputs[..1], GradcheckOptions::default()).unwrap();
+}
+
+#[test]
 fn any_dimension_of_any_rank_is_the_last_one_moved() {
     let x = random(&[3, 6, 2, 5]);
     let k = Tensor::rand([3, 2, 5], (Kind::Double, Device::Cpu)) * 4 + 0.5;
@@ -62,6 +84,16 @@ fn any_dimension_of_any_rank_is_the_last_one_moved() {
     let moved = soft_topk(&x.movedim_int(1, -1), &k, 0.3).unwrap().movedim_int(-1, 1);
     assert_eq!(p.size(), x.size());
     assert_eq!(p, moved);
+    let low = soft_bottomk_dim(&x, &k, 0.3, 1).unwrap();
+    let rest = soft_topk_dim(&x, &(6.0 - &k), 0.3, 1).unwrap();
+    assert!((low + rest - 1.0).abs().max().double_value(&[]) < 1e-12);
+    let log = log_soft_topk_dim(&x, &k, 0.3, 1).unwrap();
+    assert!((log.exp() - &p).abs().max().double_value(&[]) < 1e-12);
+    let whole = k.floor().to_kind(Kind::Int64);
+    let counts = hard_topk_mask_dim(&x, &whole, 1).unwrap();
+    assert_eq!(counts.sum_dim_intlist(1, false, Kind::Int64), whole);
+    let kept = hard_topk_dim(&x, &whole, 1).unwrap();
+    assert_eq!(kept, hard_topk(&x.movedim_int(1, -1), &whole).unwrap().movedim_int(-1, 1));
     let vector = soft_topk(&random(&[9]), 2.5, 0.3).unwrap();
     assert_eq!(vector.size(), [9]);
     assert!((vector.sum(Kind::Double).double_value(&[]) - 2.5).abs() < 1e-12);
@@ -127,7 +159,7 @@ fn tensors_that_do_not_fit_are_refused() {
     assert_eq!(refused(soft_topk_dim(&x, 1.0, 0.1, 2)), "dim: expected -2 <= dim < 2, got 2");
     assert_eq!(
         refused(soft_topk(&Tensor::from(1.0), 1.0, 0.1)),
-        "dim: expected -0 <= dim < 0, got -1"
+        "shape of x: expected at least one dimension, got []"
     );
     assert_eq!(
         refused(soft_topk(&x, &Tensor::from_slice(&[1.0, 2.0, 3.0]), 0.1)),

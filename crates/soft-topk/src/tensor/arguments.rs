@@ -64,6 +64,10 @@ pub(crate) struct Rows {
 impl Rows {
     pub(crate) fn of(x: &Tensor, dim: i64) -> Result<Self> {
         let rank = x.dim();
+        if rank == 0 {
+            let (expected, got) = ("at least one dimension".to_owned(), "[]".to_owned());
+            return Err(Error::Shape { argument: "x", expected, got });
+        }
         let signed = rank as i64;
         if !(-signed..signed).contains(&dim) {
             return Err(Error::Dimension { dim, rank });

@@ -18,7 +18,18 @@ use crate::hard::HardTopK;
 /// # Errors
 /// As [`hard_topk_mask`].
 pub fn hard_topk(x: &Tensor, k: &Tensor) -> Result<Tensor> {
-    let mask = hard_topk_mask(x, k)?;
+    hard_topk_dim(x, k, -1)
+}
+
+/// [`hard_topk`] along any dimension.
+///
+/// # Shapes
+/// x of any rank; k has its shape without dimension `dim`, or none.
+///
+/// # Errors
+/// As [`hard_topk_mask`].
+pub fn hard_topk_dim(x: &Tensor, k: &Tensor, dim: i64) -> Result<Tensor> {
+    let mask = hard_topk_mask_dim(x, k, dim)?;
     Ok(x.f_where_self(&mask, &x.f_zeros_like()?)?)
 }
 
@@ -31,13 +42,24 @@ pub fn hard_topk(x: &Tensor, k: &Tensor) -> Result<Tensor> {
 /// [`Error::Kind`] and [`Error::Device`] for tensors that do not fit, [`Error::Shape`],
 /// [`Error::Count`] and [`Error::NotFinite`] for values outside the domain.
 pub fn hard_topk_mask(x: &Tensor, k: &Tensor) -> Result<Tensor> {
+    hard_topk_mask_dim(x, k, -1)
+}
+
+/// [`hard_topk_mask`] along any dimension.
+///
+/// # Shapes
+/// x of any rank; k has its shape without dimension `dim`, or none.
+///
+/// # Errors
+/// As [`hard_topk_mask`], and [`Error::Dimension`].
+pub fn hard_topk_mask_dim(x: &Tensor, k: &Tensor, dim: i64) -> Result<Tensor> {
     if !matches!(k.kind(), Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8) {
         return Err(Error::Kind { argument: "k", expected: "whole numbers", got: k.kind() });
     }
     if k.device() != x.device() {
         return Err(Error::Device { argument: "k", expected: x.device(), got: k.device() });
     }
-    let rows = Rows::of(&x.detach(), -1)?;
+    let rows = Rows::of(&x.detach(), dim)?;
     let n = rows.x.size()[1];
     let k = rows.per_row("k", &k.f_to_kind(Kind::Int64)?)?;
     refuse_counts(&k, n)?;

@@ -51,7 +51,23 @@ pub fn soft_bottomk(
     k: impl Into<Argument>,
     alpha: impl Into<Argument>,
 ) -> Result<Tensor> {
-    along(&x.f_neg()?, k.into(), alpha.into(), -1, Form::Weights)
+    soft_bottomk_dim(x, k, alpha, -1)
+}
+
+/// [`soft_bottomk`] along any dimension.
+///
+/// # Shapes
+/// As [`soft_topk_dim`].
+///
+/// # Errors
+/// As [`soft_topk`].
+pub fn soft_bottomk_dim(
+    x: &Tensor,
+    k: impl Into<Argument>,
+    alpha: impl Into<Argument>,
+    dim: i64,
+) -> Result<Tensor> {
+    along(&x.f_neg()?, k.into(), alpha.into(), dim, Form::Weights)
 }
 
 /// The logarithms of the weights of [`soft_topk`], finite where those underflow.
@@ -66,7 +82,23 @@ pub fn log_soft_topk(
     k: impl Into<Argument>,
     alpha: impl Into<Argument>,
 ) -> Result<Tensor> {
-    along(x, k.into(), alpha.into(), -1, Form::Logarithms)
+    log_soft_topk_dim(x, k, alpha, -1)
+}
+
+/// [`log_soft_topk`] along any dimension.
+///
+/// # Shapes
+/// As [`soft_topk_dim`].
+///
+/// # Errors
+/// As [`soft_topk`].
+pub fn log_soft_topk_dim(
+    x: &Tensor,
+    k: impl Into<Argument>,
+    alpha: impl Into<Argument>,
+    dim: i64,
+) -> Result<Tensor> {
+    along(x, k.into(), alpha.into(), dim, Form::Logarithms)
 }
 
 fn along(x: &Tensor, k: Argument, alpha: Argument, dim: i64, form: Form) -> Result<Tensor> {
