@@ -53,30 +53,33 @@ pub(crate) fn sums<T: Real>(x: &[T], point: Point<T>, scale: Scale<T>) -> Sums {
     let mut total = Sums::default();
     let mut next_above = [T::INFINITY; LANES];
     let mut next_below = [T::INFINITY; LANES];
+    let (mut z, mut tails) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
     for block in x.chunks(BLOCK) {
+        for ((&x, z), tail) in block.iter().zip(&mut z).zip(&mut tails) {
+            *z = distance(x, pivot, offset, inverse);
+            *tail = T::exp_neg(z.abs());
+        }
         let mut above = [T::ZERO; LANES];
         let mut upper = [T::ZERO; LANES];
         let mut lower = [T::ZERO; LANES];
-        let mut add = |lane: usize, x: T| {
-            let z = distance(x, pivot, offset, inverse);
+        let mut add = |lane: usize, z: T, tail: T| {
             let high = z >= T::ZERO;
-            let size = z.abs();
-            let tail = T::exp_neg(size);
             above[lane] += if high { T::ONE } else { T::ZERO };
             upper[lane] += if high { tail } else { T::ZERO };
             lower[lane] += if high { T::ZERO } else { tail };
-            let (up, down) = if high { (size, T::INFINITY) } else { (T::INFINITY, size) };
+            let (up, down) = if high { (z, T::INFINITY) } else { (T::INFINITY, -z) };
             next_above[lane] = if up < next_above[lane] { up } else { next_above[lane] };
             next_below[lane] = if down < next_below[lane] { down } else { next_below[lane] };
         };
-        let (whole, rest) = block.as_chunks::<LANES>();
-        for chunk in whole {
-            for (lane, &x) in chunk.iter().enumerate() {
-                add(lane, x);
+        let (z_chunks, z_rest) = z[..block.len()].as_chunks::<LANES>();
+        let (tail_chunks, tail_rest) = tails[..block.len()].as_chunks::<LANES>();
+        for (z, tails) in z_chunks.iter().zip(tail_chunks) {
+            for lane in 0..LANES {
+                add(lane, z[lane], tails[lane]);
             }
         }
-        for (lane, &x) in rest.iter().enumerate() {
-            add(lane, x);
+        for (lane, (&z, &tail)) in z_rest.iter().zip(tail_rest).enumerate() {
+            add(lane, z, tail);
         }
         total.above += sum(above);
         total.upper += sum(upper);
