@@ -137,13 +137,15 @@ impl<T: Real> Candidates<T> {
         let mut zero = [T::ZERO; LANES];
         for ((block, group), top) in blocks.iter().zip(groups).zip(&mut self.blocks) {
             let (rows, _) = block.as_chunks::<LANES>();
-            let mut largest = rows[0];
-            for row in rows {
-                for lane in 0..LANES {
-                    zero[lane] += row[lane] * T::ZERO;
-                    largest[lane] =
-                        if row[lane] > largest[lane] { row[lane] } else { largest[lane] };
-                }
+            let mut largest = [T::ZERO; LANES];
+            // Pairs of pairs, so that no step waits for the one before.
+            for lane in 0..LANES {
+                let x = |row: usize| rows[row][lane];
+                let zeros = |row: usize| x(row) * T::ZERO + x(row + 1) * T::ZERO;
+                let greater = |a: T, b: T| if b > a { b } else { a };
+                let top = |row: usize| greater(x(row), x(row + 1));
+                zero[lane] += (zeros(0) + zeros(2)) + (zeros(4) + zeros(6));
+                largest[lane] = greater(greater(top(0), top(2)), greater(top(4), top(6)));
             }
             *group = largest;
             *top = max_of_lanes(largest);

@@ -160,6 +160,9 @@ pub(crate) fn write<T: Real>(
             }
         }
     }
+    if out.tails.is_empty() {
+        return;
+    }
     let offset = T::from_f64(point.offset);
     let mut tails = out.tail_places.iter_mut().zip(out.tails);
     for (number, block) in out.values.chunks(64).enumerate() {
