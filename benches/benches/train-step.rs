@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use benches::Table;
-use criterion::{Criterion, SamplingMode};
+use criterion::Criterion;
 use sae_config::RunConfig;
 use sae_models::Normalizer;
 use sae_train::Trainer;
@@ -45,10 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             continue;
         }
         let mut run = |id: &str, work: &mut dyn FnMut()| {
-            let mut group = criterion.benchmark_group(id);
-            group.sampling_mode(SamplingMode::Flat);
-            group.bench_function("", |bencher| bencher.iter(&mut *work));
-            group.finish();
+            criterion.bench_function(id, |bencher| bencher.iter(&mut *work));
         };
         tch::manual_seed(1);
         let x = Tensor::randn([b, d], (Kind::Float, Device::Cpu)) / (d as f64).sqrt();
@@ -56,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let encoder = encoder.tr().contiguous();
         let mut out = Tensor::zeros([b, f], (Kind::Float, Device::Cpu));
         run(&gemm, &mut || {
-            std::hint::black_box(x.matmul_out(&mut out, &encoder.tr()));
+            let _ = std::hint::black_box(x.matmul_out(&mut out, &encoder.tr()));
         });
         table.add(gemm.clone(), None);
         drop((encoder, out));

@@ -39,6 +39,12 @@ impl FeatureMajor {
         self.indptr.len() - 1
     }
 
+    /// The number of entries of all features.
+    #[must_use]
+    pub fn nnz(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The entries of one feature.
     ///
     /// # Panics

@@ -1,4 +1,9 @@
 //! Gradients of the weights from sparse codes; one thread owns a feature.
+//!
+//! A feature's gradients are sums over its rows of the batch. Where it has few of them, whole rows
+//! are added; where it has many, [`packed`] adds strips of columns that stay in cache.
+
+mod packed;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -9,6 +14,9 @@ use crate::{FeatureMajor, Groups, Matrix, Result};
 
 /// Parts of the dictionary whose sums are formed one by one.
 const N_PARTS: usize = 64;
+
+/// Mean number of entries of a feature from which strips are faster than rows.
+const PACKED_FROM: usize = 64;
 
 /// One reconstruction that contributes to the gradients.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +71,8 @@ pub struct SquaredNorms {
 ///
 /// # Shapes
 /// `decoder`: n_features × d_model. `active[f]` tells whether feature f has an entry;
-/// rows of features without one are not written, their gradient is zero.
+/// rows of features without one are not written, their gradient is zero. `scratch`: a buffer of
+/// any length.
 ///
 /// # Errors
 /// If sizes disagree.
@@ -73,6 +82,7 @@ pub fn weight_gradients(
     decoder: &mut [f32],
     encoder: Option<EncoderGradient<'_>>,
     active: &mut [bool],
+    scratch: &mut Vec<f32>,
 ) -> Result<SquaredNorms> {
     let n_features = active.len();
     let Some(d) = sources.first().map(|s| s.output_gradient.n_cols() / s.groups.len().max(1))
@@ -91,7 +101,7 @@ pub fn weight_gradients(
         check_len("projection.decoder", decoder.len(), projection.decoder.data().len())?;
     }
     let part = n_features.div_ceil(N_PARTS).max(1);
-    let task = Task { sources, projection, d };
+    let task = Task { sources, projection, d, first_is_written: false };
     let Some(encoder) = encoder else {
         let norms: Vec<f64> = decoder
             .par_chunks_mut(part * d)
@@ -110,6 +120,11 @@ pub fn weight_gradients(
     check_len("encoder gradient", n_features * d, weights.len())?;
     check_len("encoder bias gradient", n_features, bias.len())?;
     check_len("input_sum", d, input_sum.len())?;
+    let first_is_written = sources[0].codes.nnz() >= PACKED_FROM * n_features;
+    if first_is_written {
+        packed::write(&sources[0], input, decoder, weights, scratch);
+    }
+    let task = Task { first_is_written, ..task };
     let parts: Vec<(SquaredNorms, Vec<f32>)> = decoder
         .par_chunks_mut(part * d)
         .zip(active.par_chunks_mut(part))
@@ -138,6 +153,8 @@ struct Task<'a> {
     sources: &'a [Source<'a>],
     projection: Option<Projection<'a>>,
     d: usize,
+    /// Whether the first source's part of the weight gradients is there already.
+    first_is_written: bool,
 }
 
 /// Consecutive features, from `first` on.
@@ -191,6 +208,9 @@ fn decoder_row<S: Simd>(simd: S, task: &Task<'_>, f: usize, out: &mut [f32]) {
         let at = source.groups.of_feature(f) * task.d;
         let gradient = source.output_gradient;
         let row = |n: usize| &gradient.row(entries[n].row as usize)[at..at + task.d];
+        if s == 0 && task.first_is_written {
+            continue;
+        }
         if s == 0 {
             write_combination(simd, out, entries.len(), row, |n| entries[n].value);
         } else {
@@ -211,6 +231,9 @@ fn encoder_row<S: Simd>(
     for (s, source) in task.sources.iter().enumerate() {
         let entries = source.codes.feature(f);
         bias += entries.iter().map(|e| e.gradient).sum::<f32>();
+        if s == 0 && task.first_is_written {
+            continue;
+        }
         let row = |n: usize| input.row(entries[n].row as usize);
         if s == 0 {
             write_combination(simd, out, entries.len(), row, |n| entries[n].gradient);

@@ -8,13 +8,15 @@ mod error;
 mod estimator;
 mod feature_major;
 mod gradient;
+mod groups;
 mod matrix;
+mod reconstruct;
 mod select;
 mod simd;
 
 pub use adam::{AdamStep, Moments, adam};
 pub use codes::SparseCodes;
-pub use decode::{Groups, Reconstruction, code_gradients, decode, dense_residual, reconstruct};
+pub use decode::{code_gradients, decode, dense_residual};
 pub use dense::{add_bias_relu, column_sums, squared_norm, subtract_row};
 pub use error::{Error, Result};
 pub use estimator::{estimator_backward, estimator_forward};
@@ -22,5 +24,7 @@ pub use feature_major::{Entry, FeatureMajor};
 pub use gradient::{
     EncoderGradient, Projection, Source, SquaredNorms, project_rows, weight_gradients,
 };
+pub use groups::Groups;
 pub use matrix::Matrix;
+pub use reconstruct::{Reconstruction, reconstruct};
 pub use select::{Count, Selector};

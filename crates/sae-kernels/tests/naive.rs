@@ -1,5 +1,7 @@
 //! Definitions in f64, one loop an index, and the cases they are tested on.
 
+use std::ops::Range;
+
 use proptest::prelude::*;
 use sae_kernels::SparseCodes;
 
@@ -27,7 +29,16 @@ fn fine(n: usize) -> impl Strategy<Value = Vec<f32>> {
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
-    (1_usize..40, 1_usize..20, 1_usize..150, any::<bool>()).prop_flat_map(|(batch, d, f, ties)| {
+    sized(1_usize..40, 1_usize..150)
+}
+
+/// A case with many rows for each feature.
+pub(crate) fn long_case() -> impl Strategy<Value = Case> {
+    sized(100_usize..250, 1_usize..12)
+}
+
+fn sized(batch: Range<usize>, f: Range<usize>) -> impl Strategy<Value = Case> {
+    (batch, 1_usize..20, f, any::<bool>()).prop_flat_map(|(batch, d, f, ties)| {
         let z = if ties { coarse(batch * f).boxed() } else { fine(batch * f).boxed() };
         let bias = if ties { coarse(f).boxed() } else { fine(f).boxed() };
         (fine(batch * d), z, bias, fine(f * d), fine(f * d), fine(d)).prop_map(

@@ -7,7 +7,7 @@ use sae_kernels::{
     reconstruct, weight_gradients,
 };
 
-use crate::naive::{Case, activations, case, close, dense, keep_largest, sparse};
+use crate::naive::{Case, activations, case, close, dense, keep_largest, long_case, sparse};
 
 /// Codes of a case, and its groups: `n` prefixes with different factors.
 fn groups(case: &Case, n: usize) -> Groups {
@@ -42,6 +42,127 @@ fn naive_output_gradient(case: &Case, code: &[f32], b: usize, n: usize) -> Vec<V
     (0..ends.len())
         .map(|g| (0..case.d).map(|j| scaled[g..].iter().map(|s| s[j]).sum()).collect())
         .collect()
+}
+
+/// Both weight gradients, their norms and the rest that comes with them.
+fn check_gradients(case: &Case, k: usize, n: usize, two: bool) -> Result<(), TestCaseError> {
+    let activations = activations(case);
+    let full = [
+        keep_largest(&activations, k * case.batch),
+        keep_largest(
+            &activations.iter().map(|v| (3.0 - v).max(0.0)).collect::<Vec<_>>(),
+            case.batch,
+        ),
+    ];
+    let groups = [groups(case, n), Groups::one(case.f, 1.0)];
+    let outputs: Vec<Vec<f32>> = groups
+        .iter()
+        .map(|g| {
+            (0..case.batch * g.len() * case.d)
+                .map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0)
+                .collect()
+        })
+        .collect();
+    let n_sources = 1 + usize::from(two);
+    let gradient_of = |b: usize, f: usize| ((b * 7 + f * 3) % 13) as f32 / 6.0 - 1.0;
+    let mut sorted = Vec::new();
+    for full in &full[..n_sources] {
+        let codes = sparse(full, case.f);
+        let gradients: Vec<f32> = (0..case.batch)
+            .flat_map(|b| {
+                codes.row(b).0.iter().map(move |&f| gradient_of(b, f as usize)).collect::<Vec<_>>()
+            })
+            .collect();
+        let mut csc = FeatureMajor::new(case.f);
+        csc.rebuild(&codes, &gradients).unwrap();
+        sorted.push(csc);
+    }
+    let sources: Vec<Source<'_>> = (0..n_sources)
+        .map(|s| Source {
+            codes: &sorted[s],
+            output_gradient: Matrix::new("o", &outputs[s], groups[s].len() * case.d).unwrap(),
+            groups: &groups[s],
+        })
+        .collect();
+    let decoder = Matrix::new("decoder", &case.decoder, case.d).unwrap();
+    let projection = Projection { decoder, eps: 1e-6 };
+    let size = case.f * case.d;
+    let (mut d_dec, mut d_enc, mut d_bias) =
+        (vec![0.0; size], vec![0.0; size], vec![f32::NAN; case.f]);
+    let (mut active, mut input_sum) = (vec![false; case.f], vec![f32::NAN; case.d]);
+    let norms = weight_gradients(
+        &sources,
+        Some(projection),
+        &mut d_dec,
+        Some(EncoderGradient {
+            input: Matrix::new("x", &case.x, case.d).unwrap(),
+            encoder: Matrix::new("encoder", &case.encoder, case.d).unwrap(),
+            weights: &mut d_enc,
+            bias: &mut d_bias,
+            input_sum: &mut input_sum,
+        }),
+        &mut active,
+        &mut Vec::new(),
+    )
+    .unwrap();
+    let mut want_norms = [0.0; 3];
+    let mut want_sum = vec![0.0; case.d];
+    for f in 0..case.f {
+        let (mut dec, mut enc, mut bias) = (vec![0.0; case.d], vec![0.0; case.d], 0.0);
+        let mut any = false;
+        for s in 0..n_sources {
+            let at = groups[s].of_feature(f) * case.d;
+            let width = groups[s].len() * case.d;
+            for b in 0..case.batch {
+                let v = f64::from(full[s][b * case.f + f]);
+                if v == 0.0 {
+                    continue;
+                }
+                any = true;
+                let g = f64::from(gradient_of(b, f));
+                bias += g;
+                for j in 0..case.d {
+                    dec[j] += v * f64::from(outputs[s][b * width + at + j]);
+                    enc[j] += g * f64::from(case.x[b * case.d + j]);
+                }
+            }
+        }
+        let w: Vec<f64> = decoder.row(f).iter().map(|w| f64::from(*w)).collect();
+        let norm = w.iter().map(|w| w * w).sum::<f64>().sqrt() + 1e-6;
+        let along: f64 = dec.iter().zip(&w).map(|(g, w)| g * w).sum::<f64>() / (norm * norm);
+        dec.iter_mut().zip(&w).for_each(|(g, w)| *g -= along * w);
+        prop_assert_eq!(active[f], any);
+        prop_assert!(close(d_bias[f], bias, 100.0, 1e-5));
+        for j in 0..case.d {
+            prop_assert!(close(d_dec[f * case.d + j], dec[j], 100.0, 1e-5));
+            prop_assert!(close(d_enc[f * case.d + j], enc[j], 100.0, 1e-5));
+            want_sum[j] += bias * f64::from(case.encoder[f * case.d + j]);
+            want_norms[0] += dec[j] * dec[j];
+            want_norms[1] += enc[j] * enc[j];
+        }
+        want_norms[2] += bias * bias;
+    }
+    for (got, want) in [norms.decoder, norms.encoder, norms.bias].iter().zip(want_norms) {
+        prop_assert!((got - want).abs() <= 1e-4 * want.max(1.0), "{got} {want}");
+    }
+    for (got, want) in input_sum.iter().zip(want_sum) {
+        prop_assert!(close(*got, want, 300.0, 1e-5));
+    }
+    let mut decoder_alone = vec![0.0; size];
+    let norms_alone = weight_gradients(
+        &sources,
+        Some(projection),
+        &mut decoder_alone,
+        None,
+        &mut active,
+        &mut Vec::new(),
+    )
+    .unwrap();
+    for (alone, both) in decoder_alone.iter().zip(&d_dec) {
+        prop_assert!(close(*alone, f64::from(*both), 100.0, 1e-5));
+    }
+    prop_assert!((norms_alone.decoder - norms.decoder).abs() <= 1e-4 * norms.decoder.max(1.0));
+    Ok(())
 }
 
 proptest! {
@@ -117,90 +238,14 @@ proptest! {
 
     #[test]
     fn gradients_of_the_weights(case in case(), k in 0_usize..20, n in 1_usize..4, two in any::<bool>()) {
-        let activations = activations(&case);
-        let full = [
-            keep_largest(&activations, k * case.batch),
-            keep_largest(&activations.iter().map(|v| (3.0 - v).max(0.0)).collect::<Vec<_>>(), case.batch),
-        ];
-        let groups = [groups(&case, n), Groups::one(case.f, 1.0)];
-        let outputs: Vec<Vec<f32>> = groups.iter().map(|g| {
-            (0..case.batch * g.len() * case.d).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect()
-        }).collect();
-        let n_sources = 1 + usize::from(two);
-        let gradient_of = |b: usize, f: usize| ((b * 7 + f * 3) % 13) as f32 / 6.0 - 1.0;
-        let mut sorted = Vec::new();
-        for full in &full[..n_sources] {
-            let codes = sparse(full, case.f);
-            let gradients: Vec<f32> = (0..case.batch).flat_map(|b| {
-                codes.row(b).0.iter().map(move |&f| gradient_of(b, f as usize)).collect::<Vec<_>>()
-            }).collect();
-            let mut csc = FeatureMajor::new(case.f);
-            csc.rebuild(&codes, &gradients).unwrap();
-            sorted.push(csc);
-        }
-        let sources: Vec<Source<'_>> = (0..n_sources).map(|s| Source {
-            codes: &sorted[s],
-            output_gradient: Matrix::new("o", &outputs[s], groups[s].len() * case.d).unwrap(),
-            groups: &groups[s],
-        }).collect();
-        let decoder = Matrix::new("decoder", &case.decoder, case.d).unwrap();
-        let projection = Projection { decoder, eps: 1e-6 };
-        let size = case.f * case.d;
-        let (mut d_dec, mut d_enc, mut d_bias) = (vec![0.0; size], vec![0.0; size], vec![f32::NAN; case.f]);
-        let (mut active, mut input_sum) = (vec![false; case.f], vec![f32::NAN; case.d]);
-        let norms = weight_gradients(&sources, Some(projection), &mut d_dec, Some(EncoderGradient {
-            input: Matrix::new("x", &case.x, case.d).unwrap(),
-            encoder: Matrix::new("encoder", &case.encoder, case.d).unwrap(),
-            weights: &mut d_enc,
-            bias: &mut d_bias,
-            input_sum: &mut input_sum,
-        }), &mut active).unwrap();
-        let mut want_norms = [0.0; 3];
-        let mut want_sum = vec![0.0; case.d];
-        for f in 0..case.f {
-            let (mut dec, mut enc, mut bias) = (vec![0.0; case.d], vec![0.0; case.d], 0.0);
-            let mut any = false;
-            for s in 0..n_sources {
-                let at = groups[s].of_feature(f) * case.d;
-                let width = groups[s].len() * case.d;
-                for b in 0..case.batch {
-                    let v = f64::from(full[s][b * case.f + f]);
-                    if v == 0.0 { continue; }
-                    any = true;
-                    let g = f64::from(gradient_of(b, f));
-                    bias += g;
-                    for j in 0..case.d {
-                        dec[j] += v * f64::from(outputs[s][b * width + at + j]);
-                        enc[j] += g * f64::from(case.x[b * case.d + j]);
-                    }
-                }
-            }
-            let w: Vec<f64> = decoder.row(f).iter().map(|w| f64::from(*w)).collect();
-            let norm = w.iter().map(|w| w * w).sum::<f64>().sqrt() + 1e-6;
-            let along: f64 = dec.iter().zip(&w).map(|(g, w)| g * w).sum::<f64>() / (norm * norm);
-            dec.iter_mut().zip(&w).for_each(|(g, w)| *g -= along * w);
-            prop_assert_eq!(active[f], any);
-            prop_assert!(close(d_bias[f], bias, 100.0, 1e-5));
-            for j in 0..case.d {
-                prop_assert!(close(d_dec[f * case.d + j], dec[j], 100.0, 1e-5));
-                prop_assert!(close(d_enc[f * case.d + j], enc[j], 100.0, 1e-5));
-                want_sum[j] += bias * f64::from(case.encoder[f * case.d + j]);
-                want_norms[0] += dec[j] * dec[j];
-                want_norms[1] += enc[j] * enc[j];
-            }
-            want_norms[2] += bias * bias;
-        }
-        for (got, want) in [norms.decoder, norms.encoder, norms.bias].iter().zip(want_norms) {
-            prop_assert!((got - want).abs() <= 1e-4 * want.max(1.0), "{got} {want}");
-        }
-        for (got, want) in input_sum.iter().zip(want_sum) {
-            prop_assert!(close(*got, want, 300.0, 1e-5));
-        }
-        let mut decoder_alone = vec![0.0; size];
-        let norms_alone = weight_gradients(
-            &sources, Some(projection), &mut decoder_alone, None, &mut active).unwrap();
-        prop_assert_eq!(decoder_alone, d_dec);
-        prop_assert_eq!(norms_alone.decoder, norms.decoder);
+        check_gradients(&case, k, n, two)?;
+    }
+
+    #[test]
+    fn gradients_of_features_with_many_entries(
+        case in long_case(), k in 0_usize..12, n in 1_usize..4, two in any::<bool>(),
+    ) {
+        check_gradients(&case, k, n, two)?;
     }
 
     #[test]

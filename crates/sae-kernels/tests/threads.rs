@@ -63,6 +63,7 @@ fn step(batch_top_k: bool) -> (SparseCodes, Vec<f64>, Vec<Vec<f32>>) {
             input_sum: &mut sum,
         }),
         &mut active,
+        &mut Vec::new(),
     )
     .unwrap();
     let (mut first, mut second) = (vec![0.0; f * d], vec![0.0; f * d]);

@@ -10,6 +10,7 @@ mod fast;
 mod geometric_median;
 mod metrics;
 mod optimizer;
+mod plan;
 mod report;
 mod rules;
 mod run;
@@ -20,6 +21,7 @@ mod trainer;
 pub use error::{Error, Result};
 pub use fast::Profile;
 pub use metrics::{MetricsLine, read_metrics};
+pub use plan::{MemoryPlan, free_memory, plan};
 pub use report::{Step, StepReport};
 pub use run::{
     CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary, train_run,

@@ -12,6 +12,7 @@ use tch::{Kind, Tensor};
 
 use crate::checkpoints::{Checkpoints, Position, difference, write_folder};
 use crate::metrics::{MetricsLine, MetricsLog};
+use crate::plan::check_memory;
 use crate::trainer::device;
 use crate::{Error, Result, StepReport, Trainer};
 
@@ -79,6 +80,7 @@ pub fn train_run(
         return finished(&config, out, checkpoint);
     }
     let store = store(&config)?;
+    check_memory(&config, store.d_model())?;
     let mut run = Run::start(&config, out, store, states)?;
     sae_config::write_toml(&out.join(CONFIG_FILE), &config)?;
     let last = run.train(options.stop, observer)?;

@@ -1,5 +1,6 @@
 //! Integration tests of sae-train: one binary.
 
+mod engines;
 mod golden;
 mod runs;
 mod steps;

@@ -75,6 +75,8 @@ pub(super) struct Buffers {
     pub(super) by_feature: FeatureMajor,
     /// Whether the sparse weight gradients wrote a feature's rows.
     pub(super) active: Vec<bool>,
+    /// Room of the weight gradients' kernel.
+    pub(super) strips: Vec<f32>,
     /// Gradients of W_dec and W_enc, `[f, d]`.
     pub(super) d_w_dec: Tensor,
     pub(super) d_w_enc: Tensor,
@@ -105,6 +107,7 @@ impl Default for Buffers {
             code_gradients: Vec::new(),
             by_feature: FeatureMajor::new(0),
             active: Vec::new(),
+            strips: Vec::new(),
             d_w_dec: none(),
             d_w_enc: none(),
             d_b_enc: Vec::new(),

@@ -66,7 +66,17 @@ struct Reach {
 
 /// Whether the engine computes this run: where it can unless the configuration says otherwise.
 pub(crate) fn chosen(config: &RunConfig, model: &Base) -> Result<bool> {
-    let architecture = match &config.architecture {
+    let able = model.device() == Device::Cpu && model.kind() == Kind::Float;
+    let asked = config.training.engine == Some(Engine::Fast);
+    if asked && !able {
+        return Err(unable());
+    }
+    Ok(able && applies(config)?)
+}
+
+/// The same as far as the configuration decides it.
+pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
+    let able = match &config.architecture {
         ArchitectureConfig::TopK(_)
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_)
@@ -74,14 +84,17 @@ pub(crate) fn chosen(config: &RunConfig, model: &Base) -> Result<bool> {
         ArchitectureConfig::Soft(soft) => soft.k_estimator == KEstimator::Mlp,
         _ => false,
     };
-    let able = architecture && model.device() == Device::Cpu && model.kind() == Kind::Float;
-    if config.training.engine == Some(Engine::Fast) && !able {
-        let expected = "`reference`: `fast` is for f32 on the CPU, with sparse codes and, in `soft`, \
-                        the `mlp` estimator";
-        let error = sae_config::Error::value("training.engine", expected, "`fast`");
-        return Err(Error::Config(error));
+    match config.training.engine {
+        Some(Engine::Fast) if !able => Err(unable()),
+        Some(Engine::Reference) => Ok(false),
+        _ => Ok(able),
     }
-    Ok(able && config.training.engine != Some(Engine::Reference))
+}
+
+fn unable() -> Error {
+    let expected = "`reference`: `fast` is for f32 on the CPU, with sparse codes and, in `soft`, \
+                    the `mlp` estimator";
+    Error::Config(sae_config::Error::value("training.engine", expected, "`fast`"))
 }
 
 impl FastEngine {
@@ -110,11 +123,7 @@ impl FastEngine {
             ArchitectureConfig::JumpRelu(c) => {
                 (FastRule::JumpRelu(Box::new(JumpReluFast::new(c, n_features))), None)
             }
-            other => {
-                let expected = "an architecture that the fast engine computes";
-                let error = sae_config::Error::value("architecture.name", expected, other.name());
-                return Err(Error::Config(error));
-            }
+            _ => return Err(unable()),
         };
         let mut optimizer = OptimizerRule::CLIPPED;
         if let FastRule::JumpRelu(_) = rule {

@@ -100,6 +100,7 @@ pub(super) fn weight_gradients(
             slice_mut(&mut buffers.d_w_dec)?,
             reach.encoder.then_some(encoder),
             &mut buffers.active,
+            &mut buffers.strips,
         )?
     };
     let output = Matrix::new("output", slice(&buffers.output)?, d * groups.len())?;

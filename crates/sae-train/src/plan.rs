@@ -1,0 +1,167 @@
+//! The memory that a run will take, before it starts.
+
+use std::fmt;
+
+use sae_config::{ArchitectureConfig, Engine, KEstimator, RunConfig};
+
+use crate::fast;
+use crate::{Error, Result};
+
+const BYTES: u64 = 4;
+
+/// Bytes that training a run takes at its peak, by what they are for.
+///
+/// Loader buffers and libtorch itself (about 0.3 GB) come on top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights and biases, and the model's copy of them on the fast engine.
+    pub parameters: u64,
+    /// Both moments of Adam.
+    pub moments: u64,
+    /// Gradients of the parameters.
+    pub gradients: u64,
+    /// Buffers of batch × n_features.
+    pub dense: u64,
+    /// Codes, and buffers of batch × d_model.
+    pub batch: u64,
+    /// Which engine computes the steps.
+    pub engine: Engine,
+}
+
+impl MemoryPlan {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.parameters + self.moments + self.gradients + self.dense + self.batch
+    }
+
+    /// Refuses a run that needs more than the bytes that are free.
+    ///
+    /// # Errors
+    /// The setting to change: `training.batch_size` where buffers of the batch take most of it,
+    /// else `sae.n_features`.
+    pub fn check(&self, config: &RunConfig, free: u64) -> Result<()> {
+        if self.total() <= free {
+            return Ok(());
+        }
+        let expected = format!(
+            "a run that fits into {} MB: this one needs {} MB, {} MB of it for buffers of the batch",
+            free / 1_000_000,
+            self.total() / 1_000_000,
+            (self.dense + self.batch) / 1_000_000
+        );
+        let error = if self.dense + self.batch > self.total() / 2 {
+            sae_config::Error::value("training.batch_size", expected, config.training.batch_size)
+        } else {
+            sae_config::Error::value("sae.n_features", expected, config.sae.n_features)
+        };
+        Err(Error::Config(error))
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line =
+            |name: &str, bytes: u64| writeln!(f, "{name:12} {:>9} MB", bytes / 1_000_000);
+        line("parameters", self.parameters)?;
+        line("moments", self.moments)?;
+        line("gradients", self.gradients)?;
+        line("batch × F", self.dense)?;
+        line("batch × D", self.batch)?;
+        line("total", self.total())
+    }
+}
+
+/// The memory that training `config` on activations of dimension `d_model` takes, in f32.
+///
+/// On the reference engine the dense buffers are an estimate: autograd keeps what it needs.
+///
+/// # Errors
+/// A configuration that no engine computes as it is written.
+pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
+    let (batch, d, f) =
+        (config.training.batch_size as u64, d_model as u64, config.sae.n_features as u64);
+    let is_fast = fast::applies(config)? && config.training.device == "cpu";
+    let engine = if is_fast { Engine::Fast } else { Engine::Reference };
+    let (hidden, k) = match &config.architecture {
+        ArchitectureConfig::Soft(soft) => {
+            let hidden = match soft.k_estimator {
+                KEstimator::Mlp => f * d + 2 * f,
+                KEstimator::LowRank { rank } => (f + d) * rank as u64 + 2 * f,
+                KEstimator::Shared => f,
+            };
+            (hidden, soft.k_max.unwrap_or(2.0 * soft.k as f64).ceil() as u64)
+        }
+        other => (0, other.target_l0().map_or(f, |l0| l0.ceil() as u64)),
+    };
+    let is_soft = matches!(config.architecture, ArchitectureConfig::Soft(_));
+    let n_groups = match &config.architecture {
+        ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
+        _ => 1,
+    };
+    let n_parameters = 2 * f * d + f + d + hidden;
+    let per_step = |fast: u64, reference: u64| if is_fast { fast } else { reference };
+    // z, and in SoftSAE the estimator's hidden layer; autograd keeps z, masks, codes and gradients.
+    let n_dense = per_step(1 + u64::from(is_soft), if is_soft { 10 } else { 6 });
+    // An entry of a code: index, value, gradient, its copy by feature and, in SoftSAE, the operator.
+    let codes = per_step(batch * k * if is_soft { 15 } else { 8 }, 0);
+    Ok(MemoryPlan {
+        parameters: BYTES * n_parameters * per_step(2, 1),
+        moments: BYTES * 2 * n_parameters,
+        gradients: BYTES * n_parameters,
+        dense: BYTES * n_dense * batch * f,
+        batch: BYTES * ((2 + n_groups) * batch * d + codes),
+        engine,
+    })
+}
+
+/// Refuses a run on the CPU that does not fit into what is free now.
+pub(crate) fn check_memory(config: &RunConfig, d_model: usize) -> Result<()> {
+    match free_memory() {
+        Some(free) if config.training.device == "cpu" => plan(config, d_model)?.check(config, free),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of memory that are free on this machine, where the system says so.
+#[must_use]
+pub fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use sae_config::{Engine, RunConfig};
+
+    use super::plan;
+
+    fn config(architecture: &str) -> RunConfig {
+        let text = format!(
+            "[data]\nstore = \"none\"\n[sae]\nn_features = 16384\n[training]\nsteps = 10\n\
+             batch_size = 2048\n[architecture]\n{architecture}"
+        );
+        toml::from_str::<RunConfig>(&text).unwrap().resolve().unwrap()
+    }
+
+    #[test]
+    fn the_fast_engine_stays_within_six_dense_buffers() {
+        for architecture in ["name = \"topk\"\nk = 64", "name = \"soft\"\nk = 64"] {
+            let plan = plan(&config(architecture), 768).unwrap();
+            assert_eq!(plan.engine, Engine::Fast);
+            let parameters = plan.parameters / 2;
+            let bound = 3 * parameters + 6 * 4 * 2048 * 16384;
+            assert!(plan.total() <= bound, "{plan}: {} > {bound}", plan.total());
+        }
+    }
+
+    #[test]
+    fn a_run_that_cannot_fit_names_the_setting() {
+        let config = config("name = \"topk\"\nk = 64");
+        let plan = plan(&config, 768).unwrap();
+        assert!(plan.check(&config, plan.total()).is_ok());
+        let error = plan.check(&config, plan.total() - 1).unwrap_err().to_string();
+        assert!(error.starts_with("`sae.n_features`: expected a run that fits"), "{error}");
+    }
+}
