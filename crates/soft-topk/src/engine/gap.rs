@@ -8,6 +8,7 @@ use super::scale::{Point, Scale};
 ///
 /// Sums are taken relative to the entry on either side of the gap, w apart:
 /// k = N − ½P·y + ½M·e^−w/y with y = e^(θ − upper neighbour)/alpha.
+#[inline(always)]
 pub(crate) fn between<T: Real>(
     x: &[T],
     k: f64,
@@ -23,13 +24,14 @@ pub(crate) fn between<T: Real>(
             last = if x > last { x } else { last };
         }
     }
-    let units = |from: T, to: T| (to.to_f64() - from.to_f64()) / scale.alpha;
+    let inverse = scale.inverse.to_f64();
+    let units = |from: T, to: T| (to.to_f64() - from.to_f64()) * inverse;
     let (mut upper, mut lower) = (0.0, 0.0);
     for &x in x {
         if is_above(x) {
-            upper += (-units(first, x)).exp();
+            upper += tail(units(first, x));
         } else {
-            lower += units(last, x).exp();
+            lower += tail(-units(last, x));
         }
     }
     let excess = n_above as f64 - k;
@@ -48,6 +50,12 @@ pub(crate) fn between<T: Real>(
     } else {
         Point::at(first).moved(0.5 * ((lower / upper).ln() - width), scale)
     }
+}
+
+/// e^−a, and 0 where it is lost beside 1, as for most entries.
+#[inline(always)]
+fn tail(a: f64) -> f64 {
+    if a < 100.0 { f64::exp_neg(a) } else { 0.0 }
 }
 
 #[cfg(test)]

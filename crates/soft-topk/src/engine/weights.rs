@@ -183,6 +183,7 @@ pub(crate) fn write<T: Real>(
 }
 
 /// `append` where the threshold lies in a wide gap: tails are measured from the nearest entry.
+#[inline(always)]
 fn append_gap<T: Real>(
     (values, indices): (&[T], &[u32]),
     point: Point<T>,
@@ -190,13 +191,18 @@ fn append_gap<T: Real>(
     lists: &mut Lists<T>,
     list_zeros: bool,
 ) {
-    let units = |x: T| (x.to_f64() - point.pivot.to_f64()) / scale.alpha - point.offset;
+    let (pivot, inverse) = (point.pivot.to_f64(), scale.inverse.to_f64());
+    let units = |x: T| (x.to_f64() - pivot) * inverse - point.offset;
     let half_exp = |a: f64| T::HALF * T::exp_neg(T::from_f64(a));
     let nearest = values.iter().map(|x| units(*x).abs()).fold(f64::INFINITY, f64::min);
+    let lowest = nearest + T::CUT.to_f64();
     let (start, first_tail) = (lists.indices.len(), lists.tails.len());
     let mut unlisted = 0.0;
     for (&x, &index) in values.iter().zip(indices) {
         let z = units(x);
+        if z < -lowest {
+            continue;
+        }
         let (tail, small) = (half_exp(z.abs() - nearest), half_exp(z.abs()));
         let weight = if z >= 0.0 { T::ONE - small } else { small };
         if weight > T::ZERO || (list_zeros && tail > T::ZERO) {
