@@ -17,6 +17,9 @@ pub struct Evaluation {
     pub k_hat: Option<KHatStatistics>,
     /// The host's loss with the reconstruction spliced in, where a host was given.
     pub cross_entropy: Option<CrossEntropy>,
+    /// What was found of the features that are there, where they are known.
+    #[serde(default)]
+    pub ground_truth: Option<GroundTruth>,
 }
 
 /// How well activations are rebuilt; sums over all rows in f64.
@@ -93,6 +96,32 @@ pub struct CrossEntropy {
     pub kl_zero: f64,
     /// 1 − kl_spliced/kl_zero.
     pub kl_recovered: f64,
+}
+
+/// What is found of a known dictionary, each of whose features is matched to at most one of the
+/// SAE's so that the sum of their absolute cosines is greatest.
+///
+/// Correlations and slopes are none where one of the two does not vary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroundTruth {
+    /// Features of the known dictionary.
+    pub n_true_features: u64,
+    /// Mean absolute cosine of known features and their matches; 0 for one without a match.
+    pub mean_matched_cosine: f64,
+    /// Share of known features with a cosine above 0.9.
+    pub recovered_above_0_9: f64,
+    /// Share of active features whose known feature is active in the same input.
+    pub support_precision: f64,
+    /// Share of active known features whose match is active in the same input.
+    pub support_recall: f64,
+    /// Spearman's rank correlation of the number of active features and of the known ones.
+    pub spearman_l0_true_l0: Option<f64>,
+    /// Slope of the number of active features on that of the known ones, by least squares.
+    pub slope_l0: Option<f64>,
+    /// Spearman's rank correlation of k̂ and the number of active known features.
+    pub spearman_k_hat: Option<f64>,
+    /// Slope of k̂ on the number of active known features, by least squares.
+    pub slope_k_hat: Option<f64>,
 }
 
 /// How a run ended.

@@ -19,14 +19,14 @@ pub use architecture::{
 };
 pub use error::{Error, Result};
 pub use evaluation::{
-    CrossEntropy, Evaluation, KHatStatistics, Reconstruction, RunResult, RunStatus, Sparsity,
-    SweepResults,
+    CrossEntropy, Evaluation, GroundTruth, KHatStatistics, Reconstruction, RunResult, RunStatus,
+    Sparsity, SweepResults,
 };
 pub use file::{read_json, read_toml, write_json, write_toml};
 pub use preset::apply_preset;
 pub use run::{DataConfig, Normalization, RunConfig, SaeConfig};
 pub use sweep::{
-    EvaluationConfig, HarvestConfig, HostConfig, StoresConfig, SweepConfig, SweepPoint,
-    TextsConfig, run_id,
+    EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, StoresConfig, SweepConfig,
+    SweepPoint, TextsConfig, run_id,
 };
 pub use training::{Engine, Parity, TrainingConfig};

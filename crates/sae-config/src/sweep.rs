@@ -32,6 +32,8 @@ pub struct SweepConfig {
     pub evaluation: EvaluationConfig,
     /// Activations that exist already, in place of host, harvest and texts.
     pub stores: Option<StoresConfig>,
+    /// Activations made of known features, in place of host, harvest and texts.
+    pub planted: Option<PlantedStoresConfig>,
     /// What all runs share: a run file without `data.store`.
     pub base: toml::Table,
     /// Settings that hold for one architecture, by its name; they override `base`.
@@ -107,6 +109,19 @@ pub struct StoresConfig {
     pub held_out: PathBuf,
 }
 
+/// Two stores of one known dictionary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlantedStoresConfig {
+    /// Rows that SAEs are trained on.
+    pub train_rows: u64,
+    /// Rows that SAEs are judged by, which come after them.
+    pub held_out_rows: u64,
+    /// What the rows are made of: `[planted]` of `softsae plant`, but for the rows' numbers.
+    #[serde(default)]
+    pub data: toml::Table,
+}
+
 impl SweepConfig {
     /// Reads and checks a sweep file; relative paths in it start at its own folder.
     ///
@@ -121,23 +136,32 @@ impl SweepConfig {
 
     /// Checks what can be checked without expanding the runs.
     fn check(&self) -> Result<()> {
-        let Some(stores) = &self.stores else { return self.check_harvest() };
+        let source = match (&self.stores, &self.planted) {
+            (None, None) => return self.check_harvest(),
+            (Some(_), None) => "stores",
+            (_, Some(_)) => "planted",
+        };
         for (key, present) in [
             ("host", self.host.is_some()),
             ("harvest", self.harvest.is_some()),
             ("texts", self.texts.is_some()),
+            ("stores", self.stores.is_some() && source != "stores"),
         ] {
             if present {
-                let got = format!("`{key}` beside `stores.train = {:?}`", stores.train);
-                return Err(Error::value(key, "nothing where `stores` is given", got));
+                let got = format!("`{key}` beside `{source}`");
+                return Err(Error::value(key, format!("nothing where `{source}` is given"), got));
             }
         }
-        Ok(())
+        self.planted.as_ref().map_or(Ok(()), PlantedStoresConfig::check)
     }
 
     fn check_harvest(&self) -> Result<()> {
         let missing = |key: &str| {
-            Error::value(key, "`host`, `harvest` and `texts`, or `stores` alone", "nothing")
+            Error::value(
+                key,
+                "`host`, `harvest` and `texts`, or `stores` or `planted` alone",
+                "nothing",
+            )
         };
         let host = self.host.as_ref().ok_or_else(|| missing("host"))?;
         let harvest = self.harvest.as_ref().ok_or_else(|| missing("harvest"))?;
@@ -172,6 +196,25 @@ impl SweepConfig {
     }
 }
 
+impl PlantedStoresConfig {
+    fn check(&self) -> Result<()> {
+        for (key, n_rows) in
+            [("train_rows", self.train_rows), ("held_out_rows", self.held_out_rows)]
+        {
+            if n_rows == 0 {
+                return Err(Error::value(format!("planted.{key}"), "at least 1", 0));
+            }
+        }
+        match ["n_rows", "first_row"].into_iter().find(|key| self.data.contains_key(*key)) {
+            Some(key) => {
+                let expected = "nothing: `train_rows` and `held_out_rows` decide";
+                Err(Error::value(format!("planted.data.{key}"), expected, &self.data[key]))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +244,28 @@ mod tests {
         assert_eq!(both, "`host`: expected one of `name` and `path`, got both");
         let neither = error(|s| s.host.as_mut().unwrap().name = None);
         assert_eq!(neither, "`host`: expected one of `name` and `path`, got neither");
+    }
+
+    #[test]
+    fn planted_stores_are_checked() {
+        let planted = |text: &str| {
+            let planted: PlantedStoresConfig = toml::from_str(text).unwrap();
+            error(|s| {
+                *s = SweepConfig { planted: Some(planted), ..toml::from_str("[base]").unwrap() }
+            })
+        };
+        let rows = "train_rows = 9\nheld_out_rows = ";
+        assert_eq!(
+            planted(&format!("{rows}0")),
+            "`planted.held_out_rows`: expected at least 1, got 0"
+        );
+        let numbered = planted(&format!("{rows}4\ndata.first_row = 3"));
+        assert!(numbered.starts_with("`planted.data.first_row`: expected nothing"), "{numbered}");
+        let both = error(|s| s.planted = toml::from_str(&format!("{rows}4")).ok());
+        assert_eq!(
+            both,
+            "`host`: expected nothing where `planted` is given, got `host` beside `planted`"
+        );
     }
 
     #[test]

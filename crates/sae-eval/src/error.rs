@@ -39,6 +39,16 @@ pub enum Error {
         /// Whose it is.
         of: &'static str,
     },
+    /// A store is not the one that a planted truth tells of.
+    #[error("{name} of the store: expected {expected} as the planted truth has, got {got}")]
+    Truth {
+        /// What differs.
+        name: &'static str,
+        /// Of the truth.
+        expected: usize,
+        /// Of the store.
+        got: usize,
+    },
     /// Nothing to evaluate.
     #[error("{what}: expected at least one, got none")]
     Empty {

@@ -35,6 +35,24 @@ pub fn evaluate(
     options: EvaluateOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Evaluation> {
+    let mut metrics = Metrics::new(sae.config().d_model, sae.config().n_features);
+    for_each_batch(sae, store, options, &mut |start, x| {
+        let encoded = sae.encode(x)?;
+        let x_hat = sae.decode(&encoded)?;
+        metrics.add(x, &x_hat, &encoded.features, encoded.k_hat.as_ref())?;
+        progress(start + x.size()[0] as u64, store.n_rows());
+        Ok(())
+    })?;
+    metrics.finish()
+}
+
+/// Reads a store in order for an SAE; `act` is given the number of the first row and the rows.
+pub(crate) fn for_each_batch(
+    sae: &dyn Sae,
+    store: &dyn ActivationStore,
+    options: EvaluateOptions,
+    act: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
+) -> Result<()> {
     let d_model = sae.config().d_model;
     if store.d_model() != d_model {
         return Err(Error::Dimension { expected: d_model, got: store.d_model(), of: "the store" });
@@ -43,7 +61,6 @@ pub fn evaluate(
         let expected = "at least 1".to_owned();
         return Err(Error::Setting { name: "batch_size", expected, got: "0".to_owned() });
     }
-    let mut metrics = Metrics::new(d_model, sae.config().n_features);
     let n_rows = store.n_rows();
     let mut buffer = vec![0.0f32; options.batch_size.min(n_rows as usize) * d_model];
     let mut done = 0;
@@ -55,11 +72,8 @@ pub fn evaluate(
             .f_reshape([n as i64, d_model as i64])?
             .f_to_device(sae.base().device())?
             .f_to_kind(sae.base().kind())?;
-        let encoded = sae.encode(&x)?;
-        let x_hat = sae.decode(&encoded)?;
-        metrics.add(&x, &x_hat, &encoded.features, encoded.k_hat.as_ref())?;
+        act(done, &x)?;
         done += n;
-        progress(done, n_rows);
     }
-    metrics.finish()
+    Ok(())
 }

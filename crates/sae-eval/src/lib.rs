@@ -1,9 +1,12 @@
 //! Evaluation of sparse autoencoders: fidelity, sparsity, cross-entropy recovered.
 #![doc = include_str!("../README.md")]
 
+mod assignment;
+mod correlation;
 mod cross_entropy;
 mod error;
 mod evaluate;
+mod ground_truth;
 mod metrics;
 mod moments;
 mod reconstruction;
@@ -12,4 +15,5 @@ mod sparsity;
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_of_tokens};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, evaluate};
+pub use ground_truth::{TruthMetrics, ground_truth};
 pub use metrics::Metrics;

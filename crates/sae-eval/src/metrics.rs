@@ -85,7 +85,7 @@ impl Metrics {
         self.sparsity.firing_rates()
     }
 
-    /// The metrics of all rows given, without cross-entropy.
+    /// The metrics of all rows given, without cross-entropy and ground truth.
     ///
     /// # Errors
     /// [`Error::Empty`] if there was none; [`Error::NoVariance`] if all were equal.
@@ -104,6 +104,7 @@ impl Metrics {
                 max: k_hat.max,
             }),
             cross_entropy: None,
+            ground_truth: None,
         })
     }
 
@@ -137,7 +138,7 @@ impl Metrics {
     }
 }
 
-fn check_shape(name: &'static str, tensor: &Tensor, expected: &[i64]) -> Result<()> {
+pub(crate) fn check_shape(name: &'static str, tensor: &Tensor, expected: &[i64]) -> Result<()> {
     let got = tensor.size();
     if got != expected {
         return Err(Error::Shape { name, expected: expected.to_vec(), got });
@@ -145,12 +146,12 @@ fn check_shape(name: &'static str, tensor: &Tensor, expected: &[i64]) -> Result<
     Ok(())
 }
 
-fn to_f64s(tensor: &Tensor) -> Result<Vec<f64>> {
+pub(crate) fn to_f64s(tensor: &Tensor) -> Result<Vec<f64>> {
     let flat = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_flatten(0, -1)?;
     Ok(Vec::try_from(flat)?)
 }
 
-fn to_counts<T: TryFrom<i64> + Default>(tensor: &Tensor) -> Result<Vec<T>> {
+pub(crate) fn to_counts<T: TryFrom<i64> + Default>(tensor: &Tensor) -> Result<Vec<T>> {
     let counts = Vec::<i64>::try_from(tensor.f_to_device(Device::Cpu)?)?;
     // Counts of active features are never negative.
     Ok(counts.into_iter().map(|count| T::try_from(count).unwrap_or_default()).collect())

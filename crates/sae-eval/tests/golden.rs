@@ -20,7 +20,11 @@ pub(crate) fn tensor(name: &str) -> Tensor {
     tensors.into_iter().find(|(key, _)| key == name).expect("a golden tensor").1
 }
 
-fn check(golden: &Value, got: &Value, tolerance: f64, path: &str) -> usize {
+pub(crate) fn expected() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(golden("metrics.json")).unwrap()).unwrap()
+}
+
+pub(crate) fn check(golden: &Value, got: &Value, tolerance: f64, path: &str) -> usize {
     let Value::Object(fields) = golden else {
         let (golden, got) = (golden.as_f64().unwrap(), got.as_f64().unwrap());
         let close = (golden - got).abs() <= tolerance * golden.abs().max(1.0);
@@ -41,9 +45,9 @@ fn reconstruction_and_sparsity() {
     let evaluation = metrics.finish().unwrap();
     assert_eq!(evaluation.n_rows, x.size()[0] as u64);
     assert_eq!((evaluation.k_hat, evaluation.cross_entropy), (None, None));
+    assert_eq!(evaluation.ground_truth, None);
 
-    let text = std::fs::read_to_string(golden("metrics.json")).unwrap();
-    let expected: Value = serde_json::from_str(&text).unwrap();
+    let expected = expected();
     let reconstruction = serde_json::to_value(evaluation.reconstruction).unwrap();
     let sparsity = serde_json::to_value(evaluation.sparsity).unwrap();
     let compared = check(&expected["reconstruction"], &reconstruction, 1e-9, "reconstruction")

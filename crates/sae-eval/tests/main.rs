@@ -1,6 +1,7 @@
 //! Metrics against golden numbers and definitions, SAEs over stores and spliced into hosts.
 
 mod golden;
+mod ground_truth;
 mod hosts;
 mod models;
 mod properties;

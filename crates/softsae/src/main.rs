@@ -21,6 +21,8 @@ fn main() -> ExitCode {
     }
     let outcome = match &cli.command {
         Command::Harvest(args) => commands::harvest::run(args),
+        Command::Plant(args) => commands::plant::run(args),
+        Command::Convert(args) => commands::convert::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Encode(args) => commands::encode::run(args),

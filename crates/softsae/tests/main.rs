@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod end_to_end;
+mod planted;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

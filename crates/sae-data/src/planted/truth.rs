@@ -85,6 +85,14 @@ impl PlantedTruth {
         Ok(truth)
     }
 
+    /// As [`Self::load`], but none for a store without a truth.
+    ///
+    /// # Errors
+    /// A file that does not hold it.
+    pub fn find(store: &Path) -> Result<Option<Self>> {
+        if store.join(FILE_NAME).exists() { Self::load(store).map(Some) } else { Ok(None) }
+    }
+
     pub(crate) fn write(&self, store: &Path) -> Result<()> {
         let path = store.join(FILE_NAME);
         let matrix = vec![self.n_features, self.d_model];

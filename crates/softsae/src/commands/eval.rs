@@ -1,10 +1,11 @@
-//! `softsae eval`: fidelity and sparsity on a store, cross-entropy recovered on text.
+//! `softsae eval`: fidelity and sparsity on a store, cross-entropy recovered on text, and what is
+//! found of planted features.
 
 use std::sync::Arc;
 
-use sae_config::{CrossEntropy, Evaluation};
-use sae_data::{ActivationStore, Selection, open_store};
-use sae_eval::{CrossEntropyOptions, EvaluateOptions, cross_entropy, evaluate};
+use sae_config::{CrossEntropy, Evaluation, GroundTruth};
+use sae_data::{ActivationStore, PlantedTruth, Selection, open_store};
+use sae_eval::{CrossEntropyOptions, EvaluateOptions, cross_entropy, evaluate, ground_truth};
 use sae_hosts::{HookPoint, HostModel, Text};
 use sae_models::{Sae, load_checkpoint};
 
@@ -21,6 +22,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         Some(host) => Some(Spliced::open(args, host, store.as_ref(), device)?),
         None => None,
     };
+    let truth = PlantedTruth::find(&args.data).or_usage()?;
+    let planted = truth.map(|truth| (Arc::clone(&store), truth));
     let store = if args.max_norm_ratio > 0.0 {
         Arc::new(Selection::by_norm(store, args.max_norm_ratio).or_usage()?)
     } else {
@@ -31,6 +34,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let options = EvaluateOptions::default();
     let mut evaluation = evaluate(sae.as_ref(), store.as_ref(), options, report).or_run()?;
     drop(progress);
+    if let Some((store, truth)) = planted {
+        let mut progress = Progress::new("ground truth", "rows", store.n_rows());
+        let report = &mut |done, _| progress.at(done, String::new);
+        let measured = ground_truth(sae.as_ref(), store.as_ref(), &truth, options, report);
+        evaluation.ground_truth = Some(measured.or_run()?);
+    }
     if let Some(spliced) = spliced {
         evaluation.cross_entropy = Some(spliced.measure(args, sae.as_ref())?);
     }
@@ -119,5 +128,34 @@ fn print(evaluation: &Evaluation) {
         );
         println!("CE recovered    {:.4}", ce.ce_recovered);
         println!("KL recovered    {:.4}", ce.kl_recovered);
+    }
+    if let Some(truth) = &evaluation.ground_truth {
+        print_truth(truth);
+    }
+}
+
+fn print_truth(truth: &GroundTruth) {
+    let number = |value: Option<f64>| value.map_or("none".to_owned(), |v| format!("{v:.4}"));
+    println!(
+        "dictionary      {:.4} mean cosine, {:.2} % of {} features above 0.9",
+        truth.mean_matched_cosine,
+        100.0 * truth.recovered_above_0_9,
+        truth.n_true_features
+    );
+    println!(
+        "support         precision {:.4}, recall {:.4}",
+        truth.support_precision, truth.support_recall
+    );
+    println!(
+        "L0 on true k    Spearman {}, slope {}",
+        number(truth.spearman_l0_true_l0),
+        number(truth.slope_l0)
+    );
+    if truth.spearman_k_hat.or(truth.slope_k_hat).is_some() {
+        println!(
+            "k̂ on true k     Spearman {}, slope {}",
+            number(truth.spearman_k_hat),
+            number(truth.slope_k_hat)
+        );
     }
 }

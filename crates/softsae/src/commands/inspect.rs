@@ -2,11 +2,16 @@
 
 use std::path::Path;
 
-use sae_data::{ActivationStore, Statistics, open_store};
+use sae_data::{
+    ActivationStore, Inspection, NormBin, OutlierDimension, OutlierPosition, open_store,
+};
 use tch::Device;
 
 use crate::cli::InspectArgs;
 use crate::failure::{Blame as _, Failure};
+
+/// Width of the longest bar of the histogram.
+const BAR_WIDTH: u64 = 40;
 
 pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
     if args.path.join(sae_models::CONFIG_FILE).exists() {
@@ -28,20 +33,27 @@ fn describe_store(store: &dyn ActivationStore) -> Result<(), Failure> {
             println!("{key:<25} {value}");
         }
     }
-    let statistics = Statistics::of(store).or_run()?;
-    println!("mean squared norm         {:.6e}", statistics.mean_squared_norm);
-    println!("mean squared centred norm {:.6e}", statistics.mean_squared_centred_norm);
+    let inspection = Inspection::of(store).or_run()?;
     println!(
-        "norm min/median/mean/max  {:.4} / {:.4} / {:.4} / {:.4}",
-        statistics.min_norm, statistics.median_norm, statistics.mean_norm, statistics.max_norm
+        "not finite                {} rows, {:.3e} of all values",
+        inspection.n_non_finite_rows, inspection.non_finite_fraction
     );
-    println!("dimensions of largest variance");
-    let mut dimensions: Vec<usize> = (0..statistics.variance.len()).collect();
-    dimensions.sort_by(|&a, &b| statistics.variance[b].total_cmp(&statistics.variance[a]));
-    let total: f64 = statistics.variance.iter().sum();
-    for &dimension in dimensions.iter().take(5) {
-        let share = 100.0 * statistics.variance[dimension] / total.max(f64::MIN_POSITIVE);
-        println!("  {dimension:<23} {share:.2} % of the variance");
+    println!("mean norm                 {:.4}", inspection.mean_norm);
+    println!("median norm               {:.4}", inspection.median_norm);
+    println!("rows by norm");
+    let most = inspection.norms.iter().map(|bin| bin.n_rows).max().unwrap_or_default().max(1);
+    for NormBin { from, to, n_rows } in inspection.norms {
+        let bar = "█".repeat((n_rows * BAR_WIDTH).div_ceil(most) as usize);
+        println!("  {from:>10.4} to {to:>10.4} {n_rows:>10} {bar}");
+    }
+    let (dimensions, positions) = (inspection.outlier_dimensions, inspection.outlier_positions);
+    println!("outlying dimensions       {}", dimensions.len());
+    for OutlierDimension { dimension, ratio } in dimensions {
+        println!("  {dimension:<23} root mean square {ratio:.2} times the median one");
+    }
+    println!("outlying positions        {}", positions.len());
+    for OutlierPosition { position, ratio, n_rows } in positions {
+        println!("  {position:<23} mean norm {ratio:.2} times the median, {n_rows} rows");
     }
     Ok(())
 }

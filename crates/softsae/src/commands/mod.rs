@@ -1,9 +1,11 @@
 //! One file a command.
 
+pub(crate) mod convert;
 pub(crate) mod encode;
 pub(crate) mod eval;
 pub(crate) mod harvest;
 pub(crate) mod inspect;
+pub(crate) mod plant;
 pub(crate) mod train;
 
 use std::path::PathBuf;

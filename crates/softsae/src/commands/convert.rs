@@ -1,0 +1,33 @@
+//! `softsae convert`: a store in another format.
+
+use sae_data::{Dtype, Error, Format, convert, open_store};
+
+use crate::cli::{ConvertArgs, StoreDtype, StoreFormat};
+use crate::failure::{Blame as _, Failure};
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
+    let store = open_store(&args.store).or_usage()?;
+    let format = match args.format {
+        StoreFormat::Native => Format::Native,
+        StoreFormat::Npy => Format::Npy,
+        StoreFormat::Headerless => Format::Headerless,
+    };
+    let dtype = match args.dtype {
+        None => store.dtype(),
+        Some(StoreDtype::F16) => Dtype::F16,
+        Some(StoreDtype::Bf16) => Dtype::BF16,
+        Some(StoreDtype::F32) => Dtype::F32,
+        Some(StoreDtype::F64) => Dtype::F64,
+    };
+    let mut progress = Progress::new("convert", "rows", store.n_rows());
+    let report = &mut |done| progress.at(done, String::new);
+    let converted = convert(store.as_ref(), &args.out, format, dtype, report);
+    drop(progress);
+    converted.map_err(|error| match error {
+        Error::Value { .. } => Failure::usage(error),
+        other => Failure::run(other),
+    })?;
+    println!("{}: {} rows of {dtype}", args.out.display(), store.n_rows());
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Planted data from the command line: plant, inspect, convert, train, eval.
+
+use std::fs;
+
+use sae_config::{Evaluation, read_json};
+
+use crate::{fail, run_toml, str, succeed};
+
+const PLANTED: &str =
+    "[planted]\nn_rows = 3000\nd_model = 16\nn_features = 24\nk_min = 1\nk_max = 5\n";
+
+#[test]
+fn what_is_planted_is_found_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let (planted, store, held_out) = (at("planted.toml"), at("store"), at("held-out"));
+    fs::write(&planted, PLANTED).expect("writes");
+    succeed(["plant", str(&planted), "--out", str(&store)]);
+    fs::write(&planted, format!("{PLANTED}first_row = 3000\n")).expect("writes");
+    let printed = succeed(["plant", str(&planted), "--out", str(&held_out)]);
+    assert!(printed.contains("3000 rows of 24 features"), "{printed}");
+    let inspected = succeed(["inspect", str(&store)]);
+    for words in
+        ["rows                      3000", "planted", "not finite                0 rows", "█"]
+    {
+        assert!(inspected.contains(words), "{words} in {inspected}");
+    }
+
+    let config = at("run.toml");
+    fs::write(&config, run_toml(&store, "name = \"soft\"\nk = 3\nhard_steps = 100", 1500))
+        .expect("writes");
+    let (run, out) = (at("run"), at("eval.json"));
+    succeed(["train", str(&config), "--out", str(&run)]);
+    let checkpoint = run.join("checkpoint");
+    let eval = ["eval", str(&checkpoint), "--data", str(&held_out), "--out", str(&out)];
+    let printed = succeed(eval);
+    assert!(printed.contains("k̂ on true k     Spearman"), "{printed}");
+    let evaluation: Evaluation = read_json(&out).expect("a result");
+    let truth = evaluation.ground_truth.expect("a planted store");
+    // 256 features for 24: random ones reach a cosine of about 0.7 in 16 dimensions.
+    assert!(truth.recovered_above_0_9 > 0.5, "{truth:?}");
+    assert!(truth.spearman_k_hat.expect("k̂ varies") > 0.2, "{truth:?}");
+}
+
+#[test]
+fn a_store_is_converted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let (planted, store, npy) = (at("planted.toml"), at("store"), at("rows.npy"));
+    fs::write(&planted, PLANTED).expect("writes");
+    succeed(["plant", str(&planted), "--out", str(&store)]);
+    let convert = ["convert", str(&store), "--out", str(&npy), "--format", "npy"];
+    let printed = succeed(convert.into_iter().chain(["--dtype", "f16"]));
+    assert!(printed.contains("3000 rows of f16"), "{printed}");
+    assert!(succeed(["inspect", str(&npy)]).contains("f16"));
+    let headerless = ["convert", str(&store), "--format", "headerless", "--dtype", "f16"];
+    let out = at("rows_3000_16.npy");
+    fail(headerless.into_iter().chain(["--out", str(&out)]), 2, &["dtype", "f32", "f16"]);
+}
+
+#[test]
+fn mistakes_in_a_planted_file_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (planted, out) = (folder.path().join("planted.toml"), folder.path().join("store"));
+    let plant = |text: &str, words: &[&str]| {
+        fs::write(&planted, text).expect("writes");
+        fail(["plant", str(&planted), "--out", str(&out)], 2, &[&["planted.toml"], words].concat());
+        assert!(!out.exists(), "nothing may be written");
+    };
+    plant("[planted]\nk_min = 9\nk_max = 3", &["planted.k_min", "at most k_max 3", "got 9"]);
+    plant("[planted]\nkmin = 9", &["kmin"]);
+    plant("", &["planted"]);
+}
