@@ -1,3 +1,5 @@
+//! Sparse codes and the CPU kernels of the fast engine.
+
 #![doc = include_str!("../README.md")]
 
 mod adam;
