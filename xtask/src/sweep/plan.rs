@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use sae_config::{HarvestConfig, SweepConfig, SweepPoint, run_id};
+use sae_config::{HarvestConfig, PlantedStoresConfig, SweepConfig, SweepPoint, run_id};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
@@ -29,6 +29,16 @@ pub(super) enum Source {
     Host { host: Host, harvest: HarvestConfig, train: Recipe, held_out: Recipe },
     /// They exist.
     Stores { train: PathBuf, held_out: PathBuf },
+    /// They are made of known features.
+    Planted { train: Planted, held_out: Planted },
+}
+
+/// What a planted store is made from.
+pub(super) struct Planted {
+    /// Hash of the settings.
+    pub(super) id: String,
+    /// What `softsae plant` reads.
+    pub(super) settings: Table,
 }
 
 /// A host model.
@@ -98,6 +108,15 @@ impl Plan {
                 println!("train activations: {}", train.display());
                 println!("held-out activations: {}", held_out.display());
             }
+            Source::Planted { train, held_out } => {
+                for (name, planted) in [("train", train), ("held-out", held_out)] {
+                    println!(
+                        "{name} activations {}: {} planted rows",
+                        planted.id,
+                        planted.n_rows()
+                    );
+                }
+            }
         }
         for run in self.selected() {
             println!("{}  {}", run.id, run.point);
@@ -117,10 +136,15 @@ impl Source {
                 Self::Stores { train: stores.train.clone(), held_out: stores.held_out.clone() };
             return Ok((source, format!("train {train}, held out {held_out}")));
         }
+        if let Some(planted) = &config.planted {
+            let (train, held_out) = Planted::pair(planted)?;
+            let data = format!("train {}, held out {}", train.id, held_out.id);
+            return Ok((Self::Planted { train, held_out }, data));
+        }
         let (Some(host), Some(harvest), Some(texts)) =
             (&config.host, &config.harvest, &config.texts)
         else {
-            bail!(usage("expected `host`, `harvest` and `texts`, or `stores`"));
+            bail!(usage("expected `host`, `harvest` and `texts`, or `stores` or `planted`"));
         };
         let (host, host_id) = match (&host.name, &host.path) {
             (Some(name), _) => {
@@ -142,6 +166,26 @@ impl Source {
         };
         let data = format!("train {}, held out {}{judged}", train.id, held_out.id);
         Ok((Self::Host { host, harvest, train, held_out }, data))
+    }
+}
+
+impl Planted {
+    /// The stores to train on and to judge by: the rows of the second follow those of the first.
+    fn pair(config: &PlantedStoresConfig) -> Result<(Self, Self)> {
+        let new = |first_row: u64, n_rows: u64| {
+            let mut data = config.data.clone();
+            for (key, value) in [("first_row", first_row), ("n_rows", n_rows)] {
+                let value = i64::try_from(value).map_err(|e| usage(format!("planted: {e}")))?;
+                data.insert(key.into(), Value::Integer(value));
+            }
+            let settings = Table::from_iter([("planted".to_owned(), Value::Table(data))]);
+            anyhow::Ok(Self { id: short_hash(&serde_json::to_string(&settings)?), settings })
+        };
+        Ok((new(0, config.train_rows)?, new(config.train_rows, config.held_out_rows)?))
+    }
+
+    fn n_rows(&self) -> &Value {
+        &self.settings["planted"]["n_rows"]
     }
 }
 
@@ -355,6 +399,29 @@ mod tests {
         std::fs::remove_file(folder.path().join("a.txt")).unwrap();
         let error = crate::exit::message(&load(folder.path(), &[]).err().unwrap());
         assert!(error.contains("stores.train"), "{error}");
+    }
+
+    #[test]
+    fn planted_rows_follow_one_another_and_decide_the_ids() {
+        let folder = folder();
+        let runs = SWEEP.split("[base.sae]").nth(1).unwrap();
+        let plan = |k_max: u64| {
+            let source = format!("train_rows = 90\nheld_out_rows = 10\ndata.k_max = {k_max}");
+            let text = format!("[planted]\n{source}\n[base.sae]{runs}");
+            std::fs::write(folder.path().join("sweep.toml"), text).unwrap();
+            load(folder.path(), &[]).unwrap()
+        };
+        let six = plan(6);
+        let Source::Planted { train, held_out } = &six.source else { panic!("not planted") };
+        let integer = |planted: &Planted, key| planted.settings["planted"][key].as_integer();
+        assert_eq!((integer(train, "first_row"), integer(train, "n_rows")), (Some(0), Some(90)));
+        assert_eq!(
+            (integer(held_out, "first_row"), integer(held_out, "n_rows")),
+            (Some(90), Some(10))
+        );
+        assert_eq!(integer(held_out, "k_max"), Some(6));
+        assert_eq!(ids(&six), ids(&plan(6)));
+        assert_ne!(ids(&six), ids(&plan(7)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use sae_config::{RunResult, RunStatus, SweepResults, write_json};
+use sae_config::{Evaluation, GroundTruth, RunResult, RunStatus, SweepResults, write_json};
 
 use super::job::Job;
 use super::plan::Plan;
@@ -32,7 +32,7 @@ pub(super) fn write(out: &Path, results: &SweepResults) -> Result<()> {
 /// The columns of `results.csv`: name, and value of a run where it has one.
 type Column = (&'static str, fn(&RunResult) -> Option<String>);
 
-const COLUMNS: [Column; 19] = [
+const COLUMNS: [Column; 26] = [
     ("run_id", |r| Some(r.run_id.clone())),
     ("architecture", |r| Some(r.config.architecture.name().into())),
     ("k", |r| r.config.architecture.target_l0().map(|k| k.to_string())),
@@ -56,7 +56,23 @@ const COLUMNS: [Column; 19] = [
     }),
     ("k_hat_mean", |r| Some(r.evaluation.as_ref()?.k_hat.as_ref()?.mean.to_string())),
     ("k_hat_sd", |r| Some(r.evaluation.as_ref()?.k_hat.as_ref()?.sd.to_string())),
+    ("spearman_true_k", |r| Some(spearman(truth(r)?)?.to_string())),
+    ("matched_cosine", |r| Some(truth(r)?.mean_matched_cosine.to_string())),
+    ("recovered_above_0_9", |r| Some(truth(r)?.recovered_above_0_9.to_string())),
+    ("support_precision", |r| Some(truth(r)?.support_precision.to_string())),
+    ("support_recall", |r| Some(truth(r)?.support_recall.to_string())),
+    ("slope_l0", |r| Some(truth(r)?.slope_l0?.to_string())),
+    ("slope_k_hat", |r| Some(truth(r)?.slope_k_hat?.to_string())),
 ];
+
+fn truth(run: &RunResult) -> Option<&GroundTruth> {
+    run.evaluation.as_ref()?.ground_truth.as_ref()
+}
+
+/// Rank correlation with the true k: of k̂ where the architecture has one, else of L0.
+fn spearman(truth: &GroundTruth) -> Option<f64> {
+    truth.spearman_k_hat.or(truth.spearman_l0_true_l0)
+}
 
 fn csv(results: &SweepResults) -> String {
     let header = COLUMNS.map(|(name, _)| name).join(",");
@@ -67,43 +83,61 @@ fn csv(results: &SweepResults) -> String {
     std::iter::once(header).chain(rows).map(|line| line + "\n").collect()
 }
 
-/// The table for the screen.
+/// The columns of the table between k and time: what was measured, where it was.
+type Cell = (&'static str, fn(&Evaluation) -> Option<String>);
+
+const CELLS: [Cell; 9] = [
+    ("L0", |e| Some(format!("{:.1}", e.sparsity.l0_mean))),
+    ("±", |e| Some(format!("{:.1}", e.sparsity.l0_sd))),
+    ("R²", |e| Some(format!("{:.4}", e.reconstruction.r2))),
+    ("CE recovered", |e| Some(format!("{:.4}", e.cross_entropy.as_ref()?.ce_recovered))),
+    ("Spearman", |e| Some(format!("{:.3}", spearman(e.ground_truth.as_ref()?)?))),
+    ("matched cosine", |e| Some(format!("{:.3}", e.ground_truth.as_ref()?.mean_matched_cosine))),
+    ("recovered", |e| {
+        Some(format!("{:.1} %", 100.0 * e.ground_truth.as_ref()?.recovered_above_0_9))
+    }),
+    ("precision/recall", |e| {
+        let truth = e.ground_truth.as_ref()?;
+        Some(format!("{:.3}/{:.3}", truth.support_precision, truth.support_recall))
+    }),
+    ("dead", |e| Some(format!("{:.1} %", 100.0 * e.sparsity.dead_fraction))),
+];
+
+/// The table for the screen; what was measured in no run has no column.
 pub(super) fn table(results: &SweepResults) -> String {
-    let header = ["architecture", "k", "L0", "±", "R²", "CE recovered", "dead", "time"];
-    let mut rows = vec![header.map(String::from)];
-    rows.extend(results.runs.iter().map(row));
-    let widths: Vec<usize> = (0..header.len())
+    let evaluations = || results.runs.iter().filter_map(|run| run.evaluation.as_ref());
+    let is_shown = |cell: &&Cell| cell.0 == "L0" || evaluations().any(|e| cell.1(e).is_some());
+    let cells: Vec<&Cell> = CELLS.iter().filter(is_shown).collect();
+    let names = cells.iter().map(|cell| cell.0);
+    let header = ["architecture", "k"].into_iter().chain(names).chain(["time"]);
+    let mut rows = vec![header.map(String::from).collect()];
+    rows.extend(results.runs.iter().map(|run| row(run, &cells)));
+    let widths: Vec<usize> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
     let mut lines: Vec<String> = Vec::new();
     for row in &rows {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        let padded = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            let gap = " ".repeat(width - cell.chars().count());
+            if column == 0 { format!("{cell}{gap}") } else { format!("{gap}{cell}") }
         });
-        lines.push(cells.collect::<Vec<_>>().join("  "));
+        lines.push(padded.collect::<Vec<_>>().join("  "));
     }
     lines.insert(1, "─".repeat(lines[0].chars().count()));
     lines.join("\n")
 }
 
-fn row(run: &RunResult) -> [String; 8] {
+fn row(run: &RunResult, cells: &[&Cell]) -> Vec<String> {
     let name = run.config.architecture.name().to_owned();
     let k = run.config.architecture.target_l0().map_or_else(String::new, |k| k.to_string());
-    let time = format!("{:.0} s", run.train_seconds);
-    let Some(evaluation) = &run.evaluation else {
-        return [name, k, "failed".into(), "".into(), "".into(), "".into(), "".into(), time];
-    };
-    let (sparsity, cross_entropy) = (&evaluation.sparsity, &evaluation.cross_entropy);
-    [
-        name,
-        k,
-        format!("{:.1}", sparsity.l0_mean),
-        format!("{:.1}", sparsity.l0_sd),
-        format!("{:.4}", evaluation.reconstruction.r2),
-        cross_entropy.as_ref().map_or_else(String::new, |ce| format!("{:.4}", ce.ce_recovered)),
-        format!("{:.1} %", 100.0 * sparsity.dead_fraction),
-        time,
-    ]
+    let mut row = vec![name, k];
+    row.extend(cells.iter().map(|(name, cell)| match &run.evaluation {
+        Some(evaluation) => cell(evaluation).unwrap_or_default(),
+        None if *name == "L0" => "failed".into(),
+        None => String::new(),
+    }));
+    row.push(format!("{:.0} s", run.train_seconds));
+    row
 }
 
 #[cfg(test)]
@@ -161,7 +195,9 @@ mod tests {
         assert_eq!(
             lines[0],
             "run_id,architecture,k,seed,status,l0,r2,fve,ce_recovered,dead_fraction,train_seconds,\
-             n_features,steps,lr,l0_sd,ce_spliced,kl_recovered,k_hat_mean,k_hat_sd"
+             n_features,steps,lr,l0_sd,ce_spliced,kl_recovered,k_hat_mean,k_hat_sd,\
+             spearman_true_k,matched_cosine,recovered_above_0_9,support_precision,\
+             support_recall,slope_l0,slope_k_hat"
         );
         assert!(lines[1].starts_with("abc,topk,4,7,done,4,0.75,0.76,,0.125,12.5,64,10,"));
         assert!(lines[2].starts_with("abc,topk,4,7,failed,,,,,,12.5,64,10,"), "{}", lines[2]);
@@ -177,5 +213,25 @@ mod tests {
         let widths: Vec<_> = table.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
         assert!(table.contains("0.7500") && table.contains("12.5 %") && table.contains("failed"));
+    }
+
+    #[test]
+    fn the_truth_has_columns_where_it_is_known() {
+        let mut results = results();
+        let plain = table(&results);
+        assert!(!plain.contains("Spearman") && !plain.contains("CE recovered"), "{plain}");
+        let truth = serde_json::json!({
+            "n_true_features": 50, "mean_matched_cosine": 0.8125, "recovered_above_0_9": 0.625,
+            "support_precision": 0.5, "support_recall": 0.25, "spearman_l0_true_l0": 0.4375,
+            "slope_l0": 0.5, "spearman_k_hat": null, "slope_k_hat": null
+        });
+        let evaluation = results.runs[0].evaluation.as_mut().unwrap();
+        evaluation.ground_truth = serde_json::from_value(truth).unwrap();
+        let shown = table(&results);
+        for value in ["Spearman", "0.438", "0.812", "62.5 %", "0.500/0.250"] {
+            assert!(shown.contains(value), "{value} in {shown}");
+        }
+        let line = csv(&results).lines().nth(1).unwrap().to_owned();
+        assert!(line.ends_with(",0.4375,0.8125,0.625,0.5,0.25,0.5,"), "{line}");
     }
 }

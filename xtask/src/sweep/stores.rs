@@ -1,4 +1,4 @@
-//! The activations of a sweep: harvested once for each recipe, into `target/stores`.
+//! The activations of a sweep: harvested or planted once for each recipe, into `target/stores`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use sae_config::HarvestConfig;
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Log};
-use super::plan::{Host, Plan, Recipe, Source};
+use super::plan::{Host, Plan, Planted, Recipe, Source};
 use super::progress::Spinner;
+use crate::exit::usage;
 use crate::workspace::Workspace;
 
 /// Where the activations are, and what runs are judged by.
@@ -31,11 +32,18 @@ pub(super) struct HostTexts {
     pub(super) max_tokens: Option<u64>,
 }
 
-/// Fetches the host and harvests what is not there yet.
+/// Fetches the host and harvests, or plants, what is not there yet.
 pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
+    let folder = workspace.target().join("stores");
+    std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
     let (host, harvest, train, held_out) = match &plan.source {
         Source::Stores { train, held_out } => {
             let (train, held_out) = (train.canonicalize()?, held_out.canonicalize()?);
+            return Ok(Activations { train, held_out, texts: None });
+        }
+        Source::Planted { train, held_out } => {
+            let train = plant("train", train, &folder, program)?;
+            let held_out = plant("held-out", held_out, &folder, program)?;
             return Ok(Activations { train, held_out, texts: None });
         }
         Source::Host { host, harvest, train, held_out } => (host, harvest, train, held_out),
@@ -44,8 +52,6 @@ pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Res
         Host::Pinned(asset) => asset.fetch(workspace)?,
         Host::Own(path) => path.canonicalize()?,
     };
-    let folder = workspace.target().join("stores");
-    std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
     let store = |name: &str, recipe: &Recipe| {
         let place = folder.join(&recipe.id);
         if !place.exists() {
@@ -60,7 +66,7 @@ pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Res
             for text in &recipe.texts {
                 command.arg("--text").arg(text);
             }
-            make(&mut command, name, &place)?;
+            make(&mut command, &format!("harvesting {name} activations"), &place)?;
         }
         anyhow::Ok(place)
     };
@@ -76,21 +82,38 @@ pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Res
     })
 }
 
-/// Runs a harvest into a folder beside `place`, which gets its name once it is whole.
-fn make(command: &mut Command, name: &str, place: &Path) -> Result<()> {
+/// Makes a planted store.
+fn plant(name: &str, planted: &Planted, folder: &Path, program: &Path) -> Result<PathBuf> {
+    let place = folder.join(&planted.id);
+    if !place.exists() {
+        let settings = place.with_extension("toml");
+        sae_config::write_toml(&settings, &planted.settings)?;
+        let mut command = Command::new(program);
+        command.arg("plant").arg(&settings);
+        make(&mut command, &format!("planting {name} activations"), &place)?;
+    }
+    Ok(place)
+}
+
+/// Makes a store in a folder beside `place`, which gets its name once it is whole.
+fn make(command: &mut Command, what: &str, place: &Path) -> Result<()> {
     let log_path = place.with_extension("log");
-    let mut spinner = Spinner::new(format!("harvesting {name} activations"));
+    let mut spinner = Spinner::new(what.to_owned());
     let log = Log::open(&log_path, || spinner.tick("waiting for another sweep"))?;
     if place.exists() {
         return Ok(());
     }
-    // A harvest that was killed goes on in the folder it left.
+    // What was killed goes on in the folder it left.
     let partial = place.with_extension("partial");
     command.arg("--out").arg(&partial);
     let status = log.run(command, || spinner.tick(&child::tail(&log_path, 1)))?;
     if !status.success() {
         let end = child::tail(&log_path, 10);
-        bail!("harvesting {name} activations failed ({status}):\n{end}\n({})", log_path.display());
+        let message = format!("{what} failed ({status}):\n{end}\n({})", log_path.display());
+        match status.code() {
+            Some(2) => bail!(usage(message)),
+            _ => bail!(message),
+        }
     }
     std::fs::rename(&partial, place).with_context(|| place.display().to_string())?;
     if let Some(folder) = place.parent() {

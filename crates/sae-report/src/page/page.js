@@ -19,6 +19,7 @@ const DASHES = ["", "7 4", "2 4", "10 3 2 3", "1 2", "14 4"];
 const indexOf = (run) => ARCHITECTURES.indexOf(architecture(run));
 const dashOf = (run) => DASHES[Math.max(0, TARGETS.indexOf(target(run))) % DASHES.length];
 const ce = (run) => run.evaluation?.cross_entropy ?? null;
+const truth = (run) => run.evaluation?.ground_truth ?? null;
 
 /** What tells a run from the others. */
 function label(run) {
@@ -96,6 +97,11 @@ const COLUMNS = [
   ["KL recovered", (run) => ce(run)?.kl_recovered, digits(4), Math.max],
   ["dead", (run) => run.evaluation?.sparsity.dead_fraction, share],
   ["k̂ sd", (run) => run.evaluation?.k_hat?.sd, digits(1)],
+  ["Spearman(true k)", (run) => truth(run)?.spearman_k_hat ?? truth(run)?.spearman_l0_true_l0, digits(3), Math.max],
+  ["matched cosine", (run) => truth(run)?.mean_matched_cosine, digits(3), Math.max],
+  ["recovered", (run) => truth(run)?.recovered_above_0_9, share, Math.max],
+  ["precision", (run) => truth(run)?.support_precision, digits(3), Math.max],
+  ["recall", (run) => truth(run)?.support_recall, digits(3), Math.max],
   ["seconds", (run) => run.train_seconds, digits(0)],
 ];
 
