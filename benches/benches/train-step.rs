@@ -23,7 +23,11 @@ const SHAPES: [[i64; 4]; 4] =
 const RULES: [(&str, &str, &str); 5] = [
     ("topk", "topk", ""),
     ("batch-topk", "batch_topk", ""),
-    ("matryoshka", "matryoshka_batch_topk", ""),
+    (
+        "matryoshka",
+        "matryoshka_batch_topk",
+        "group_fractions = [0.0625, 0.0625, 0.125, 0.25, 0.5]\n",
+    ),
     ("soft", "soft", ""),
     ("soft-hard", "soft", "hard_steps = 1000000\n"),
 ];

@@ -301,3 +301,24 @@ proptest! {
         }
     }
 }
+
+/// More rows than a strip of the weight gradients holds, and columns that do not fill the last.
+#[test]
+fn gradients_of_a_long_batch() {
+    let (batch, d, f) = (2048 + 301, 11, 3);
+    let noise = |n: usize, seed: usize| -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+    };
+    let case = Case {
+        batch,
+        d,
+        f,
+        x: noise(batch * d, 1),
+        z: noise(batch * f, 2),
+        bias: vec![0.5; f],
+        decoder: noise(f * d, 3),
+        encoder: noise(f * d, 4),
+        b_dec: noise(d, 5),
+    };
+    check_gradients(&case, 2, 2, true).unwrap();
+}
