@@ -55,9 +55,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let x = Tensor::randn([b, d], (Kind::Float, Device::Cpu)) / (d as f64).sqrt();
         let encoder = Tensor::randn([d, f], (Kind::Float, Device::Cpu));
         let encoder = encoder.tr().contiguous();
-        let mut out = Tensor::zeros([b, f], (Kind::Float, Device::Cpu));
+        let out = Tensor::zeros([b, f], (Kind::Float, Device::Cpu));
         run(&gemm, &mut || {
-            let _ = std::hint::black_box(x.matmul_out(&mut out, &encoder.tr()));
+            let _ = std::hint::black_box(x.matmul_out(&out, &encoder.tr()));
         });
         table.add(gemm.clone(), None);
         drop((encoder, out));
