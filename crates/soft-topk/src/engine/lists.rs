@@ -6,6 +6,8 @@ use super::scale::Point;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Row<T> {
     pub(crate) point: Point<T>,
+    /// The point from which the weights of a whole row are computed, and how far θ lies above it.
+    pub(crate) base: (Point<T>, f64),
     /// How many entries are listed.
     pub(crate) len: usize,
     /// For how many of them the tail is given.

@@ -74,7 +74,7 @@ impl<E: Entry> WithSimd for Forward<'_, E> {
         for (i, ((x, out), point)) in rows.enumerate() {
             let x = E::row(x, &mut room);
             match threshold(x, budget(k, start + i), scale, scratch) {
-                Ok((found, _)) => *point = found,
+                Ok(found) => *point = found,
                 Err(_) => return Some(start + i),
             }
             for (&x, out) in x.iter().zip(out) {

@@ -4,37 +4,38 @@ use super::candidates::{Candidates, Survey};
 use super::lists::{ListedMut, Lists, Row};
 use super::real::Real;
 use super::scale::{Point, Scale};
-use super::solve::{SolveScratch, solve};
-use super::weights::{WeightScratch, append, count, fill, write};
+use super::solve::{Solution, SolveScratch, solve};
+use super::sums::{Sums, sums};
+use super::weights::{append, append_gap, finish, support, write};
 
 /// Room for the work on one row; a thread has one and keeps it.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch<T> {
     candidates: Candidates<T>,
     solve: SolveScratch<T>,
-    weights: WeightScratch<T>,
+    tails: Vec<T>,
 }
 
 /// An entry of the row is not finite.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NotFinite;
 
-/// Finds the threshold, and whether the candidates hold the support.
+/// Finds the threshold alone.
 #[inline(always)]
 pub(crate) fn threshold<T: Real>(
     x: &[T],
     k: f64,
     scale: Scale<T>,
     scratch: &mut Scratch<T>,
-) -> Result<(Point<T>, bool), NotFinite> {
-    match scratch.candidates.survey(x, k, scale) {
-        Survey::NotFinite => Err(NotFinite),
-        Survey::Whole { first } => Ok((solve(x, k, scale, first, &mut scratch.solve), false)),
-        Survey::Listed { first } => {
-            let listed = scratch.candidates.values();
-            Ok((solve(listed, k, scale, first, &mut scratch.solve), true))
-        }
-    }
+) -> Result<Point<T>, NotFinite> {
+    let Scratch { candidates, solve: room, tails } = scratch;
+    let (entries, first) = match candidates.survey(x, k, scale) {
+        Survey::NotFinite => return Err(NotFinite),
+        Survey::Whole { first } => (x, first),
+        Survey::Listed { first } => (candidates.values(), first),
+    };
+    tails.resize(entries.len(), T::ZERO);
+    Ok(solve(entries, k, scale, first, room, tails).point)
 }
 
 /// Writes the weights to `out`, and appends what backward needs to `lists`.
@@ -47,17 +48,23 @@ pub(crate) fn dense_row<T: Real>(
     lists: &mut Lists<T>,
     out: &mut [T],
 ) -> Result<(), NotFinite> {
-    let (point, listed) = threshold(x, k, scale, scratch)?;
-    if !listed {
-        if fill(x, point, scale, out) {
-            lists.rows.push(Row { point, whole: true, damping: T::ONE, ..Row::default() });
-            return Ok(());
-        }
-        scratch.candidates.list_all(x);
-    }
-    let Scratch { candidates, weights, .. } = scratch;
     let start = lists.indices.len();
-    append((candidates.values(), candidates.indices()), point, scale, weights, lists, true);
+    match scratch.candidates.survey(x, k, scale) {
+        Survey::NotFinite => return Err(NotFinite),
+        Survey::Whole { first } => {
+            let solution = solve(x, k, scale, first, &mut scratch.solve, out);
+            let sums = at_base(&solution, x, scale, out);
+            if !sums.is_gap(solution.step) {
+                finish(out, solution.step);
+                lists.rows.push(whole(&solution));
+                return Ok(());
+            }
+            scratch.candidates.list_all(x);
+            let all = (scratch.candidates.values(), scratch.candidates.indices());
+            append_gap(all, solution.point, scale, lists, true);
+        }
+        Survey::Listed { first } => listed_row(k, scale, first, scratch, lists, true),
+    }
     out.fill(T::ZERO);
     for (&index, &value) in lists.indices[start..].iter().zip(&lists.values[start..]) {
         out[index as usize] = value;
@@ -74,24 +81,24 @@ pub(crate) fn sparse_row<T: Real>(
     scratch: &mut Scratch<T>,
     lists: &mut Lists<T>,
 ) -> Result<(), NotFinite> {
-    let (point, listed) = threshold(x, k, scale, scratch)?;
-    if !listed {
-        let counts = count(x, point, scale);
-        if !counts.gap {
-            lists.rows.push(Row {
-                point,
-                len: counts.support,
-                tails: counts.above,
-                whole: true,
-                damping: T::ONE,
-                unlisted: 0.0,
-            });
-            return Ok(());
+    match scratch.candidates.survey(x, k, scale) {
+        Survey::NotFinite => return Err(NotFinite),
+        Survey::Whole { first } => {
+            let Scratch { candidates, solve: room, tails } = scratch;
+            tails.resize(x.len(), T::ZERO);
+            let solution = solve(x, k, scale, first, room, tails);
+            let sums = at_base(&solution, x, scale, tails);
+            if !sums.is_gap(solution.step) {
+                let len = if sums.some_vanish { support(tails) } else { x.len() };
+                lists.rows.push(Row { len, tails: sums.above as usize, ..whole(&solution) });
+                return Ok(());
+            }
+            candidates.list_all(x);
+            let all = (candidates.values(), candidates.indices());
+            append_gap(all, solution.point, scale, lists, false);
         }
-        scratch.candidates.list_all(x);
+        Survey::Listed { first } => listed_row(k, scale, first, scratch, lists, false),
     }
-    let Scratch { candidates, weights, .. } = scratch;
-    append((candidates.values(), candidates.indices()), point, scale, weights, lists, false);
     Ok(())
 }
 
@@ -99,10 +106,50 @@ pub(crate) fn sparse_row<T: Real>(
 #[inline(always)]
 pub(crate) fn write_row<T: Real>(
     x: &[T],
-    point: Point<T>,
+    base: (Point<T>, f64),
     scale: Scale<T>,
     scratch: &mut Scratch<T>,
     out: ListedMut<'_, T>,
 ) {
-    write(x, point, scale, &mut scratch.weights, out);
+    write(x, base, scale, &mut scratch.tails, out);
+}
+
+/// Solves a row by its candidates and appends its support.
+#[inline(always)]
+fn listed_row<T: Real>(
+    k: f64,
+    scale: Scale<T>,
+    first: Option<Point<T>>,
+    scratch: &mut Scratch<T>,
+    lists: &mut Lists<T>,
+    list_zeros: bool,
+) {
+    let Scratch { candidates, solve: room, tails } = scratch;
+    let (values, indices) = (candidates.values(), candidates.indices());
+    tails.resize(values.len(), T::ZERO);
+    let solution = solve(values, k, scale, first, room, tails);
+    if at_base(&solution, values, scale, tails).is_gap(solution.step) {
+        append_gap((values, indices), solution.point, scale, lists, list_zeros);
+    } else {
+        append((tails, indices), solution, lists);
+    }
+}
+
+/// The sums at the base of a solution, with the signed tails there.
+#[inline(always)]
+fn at_base<T: Real>(solution: &Solution<T>, x: &[T], scale: Scale<T>, tails: &mut [T]) -> Sums {
+    match solution.sums {
+        Some(sums) => sums,
+        None => sums(x, solution.base, scale, tails),
+    }
+}
+
+fn whole<T: Real>(solution: &Solution<T>) -> Row<T> {
+    Row {
+        point: solution.point,
+        base: (solution.base, solution.step),
+        whole: true,
+        damping: T::ONE,
+        ..Row::default()
+    }
 }

@@ -146,7 +146,7 @@ impl<E: Entry> WithSimd for Place<'_, E> {
         for (x, (row, listed)) in x.chunks_exact(n).zip(lists.iter()) {
             let place = out.take(row.len, row.tails);
             if row.whole {
-                write_row(E::row(x, room), row.point, scale, scratch, place);
+                write_row(E::row(x, room), row.base, scale, scratch, place);
             } else {
                 place.copy_from(listed);
             }

@@ -16,10 +16,12 @@ pub(crate) struct Sums {
     pub(crate) upper: f64,
     /// Σ e^z over the others.
     pub(crate) lower: f64,
-    /// The least z ≥ 0.
+    /// The least z ≥ 0, infinite beyond the cut.
     pub(crate) next_above: f64,
-    /// The least −z > 0.
+    /// The least −z > 0, infinite beyond the cut.
     pub(crate) next_below: f64,
+    /// Whether the tail of some entry is 0.
+    pub(crate) some_vanish: bool,
 }
 
 impl Sums {
@@ -44,49 +46,61 @@ impl Sums {
     pub(crate) fn is_free(&self, step: f64) -> bool {
         -self.next_below < step && step <= self.next_above
     }
+
+    /// Whether the entry nearest to the point `step` further is so far from it that products with
+    /// its tail could underflow.
+    pub(crate) fn is_gap(&self, step: f64) -> bool {
+        (self.next_above - step).min(self.next_below + step) > 30.0
+    }
 }
 
-/// The sums over `x` at `point`.
+/// Writes e^−|z| of every entry to `tails`, with the sign of z.
 #[inline(always)]
-pub(crate) fn sums<T: Real>(x: &[T], point: Point<T>, scale: Scale<T>) -> Sums {
+pub(crate) fn signed_tails<T: Real>(x: &[T], point: Point<T>, scale: Scale<T>, tails: &mut [T]) {
     let (pivot, offset, inverse) = (point.pivot, T::from_f64(point.offset), scale.inverse);
+    for (&x, tail) in x.iter().zip(tails) {
+        let z = distance(x, pivot, offset, inverse);
+        *tail = T::exp_neg(z.abs()).signed_like(z);
+    }
+}
+
+/// The sums over `x` at `point`; its signed tails are left in `tails`, which is as long.
+#[inline(always)]
+pub(crate) fn sums<T: Real>(x: &[T], point: Point<T>, scale: Scale<T>, tails: &mut [T]) -> Sums {
     let mut total = Sums::default();
-    let mut next_above = [T::INFINITY; LANES];
-    let mut next_below = [T::INFINITY; LANES];
-    let (mut z, mut tails) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
-    for block in x.chunks(BLOCK) {
-        for ((&x, z), tail) in block.iter().zip(&mut z).zip(&mut tails) {
-            *z = distance(x, pivot, offset, inverse);
-            *tail = T::exp_neg(z.abs());
-        }
-        let mut above = [T::ZERO; LANES];
+    let (mut top_above, mut top_below) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+    let mut least = [T::ONE; LANES];
+    for (x, tails) in x.chunks(BLOCK).zip(tails.chunks_mut(BLOCK)) {
+        signed_tails(x, point, scale, tails);
+        let mut signs = [T::ZERO; LANES];
         let mut upper = [T::ZERO; LANES];
         let mut lower = [T::ZERO; LANES];
-        let mut add = |lane: usize, z: T, tail: T| {
-            let high = z >= T::ZERO;
-            above[lane] += if high { T::ONE } else { T::ZERO };
-            upper[lane] += if high { tail } else { T::ZERO };
-            lower[lane] += if high { T::ZERO } else { tail };
-            let (up, down) = if high { (z, T::INFINITY) } else { (T::INFINITY, -z) };
-            next_above[lane] = if up < next_above[lane] { up } else { next_above[lane] };
-            next_below[lane] = if down < next_below[lane] { down } else { next_below[lane] };
+        let greater = |a: T, b: T| if a > b { a } else { b };
+        let mut add = |lane: usize, signed: T| {
+            let (up, low) = (greater(signed, T::ZERO), greater(-signed, T::ZERO));
+            signs[lane] += T::ONE.signed_like(signed);
+            upper[lane] += up;
+            lower[lane] += low;
+            top_above[lane] = greater(up, top_above[lane]);
+            top_below[lane] = greater(low, top_below[lane]);
+            least[lane] = if signed.abs() < least[lane] { signed.abs() } else { least[lane] };
         };
-        let (z_chunks, z_rest) = z[..block.len()].as_chunks::<LANES>();
-        let (tail_chunks, tail_rest) = tails[..block.len()].as_chunks::<LANES>();
-        for (z, tails) in z_chunks.iter().zip(tail_chunks) {
-            for lane in 0..LANES {
-                add(lane, z[lane], tails[lane]);
+        let (chunks, rest) = tails.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (lane, &signed) in chunk.iter().enumerate() {
+                add(lane, signed);
             }
         }
-        for (lane, (&z, &tail)) in z_rest.iter().zip(tail_rest).enumerate() {
-            add(lane, z, tail);
+        for (lane, &signed) in rest.iter().enumerate() {
+            add(lane, signed);
         }
-        total.above += sum(above);
+        total.above += 0.5 * (tails.len() as f64 + sum(signs));
         total.upper += sum(upper);
         total.lower += sum(lower);
     }
-    total.next_above = least(next_above);
-    total.next_below = least(next_below);
+    total.next_above = -largest(top_above).ln();
+    total.next_below = -largest(top_below).ln();
+    total.some_vanish = least.contains(&T::ZERO);
     total
 }
 
@@ -96,8 +110,8 @@ fn sum<T: Real>(lanes: [T; LANES]) -> f64 {
 }
 
 #[inline(always)]
-fn least<T: Real>(lanes: [T; LANES]) -> f64 {
-    lanes.iter().map(|lane| lane.to_f64()).fold(f64::INFINITY, f64::min)
+fn largest<T: Real>(lanes: [T; LANES]) -> f64 {
+    lanes.iter().map(|lane| lane.to_f64()).fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -109,7 +123,7 @@ mod tests {
     fn the_sums_follow_their_definition() {
         let x: Vec<f64> = (0..531).map(|i| ((i * 37) % 101) as f64 / 50.0 - 1.0).collect();
         let (theta, alpha) = (0.21, 0.13);
-        let got = sums(&x, Point::at(theta), Scale::new(alpha));
+        let got = sums(&x, Point::at(theta), Scale::new(alpha), &mut vec![0.0; x.len()]);
         let z = || x.iter().map(|x| (x - theta) / alpha);
         let above = z().filter(|z| *z >= 0.0).count() as f64;
         let upper: f64 = z().filter(|z| *z >= 0.0).map(|z| (-z).exp()).sum();
