@@ -1,6 +1,7 @@
 //! `sweep`: from a TOML file to trained, evaluated and reported runs, each in processes of its own.
 
 mod child;
+mod frontier;
 mod job;
 mod local;
 mod metrics;
@@ -112,6 +113,9 @@ fn conclude(plan: &Plan, job: &Job) -> Result<()> {
     results::write(&job.out, &results)?;
     let page = sae_report::write_report(&job.out)?;
     println!("{}", results::table(&results));
+    if let Some(table) = frontier::table(&results) {
+        println!("\n{table}\n");
+    }
     println!("results: {}", job.out.join("results.csv").display());
     println!("report:  {}", page.display());
     let mut n_failed = 0;

@@ -132,6 +132,9 @@ pub enum Budget {
     OneSided,
     /// The same on both sides.
     TwoSided,
+    /// μ·e + λ_k/2·e² with e = mean k̂/k − 1, where μ rises while k is overspent and falls while it
+    /// is not, so that mean k̂ comes to k itself.
+    Dual,
 }
 
 /// Settings of SoftSAE.
@@ -174,6 +177,14 @@ pub struct SoftConfig {
     /// Whether underspending costs too.
     #[serde(default)]
     pub budget: Budget,
+    /// Factor of the learning rate for the k-estimator.
+    #[serde(default = "one")]
+    pub k_estimator_lr: f64,
+    /// Width w of the neighbourhood of the boundary that k̂'s gradient is taken over: the mean
+    /// change of the loss by a feature between k̂ − w and k̂ + w features. 0: that of the operator,
+    /// which at small α sees one feature alone.
+    #[serde(default)]
+    pub k_gradient_window: usize,
     /// Where the gradient of the selection goes.
     #[serde(default)]
     pub selection_gradient: SelectionGradient,

@@ -111,6 +111,7 @@ fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<
     positive("alpha_first", c.alpha_first.unwrap_or(1.0))?;
     not_negative("k_loss_weight", c.k_loss_weight)?;
     positive("k_loss_beta", c.k_loss_beta)?;
+    positive("k_estimator_lr", c.k_estimator_lr)?;
     at_most_all_steps("alpha_anneal_steps", c.alpha_anneal_steps, training)?;
     at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
     at_most_all_steps("hard_steps", c.hard_steps, training)?;
@@ -198,6 +199,7 @@ mod tests {
             ("name = \"soft\"\nk = 6\nalpha = 0.0", "alpha`: expected a positive number, got 0"),
             ("name = \"soft\"\nk = 6\nalpha_anneal_steps = 101", "alpha_anneal_steps`"),
             ("name = \"soft\"\nk = 6\nhard_steps = 101", "hard_steps`"),
+            ("name = \"soft\"\nk = 6\nk_estimator_lr = 0.0", "k_estimator_lr`"),
             ("name = \"soft\"\nk = 6\nk_estimator = { low_rank = { rank = 0 } }", "rank`"),
             ("name = \"jumprelu\"\ntarget_l0 = 6.0\nbandwidth = 0.0", "bandwidth`"),
             ("name = \"gated\"\nl1_penalty = -0.1", "l1_penalty`"),

@@ -139,6 +139,9 @@ pub enum RunStatus {
 pub struct RunResult {
     /// Hash of the resolved configuration.
     pub run_id: String,
+    /// The variant of the sweep that it is a run of, where the sweep has variants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// How it ended.
     pub status: RunStatus,
     /// The resolved configuration.

@@ -42,6 +42,9 @@ pub struct SweepConfig {
     /// Lists of values by key; every combination is a run. They override `architectures`.
     #[serde(default)]
     pub axes: toml::Table,
+    /// Named sets of keys, each combined with all axes; they override `architectures`.
+    #[serde(default)]
+    pub variants: toml::Table,
     /// Runs beyond the axes, each a set of keys.
     #[serde(default)]
     pub extra: Vec<toml::Table>,

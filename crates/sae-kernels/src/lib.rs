@@ -18,7 +18,7 @@ mod simd;
 
 pub use adam::{AdamStep, Moments, adam};
 pub use codes::SparseCodes;
-pub use decode::{code_gradients, decode, dense_residual};
+pub use decode::{code_gradients, decode, dense_residual, row_errors};
 pub use dense::{add_bias_relu, column_sums, squared_norm, subtract_row};
 pub use error::{Error, Result};
 pub use estimator::{estimator_backward, estimator_forward};

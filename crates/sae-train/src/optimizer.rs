@@ -49,13 +49,15 @@ pub(crate) struct Parameter {
     pub(crate) square: Tensor,
     /// Updates so far: a tensor without a gradient is not updated.
     pub(crate) updates: u64,
+    /// Factor of the learning rate.
+    pub(crate) lr_factor: f64,
 }
 
 impl Parameter {
     pub(crate) fn new(name: &'static str, value: &Tensor) -> Self {
         let value = value.shallow_clone().set_requires_grad(true);
         let zeros = || value.detach().zeros_like();
-        Self { name, mean: zeros(), square: zeros(), updates: 0, value }
+        Self { name, mean: zeros(), square: zeros(), updates: 0, lr_factor: 1.0, value }
     }
 }
 
@@ -120,7 +122,7 @@ fn adam(rule: OptimizerRule, parameter: &mut Parameter, gradient: &Tensor, lr: f
     parameter.square += gradient.square() * (1.0 - rule.beta2);
     let root = (1.0 - rule.beta2.powf(updates)).sqrt();
     let denominator = parameter.square.sqrt() / root + EPSILON;
-    let step = lr / (1.0 - rule.beta1.powf(updates));
+    let step = lr * parameter.lr_factor / (1.0 - rule.beta1.powf(updates));
     let _ = parameter.value.g_sub_(&((&parameter.mean / denominator) * step));
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sae_config::RunConfig;
+use sae_config::{ArchitectureConfig, RunConfig};
 use sae_models::{Sae, load_checkpoint, read_tensors_of_hash, save_checkpoint, write_tensors};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,8 +41,15 @@ struct Manifest {
 
 impl TrainerState {
     pub(crate) fn new(config: RunConfig, sae: Box<dyn Sae>) -> Self {
-        let parameters =
-            sae.parameters().into_iter().map(|(name, value)| Parameter::new(name, value)).collect();
+        let estimator_lr = match &config.architecture {
+            ArchitectureConfig::Soft(soft) => soft.k_estimator_lr,
+            _ => 1.0,
+        };
+        let parameter = |(name, value): (&'static str, &Tensor)| {
+            let lr_factor = if name.starts_with("k_estimator.") { estimator_lr } else { 1.0 };
+            Parameter { lr_factor, ..Parameter::new(name, value) }
+        };
+        let parameters = sae.parameters().into_iter().map(parameter).collect();
         let dead = DeadFeatures::new(sae.config().n_features, sae.base().device());
         Self { config, sae, parameters, dead, step: 0 }
     }

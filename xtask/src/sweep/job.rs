@@ -48,7 +48,9 @@ impl Job {
     /// The result of a run, if it has ended.
     pub(super) fn result(&self, run: &PlannedRun) -> Option<RunResult> {
         let result: RunResult = read_json(&self.folder(&run.id).join("result.json")).ok()?;
-        (result.run_id == run.id).then_some(result)
+        // The variant is the sweep's word for the run: its result may come from another sweep.
+        (result.run_id == run.id)
+            .then(|| RunResult { variant: run.point.variant.clone(), ..result })
     }
 
     /// The result of a run that is trained and evaluated.
@@ -98,7 +100,8 @@ impl Job {
             }
         }
         let status = if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed };
-        let result = RunResult { run_id: id.into(), status, config, train_seconds, evaluation };
+        let run_id = id.into();
+        let result = RunResult { run_id, variant: None, status, config, train_seconds, evaluation };
         write_json(&result_file, &result)?;
         Ok(result)
     }

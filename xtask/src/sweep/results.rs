@@ -32,7 +32,7 @@ pub(super) fn write(out: &Path, results: &SweepResults) -> Result<()> {
 /// The columns of `results.csv`: name, and value of a run where it has one.
 type Column = (&'static str, fn(&RunResult) -> Option<String>);
 
-const COLUMNS: [Column; 26] = [
+const COLUMNS: [Column; 27] = [
     ("run_id", |r| Some(r.run_id.clone())),
     ("architecture", |r| Some(r.config.architecture.name().into())),
     ("k", |r| r.config.architecture.target_l0().map(|k| k.to_string())),
@@ -63,7 +63,13 @@ const COLUMNS: [Column; 26] = [
     ("support_recall", |r| Some(truth(r)?.support_recall.to_string())),
     ("slope_l0", |r| Some(truth(r)?.slope_l0?.to_string())),
     ("slope_k_hat", |r| Some(truth(r)?.slope_k_hat?.to_string())),
+    ("variant", |r| Some(quoted(r.variant.as_ref()?))),
 ];
+
+/// A text in a CSV.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
 
 fn truth(run: &RunResult) -> Option<&GroundTruth> {
     run.evaluation.as_ref()?.ground_truth.as_ref()
@@ -128,7 +134,7 @@ pub(super) fn table(results: &SweepResults) -> String {
 }
 
 fn row(run: &RunResult, cells: &[&Cell]) -> Vec<String> {
-    let name = run.config.architecture.name().to_owned();
+    let name = run.variant.as_deref().unwrap_or(run.config.architecture.name()).to_owned();
     let k = run.config.architecture.target_l0().map_or_else(String::new, |k| k.to_string());
     let mut row = vec![name, k];
     row.extend(cells.iter().map(|(name, cell)| match &run.evaluation {
@@ -177,6 +183,7 @@ mod tests {
         });
         let done = RunResult {
             run_id: "abc".into(),
+            variant: None,
             status: RunStatus::Done,
             config,
             train_seconds: 12.5,
@@ -197,7 +204,7 @@ mod tests {
             "run_id,architecture,k,seed,status,l0,r2,fve,ce_recovered,dead_fraction,train_seconds,\
              n_features,steps,lr,l0_sd,ce_spliced,kl_recovered,k_hat_mean,k_hat_sd,\
              spearman_true_k,matched_cosine,recovered_above_0_9,support_precision,\
-             support_recall,slope_l0,slope_k_hat"
+             support_recall,slope_l0,slope_k_hat,variant"
         );
         assert!(lines[1].starts_with("abc,topk,4,7,done,4,0.75,0.76,,0.125,12.5,64,10,"));
         assert!(lines[2].starts_with("abc,topk,4,7,failed,,,,,,12.5,64,10,"), "{}", lines[2]);
@@ -232,6 +239,6 @@ mod tests {
             assert!(shown.contains(value), "{value} in {shown}");
         }
         let line = csv(&results).lines().nth(1).unwrap().to_owned();
-        assert!(line.ends_with(",0.4375,0.8125,0.625,0.5,0.25,0.5,"), "{line}");
+        assert!(line.ends_with(",0.4375,0.8125,0.625,0.5,0.25,0.5,,"), "{line}");
     }
 }

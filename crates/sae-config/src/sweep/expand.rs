@@ -10,7 +10,10 @@ use crate::{Error, Result, RunConfig, apply_preset};
 /// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SweepPoint {
-    /// What sets it apart: the keys of the axes or of the extra run, with its values.
+    /// The variant that it is a run of, where the sweep has variants.
+    pub variant: Option<String>,
+    /// What sets it apart: the keys of the variant and the axes or of the extra run, with its
+    /// values.
     pub settings: Vec<(String, Value)>,
     /// The resolved run; its `data.store` is empty until the activations exist.
     pub config: RunConfig,
@@ -52,7 +55,8 @@ pub fn run_id(config: &RunConfig, data: &str) -> String {
 }
 
 impl SweepConfig {
-    /// All runs: every combination of the axes, the last one varying fastest, then the extra ones.
+    /// All runs: every combination of variants and axes, the last axis varying fastest, then the
+    /// extra runs.
     ///
     /// # Errors
     /// The first setting that is unknown, of a wrong type or out of range, with the run it is
@@ -63,7 +67,7 @@ impl SweepConfig {
             return Err(Error::value("base.data.store", expected, store));
         }
         let mut points: Vec<SweepPoint> = Vec::new();
-        for settings in self.settings()? {
+        for (variant, settings) in self.settings()? {
             let config = self
                 .run(&settings)
                 .map_err(|e| Error::InRun { run: list(&settings), source: Box::new(e) })?;
@@ -71,7 +75,7 @@ impl SweepConfig {
                 let expected = "runs that differ";
                 return Err(Error::value("axes", expected, format!("{} twice", list(&settings))));
             }
-            points.push(SweepPoint { settings, config });
+            points.push(SweepPoint { variant, settings, config });
         }
         let used = |name: &str| points.iter().any(|p| p.config.architecture.name() == name);
         match self.architectures.keys().find(|name| !used(name)) {
@@ -83,9 +87,9 @@ impl SweepConfig {
         }
     }
 
-    /// What sets each run apart.
-    fn settings(&self) -> Result<Vec<Vec<(String, Value)>>> {
-        let mut product = vec![Vec::new()];
+    /// What sets each run apart, and the variant it is of.
+    fn settings(&self) -> Result<Vec<(Option<String>, Vec<(String, Value)>)>> {
+        let mut product = self.variant_settings()?;
         for (key, values) in &self.axes {
             let path = format!("axes.{key}");
             let Some(values) = values.as_array().filter(|values| !values.is_empty()) else {
@@ -98,17 +102,40 @@ impl SweepConfig {
             }
             product = product
                 .iter()
-                .flat_map(|run| {
-                    values.iter().map(move |v| [&run[..], &[(key.clone(), v.clone())]].concat())
+                .flat_map(|(variant, run)| {
+                    let with = |v: &Value| [&run[..], &[(key.clone(), v.clone())]].concat();
+                    values.iter().map(move |v| (variant.clone(), with(v)))
                 })
                 .collect();
         }
         // Without axes the extra runs are all there is; without either, the base is one run.
-        if self.axes.is_empty() && !self.extra.is_empty() {
+        if self.axes.is_empty() && self.variants.is_empty() && !self.extra.is_empty() {
             product.clear();
         }
-        product.extend(self.extra.iter().map(|run| run.clone().into_iter().collect()));
+        product.extend(self.extra.iter().map(|run| (None, run.clone().into_iter().collect())));
         Ok(product)
+    }
+
+    /// The settings of each variant; a nameless one without settings where there are none.
+    fn variant_settings(&self) -> Result<Vec<(Option<String>, Vec<(String, Value)>)>> {
+        if self.variants.is_empty() {
+            return Ok(vec![(None, Vec::new())]);
+        }
+        let settings = self.variants.iter().map(|(name, settings)| {
+            let path = || format!("variants.{name}");
+            let Some(table) = settings.as_table() else {
+                return Err(Error::value(path(), "a table of settings", settings));
+            };
+            let on_axis = |key: &String| {
+                self.axes.keys().any(|axis| keys::resolve(axis) == keys::resolve(key))
+            };
+            if let Some(key) = table.keys().find(|key| on_axis(key)) {
+                let got = format!("`{key}`, which is an axis");
+                return Err(Error::value(path(), "settings beside the axes", got));
+            }
+            Ok((Some(name.clone()), table.clone().into_iter().collect()))
+        });
+        settings.collect()
     }
 
     /// The base run with the settings of its architecture and its own.
@@ -208,6 +235,34 @@ mod tests {
         let mut sweep = sweep(SWEEP);
         sweep.axes.insert("lr".into(), Value::Array(vec![Value::Float(0.5)]));
         assert!(sweep.points().unwrap()[..4].iter().all(|p| p.config.training.lr == Some(0.5)));
+    }
+
+    #[test]
+    fn variants_are_combined_with_the_axes() {
+        let mut sweep = sweep(SWEEP);
+        sweep.axes.remove("architecture");
+        sweep.variants = toml::from_str(
+            "TopK = { architecture = 'topk' }\n'all the way' = { architecture = 'soft', \
+             selection_gradient = 'full', hard_steps = 3 }",
+        )
+        .unwrap();
+        let points = sweep.points().unwrap();
+        let variants: Vec<_> = points.iter().map(|p| p.variant.as_deref()).collect();
+        let (top, all) = (Some("TopK"), Some("all the way"));
+        assert_eq!(variants, [top, top, all, all, None]);
+        assert_eq!(points[3].value("selection_gradient"), Some("full".into()));
+        assert_eq!(points[3].value("hard_steps"), Some(3.into()));
+        assert_eq!(points[3].value("k"), Some(8.into()));
+        assert_eq!(points[2].value("lr"), Some(Value::Float(1e-3)));
+        sweep.variants.insert("k".into(), toml::from_str::<Table>("k = 5").unwrap().into());
+        let twice = sweep.points().unwrap_err().to_string();
+        assert_eq!(
+            twice,
+            "`variants.k`: expected settings beside the axes, got `k`, which is an axis"
+        );
+        sweep.variants.insert("k".into(), 5.into());
+        let plain = sweep.points().unwrap_err().to_string();
+        assert_eq!(plain, "`variants.k`: expected a table of settings, got 5");
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Soft {
         Ok(Self { base, estimator })
     }
 
-    /// W₁ starts as W_enc, V as rows of it; k̂ starts near k_max/2.
+    /// W₁ starts as W_enc, V as rows of it; k̂ starts near k.
     pub(crate) fn initial(
         config: &ModelConfig,
         soft: &SoftConfig,
@@ -146,7 +146,9 @@ impl Soft {
         }
         let output = rng.uniform(&[f], 1.0 / (f as f64).sqrt());
         map.insert("k_estimator.output.weight".into(), output);
-        map.insert("k_estimator.output.bias".into(), zeros(&[]));
+        let k_max = soft.k_max.unwrap_or(2.0 * soft.k as f64);
+        let logit = (soft.k as f64 / (k_max - soft.k as f64)).ln();
+        map.insert("k_estimator.output.bias".into(), zeros(&[]) + logit);
         map
     }
 }

@@ -13,6 +13,7 @@ mod products;
 mod profile;
 mod soft;
 mod update;
+mod window;
 
 use sae_config::{ArchitectureConfig, AuxKConfig, Engine, KEstimator, Parity, RunConfig};
 use sae_kernels::{Groups, Matrix, subtract_row};
@@ -277,11 +278,17 @@ impl StepEngine for FastEngine {
     }
 
     fn save(&self) -> Value {
-        Value::Null
+        match &self.rule {
+            FastRule::Soft(rule) => rule.budget.save(),
+            FastRule::Hard(_) | FastRule::JumpRelu(_) => Value::Null,
+        }
     }
 
-    fn restore(&mut self, _saved: &Value) -> Result<()> {
-        Ok(())
+    fn restore(&mut self, saved: &Value) -> Result<()> {
+        match &mut self.rule {
+            FastRule::Soft(rule) => rule.budget.restore(saved),
+            FastRule::Hard(_) | FastRule::JumpRelu(_) => Ok(()),
+        }
     }
 
     fn publish(&self, state: &TrainerState) {

@@ -1,7 +1,7 @@
 //! SoftSAE: k̂ by a dense estimator, soft codes by the sparse operator, hard codes at last.
 
 use rayon::prelude::*;
-use sae_config::{Budget, Parity, SelectionGradient, SoftConfig, TrainingConfig};
+use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
 use sae_kernels::{
     Count, Matrix, Selector, add_bias_relu, estimator_backward, estimator_forward, squared_norm,
 };
@@ -11,14 +11,16 @@ use tch::Tensor;
 
 use super::buffers::{Buffers, Slots, empty, slice, slice_mut};
 use super::products::{add_product, matmul};
+use super::window::{KWindow, Window};
 use super::{Error, Reach};
 use crate::Result;
 use crate::optimizer::Parameter;
-use crate::rules::{Detail, SoftSchedule};
+use crate::rules::{BudgetLoss, Detail, SoftSchedule};
 
 /// The rule of SoftSAE with the `mlp` estimator.
 pub(super) struct SoftFast {
     config: SoftConfig,
+    pub(super) budget: BudgetLoss,
     official: bool,
     schedule: SoftSchedule,
     k_limit: f64,
@@ -41,6 +43,7 @@ pub(super) struct SoftFast {
     returned: Vec<f32>,
     partial: Vec<f32>,
     gradients: EstimatorGradients,
+    window: Option<KWindow>,
 }
 
 /// Gradients of the estimator's parameters.
@@ -57,6 +60,7 @@ impl SoftFast {
         let f = sae.config().n_features;
         Self {
             config: config.clone(),
+            budget: BudgetLoss::new(config),
             official: training.parity == Parity::Official,
             schedule: SoftSchedule::new(config, training, sae),
             k_limit: f as f64 - 1.0,
@@ -79,6 +83,8 @@ impl SoftFast {
                 output_weight: vec![0.0; f],
                 output_bias: 0.0,
             },
+            window: (config.k_gradient_window > 0)
+                .then(|| KWindow::new(config.k_gradient_window, f)),
         }
     }
 
@@ -195,7 +201,22 @@ impl SoftFast {
                 let own = *g * p;
                 *g = if *z > 0.0 { own + if full { *through } else { 0.0 } } else { 0.0 };
             });
-        let (loss, slope) = self.budget(self.schedule.k(step));
+        if let Some(window) = &mut self.window {
+            let (z, centred) = (slice(&buffers.z)?, slice(&buffers.centred)?);
+            let w_dec = slice(&parameters[slots.w_dec].value)?;
+            let what = Window {
+                z: Matrix::new("z", z, buffers.f)?,
+                zeros: &self.zeros,
+                centred: Matrix::new("centred", centred, buffers.d)?,
+                decoder: Matrix::new("decoder", w_dec, buffers.d)?,
+                k_hat: &self.k_hat,
+            };
+            window.gradient(what, &mut self.k_gradients)?;
+        }
+        let k = self.schedule.k(step);
+        let mean = self.k_hat.iter().map(|k| f64::from(*k)).sum::<f64>() / self.k_hat.len() as f64;
+        let (loss, slope) = self.budget.value_and_slope(mean, k);
+        self.budget.after_step(mean, k);
         let k_max = self.k_max() as f32;
         let (low, high) = (self.config.k_min as f32, self.k_limit as f32);
         let slope = (slope / buffers.batch as f64) as f32;
@@ -206,21 +227,6 @@ impl SoftFast {
         }
         self.estimator_gradients(parameters, slots, buffers)?;
         Ok(Some(("budget", loss)))
-    }
-
-    /// λ·softplus_β(mean k̂ − k), of both signs where underspending costs too, and its slope.
-    fn budget(&self, k: f64) -> (f64, f64) {
-        let mean = self.k_hat.iter().map(|k| f64::from(*k)).sum::<f64>() / self.k_hat.len() as f64;
-        let (beta, weight) = (self.config.k_loss_beta, self.config.k_loss_weight);
-        let excess = beta * (mean - k);
-        let softplus = |u: f64| u.max(0.0) + (-u.abs()).exp().ln_1p();
-        let sigmoid = |u: f64| 1.0 / (1.0 + (-u).exp());
-        let (mut loss, mut slope) = (softplus(excess) / beta, sigmoid(excess));
-        if self.config.budget == Budget::TwoSided {
-            loss += softplus(-excess) / beta;
-            slope -= sigmoid(-excess);
-        }
-        (weight * loss, weight * slope)
     }
 
     fn estimator_gradients(

@@ -86,7 +86,7 @@ impl Step {
     ) -> Result<()> {
         parameter.updates += 1;
         let settings = AdamStep {
-            lr: self.lr,
+            lr: self.lr * parameter.lr_factor,
             beta1: self.optimizer.beta1,
             beta2: self.optimizer.beta2,
             eps: EPSILON,

@@ -1,6 +1,7 @@
 //! The training rules: one file each, the loss of a batch by plain libtorch operations.
 
 mod batch_topk;
+mod budget;
 mod gated;
 #[cfg(test)]
 mod gradients;
@@ -13,6 +14,7 @@ mod standard;
 mod threshold;
 mod topk;
 
+pub(crate) use budget::BudgetLoss;
 pub(crate) use loss::{Active, Detail, Loss};
 pub(crate) use soft::SoftSchedule;
 pub(crate) use threshold::annealed_k;

@@ -1,11 +1,12 @@
 //! SoftSAE: soft top-k with a learned k̂ for each row, at last the hard selection of inference.
 
-use sae_config::{Budget, Parity, SelectionGradient, SoftConfig, TrainingConfig};
+use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
 use sae_models::{KEstimatorWeights, Sae, Weights, top_k_of_rows_mask};
+use serde_json::Value;
 use soft_topk::tensor::soft_topk;
 use tch::{Kind, Tensor};
 
-use super::{Context, Detail, Loss, Rule, centre_decoder};
+use super::{BudgetLoss, Context, Detail, Loss, Rule, centre_decoder};
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
 use crate::schedule::Anneal;
@@ -16,6 +17,7 @@ pub(crate) struct SoftRule {
     config: SoftConfig,
     weights: Weights,
     estimator: KEstimatorWeights,
+    budget: BudgetLoss,
     official: bool,
     schedule: SoftSchedule,
 }
@@ -74,6 +76,7 @@ impl SoftRule {
         Ok(Self {
             weights: sae.base().weights.alias(),
             estimator: KEstimatorWeights::of(sae)?,
+            budget: BudgetLoss::new(config),
             official: training.parity == Parity::Official,
             schedule: SoftSchedule::new(config, training, sae),
             config: config.clone(),
@@ -87,9 +90,26 @@ impl SoftRule {
             SelectionGradient::BudgetOnly => z.detach(),
             SelectionGradient::Full => z.shallow_clone(),
         };
-        let p = soft_topk(&scores, &k_hat, alpha)
-            .map_err(|source| Error::Selection { step, source })?;
+        // Over a window, the gradient of k̂ is not the operator's.
+        let k = if self.config.k_gradient_window > 0 { k_hat.detach() } else { k_hat.copy() };
+        let p =
+            soft_topk(&scores, &k, alpha).map_err(|source| Error::Selection { step, source })?;
         Ok((z * p, k_hat))
+    }
+
+    /// A term without value whose gradient in k̂ is the mean change of the loss by a feature between
+    /// k̂ − w and k̂ + w features.
+    fn window(&self, x: &Tensor, z: &Tensor, k_hat: &Tensor) -> Tensor {
+        let half = self.config.k_gradient_window as i64;
+        let k = k_hat.detach().round().to_kind(Kind::Int64);
+        let (low, high) = ((&k - half).clamp_min(0), (&k + half).clamp_max(z.size()[1]));
+        let error = |k: &Tensor| {
+            let features = z * top_k_of_rows_mask(z, k);
+            let residual = x - self.weights.reconstruct(&features);
+            residual.square().sum_dim_intlist([1i64].as_slice(), false, residual.kind())
+        };
+        let slope = tch::no_grad(|| (error(&high) - error(&low)) / (&high - &low));
+        (slope * (k_hat - k_hat.detach())).mean(k_hat.kind())
     }
 
     /// Features and whole k̂ as at inference; the gradient goes through the chosen entries, in the
@@ -99,17 +119,6 @@ impl SoftRule {
         let k = if self.official { k_hat.floor() } else { k_hat.round() };
         let features = z * top_k_of_rows_mask(z, &k.to_kind(Kind::Int64));
         (if self.official { features.detach() } else { features }, k)
-    }
-
-    /// softplus_β(u), of both signs where underspending costs too; u = mean k̂ − k.
-    fn budget(&self, k_hat: &Tensor, k: f64) -> Tensor {
-        let beta = self.config.k_loss_beta;
-        let excess = (k_hat.mean(k_hat.kind()) - k) * beta;
-        let over = excess.softplus() / beta;
-        match self.config.budget {
-            Budget::OneSided => over,
-            Budget::TwoSided => over + (-excess).softplus() / beta,
-        }
     }
 }
 
@@ -133,7 +142,13 @@ impl Rule for SoftRule {
         let mse = mean_square(&residual);
         context.dead.count(&features);
         let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
-        let budget = (!hard).then(|| self.budget(&k_hat, k) * self.config.k_loss_weight);
+        let mut budget = (!hard).then(|| self.budget.loss(&k_hat, k));
+        if self.config.k_gradient_window > 0 {
+            budget = budget.map(|budget| budget + self.window(x, &z, &k_hat));
+        }
+        if !hard {
+            self.budget.after_step(k_hat.mean(Kind::Double).double_value(&[]), k);
+        }
         let detail = Detail {
             k_hat: Some(k_hat),
             k_target: Some(k),
@@ -143,6 +158,14 @@ impl Rule for SoftRule {
         };
         let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", budget)];
         Ok(Loss::new(terms, features, detail))
+    }
+
+    fn save(&self) -> Value {
+        self.budget.save()
+    }
+
+    fn restore(&mut self, saved: &Value) -> Result<()> {
+        self.budget.restore(saved)
     }
 }
 
