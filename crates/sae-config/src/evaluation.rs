@@ -15,6 +15,10 @@ pub struct Evaluation {
     pub sparsity: Sparsity,
     /// k̂ of architectures that choose k per input.
     pub k_hat: Option<KHatStatistics>,
+    /// Fidelity of the same dictionary where other rules share out the same number of features, for
+    /// architectures that keep the largest.
+    #[serde(default)]
+    pub allocation: Option<Allocation>,
     /// The host's loss with the reconstruction spliced in, where a host was given.
     pub cross_entropy: Option<CrossEntropy>,
     /// What was found of the features that are there, where they are known.
@@ -75,6 +79,22 @@ pub struct KHatStatistics {
     pub min: f64,
     /// Largest.
     pub max: f64,
+}
+
+/// R² of one dictionary with the same mean number of active features, shared out over rows by
+/// different rules. Features come in the order of their activations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Mean number of active features.
+    pub l0: f64,
+    /// The same number in every row.
+    pub r2_uniform: f64,
+    /// One threshold on activations for all rows.
+    pub r2_threshold: f64,
+    /// The best there is, which takes knowledge of each row's error: a bound of what any k̂ gives.
+    pub r2_oracle: f64,
+    /// Standard deviation of the best numbers.
+    pub l0_sd_oracle: f64,
 }
 
 /// The host's next-token loss on held-out text, in nats a token.

@@ -19,8 +19,8 @@ pub use architecture::{
 };
 pub use error::{Error, Result};
 pub use evaluation::{
-    CrossEntropy, Evaluation, GroundTruth, KHatStatistics, Reconstruction, RunResult, RunStatus,
-    Sparsity, SweepResults,
+    Allocation, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, Reconstruction, RunResult,
+    RunStatus, Sparsity, SweepResults,
 };
 pub use file::{read_json, read_toml, write_json, write_toml};
 pub use preset::apply_preset;

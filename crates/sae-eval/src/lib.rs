@@ -1,6 +1,7 @@
 //! Evaluation of sparse autoencoders: fidelity, sparsity, cross-entropy recovered.
 #![doc = include_str!("../README.md")]
 
+mod allocation;
 mod assignment;
 mod correlation;
 mod cross_entropy;
@@ -12,6 +13,7 @@ mod moments;
 mod reconstruction;
 mod sparsity;
 
+pub use allocation::allocation;
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_of_tokens};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, evaluate};

@@ -103,6 +103,7 @@ impl Metrics {
                 min: k_hat.min,
                 max: k_hat.max,
             }),
+            allocation: None,
             cross_entropy: None,
             ground_truth: None,
         })

@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use sae_config::{Evaluation, GroundTruth, RunResult, RunStatus, SweepResults, write_json};
+use sae_config::{
+    Allocation, Evaluation, GroundTruth, RunResult, RunStatus, SweepResults, write_json,
+};
 
 use super::job::Job;
 use super::plan::Plan;
@@ -32,7 +34,7 @@ pub(super) fn write(out: &Path, results: &SweepResults) -> Result<()> {
 /// The columns of `results.csv`: name, and value of a run where it has one.
 type Column = (&'static str, fn(&RunResult) -> Option<String>);
 
-const COLUMNS: [Column; 27] = [
+const COLUMNS: [Column; 30] = [
     ("run_id", |r| Some(r.run_id.clone())),
     ("architecture", |r| Some(r.config.architecture.name().into())),
     ("k", |r| r.config.architecture.target_l0().map(|k| k.to_string())),
@@ -63,6 +65,9 @@ const COLUMNS: [Column; 27] = [
     ("support_recall", |r| Some(truth(r)?.support_recall.to_string())),
     ("slope_l0", |r| Some(truth(r)?.slope_l0?.to_string())),
     ("slope_k_hat", |r| Some(truth(r)?.slope_k_hat?.to_string())),
+    ("r2_uniform", |r| Some(allocation(r)?.r2_uniform.to_string())),
+    ("r2_threshold", |r| Some(allocation(r)?.r2_threshold.to_string())),
+    ("r2_oracle", |r| Some(allocation(r)?.r2_oracle.to_string())),
     ("variant", |r| Some(quoted(r.variant.as_ref()?))),
 ];
 
@@ -73,6 +78,10 @@ fn quoted(text: &str) -> String {
 
 fn truth(run: &RunResult) -> Option<&GroundTruth> {
     run.evaluation.as_ref()?.ground_truth.as_ref()
+}
+
+fn allocation(run: &RunResult) -> Option<&Allocation> {
+    run.evaluation.as_ref()?.allocation.as_ref()
 }
 
 /// Rank correlation with the true k: of k̂ where the architecture has one, else of L0.
@@ -204,7 +213,8 @@ mod tests {
             "run_id,architecture,k,seed,status,l0,r2,fve,ce_recovered,dead_fraction,train_seconds,\
              n_features,steps,lr,l0_sd,ce_spliced,kl_recovered,k_hat_mean,k_hat_sd,\
              spearman_true_k,matched_cosine,recovered_above_0_9,support_precision,\
-             support_recall,slope_l0,slope_k_hat,variant"
+             support_recall,slope_l0,slope_k_hat,r2_uniform,\
+             r2_threshold,r2_oracle,variant"
         );
         assert!(lines[1].starts_with("abc,topk,4,7,done,4,0.75,0.76,,0.125,12.5,64,10,"));
         assert!(lines[2].starts_with("abc,topk,4,7,failed,,,,,,12.5,64,10,"), "{}", lines[2]);
@@ -239,6 +249,6 @@ mod tests {
             assert!(shown.contains(value), "{value} in {shown}");
         }
         let line = csv(&results).lines().nth(1).unwrap().to_owned();
-        assert!(line.ends_with(",0.4375,0.8125,0.625,0.5,0.25,0.5,,"), "{line}");
+        assert!(line.ends_with(",0.4375,0.8125,0.625,0.5,0.25,0.5,,,,,"), "{line}");
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use sae_config::{CrossEntropy, Evaluation, GroundTruth};
 use sae_data::{ActivationStore, PlantedTruth, Selection, open_store};
-use sae_eval::{CrossEntropyOptions, EvaluateOptions, cross_entropy, evaluate, ground_truth};
+use sae_eval::{
+    CrossEntropyOptions, EvaluateOptions, allocation, cross_entropy, evaluate, ground_truth,
+};
 use sae_hosts::{HookPoint, HostModel, Text};
 use sae_models::{Sae, load_checkpoint};
 
@@ -34,6 +36,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let options = EvaluateOptions::default();
     let mut evaluation = evaluate(sae.as_ref(), store.as_ref(), options, report).or_run()?;
     drop(progress);
+    let l0 = evaluation.sparsity.l0_mean;
+    evaluation.allocation = allocation(sae.as_ref(), store.as_ref(), l0, options).or_run()?;
     if let Some((store, truth)) = planted {
         let mut progress = Progress::new("ground truth", "rows", store.n_rows());
         let report = &mut |done, _| progress.at(done, String::new);
@@ -119,6 +123,12 @@ fn print(evaluation: &Evaluation) {
         println!(
             "k̂               {:.2} (sd {:.2}; {:.2} to {:.2})",
             k_hat.mean, k_hat.sd, k_hat.min, k_hat.max
+        );
+    }
+    if let Some(of) = &evaluation.allocation {
+        println!(
+            "R² if shared out uniformly {:.4}, by a threshold {:.4}, at best {:.4} (sd {:.2})",
+            of.r2_uniform, of.r2_threshold, of.r2_oracle, of.l0_sd_oracle
         );
     }
     if let Some(ce) = &evaluation.cross_entropy {
