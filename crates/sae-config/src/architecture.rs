@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Parity;
+
 /// An architecture with its settings: `[architecture]` with `name = "…"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name")]
@@ -124,11 +126,10 @@ pub enum KEstimator {
 }
 
 /// How mean k̂ is held at k.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
     /// softplus_β(mean k̂ − k): only overspending costs (the published one).
-    #[default]
     OneSided,
     /// The same on both sides.
     TwoSided,
@@ -143,7 +144,7 @@ pub enum Budget {
 pub struct SoftConfig {
     /// Target of mean k̂.
     pub k: usize,
-    /// Upper bound of k̂; default 2k.
+    /// Upper bound of k̂; default 4k, with `parity = "official"` 2k.
     pub k_max: Option<f64>,
     /// Lower bound of k̂.
     #[serde(default = "one")]
@@ -174,17 +175,16 @@ pub struct SoftConfig {
     /// Sharpness β of its softplus.
     #[serde(default = "five")]
     pub k_loss_beta: f64,
-    /// Whether underspending costs too.
-    #[serde(default)]
-    pub budget: Budget,
+    /// How mean k̂ is held at k; default `dual`, with `parity = "official"` `one_sided`.
+    pub budget: Option<Budget>,
     /// Factor of the learning rate for the k-estimator.
     #[serde(default = "one")]
     pub k_estimator_lr: f64,
     /// Width w of the neighbourhood of the boundary that k̂'s gradient is taken over: the mean
     /// change of the loss by a feature between k̂ − w and k̂ + w features. 0: that of the operator,
-    /// which at small α sees one feature alone.
-    #[serde(default)]
-    pub k_gradient_window: usize,
+    /// which at small α sees one feature alone. It takes the selection as hard, so α must not be
+    /// annealed. Default 8; 0 with `parity = "official"` and where α is annealed.
+    pub k_gradient_window: Option<usize>,
     /// Where the gradient of the selection goes.
     #[serde(default)]
     pub selection_gradient: SelectionGradient,
@@ -319,6 +319,17 @@ const fn default_sparsity_queue_length() -> usize {
     10
 }
 
+impl SoftConfig {
+    /// Upper bound of k̂, as set or by default.
+    #[must_use]
+    pub const fn k_bound(&self) -> f64 {
+        match self.k_max {
+            Some(k_max) => k_max,
+            None => 4.0 * self.k as f64,
+        }
+    }
+}
+
 impl ArchitectureConfig {
     /// The name under which the architecture is configured.
     #[must_use]
@@ -348,7 +359,7 @@ impl ArchitectureConfig {
         }
     }
 
-    pub(crate) fn resolve(&mut self, steps: u64) {
+    pub(crate) fn resolve(&mut self, steps: u64, parity: Parity) {
         match self {
             Self::TopK(c) | Self::BatchTopK(c) => {
                 c.threshold_start_step.get_or_insert((steps / 10).min(1000));
@@ -359,7 +370,12 @@ impl ArchitectureConfig {
                 c.group_weights.get_or_insert_with(|| vec![1.0 / n_groups as f64; n_groups]);
             }
             Self::Soft(c) => {
-                c.k_max.get_or_insert(2.0 * c.k as f64);
+                let official = parity == Parity::Official;
+                let k_max = if official { 2.0 * c.k as f64 } else { c.k_bound() };
+                c.k_max.get_or_insert(k_max);
+                c.budget.get_or_insert(if official { Budget::OneSided } else { Budget::Dual });
+                let is_sharp = c.alpha_anneal_steps == 0;
+                c.k_gradient_window.get_or_insert(if official || !is_sharp { 0 } else { 8 });
             }
             _ => {}
         }

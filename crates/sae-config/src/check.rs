@@ -96,7 +96,7 @@ fn matryoshka(
 fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<()> {
     let features = n_features as f64;
     check("k", n_features > 2, "a dictionary of at least 3 features", n_features)?;
-    let k_max = c.k_max.unwrap_or(2.0 * c.k as f64);
+    let k_max = c.k_bound();
     let expected = format!("more than k = {}", c.k);
     check("k_max", k_max > c.k as f64 && k_max.is_finite(), expected, k_max)?;
     let expected = format!("more than 0, at most k = {} and less than {}", c.k, features - 1.0);
@@ -111,6 +111,9 @@ fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<
     positive("alpha_first", c.alpha_first.unwrap_or(1.0))?;
     not_negative("k_loss_weight", c.k_loss_weight)?;
     positive("k_loss_beta", c.k_loss_beta)?;
+    let window = c.k_gradient_window.unwrap_or(0);
+    let is_sharp = window == 0 || c.alpha_anneal_steps == 0;
+    check("k_gradient_window", is_sharp, "0, since alpha_anneal_steps is not 0", window)?;
     positive("k_estimator_lr", c.k_estimator_lr)?;
     at_most_all_steps("alpha_anneal_steps", c.alpha_anneal_steps, training)?;
     at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
@@ -200,6 +203,10 @@ mod tests {
             ("name = \"soft\"\nk = 6\nalpha_anneal_steps = 101", "alpha_anneal_steps`"),
             ("name = \"soft\"\nk = 6\nhard_steps = 101", "hard_steps`"),
             ("name = \"soft\"\nk = 6\nk_estimator_lr = 0.0", "k_estimator_lr`"),
+            (
+                "name = \"soft\"\nk = 6\nk_gradient_window = 4\nalpha_anneal_steps = 9",
+                "k_gradient_window`: expected 0, since alpha_anneal_steps is not 0, got 4",
+            ),
             ("name = \"soft\"\nk = 6\nk_estimator = { low_rank = { rank = 0 } }", "rank`"),
             ("name = \"jumprelu\"\ntarget_l0 = 6.0\nbandwidth = 0.0", "bandwidth`"),
             ("name = \"gated\"\nl1_penalty = -0.1", "l1_penalty`"),

@@ -92,7 +92,7 @@ impl RunConfig {
         }
         self.training.check()?;
         self.training.resolve(self.sae.n_features);
-        self.architecture.resolve(self.training.steps);
+        self.architecture.resolve(self.training.steps, self.training.parity);
         check_architecture(&self.architecture, self.sae.n_features, &self.training)?;
         Ok(self)
     }

@@ -79,7 +79,7 @@ proptest! {
             if let Some(k_hat) = &encoded.k_hat {
                 let k_hat: Vec<f32> = k_hat.try_into().unwrap();
                 for (n, k) in active.iter().zip(k_hat) {
-                    prop_assert!((1.0..=10.0).contains(&k) && *n <= k.round() as i64);
+                    prop_assert!((1.0..=20.0).contains(&k) && *n <= k.round() as i64);
                 }
             }
         }

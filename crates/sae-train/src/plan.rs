@@ -90,7 +90,7 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
                 KEstimator::LowRank { rank } => (f + d) * rank as u64 + 2 * f,
                 KEstimator::Shared => f,
             };
-            (hidden, soft.k_max.unwrap_or(2.0 * soft.k as f64).ceil() as u64)
+            (hidden, soft.k_bound().ceil() as u64)
         }
         other => (0, other.target_l0().map_or(f, |l0| l0.ceil() as u64)),
     };

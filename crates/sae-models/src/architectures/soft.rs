@@ -62,7 +62,7 @@ impl KEstimatorWeights {
             output: tensors.take("k_estimator.output.weight", &[f])?,
             bias: tensors.take("k_estimator.output.bias", &[])?,
             k_min: soft.k_min,
-            k_max: soft.k_max.unwrap_or(2.0 * soft.k as f64),
+            k_max: soft.k_bound(),
             k_limit: config.n_features as f64 - 1.0,
         })
     }
@@ -146,7 +146,7 @@ impl Soft {
         }
         let output = rng.uniform(&[f], 1.0 / (f as f64).sqrt());
         map.insert("k_estimator.output.weight".into(), output);
-        let k_max = soft.k_max.unwrap_or(2.0 * soft.k as f64);
+        let k_max = soft.k_bound();
         let logit = (soft.k as f64 / (k_max - soft.k as f64)).ln();
         map.insert("k_estimator.output.bias".into(), zeros(&[]) + logit);
         map

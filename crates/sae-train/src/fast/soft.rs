@@ -83,8 +83,10 @@ impl SoftFast {
                 output_weight: vec![0.0; f],
                 output_bias: 0.0,
             },
-            window: (config.k_gradient_window > 0)
-                .then(|| KWindow::new(config.k_gradient_window, f)),
+            window: config
+                .k_gradient_window
+                .filter(|half| *half > 0)
+                .map(|half| KWindow::new(half, f)),
         }
     }
 
@@ -156,7 +158,7 @@ impl SoftFast {
         let (b1, w2) = (weight(slots.hidden_bias)?, weight(slots.output_weight)?);
         estimator_forward(hidden, b1, w2, &mut self.logits)?;
         let b2 = weight(slots.output_bias)?[0];
-        let k_max = self.k_max() as f32;
+        let k_max = self.config.k_bound() as f32;
         let (low, high) = (self.config.k_min as f32, self.k_limit as f32);
         for ((logit, sigmoid), k) in self.logits.iter().zip(&mut self.sigmoids).zip(&mut self.k_hat)
         {
@@ -164,10 +166,6 @@ impl SoftFast {
             *k = (k_max * *sigmoid).max(low).min(high);
         }
         Ok(())
-    }
-
-    fn k_max(&self) -> f64 {
-        self.config.k_max.unwrap_or(2.0 * self.config.k as f64)
     }
 
     /// From the gradients of the codes to those of their pre-activations and of the estimator;
@@ -217,7 +215,7 @@ impl SoftFast {
         let mean = self.k_hat.iter().map(|k| f64::from(*k)).sum::<f64>() / self.k_hat.len() as f64;
         let (loss, slope) = self.budget.value_and_slope(mean, k);
         self.budget.after_step(mean, k);
-        let k_max = self.k_max() as f32;
+        let k_max = self.config.k_bound() as f32;
         let (low, high) = (self.config.k_min as f32, self.k_limit as f32);
         let slope = (slope / buffers.batch as f64) as f32;
         for (g, s) in self.k_gradients.iter_mut().zip(&self.sigmoids) {

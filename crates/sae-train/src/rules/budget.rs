@@ -22,7 +22,7 @@ pub(crate) struct BudgetLoss {
 impl BudgetLoss {
     pub(crate) fn new(config: &SoftConfig) -> Self {
         let &SoftConfig { budget, k_loss_weight: weight, k_loss_beta: beta, .. } = config;
-        Self { budget, weight, beta, multiplier: 0.0 }
+        Self { budget: budget.unwrap_or(Budget::Dual), weight, beta, multiplier: 0.0 }
     }
 
     /// The term for k̂ `[batch]`, with its gradient.

@@ -91,7 +91,7 @@ impl SoftRule {
             SelectionGradient::Full => z.shallow_clone(),
         };
         // Over a window, the gradient of k̂ is not the operator's.
-        let k = if self.config.k_gradient_window > 0 { k_hat.detach() } else { k_hat.copy() };
+        let k = if self.config.k_gradient_window > Some(0) { k_hat.detach() } else { k_hat.copy() };
         let p =
             soft_topk(&scores, &k, alpha).map_err(|source| Error::Selection { step, source })?;
         Ok((z * p, k_hat))
@@ -100,7 +100,7 @@ impl SoftRule {
     /// A term without value whose gradient in k̂ is the mean change of the loss by a feature between
     /// k̂ − w and k̂ + w features.
     fn window(&self, x: &Tensor, z: &Tensor, k_hat: &Tensor) -> Tensor {
-        let half = self.config.k_gradient_window as i64;
+        let half = self.config.k_gradient_window.unwrap_or(0) as i64;
         let k = k_hat.detach().round().to_kind(Kind::Int64);
         let (low, high) = ((&k - half).clamp_min(0), (&k + half).clamp_max(z.size()[1]));
         let error = |k: &Tensor| {
@@ -143,7 +143,7 @@ impl Rule for SoftRule {
         context.dead.count(&features);
         let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
         let mut budget = (!hard).then(|| self.budget.loss(&k_hat, k));
-        if self.config.k_gradient_window > 0 {
+        if self.config.k_gradient_window > Some(0) {
             budget = budget.map(|budget| budget + self.window(x, &z, &k_hat));
         }
         if !hard {
