@@ -45,7 +45,7 @@ pub struct SweepConfig {
     /// Named sets of keys, each combined with all axes; they override `architectures`.
     #[serde(default)]
     pub variants: toml::Table,
-    /// Runs beyond the axes, each a set of keys.
+    /// Runs beyond the axes, each a set of keys; `variant` names what it is a run of.
     #[serde(default)]
     pub extra: Vec<toml::Table>,
 }

@@ -112,7 +112,15 @@ impl SweepConfig {
         if self.axes.is_empty() && self.variants.is_empty() && !self.extra.is_empty() {
             product.clear();
         }
-        product.extend(self.extra.iter().map(|run| (None, run.clone().into_iter().collect())));
+        for run in &self.extra {
+            let mut run = run.clone();
+            let variant = match run.remove("variant") {
+                Some(Value::String(name)) => Some(name),
+                Some(other) => return Err(Error::value("extra.variant", "a name", other)),
+                None => None,
+            };
+            product.push((variant, run.into_iter().collect()));
+        }
         Ok(product)
     }
 
@@ -250,6 +258,8 @@ mod tests {
         let variants: Vec<_> = points.iter().map(|p| p.variant.as_deref()).collect();
         let (top, all) = (Some("TopK"), Some("all the way"));
         assert_eq!(variants, [top, top, all, all, None]);
+        sweep.extra[0].insert("variant".into(), "another".into());
+        assert_eq!(sweep.points().unwrap()[4].variant.as_deref(), Some("another"));
         assert_eq!(points[3].value("selection_gradient"), Some("full".into()));
         assert_eq!(points[3].value("hard_steps"), Some(3.into()));
         assert_eq!(points[3].value("k"), Some(8.into()));
