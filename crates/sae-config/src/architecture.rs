@@ -183,7 +183,7 @@ pub struct SoftConfig {
     /// Width w of the neighbourhood of the boundary that k̂'s gradient is taken over: the mean
     /// change of the loss by a feature between k̂ − w and k̂ + w features. 0: that of the operator,
     /// which at small α sees one feature alone. It takes the selection as hard, so α must not be
-    /// annealed. Default 8; 0 with `parity = "official"` and where α is annealed.
+    /// annealed. Default k/4; 0 with `parity = "official"` and where α is annealed.
     pub k_gradient_window: Option<usize>,
     /// Where the gradient of the selection goes.
     #[serde(default)]
@@ -375,7 +375,8 @@ impl ArchitectureConfig {
                 c.k_max.get_or_insert(k_max);
                 c.budget.get_or_insert(if official { Budget::OneSided } else { Budget::Dual });
                 let is_sharp = c.alpha_anneal_steps == 0;
-                c.k_gradient_window.get_or_insert(if official || !is_sharp { 0 } else { 8 });
+                let window = if official || !is_sharp { 0 } else { (c.k / 4).max(1) };
+                c.k_gradient_window.get_or_insert(window);
             }
             _ => {}
         }
