@@ -37,7 +37,8 @@ pub struct TrainingConfig {
     /// Steps of linear warm-up from 0.
     #[serde(default)]
     pub warmup_steps: u64,
-    /// First step of the linear decay to 0; default four fifths of `steps`.
+    /// First step of the linear decay to 0; default four fifths of `steps`, or the end of a longer
+    /// warm-up.
     pub decay_start: Option<u64>,
     /// Seed of initialisation and shuffling.
     #[serde(default)]
@@ -85,7 +86,7 @@ impl TrainingConfig {
     /// Fills in the defaults that depend on the rest of the run.
     pub(crate) fn resolve(&mut self, n_features: usize) {
         self.lr.get_or_insert(2e-4 / (n_features as f64 / 16384.0).sqrt());
-        self.decay_start.get_or_insert(self.steps - self.steps / 5);
+        self.decay_start.get_or_insert((self.steps - self.steps / 5).max(self.warmup_steps));
     }
 
     /// Checks what can be checked without data.
@@ -130,5 +131,54 @@ impl TrainingConfig {
             return bad("device", "`cpu` or `cuda:N`", &format!("`{device}`"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TrainingConfig;
+
+    fn training(more: &str) -> TrainingConfig {
+        toml::from_str(&format!("steps = 100\nbatch_size = 8\n{more}")).unwrap()
+    }
+
+    #[test]
+    fn every_bad_setting_is_named() {
+        let cases = [
+            (
+                "warmup_steps = 60\ndecay_start = 50",
+                "`training.decay_start`: expected at least warmup_steps = 60, got 50",
+            ),
+            (
+                "warmup_steps = 101",
+                "`training.warmup_steps`: expected at most steps = 100, got 101",
+            ),
+            ("decay_start = 101", "`training.decay_start`: expected at most steps = 100, got 101"),
+            ("lr = 0.0", "`training.lr`: expected a positive number, got 0"),
+            ("log_every = 0", "`training.log_every`: expected at least 1, got 0"),
+            ("keep_checkpoints = 0", "`training.keep_checkpoints`: expected at least 1, got 0"),
+            ("device = 'gpu'", "`training.device`: expected `cpu` or `cuda:N`, got `gpu`"),
+        ];
+        for (more, expected) in cases {
+            assert_eq!(training(more).check().unwrap_err().to_string(), expected);
+        }
+        for (text, key) in [
+            ("steps = 0\nbatch_size = 8", "`training.steps`"),
+            ("steps = 8\nbatch_size = 0", "`training.batch_size`"),
+        ] {
+            let config: TrainingConfig = toml::from_str(text).unwrap();
+            assert!(config.check().unwrap_err().to_string().starts_with(key));
+        }
+    }
+
+    #[test]
+    fn decay_begins_no_sooner_than_the_warm_up_ends() {
+        for (warmup_steps, decay_start) in [(0, 80), (80, 80), (95, 95), (100, 100)] {
+            let mut config = training(&format!("warmup_steps = {warmup_steps}"));
+            config.check().unwrap();
+            config.resolve(64);
+            assert_eq!(config.decay_start, Some(decay_start));
+            config.check().unwrap();
+        }
     }
 }

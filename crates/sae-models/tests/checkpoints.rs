@@ -8,7 +8,7 @@ use sae_models::{
 };
 use tch::{Device, Kind, Tensor};
 
-use crate::common::{architectures, model, rows};
+use crate::common::{NORMALIZATIONS, architectures, model, rows};
 
 fn refusal(dir: &Path) -> String {
     match load_checkpoint(dir, Device::Cpu) {
@@ -22,7 +22,7 @@ fn every_model_comes_back_as_it_was() {
     for kind in [Kind::Float, Kind::Double] {
         let x = rows(4, kind, 3);
         for architecture in architectures() {
-            for normalization in [Normalization::None, Normalization::ShiftScale] {
+            for normalization in NORMALIZATIONS {
                 let sae = model(architecture.clone(), normalization, kind, 9);
                 let dir = tempfile::tempdir().unwrap();
                 save_checkpoint(sae.as_ref(), dir.path()).unwrap();

@@ -10,6 +10,14 @@ use tch::{Device, Kind, Tensor};
 pub(crate) const D_MODEL: usize = 6;
 pub(crate) const N_FEATURES: usize = 24;
 
+pub(crate) const NORMALIZATIONS: [Normalization; 5] = [
+    Normalization::None,
+    Normalization::Scale,
+    Normalization::ShiftScale,
+    Normalization::UnitNorm,
+    Normalization::LayerNorm,
+];
+
 pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
     let topk = TopKConfig {
         k: 5,
@@ -27,6 +35,9 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
         ArchitectureConfig::JumpRelu(toml::from_str::<JumpReluConfig>(&text).unwrap())
     };
     let (l1_penalty, sparsity_warmup_steps) = (0.1, 0);
+    let groups = "k = 5\ngroup_fractions = [0.25, 0.75]";
+    let april = "l1_penalty = 0.1";
+    let p_anneal = "initial_sparsity_penalty = 0.1\nanneal_start = 3";
     vec![
         ArchitectureConfig::TopK(topk.clone()),
         ArchitectureConfig::BatchTopK(topk),
@@ -41,6 +52,9 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
             sparsity_warmup_steps,
             resample_steps: None,
         }),
+        ArchitectureConfig::MatryoshkaBatchTopK(toml::from_str(groups).unwrap()),
+        ArchitectureConfig::StandardApril(toml::from_str(april).unwrap()),
+        ArchitectureConfig::PAnneal(toml::from_str(p_anneal).unwrap()),
     ]
 }
 

@@ -5,19 +5,28 @@ use sae_config::{ArchitectureConfig, Normalization};
 use sae_models::{Encoded, Error, Sae};
 use tch::{Kind, Tensor};
 
-use crate::common::{N_FEATURES, architectures, model, rows};
-
-const NORMALIZATIONS: [Normalization; 5] = [
-    Normalization::None,
-    Normalization::Scale,
-    Normalization::ShiftScale,
-    Normalization::UnitNorm,
-    Normalization::LayerNorm,
-];
+use crate::common::{N_FEATURES, NORMALIZATIONS, architectures, model, rows};
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     let scale = a.abs().max().double_value(&[]).max(1.0);
     (a - b).abs().max().double_value(&[]) / scale
+}
+
+/// 1 − Σ‖x − x̂‖²/Σ‖x − μ‖².
+fn r2(x: &Tensor, x_hat: &Tensor) -> f64 {
+    let sum = |t: Tensor| t.square().sum(Kind::Double).double_value(&[]);
+    1.0 - sum(x - x_hat) / sum(x - x.mean_dim([0i64].as_slice(), true, Kind::Double))
+}
+
+/// The entries above 0.
+fn active(features: &Tensor) -> Tensor {
+    features.gt(0.0)
+}
+
+/// The thresholds of inference, trained ones too.
+fn thresholds(sae: &dyn Sae) -> Vec<Tensor> {
+    let all = sae.buffers().into_iter().chain(sae.own_parameters());
+    all.filter(|(name, _)| *name == "threshold").map(|(_, t)| t.detach().copy()).collect()
 }
 
 fn reconstruct(sae: &dyn Sae, x: &Tensor) -> (Encoded, Tensor) {
@@ -30,17 +39,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn folding_changes_nothing(seed in 0u64..1 << 40, batch in 1i64..20) {
+    fn folding_changes_nothing(seed in 0u64..1 << 40, batch in 2i64..20) {
         let x = rows(batch, Kind::Double, seed ^ 1);
         for architecture in architectures() {
             for normalization in &NORMALIZATIONS[..3] {
                 let mut sae = model(architecture.clone(), *normalization, Kind::Double, seed);
                 let (before, x_hat) = reconstruct(sae.as_ref(), &x);
+                let thresholds = thresholds(sae.as_ref());
                 sae.fold().unwrap();
                 prop_assert_eq!(sae.config().normalization, Normalization::None);
                 let (after, x_hat_folded) = reconstruct(sae.as_ref(), &x);
                 prop_assert!(difference(&before.features, &after.features) < 1e-11);
                 prop_assert!(difference(&x_hat, &x_hat_folded) < 1e-11);
+                prop_assert!((r2(&x, &x_hat) - r2(&x, &x_hat_folded)).abs() < 1e-10);
+                // Features keep their scale, so thresholds stay as they are and decide alike.
+                prop_assert_eq!(&thresholds, &thresholds(sae.as_ref()));
+                prop_assert_eq!(active(&before.features), active(&after.features));
                 match (&before.k_hat, &after.k_hat) {
                     (Some(a), Some(b)) => prop_assert!(difference(a, b) < 1e-11),
                     (None, None) => {}
@@ -90,7 +104,12 @@ proptest! {
 fn rows_divided_by_their_own_statistics_do_not_fold() {
     for normalization in &NORMALIZATIONS[3..] {
         let mut sae = model(architectures().remove(0), *normalization, Kind::Float, 5);
+        let x = rows(3, Kind::Float, 6);
+        let (before, x_hat) = reconstruct(sae.as_ref(), &x);
         assert!(matches!(sae.fold(), Err(Error::NotFoldable { .. })));
+        let (after, x_hat_after) = reconstruct(sae.as_ref(), &x);
+        assert_eq!((before.features, x_hat), (after.features, x_hat_after));
+        assert_eq!(sae.config().normalization, *normalization);
         let features = Tensor::zeros([1, N_FEATURES as i64], (Kind::Float, tch::Device::Cpu));
         let error = sae.decode(&Encoded::from(features)).unwrap_err();
         assert!(matches!(error, Error::MissingRows { .. }));

@@ -136,6 +136,35 @@ fn awkward_rows_are_quick_and_right() {
 }
 
 #[test]
+fn awkward_rows_have_the_weights_of_bisection() {
+    let n = 3000;
+    let ramp = |i: usize| i as f32 / n as f32;
+    let rows: [(&str, Vec<f32>); 8] = [
+        ("equal", vec![1.0; n]),
+        ("two values", (0..n).map(|i| (i % 2) as f32).collect()),
+        ("ascending", (0..n).map(ramp).collect()),
+        ("descending", (0..n).map(|i| -ramp(i)).collect()),
+        ("one giant", (0..n).map(|i| if i == 7 { 3e38 } else { ramp(i) }).collect()),
+        ("denormal", (0..n).map(|i| i as f32 * 1e-45).collect()),
+        ("powers", (0..n).map(|i| ((i % 252) as f32 - 126.0).exp2()).collect()),
+        ("a period", (0..n).map(|i| (i % 128) as f32 + 1e-3 * ramp(i)).collect()),
+    ];
+    for (name, x) in &rows {
+        let wide: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+        let x = ArrayView2::from_shape((1, n), x).unwrap();
+        for alpha in [1e-30_f32, 1e-9, 1e-6, 1e-4, 1e-2, 1.0, 1e3] {
+            for k in [0.01_f32, 1.0, 64.5, 300.0, 1500.0, 2999.5] {
+                let p = soft_topk(x, &[k], alpha).unwrap().into_weights();
+                let expected = oracle::weights(&wide, k.into(), alpha.into());
+                let off = p.iter().zip(&expected).map(|(p, e)| (f64::from(*p) - e).abs());
+                let off = off.fold(0.0, f64::max);
+                assert!(off <= 1e-5, "{name}, alpha {alpha}, k {k}: {off:e}");
+            }
+        }
+    }
+}
+
+#[test]
 fn long_rows_at_a_small_temperature_keep_the_bound_of_single_precision() {
     let n = 65_536;
     // Normals by the Box-Muller transform of a Weyl sequence.

@@ -1,5 +1,6 @@
 //! The operator against golden numbers, its own properties and its other implementation.
 
+mod batches;
 mod domain;
 mod golden;
 mod gradients;

@@ -71,6 +71,10 @@ fn gradients_of_the_variants_agree_with_finite_differences() {
     let log =
         |i: &[Tensor]| log_soft_topk_dim(&i[0], &i[1], &i[2], -1).map(|p| vec![p]).map_err(torch);
     gradcheck(log, &inputs, GradcheckOptions::default()).unwrap();
+    let shared = Tensor::from(2.5).set_requires_grad(true);
+    let inputs = [inputs[0].shallow_clone(), shared, inputs[2].shallow_clone()];
+    let one_budget = |i: &[Tensor]| soft_topk(&i[0], &i[1], &i[2]).map(|p| vec![p]).map_err(torch);
+    gradcheck(one_budget, &inputs, GradcheckOptions::default()).unwrap();
     let k = Tensor::from_slice(&[1_i64, 3, 8]);
     let f = |i: &[Tensor]| hard_topk(&i[0], &k).map(|p| vec![p]).map_err(torch);
     gradcheck(f, &inputs[..1], GradcheckOptions::default()).unwrap();

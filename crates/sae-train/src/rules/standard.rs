@@ -127,3 +127,90 @@ pub(super) fn penalised(x: &Tensor, weights: &Weights, features: Tensor, penalty
     let mse = mean_square(&(x - weights.reconstruct(&features)));
     Loss::new([("mse", Some(mse)), ("sparsity", Some(penalty))], features, Detail::default())
 }
+
+#[cfg(test)]
+mod tests {
+    use sae_config::RunConfig;
+    use sae_models::{InitRng, ModelConfig, Normalizer, init};
+    use tch::{Device, IndexOp as _, Kind, Tensor};
+
+    use super::{Context, Rule as _, StandardRule};
+    use crate::dead::DeadFeatures;
+    use crate::optimizer::Parameter;
+
+    fn norms(rows: &Tensor) -> Vec<f64> {
+        rows.norm_scalaropt_dim(2.0, [1i64].as_slice(), false).try_into().unwrap()
+    }
+
+    /// Features 3 and 7 of ten have been silent for 17 rows; half of 8 steps of 4 rows is 16.
+    #[test]
+    fn silent_features_start_anew_from_inputs_and_nothing_else_changes() {
+        let text = "data.store = ''\nsae.n_features = 10\ntraining = { steps = 20, batch_size = 4 }\n\
+                    architecture = { name = 'standard', l1_penalty = 0.1, resample_steps = 8 }";
+        let config: RunConfig = toml::from_str(text).unwrap();
+        let sae_config::ArchitectureConfig::Standard(standard) = &config.architecture else {
+            panic!("{config:?}")
+        };
+        let model = ModelConfig {
+            d_model: 5,
+            n_features: 10,
+            normalization: sae_config::Normalization::None,
+            parity: config.training.parity,
+            architecture: config.architecture.clone(),
+        };
+        let mut rng = InitRng::new(3);
+        let (kind, device) = (Kind::Double, Device::Cpu);
+        let sae = init(model, &Normalizer::None, &mut rng, kind, device).unwrap();
+        let x = rng.uniform(&[4, 5], 2.0);
+        let mut rule = StandardRule::new(standard, &config.training, sae.as_ref());
+        let mut dead = DeadFeatures::new(10, device);
+        (dead.rows_seen, dead.rows_since_fired) =
+            (40, Tensor::full([10], 16, (Kind::Int64, device)));
+        for silent in [3, 7] {
+            let _ = dead.rows_since_fired.i(silent).fill_(17);
+        }
+        let mut parameters: Vec<Parameter> =
+            sae.parameters().into_iter().map(|(name, value)| Parameter::new(name, value)).collect();
+        for parameter in &mut parameters {
+            let _ = parameter.mean.fill_(0.5);
+            let _ = parameter.square.fill_(0.5);
+        }
+        let values = |parameters: &[Parameter]| -> Vec<Tensor> {
+            parameters.iter().map(|p| p.value.detach().copy()).collect()
+        };
+        let before = values(&parameters);
+        rule.after_update(&x, Context { step: 7, dead: &mut dead }, &mut parameters);
+        assert_eq!(values(&parameters), before, "step 7 is no multiple of 8");
+        rule.after_update(&x, Context { step: 8, dead: &mut dead }, &mut parameters);
+
+        let after = values(&parameters);
+        let live = Tensor::from_slice(&[0_i64, 1, 2, 4, 5, 6, 8, 9]);
+        let silent = Tensor::from_slice(&[3_i64, 7]);
+        for ((parameter, before), after) in parameters.iter().zip(&before).zip(&after) {
+            if parameter.name == "decoder.bias" {
+                assert_eq!(before, after);
+                continue;
+            }
+            assert_eq!(before.index_select(0, &live), after.index_select(0, &live));
+            for moment in [&parameter.mean, &parameter.square] {
+                assert_eq!(moment.index_select(0, &silent).abs().max().double_value(&[]), 0.0);
+                assert_eq!(moment.index_select(0, &live).min().double_value(&[]), 0.5);
+            }
+        }
+        let live_norms = norms(&before[0].index_select(0, &live));
+        let mean_norm = live_norms.iter().sum::<f64>() / 8.0;
+        let (encoder, decoder) =
+            (after[0].index_select(0, &silent), after[2].index_select(0, &silent));
+        for (encoder, decoder) in norms(&encoder).into_iter().zip(norms(&decoder)) {
+            assert!((encoder - 0.2 * mean_norm).abs() < 1e-12 && (decoder - 1.0).abs() < 1e-12);
+        }
+        // Each direction is that of an input, seen from b_dec.
+        let inputs = &x - sae.base().weights.b_dec.detach();
+        let unit = &inputs / inputs.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
+        let nearest = decoder.mm(&unit.tr()).amax([1i64].as_slice(), false);
+        assert!((nearest - 1.0).abs().max().double_value(&[]) < 1e-12);
+        assert_eq!(after[1].index_select(0, &silent).abs().max().double_value(&[]), 0.0);
+        let since = dead.rows_since_fired.index_select(0, &silent);
+        assert_eq!(since.max().int64_value(&[]), 0);
+    }
+}

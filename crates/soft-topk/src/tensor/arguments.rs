@@ -35,12 +35,13 @@ impl Argument {
                     let got = tensor.device();
                     return Err(Error::Device { argument: name, expected: device, got });
                 }
-                if !FLOATS.contains(&tensor.kind()) && name == "alpha" {
-                    return Err(Error::Kind {
-                        argument: name,
-                        expected: WANTED,
-                        got: tensor.kind(),
-                    });
+                let got = tensor.kind();
+                if name == "alpha" && !FLOATS.contains(&got) {
+                    return Err(Error::Kind { argument: name, expected: WANTED, got });
+                }
+                if !FLOATS.contains(&got) && !WHOLE.contains(&got) {
+                    let expected = "a kind of real numbers";
+                    return Err(Error::Kind { argument: name, expected, got });
                 }
                 Ok(tensor.f_to_kind(kind)?)
             }
@@ -49,6 +50,8 @@ impl Argument {
 }
 
 const FLOATS: [Kind; 4] = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
+/// Kinds of whole numbers.
+pub(crate) const WHOLE: [Kind; 5] = [Kind::Int64, Kind::Int, Kind::Int16, Kind::Int8, Kind::Uint8];
 const WANTED: &str = "Float, Double, Half or BFloat16";
 
 /// x as rows, and how to get back from rows to its shape.
@@ -106,5 +109,38 @@ impl Rows {
     /// A result of the shape of x, from rows.
     pub(crate) fn restore(&self, rows: &Tensor) -> Result<Tensor> {
         Ok(rows.f_reshape(&self.moved)?.f_movedim_int(-1, self.dim)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::Argument;
+
+    fn refusal(name: &'static str, argument: &Tensor, device: Device) -> String {
+        Argument::from(argument).tensor(name, Kind::Float, device).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn arguments_on_another_device_are_refused() {
+        let text = refusal("k", &Tensor::from(2.0), Device::Cuda(1));
+        assert_eq!(text, "device of k: expected Cuda(1) as for x, got Cpu");
+        let text = refusal("alpha", &Tensor::from(0.1), Device::Cuda(0));
+        assert_eq!(text, "device of alpha: expected Cuda(0) as for x, got Cpu");
+    }
+
+    #[test]
+    fn arguments_that_are_no_real_numbers_are_refused() {
+        let complex = Tensor::from(2.0).to_kind(Kind::ComplexDouble);
+        let text = refusal("k", &complex, Device::Cpu);
+        assert_eq!(text, "kind of k: expected a kind of real numbers, got ComplexDouble");
+        let text = refusal("k", &Tensor::from(true), Device::Cpu);
+        assert_eq!(text, "kind of k: expected a kind of real numbers, got Bool");
+        let text = refusal("alpha", &Tensor::from(1_i64), Device::Cpu);
+        let expected = "kind of alpha: expected Float, Double, Half or BFloat16, got Int64";
+        assert_eq!(text, expected);
+        let whole = Argument::from(&Tensor::from(3_i64)).tensor("k", Kind::Float, Device::Cpu);
+        assert_eq!(whole.unwrap().double_value(&[]), 3.0);
     }
 }

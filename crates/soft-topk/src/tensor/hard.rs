@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{Element, view, view_mut};
 
-use super::arguments::Rows;
+use super::arguments::{Rows, WHOLE};
 use crate::engine::Entry;
 use crate::error::{Error, Result};
 use crate::hard::HardTopK;
@@ -53,7 +53,7 @@ pub fn hard_topk_mask(x: &Tensor, k: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`hard_topk_mask`], and [`Error::Dimension`].
 pub fn hard_topk_mask_dim(x: &Tensor, k: &Tensor, dim: i64) -> Result<Tensor> {
-    if !matches!(k.kind(), Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8) {
+    if !WHOLE.contains(&k.kind()) {
         return Err(Error::Kind { argument: "k", expected: "whole numbers", got: k.kind() });
     }
     if k.device() != x.device() {
