@@ -45,7 +45,7 @@ proptest! {
             for normalization in &NORMALIZATIONS[..3] {
                 let mut sae = model(architecture.clone(), *normalization, Kind::Double, seed);
                 let (before, x_hat) = reconstruct(sae.as_ref(), &x);
-                let thresholds = thresholds(sae.as_ref());
+                let kept = thresholds(sae.as_ref());
                 sae.fold().unwrap();
                 prop_assert_eq!(sae.config().normalization, Normalization::None);
                 let (after, x_hat_folded) = reconstruct(sae.as_ref(), &x);
@@ -53,7 +53,7 @@ proptest! {
                 prop_assert!(difference(&x_hat, &x_hat_folded) < 1e-11);
                 prop_assert!((r2(&x, &x_hat) - r2(&x, &x_hat_folded)).abs() < 1e-10);
                 // Features keep their scale, so thresholds stay as they are and decide alike.
-                prop_assert_eq!(&thresholds, &thresholds(sae.as_ref()));
+                prop_assert_eq!(&kept, &thresholds(sae.as_ref()));
                 prop_assert_eq!(active(&before.features), active(&after.features));
                 match (&before.k_hat, &after.k_hat) {
                     (Some(a), Some(b)) => prop_assert!(difference(a, b) < 1e-11),

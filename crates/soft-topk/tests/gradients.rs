@@ -116,3 +116,21 @@ proptest! {
         prop_assert!(grad.x.sum().abs() <= 1e-9 / 10_f64.powf(exponent));
     }
 }
+
+#[test]
+fn logarithms_across_a_gap_have_a_gradient() {
+    // θ lies half-way, 5e5 units of alpha from either entry: no tail is a number.
+    let (x, alpha) = ([1e6, 0.0, -1.0], 1.0);
+    let log = log_soft_topk(matrix(&x), &[1.0], alpha).unwrap();
+    let grad = log.backward(matrix(&x), matrix(&[0.0, 1.0, 0.0])).unwrap();
+    // ln p of the second is z − ln 2, and θ is the mean of the first and of the log-sum-exp of the
+    // others.
+    let weight = 1.0 / (1.0 + (-1.0_f64).exp());
+    let expected = [-0.5, 1.0 - 0.5 * weight, -0.5 * (1.0 - weight)];
+    for (grad, expected) in grad.x.iter().zip(expected) {
+        assert!((grad - expected).abs() < 1e-9, "{grad} instead of {expected}");
+    }
+    assert_eq!(grad.k[0], f64::INFINITY);
+    let none = log.backward(matrix(&x), matrix(&[1.0, 0.0, 0.0])).unwrap();
+    assert!(none.x.iter().chain(&none.k).all(|grad| *grad == 0.0));
+}

@@ -115,21 +115,26 @@ fn backward_row<T: Real>(
     scale: Scale<T>,
     grad: &mut [T],
 ) -> (f64, f64) {
+    // Tails relative to that of the nearest entry, so that their sum does not vanish in a wide gap.
+    let sizes = x.iter().map(|x| units(*x, point, scale).abs());
+    let nearest = sizes.fold(f64::INFINITY, f64::min);
     let (mut sum_t, mut sum_tz, mut sum_rv, mut sum_rvz) = (0.0, 0.0, 0.0, 0.0);
     for (&x, &v) in x.iter().zip(v) {
         let z = units(x, point, scale);
-        let (tail, ratio) = slope(z);
+        let (tail, ratio) = slope(z, nearest);
         sum_t += tail;
         sum_tz += if tail > 0.0 { tail * z } else { 0.0 };
         sum_rv += ratio * v.to_f64();
         sum_rvz += if ratio > 0.0 { ratio * v.to_f64() * z } else { 0.0 };
     }
-    let q = sum_rv / sum_t;
+    let share = sum_rv / sum_t;
     for ((grad, &x), &v) in grad.iter_mut().zip(x).zip(v) {
-        let (tail, ratio) = slope(units(x, point, scale));
-        *grad = T::from_f64((ratio * v.to_f64() - tail * q) / scale.alpha);
+        let (tail, ratio) = slope(units(x, point, scale), nearest);
+        *grad = T::from_f64((ratio * v.to_f64() - tail * share) / scale.alpha);
     }
-    (q, (sum_tz / sum_t * sum_rv - sum_rvz) / scale.alpha)
+    // In a gap so wide that its tails underflow, ln p is infinitely steep in k.
+    let grad_k = if share == 0.0 { 0.0 } else { share / (-nearest).exp() };
+    (grad_k, (sum_tz / sum_t * sum_rv - sum_rvz) / scale.alpha)
 }
 
 fn units<T: Real>(x: T, point: Point<T>, scale: Scale<T>) -> f64 {
@@ -141,8 +146,13 @@ fn log_weight(z: f64) -> f64 {
     if z < 0.0 { z - std::f64::consts::LN_2 } else { (-0.5 * (-z).exp()).ln_1p() }
 }
 
-/// t and t/p.
-fn slope(z: f64) -> (f64, f64) {
-    let tail = 0.5 * (-z.abs()).exp();
-    (tail, if z < 0.0 { 1.0 } else { tail / (1.0 - tail) })
+/// t·e^nearest and t/p.
+fn slope(z: f64, nearest: f64) -> (f64, f64) {
+    let ratio = if z < 0.0 {
+        1.0
+    } else {
+        let tail = 0.5 * (-z).exp();
+        tail / (1.0 - tail)
+    };
+    (0.5 * (nearest - z.abs()).exp(), ratio)
 }
