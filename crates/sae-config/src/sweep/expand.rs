@@ -7,6 +7,9 @@ use toml::{Table, Value};
 use super::{SweepConfig, keys};
 use crate::{Error, Result, RunConfig, apply_preset};
 
+/// The variant that a run is of, and what sets the run apart.
+type Settings = (Option<String>, Vec<(String, Value)>);
+
 /// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SweepPoint {
@@ -88,7 +91,7 @@ impl SweepConfig {
     }
 
     /// What sets each run apart, and the variant it is of.
-    fn settings(&self) -> Result<Vec<(Option<String>, Vec<(String, Value)>)>> {
+    fn settings(&self) -> Result<Vec<Settings>> {
         let mut product = self.variant_settings()?;
         for (key, values) in &self.axes {
             let path = format!("axes.{key}");
@@ -125,7 +128,7 @@ impl SweepConfig {
     }
 
     /// The settings of each variant; a nameless one without settings where there are none.
-    fn variant_settings(&self) -> Result<Vec<(Option<String>, Vec<(String, Value)>)>> {
+    fn variant_settings(&self) -> Result<Vec<Settings>> {
         if self.variants.is_empty() {
             return Ok(vec![(None, Vec::new())]);
         }

@@ -96,7 +96,9 @@ const ESTIMATOR: [&str; 4] = [
     "k_estimator.output.weight",
     "k_estimator.output.bias",
 ];
-const SOFT: &str = "name = 'soft', k = 3, alpha = 0.1, auxk = { weight = 0.0 }";
+/// With a gradient of k̂ that is a derivative: the one over a window is a mean of differences.
+const SOFT: &str =
+    "name = 'soft', k = 3, alpha = 0.1, k_gradient_window = 0, auxk = { weight = 0.0 }";
 
 fn check(architecture: &str, names: &[&str], seed: u64, step: u64) {
     let case = Case::new(architecture, seed, step);
