@@ -29,4 +29,4 @@ pub use sweep::{
     EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, StoresConfig, SweepConfig,
     SweepPoint, TextsConfig, run_id,
 };
-pub use training::{Engine, Parity, TrainingConfig};
+pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -14,6 +14,16 @@ pub enum Engine {
     Fast,
 }
 
+/// The arithmetic of dense products on the reference engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// Factors rounded to bfloat16; parameters, their moments and all else stay f32.
+    Bf16,
+}
+
 /// Whether the defects of the published code that shaped published numbers are reproduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,6 +58,13 @@ pub struct TrainingConfig {
     pub device: String,
     /// Which code computes a step; default the fast one where it computes the architecture.
     pub engine: Option<Engine>,
+    /// Rows whose batch × n_features buffers are held at a time; default the whole batch. The step
+    /// is the same to rounding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
+    /// Arithmetic of dense products; default f32. Bfloat16 is for the reference engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Whether to reproduce the published code's defects.
     #[serde(default = "default_parity")]
     pub parity: Parity,
@@ -99,6 +116,10 @@ impl TrainingConfig {
         }
         if self.batch_size == 0 {
             return bad("batch_size", "at least 1", &self.batch_size);
+        }
+        if let Some(rows) = self.micro_batch.filter(|rows| !(1..=self.batch_size).contains(rows)) {
+            let expected = format!("from 1 to batch_size = {}", self.batch_size);
+            return bad("micro_batch", &expected, &rows);
         }
         if self.log_every == 0 {
             return bad("log_every", "at least 1", &self.log_every);

@@ -2,7 +2,7 @@
 
 use sae_config::CrossEntropy;
 use sae_hosts::{HookPoint, HostModel};
-use sae_models::Sae;
+use sae_models::{Sae, SparseCoder};
 use tch::{Kind, Tensor};
 
 use crate::{Error, Result};
@@ -233,6 +233,12 @@ fn reconstruct(sae: &dyn Sae, activations: &Tensor) -> Result<Tensor> {
         .f_reshape([-1, shape[2]])?
         .f_to_device(sae.base().device())?
         .f_to_kind(sae.base().kind())?;
-    let x_hat = sae.decode(&sae.encode(&rows)?)?;
+    let x_hat = if SparseCoder::applies(sae) {
+        let mut coder = SparseCoder::default();
+        let encoded = coder.encode(sae, &rows)?;
+        coder.decode(sae, &encoded)?
+    } else {
+        sae.decode(&sae.encode(&rows)?)?
+    };
     Ok(x_hat.f_to_device(activations.device())?.f_to_kind(activations.kind())?.f_reshape(&shape)?)
 }

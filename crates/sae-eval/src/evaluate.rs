@@ -2,7 +2,7 @@
 
 use sae_config::Evaluation;
 use sae_data::ActivationStore;
-use sae_models::Sae;
+use sae_models::{Sae, SparseCoder};
 use tch::Tensor;
 
 use crate::{Error, Metrics, Result};
@@ -36,10 +36,17 @@ pub fn evaluate(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Evaluation> {
     let mut metrics = Metrics::new(sae.config().d_model, sae.config().n_features);
+    let mut coder = SparseCoder::applies(sae).then(SparseCoder::default);
     for_each_batch(sae, store, options, &mut |start, x| {
-        let encoded = sae.encode(x)?;
-        let x_hat = sae.decode(&encoded)?;
-        metrics.add(x, &x_hat, &encoded.features, encoded.k_hat.as_ref())?;
+        if let Some(coder) = &mut coder {
+            let encoded = coder.encode(sae, x)?;
+            let x_hat = coder.decode(sae, &encoded)?;
+            metrics.add_sparse(x, &x_hat, &encoded.codes, encoded.k_hat.as_ref())?;
+        } else {
+            let encoded = sae.encode(x)?;
+            let x_hat = sae.decode(&encoded)?;
+            metrics.add(x, &x_hat, &encoded.features, encoded.k_hat.as_ref())?;
+        }
         progress(start + x.size()[0] as u64, store.n_rows());
         Ok(())
     })?;

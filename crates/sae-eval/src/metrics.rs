@@ -1,6 +1,7 @@
 //! All metrics of rows, reconstructions and features, batch by batch.
 
 use sae_config::{Evaluation, KHatStatistics};
+use sae_models::SparseCodes;
 use tch::{Device, Kind, Tensor};
 
 use crate::moments::Moments;
@@ -59,19 +60,53 @@ impl Metrics {
         k_hat: Option<&Tensor>,
     ) -> Result<()> {
         let n = x.size().first().copied().unwrap_or_default();
+        check_shape("features", features, &[n, self.n_features as i64])?;
+        let _guard = tch::no_grad_guard();
+        self.add_rows(n, x, x_hat, k_hat, |metrics| metrics.add_features(features))
+    }
+
+    /// Adds a batch whose features are sparse codes.
+    ///
+    /// # Shapes
+    /// x, x̂ `[batch, d_model]`, codes batch × n_features, k̂ `[batch]`.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_sparse(
+        &mut self,
+        x: &Tensor,
+        x_hat: &Tensor,
+        codes: &SparseCodes,
+        k_hat: Option<&Tensor>,
+    ) -> Result<()> {
+        let n = codes.n_rows() as i64;
+        if codes.n_features() != self.n_features {
+            let expected = vec![n, self.n_features as i64];
+            let got = vec![n, codes.n_features() as i64];
+            return Err(Error::Shape { name: "features", expected, got });
+        }
+        let _guard = tch::no_grad_guard();
+        self.add_rows(n, x, x_hat, k_hat, |metrics| metrics.add_codes(codes))
+    }
+
+    fn add_rows(
+        &mut self,
+        n: i64,
+        x: &Tensor,
+        x_hat: &Tensor,
+        k_hat: Option<&Tensor>,
+        add_features: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         check_shape("x", x, &[n, self.d_model as i64])?;
         check_shape("x_hat", x_hat, &[n, self.d_model as i64])?;
-        check_shape("features", features, &[n, self.n_features as i64])?;
         if let Some(k_hat) = k_hat {
             check_shape("k_hat", k_hat, &[n])?;
         }
-
-        let _guard = tch::no_grad_guard();
         let (x, x_hat) = (to_f64s(x)?, to_f64s(x_hat)?);
         for (x, x_hat) in x.chunks_exact(self.d_model).zip(x_hat.chunks_exact(self.d_model)) {
             self.reconstruction.add(x, x_hat)?;
         }
-        self.add_features(features)?;
+        add_features(self)?;
         if let Some(k_hat) = k_hat {
             self.add_k_hat(&to_f64s(k_hat)?)?;
         }
@@ -119,6 +154,28 @@ impl Metrics {
         let active = features.f_gt(0.0)?;
         let l0: Vec<usize> = to_counts(&active.f_sum_dim_intlist(1, false, Kind::Int64)?)?;
         let fired: Vec<u64> = to_counts(&active.f_sum_dim_intlist(0, false, Kind::Int64)?)?;
+        self.sparsity.add(&l0, &l1, &fired);
+        Ok(())
+    }
+
+    fn add_codes(&mut self, codes: &SparseCodes) -> Result<()> {
+        let mut fired = vec![0; self.n_features];
+        let (mut l0, mut l1) = (Vec::new(), Vec::new());
+        for row in 0..codes.n_rows() {
+            let (indices, values) = codes.row(row);
+            let sum = values.iter().map(|v| f64::from(*v)).sum::<f64>();
+            if !sum.is_finite() {
+                let row = self.n_rows + row as u64;
+                return Err(Error::NotFinite { name: "features", row, got: sum });
+            }
+            let mut n_active = 0;
+            for (&f, _) in indices.iter().zip(values).filter(|(_, v)| **v > 0.0) {
+                fired[f as usize] += 1;
+                n_active += 1;
+            }
+            l0.push(n_active);
+            l1.push(sum);
+        }
         self.sparsity.add(&l0, &l1, &fired);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Sparse codes of a batch, row by row (CSR).
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::error::check_len;
@@ -106,6 +108,12 @@ impl SparseCodes {
         &mut self.values
     }
 
+    /// Puts `value(feature, activation)` in the place of every activation.
+    pub fn map(&mut self, value: impl Fn(usize, f32) -> f32 + Sync) {
+        let entries = self.values.par_iter_mut().zip(&self.indices);
+        entries.for_each(|(v, &f)| *v = value(f as usize, *v));
+    }
+
     /// The features and activations of row `b`.
     ///
     /// # Panics
@@ -117,6 +125,72 @@ impl SparseCodes {
         (&self.indices[range.clone()], &self.values[range])
     }
 
+    /// Where the entries of some consecutive rows lie.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    #[must_use]
+    pub fn entries(&self, rows: Range<usize>) -> Range<usize> {
+        self.indptr[rows.start]..self.indptr[rows.end]
+    }
+
+    /// Forgets all rows, keeping the buffers.
+    pub fn clear(&mut self) {
+        self.indptr.truncate(1);
+        self.indices.clear();
+        self.values.clear();
+    }
+
+    /// Appends the rows of other codes.
+    ///
+    /// # Errors
+    /// [`Error::Size`] if they are over another dictionary.
+    pub fn extend(&mut self, other: &Self) -> Result<()> {
+        check_len("codes (their number of features)", self.n_features, other.n_features)?;
+        let nnz = self.nnz();
+        self.indptr.extend(other.indptr[1..].iter().map(|end| nnz + end));
+        self.indices.extend_from_slice(&other.indices);
+        self.values.extend_from_slice(&other.values);
+        Ok(())
+    }
+
+    /// Drops all but the `total` largest activations, of equal ones the last in the batch.
+    ///
+    /// Returns the least that is kept, or 0 where nothing had to be dropped: an activation that
+    /// comes later has to exceed it. Activations have to be positive.
+    pub fn keep_largest(&mut self, total: usize) -> f32 {
+        if self.nnz() <= total {
+            return 0.0;
+        }
+        if total == 0 {
+            self.indptr.fill(0);
+            self.indices.clear();
+            self.values.clear();
+            return f32::INFINITY;
+        }
+        let mut bits: Vec<u32> = self.values.iter().map(|v| v.to_bits()).collect();
+        let least = *bits.select_nth_unstable_by(total - 1, |a, b| b.cmp(a)).1;
+        let least = f32::from_bits(least);
+        let above = self.values.iter().filter(|v| **v > least).count();
+        let mut n_equal = total - above;
+        let (mut start, mut kept) = (0, 0);
+        for end in &mut self.indptr[1..] {
+            for i in start..*end {
+                let v = self.values[i];
+                let equal = v == least && n_equal > 0;
+                n_equal -= usize::from(equal);
+                self.values[kept] = v;
+                self.indices[kept] = self.indices[i];
+                kept += usize::from(v > least || equal);
+            }
+            start = *end;
+            *end = kept;
+        }
+        self.values.truncate(kept);
+        self.indices.truncate(kept);
+        least
+    }
+
     /// Writes the codes as a dense matrix.
     ///
     /// # Shapes
@@ -125,23 +199,24 @@ impl SparseCodes {
     /// # Errors
     /// [`Error::Size`] if `dense` has another length.
     pub fn write_dense(&self, dense: &mut [f32]) -> Result<()> {
-        self.scatter(&self.values, dense)
+        self.scatter(&self.values, 0..self.n_rows(), dense)
     }
 
-    /// Writes other values, one for each entry, as a dense matrix with zeros elsewhere.
+    /// Writes some rows as a dense matrix, of the codes or of other values at their places, with
+    /// zeros elsewhere.
     ///
     /// # Shapes
-    /// `values`: one an entry; `dense`: n_rows × n_features, overwritten.
+    /// `values`: one an entry, of all rows; `dense`: rows × n_features, overwritten.
     ///
     /// # Errors
-    /// [`Error::Size`] if a length differs.
-    pub fn scatter(&self, values: &[f32], dense: &mut [f32]) -> Result<()> {
+    /// [`Error::Size`] if a length differs, [`Error::Bound`] if there are no such rows.
+    pub fn scatter(&self, values: &[f32], rows: Range<usize>, dense: &mut [f32]) -> Result<()> {
         check_len("values", self.nnz(), values.len())?;
-        check_len("dense", self.n_rows() * self.n_features, dense.len())?;
+        self.check_rows(&rows, dense.len())?;
         if self.n_features == 0 {
             return Ok(());
         }
-        dense.par_chunks_mut(self.n_features).enumerate().for_each(|(b, out)| {
+        dense.par_chunks_mut(self.n_features).zip(rows).for_each(|(out, b)| {
             out.fill(0.0);
             let range = self.indptr[b]..self.indptr[b + 1];
             for (&i, &v) in self.indices[range.clone()].iter().zip(&values[range]) {
@@ -151,24 +226,31 @@ impl SparseCodes {
         Ok(())
     }
 
-    /// Reads, at the place of each entry, the element of a dense matrix into `out`.
+    /// Reads, at the place of each entry of some rows, the element of a dense matrix into `out`.
     ///
     /// # Shapes
-    /// `dense`: n_rows × n_features; `out`: resized to the number of entries.
+    /// `dense`: rows × n_features; `out`: one an entry of these rows.
     ///
     /// # Errors
-    /// [`Error::Size`] if `dense` has another length.
-    pub fn gather(&self, dense: &[f32], out: &mut Vec<f32>) -> Result<()> {
-        check_len("dense", self.n_rows() * self.n_features, dense.len())?;
-        out.resize(self.nnz(), 0.0);
-        let rows = split_by_rows(&self.indptr, 1, out);
-        rows.into_par_iter().for_each(|(row, out)| {
-            let dense = &dense[row * self.n_features..][..self.n_features];
-            for (o, &i) in out.iter_mut().zip(self.row(row).0) {
-                *o = dense[i as usize];
+    /// [`Error::Size`] if a length differs, [`Error::Bound`] if there are no such rows.
+    pub fn gather(&self, dense: &[f32], rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        self.check_rows(&rows, dense.len())?;
+        check_len("out", self.entries(rows.clone()).len(), out.len())?;
+        let parts = split_by_rows(&self.indptr[rows.start..=rows.end], 1, out);
+        parts.into_par_iter().for_each(|(i, out)| {
+            let dense = &dense[i * self.n_features..][..self.n_features];
+            for (o, &f) in out.iter_mut().zip(self.row(rows.start + i).0) {
+                *o = dense[f as usize];
             }
         });
         Ok(())
+    }
+
+    fn check_rows(&self, rows: &Range<usize>, len: usize) -> Result<()> {
+        if rows.end > self.n_rows() {
+            return Err(Error::Bound { name: "rows", bound: self.n_rows(), got: rows.end });
+        }
+        check_len("dense", rows.len() * self.n_features, len)
     }
 
     /// Takes new contents from chunks of consecutive rows.
@@ -276,17 +358,39 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_batch_are_joined_and_cut_to_the_largest() {
+        let part = |values: &[f32]| {
+            SparseCodes::from_parts(4, vec![0, 2], vec![1, 3], values.to_vec()).unwrap()
+        };
+        let mut codes = SparseCodes::new(4);
+        codes.extend(&part(&[2.0, 5.0])).unwrap();
+        assert_eq!(codes.keep_largest(2), 0.0);
+        codes.extend(&part(&[2.0, 3.0])).unwrap();
+        assert_eq!((codes.indptr(), codes.entries(1..2)), (&[0, 2, 4][..], 2..4));
+        assert_eq!(codes.keep_largest(3), 2.0);
+        assert_eq!((codes.row(0).1, codes.row(1).1), (&[2.0, 5.0][..], &[3.0][..]));
+        assert_eq!(codes.keep_largest(0), f32::INFINITY);
+        assert_eq!((codes.n_rows(), codes.nnz()), (2, 0));
+        codes.clear();
+        assert_eq!(codes, SparseCodes::new(4));
+        assert!(codes.extend(&SparseCodes::new(5)).is_err());
+    }
+
+    #[test]
     fn dense_and_back() {
         let codes = parts(&[0, 2, 2, 3], &[0, 3, 1]).unwrap();
         let mut dense = [9.0; 12];
         codes.write_dense(&mut dense).unwrap();
         assert_eq!(dense, [1., 0., 0., 1., 0., 0., 0., 0., 0., 1., 0., 0.]);
-        codes.scatter(&[7.0, 8.0, 9.0], &mut dense).unwrap();
-        assert_eq!(dense, [7., 0., 0., 8., 0., 0., 0., 0., 0., 9., 0., 0.]);
+        codes.scatter(&[7.0, 8.0, 9.0], 1..3, &mut dense[4..]).unwrap();
+        assert_eq!(dense, [1., 0., 0., 1., 0., 0., 0., 0., 0., 9., 0., 0.]);
         let numbers: Vec<f32> = (0..12).map(|i| i as f32).collect();
-        let mut out = Vec::new();
-        codes.gather(&numbers, &mut out).unwrap();
+        let mut out = [0.0; 3];
+        codes.gather(&numbers, 0..3, &mut out).unwrap();
         assert_eq!(out, [0.0, 3.0, 9.0]);
+        codes.gather(&numbers[4..], 1..3, &mut out[..1]).unwrap();
+        assert_eq!(out[0], 9.0);
+        assert!(codes.gather(&numbers, 1..4, &mut out).is_err());
         assert!(codes.write_dense(&mut [0.0; 5]).is_err());
     }
 }

@@ -63,8 +63,8 @@ impl WithSimd for Forward<'_> {
 /// `hidden` becomes ∂/∂h = gradient_b·w₂·1\[h + b₁ > 0\], ready for the product with the input.
 ///
 /// # Shapes
-/// `hidden`: batch × width; `gradients`: batch; `weight_gradient`, `bias_gradient`: width,
-/// overwritten with those of w₂ and b₁. `partial`: a buffer of any length.
+/// `hidden`: batch × width; `gradients`: batch; `weight_gradient`, `bias_gradient`: width, to which
+/// those of w₂ and b₁ are added. `partial`: a buffer of any length.
 ///
 /// # Errors
 /// If sizes disagree.
@@ -82,8 +82,6 @@ pub fn estimator_backward(
     check_len("hidden", width * gradients.len(), hidden.len())?;
     check_len("weight_gradient", width, weight_gradient.len())?;
     check_len("bias_gradient", width, bias_gradient.len())?;
-    weight_gradient.fill(0.0);
-    bias_gradient.fill(0.0);
     if hidden.is_empty() {
         return Ok(());
     }

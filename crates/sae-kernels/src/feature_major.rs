@@ -8,6 +8,9 @@ use crate::{Result, SparseCodes};
 /// Ranges of features that are sorted at the same time.
 const N_RANGES: usize = 16;
 
+/// Entries of a range, in the mean, up to which a row is cut by passing through it.
+const SCANNED: usize = 24;
+
 /// One activation, seen from its feature.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Entry {
@@ -24,13 +27,15 @@ pub struct Entry {
 pub struct FeatureMajor {
     indptr: Vec<usize>,
     entries: Vec<Entry>,
+    /// Of each row, where the ranges of features begin, and the end.
+    cuts: Vec<[usize; N_RANGES + 1]>,
 }
 
 impl FeatureMajor {
     /// No entries over a dictionary of `n_features`.
     #[must_use]
     pub fn new(n_features: usize) -> Self {
-        Self { indptr: vec![0; n_features + 1], entries: Vec::new() }
+        Self { indptr: vec![0; n_features + 1], entries: Vec::new(), cuts: Vec::new() }
     }
 
     /// The size of the dictionary.
@@ -57,8 +62,8 @@ impl FeatureMajor {
 
     /// Sorts `codes` and the gradients of their pre-activations by feature.
     ///
-    /// Each thread owns a range of features: it finds its part of every row by
-    /// bisection, counts, and then writes to its own part of the result.
+    /// Each thread owns a range of features, whose part of every row was found before: it counts,
+    /// and then writes to its own part of the result.
     ///
     /// # Shapes
     /// `gradients`: one for each entry of `codes`.
@@ -75,11 +80,13 @@ impl FeatureMajor {
             return Ok(());
         }
         let width = n_features.div_ceil(N_RANGES);
+        self.cuts.resize(codes.n_rows(), [0; N_RANGES + 1]);
+        self.cuts.par_iter_mut().enumerate().for_each(|(b, cuts)| cut_row(codes, b, width, cuts));
+        let cuts = &self.cuts;
         self.indptr[1..].par_chunks_mut(width).enumerate().for_each(|(range, counts)| {
             let first = range * width;
-            for b in 0..codes.n_rows() {
-                let (start, end) = part_of_row(codes, b, first, counts.len());
-                for &i in &codes.indices()[start..end] {
+            for cuts in cuts {
+                for &i in &codes.indices()[cuts[range]..cuts[range + 1]] {
                     counts[i as usize - first] += 1;
                 }
             }
@@ -96,13 +103,16 @@ impl FeatureMajor {
             rest = tail;
             tasks.push((first, indptr, part));
         }
-        tasks.into_par_iter().for_each(|(first, indptr, part)| {
+        tasks.into_par_iter().enumerate().for_each(|(range, (first, indptr, part))| {
             let mut next: Vec<usize> = indptr.iter().map(|&at| at - indptr[0]).collect();
-            for b in 0..codes.n_rows() {
-                let (start, end) = part_of_row(codes, b, first, indptr.len() - 1);
-                for e in start..end {
-                    let at = &mut next[codes.indices()[e] as usize - first];
-                    let (value, gradient) = (codes.values()[e], gradients[e]);
+            for (b, cuts) in cuts.iter().enumerate() {
+                let entries = cuts[range]..cuts[range + 1];
+                let (values, gradients) =
+                    (&codes.values()[entries.clone()], &gradients[entries.clone()]);
+                for ((&i, &value), &gradient) in
+                    codes.indices()[entries].iter().zip(values).zip(gradients)
+                {
+                    let at = &mut next[i as usize - first];
                     part[*at] = Entry { row: b as u32, value, gradient };
                     *at += 1;
                 }
@@ -112,14 +122,21 @@ impl FeatureMajor {
     }
 }
 
-/// The entries of row `b` with features in `first..first + len`.
-#[inline]
-fn part_of_row(codes: &SparseCodes, b: usize, first: usize, len: usize) -> (usize, usize) {
+/// Where the entries of row `b` in each range of `width` features begin, and the end of the last.
+fn cut_row(codes: &SparseCodes, b: usize, width: usize, cuts: &mut [usize; N_RANGES + 1]) {
     let offset = codes.indptr()[b];
     let indices = codes.row(b).0;
-    let start = indices.partition_point(|&i| (i as usize) < first);
-    let end = start + indices[start..].partition_point(|&i| (i as usize) < first + len);
-    (offset + start, offset + end)
+    let mut at = 0;
+    for (range, cut) in cuts.iter_mut().enumerate() {
+        let rest = &indices[at..];
+        // A short rest is passed through faster than it is bisected.
+        at += if rest.len() < SCANNED * (N_RANGES + 1 - range) {
+            rest.iter().take_while(|&&i| (i as usize) < range * width).count()
+        } else {
+            rest.partition_point(|&i| (i as usize) < range * width)
+        };
+        *cut = offset + at;
+    }
 }
 
 #[cfg(test)]

@@ -13,14 +13,17 @@ use crate::error::check_len;
 use crate::simd::{add_combination, combine, dispatch, scale_and_square};
 use crate::{Groups, Matrix, Result, SparseCodes};
 
-/// Rows that one task rebuilds, and the largest block of rows.
+/// Rows that one task rebuilds one by one.
 const ROWS_PER_TASK: usize = 64;
+
+/// Rows of a block that passes the dictionary together.
+const BLOCK_ROWS: usize = 128;
 
 /// Elements of the decoder in a tile: 192 KiB.
 const TILE_ELEMENTS: usize = 48 << 10;
 
 /// Tiles are used where each of their rows serves this many rows of a block.
-const TILED_FROM: usize = 2;
+const TILED_FROM: usize = 4;
 
 /// What a batch of codes has to rebuild, and with which dictionary.
 #[derive(Debug, Clone, Copy)]
@@ -74,27 +77,27 @@ pub fn reconstruct(
     let (codes, d) = (what.codes, what.decoder.n_cols());
     let width = what.groups.len() * d;
     check_len("output_gradient", codes.n_rows() * width, output_gradient.len())?;
-    let n_tasks = codes.n_rows().div_ceil(ROWS_PER_TASK);
+    let n_elements = codes.n_rows() * codes.n_features();
+    let tiled = codes.nnz() * BLOCK_ROWS >= TILED_FROM * n_elements;
+    let (rows_per_task, rows, tile) = if tiled {
+        (BLOCK_ROWS, BLOCK_ROWS, (TILE_ELEMENTS / d).max(1))
+    } else {
+        (ROWS_PER_TASK, 1, codes.n_features().max(1))
+    };
+    let n_tasks = codes.n_rows().div_ceil(rows_per_task);
     let mut residuals: Vec<Option<&mut [f32]>> = match residual {
         Some(residual) => {
             check_len("residual", codes.n_rows() * d, residual.len())?;
-            residual.chunks_mut(ROWS_PER_TASK * d).map(Some).collect()
+            residual.chunks_mut(rows_per_task * d).map(Some).collect()
         }
         None => Vec::new(),
     };
     residuals.resize_with(n_tasks, || None);
     code_gradients.resize(codes.nnz(), 0.0);
-    let n_elements = codes.n_rows() * codes.n_features();
-    let tiled = codes.nnz() * ROWS_PER_TASK >= TILED_FROM * n_elements;
-    let (rows, tile) = if tiled {
-        (ROWS_PER_TASK, (TILE_ELEMENTS / d).max(1))
-    } else {
-        (1, codes.n_features().max(1))
-    };
-    let tasks = split_by_rows(codes.indptr(), ROWS_PER_TASK, code_gradients);
+    let tasks = split_by_rows(codes.indptr(), rows_per_task, code_gradients);
     let errors: Vec<Vec<f64>> = tasks
         .into_par_iter()
-        .zip(output_gradient.par_chunks_mut(ROWS_PER_TASK * width))
+        .zip(output_gradient.par_chunks_mut(rows_per_task * width))
         .zip(residuals)
         .map(|(((first, mut code_gradients), output), mut residual)| {
             let mut errors = vec![0.0; what.groups.len()];
@@ -154,7 +157,7 @@ impl Block<'_> {
     #[inline(always)]
     fn each_tile(&self, mut visit: impl FnMut(usize, usize, std::ops::Range<usize>)) {
         let codes = self.what.codes;
-        let mut next = [0; ROWS_PER_TASK];
+        let mut next = [0; BLOCK_ROWS];
         let mut start = 0;
         for (g, &end_of_group) in self.what.groups.ends().iter().enumerate() {
             while start < end_of_group {

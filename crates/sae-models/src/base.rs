@@ -15,6 +15,8 @@ pub struct Weights {
     pub w_dec: Tensor,
     /// `decoder.bias`, `[d_model]`.
     pub b_dec: Tensor,
+    /// The kind that factors of dense products are rounded to, if another than that of the weights.
+    pub products_in: Option<Kind>,
 }
 
 impl Weights {
@@ -29,6 +31,7 @@ impl Weights {
             b_enc: tensors.take("encoder.bias", &[f])?,
             w_dec: tensors.take("decoder.weight", &[f, d])?,
             b_dec: tensors.take("decoder.bias", &[d])?,
+            products_in: None,
         })
     }
 
@@ -40,6 +43,7 @@ impl Weights {
             b_enc: self.b_enc.shallow_clone(),
             w_dec: self.w_dec.shallow_clone(),
             b_dec: self.b_dec.shallow_clone(),
+            products_in: self.products_in,
         }
     }
 
@@ -49,7 +53,7 @@ impl Weights {
     /// # Shapes
     /// x `[batch, d_model]`; returns `[batch, n_features]`.
     pub fn pre_activations(&self, x: &Tensor) -> Tensor {
-        centred_linear(x, &self.w_enc, &self.b_enc, &self.b_dec)
+        centred_linear(x, &self.w_enc, &self.b_enc, &self.b_dec, self.products_in)
     }
 
     /// W_enc(x − b_dec), without the bias.
@@ -57,7 +61,7 @@ impl Weights {
     /// # Shapes
     /// x `[batch, d_model]`; returns `[batch, n_features]`.
     pub fn projections(&self, x: &Tensor) -> Tensor {
-        x.mm(&self.w_enc.tr()) - self.w_enc.mv(&self.b_dec)
+        product(x, &self.w_enc.tr(), self.products_in) - self.w_enc.mv(&self.b_dec)
     }
 
     /// fW_dec + b_dec.
@@ -65,13 +69,34 @@ impl Weights {
     /// # Shapes
     /// features `[batch, n_features]`; returns `[batch, d_model]`.
     pub fn reconstruct(&self, features: &Tensor) -> Tensor {
-        self.b_dec.addmm(features, &self.w_dec)
+        match self.products_in {
+            None => self.b_dec.addmm(features, &self.w_dec),
+            kind => product(features, &self.w_dec, kind) + &self.b_dec,
+        }
     }
 }
 
-/// W(x − centre) + b as xWᵀ + (b − W centre).
-pub(crate) fn centred_linear(x: &Tensor, w: &Tensor, b: &Tensor, centre: &Tensor) -> Tensor {
-    (b - w.mv(centre)).addmm(x, &w.tr())
+/// W(x − centre) + b as xWᵀ + (b − W centre); with other factors as xWᵀ of x − centre, which is
+/// smaller and so rounded less.
+pub(crate) fn centred_linear(
+    x: &Tensor,
+    w: &Tensor,
+    b: &Tensor,
+    centre: &Tensor,
+    products_in: Option<Kind>,
+) -> Tensor {
+    match products_in {
+        None => (b - w.mv(centre)).addmm(x, &w.tr()),
+        kind => product(&(x - centre), &w.tr(), kind) + b,
+    }
+}
+
+/// a·b with factors rounded to `kind`, in the kind of b.
+fn product(a: &Tensor, b: &Tensor, kind: Option<Kind>) -> Tensor {
+    match kind {
+        None => a.mm(b),
+        Some(kind) => a.to_kind(kind).mm(&b.to_kind(kind)).to_kind(b.kind()),
+    }
 }
 
 /// What every architecture holds.

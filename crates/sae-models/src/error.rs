@@ -104,6 +104,12 @@ pub enum Error {
         /// What is wrong in it.
         source: Box<Error>,
     },
+    /// A kernel of sparse codes was given arguments that do not fit.
+    #[error("sparse codes: {0}")]
+    Kernel(#[from] sae_kernels::Error),
+    /// A tensor that cannot be seen as a slice.
+    #[error("sparse codes: {0}")]
+    View(#[from] tch_autograd::Error),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

@@ -12,6 +12,7 @@ mod init;
 mod normalizer;
 mod sae;
 mod select;
+mod sparse;
 mod tensors;
 
 pub use architectures::{BatchTopK, Gated, JumpRelu, KEstimatorWeights, Soft, Standard, TopK};
@@ -23,5 +24,7 @@ pub use error::{Error, Result};
 pub use init::InitRng;
 pub use normalizer::{Normalizer, RowScale};
 pub use sae::{Encoded, Sae};
+pub use sae_kernels::SparseCodes;
 pub use select::{top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
+pub use sparse::{Products, SparseCoder, SparseEncoded};
 pub use tensors::{Tensors, read_tensors, read_tensors_of_hash, write_tensors};

@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use crate::{Base, Error, ModelConfig, Normalizer, Result, RowScale};
+use crate::sparse::sparse;
+use crate::{Base, Error, ModelConfig, Normalizer, Products, Result, RowScale, SparseCodes};
 
 /// Feature activations of a batch.
 #[derive(Debug)]
@@ -39,6 +40,25 @@ pub trait Sae: Send {
     /// # Shapes
     /// x `[batch, d_model]`; returns `[batch, n_features]` and `[batch]`.
     fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>);
+
+    /// The same as sparse codes, and k̂, on the CPU in f32; by dense features unless the
+    /// architecture selects from its products.
+    ///
+    /// # Shapes
+    /// x `[batch, d_model]`; `codes`, of the model's n_features, are overwritten.
+    ///
+    /// # Errors
+    /// A model that is not on the CPU in f32.
+    fn activate_sparse(
+        &self,
+        x: &Tensor,
+        _products: &mut Products,
+        codes: &mut SparseCodes,
+    ) -> Result<Option<Tensor>> {
+        let (features, k_hat) = self.activate(x);
+        sparse(&features.contiguous(), codes)?;
+        Ok(k_hat)
+    }
 
     /// Trained tensors beyond the base's, by name.
     fn own_parameters(&self) -> Vec<(&'static str, &Tensor)> {

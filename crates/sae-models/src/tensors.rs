@@ -1,12 +1,12 @@
 //! Named tensors: checked when taken, read from and written to safetensors files.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
 use atomic_write_file::AtomicWriteFile;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
@@ -119,7 +119,7 @@ fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> 
 }
 
 /// Writes tensors to a safetensors file (to a temporary file, synced, then renamed) and returns
-/// the blake3 of it.
+/// the blake3 of it. No more than a piece of a tensor is copied at a time.
 ///
 /// # Errors
 /// A file that cannot be written, by name.
@@ -127,64 +127,65 @@ pub fn write_tensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<String> {
-    let views = tensors
-        .into_iter()
-        .map(|(name, tensor)| Ok((name, Host::new(name, tensor)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, None).map_err(|e| Error::Format {
-        path: path.into(),
-        expected: "tensors that safetensors can hold".into(),
-        got: e.to_string(),
-    })?;
-    let mut file = AtomicWriteFile::open(path).map_err(|e| io(path, e))?;
-    file.write_all(&bytes).map_err(|e| io(path, e))?;
-    file.commit().map_err(|e| io(path, e))?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
-}
-
-pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
-    Error::Io { path: path.to_owned(), source }
-}
-
-/// A tensor copied to host memory.
-struct Host {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    data: Vec<u8>,
-}
-
-impl Host {
-    fn new(name: &str, tensor: &Tensor) -> Result<Self> {
+    let with_type = |(name, tensor): (&'a str, &'a Tensor)| {
         let kind = tensor.kind();
         let dtype = dtype_of(kind).ok_or_else(|| Error::Kind {
             name: name.into(),
             expected: "a float or i64 kind".into(),
             got: kind,
         })?;
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-        let mut data = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
-        tensor.f_copy_data_u8(&mut data, tensor.numel())?;
-        Ok(Self { dtype, shape: tensor.size().iter().map(|&n| n as usize).collect(), data })
+        Ok((name, tensor, dtype))
+    };
+    let mut tensors = tensors.into_iter().map(with_type).collect::<Result<Vec<_>>>()?;
+    // Wide elements first, so that all are aligned.
+    tensors.sort_by(|(a, _, a_type), (b, _, b_type)| b_type.cmp(a_type).then(a.cmp(b)));
+    let header = header(path, &tensors)?;
+    let mut file = AtomicWriteFile::open(path).map_err(|e| io(path, e))?;
+    let mut hasher = blake3::Hasher::new();
+    let mut write = |bytes: &[u8]| {
+        hasher.update(bytes);
+        file.write_all(bytes).map_err(|e| io(path, e))
+    };
+    write(&(header.len() as u64).to_le_bytes())?;
+    write(&header)?;
+    let mut bytes = Vec::new();
+    for (_, tensor, _) in tensors {
+        for piece in tensor.detach().contiguous().flatten(0, -1).split(PIECE, 0) {
+            bytes.resize(piece.numel() * piece.kind().elt_size_in_bytes(), 0);
+            piece.to_device(Device::Cpu).f_copy_data_u8(&mut bytes, piece.numel())?;
+            write(&bytes)?;
+        }
     }
+    file.commit().map_err(|e| io(path, e))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
-impl View for Host {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.data)
-    }
-
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
+/// The header of a file of these tensors, which follow each other in it.
+fn header(path: &Path, tensors: &[(&str, &Tensor, Dtype)]) -> Result<Vec<u8>> {
+    let bad = |got: String| Error::Format {
+        path: path.into(),
+        expected: "tensors that safetensors can hold".into(),
+        got,
+    };
+    let mut end = 0;
+    let infos = tensors.iter().map(|&(name, tensor, dtype)| {
+        let start = end;
+        end += tensor.numel() * tensor.kind().elt_size_in_bytes();
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        (name.to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+    });
+    let metadata = Metadata::new(None, infos.collect()).map_err(|e| bad(e.to_string()))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|e| bad(e.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok(header)
 }
+
+pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { path: path.to_owned(), source }
+}
+
+/// Elements that are copied at a time when a file is written.
+const PIECE: i64 = 1 << 20;
 
 const KINDS: [(Dtype, Kind); 6] = [
     (Dtype::F64, Kind::Double),

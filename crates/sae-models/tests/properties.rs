@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sae_config::{ArchitectureConfig, Normalization};
-use sae_models::{Encoded, Error, Sae};
+use sae_models::{Encoded, Error, Sae, SparseCoder};
 use tch::{Kind, Tensor};
 
 use crate::common::{N_FEATURES, NORMALIZATIONS, architectures, model, rows};
@@ -74,6 +74,33 @@ proptest! {
                 let (ten, x_hat_ten) = reconstruct(sae.as_ref(), &(&x * 10.0));
                 prop_assert!(difference(&one.features, &ten.features) < 1e-4);
                 prop_assert!(difference(&(x_hat * 10.0), &x_hat_ten) < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn sparse_codes_are_the_features_that_are_not_zero(seed in 0u64..1 << 40) {
+        let mut coder = SparseCoder::default();
+        for architecture in architectures() {
+            for normalization in NORMALIZATIONS {
+                let sae = model(architecture.clone(), normalization, Kind::Float, seed);
+                prop_assert!(SparseCoder::applies(sae.as_ref()));
+                for n in [7, 3] {
+                    let x = rows(n, Kind::Float, seed ^ 4);
+                    let encoded = coder.encode(sae.as_ref(), &x).unwrap();
+                    let (dense, x_hat) = reconstruct(sae.as_ref(), &x);
+                    let mut features = vec![0.0; n as usize * N_FEATURES];
+                    encoded.codes.write_dense(&mut features).unwrap();
+                    prop_assert!(encoded.codes.values().iter().all(|v| *v != 0.0));
+                    let features = Tensor::from_slice(&features).reshape([n, N_FEATURES as i64]);
+                    prop_assert!(difference(&features, &dense.features) < 1e-4);
+                    let got = coder.decode(sae.as_ref(), &encoded).unwrap();
+                    prop_assert!(difference(&got, &x_hat) < 1e-4);
+                    prop_assert_eq!(encoded.k_hat.is_some(), dense.k_hat.is_some());
+                    if let (Some(got), Some(want)) = (&encoded.k_hat, &dense.k_hat) {
+                        prop_assert!(difference(got, want) < 1e-4);
+                    }
+                }
             }
         }
     }

@@ -3,6 +3,8 @@
 use sae_config::AuxKConfig;
 use tch::{Device, Kind, Tensor};
 
+use crate::rules::Codes;
+
 /// Rows since each feature last fired.
 #[derive(Debug)]
 pub(crate) struct DeadFeatures {
@@ -20,11 +22,27 @@ impl DeadFeatures {
     /// Counts a batch whose features are `[batch, n_features]`.
     pub(crate) fn count(&mut self, features: &Tensor) {
         let _guard = tch::no_grad_guard();
-        let batch = features.size()[0];
         let silent = features.detach().amax([0i64].as_slice(), false).le(0.0);
+        self.count_silent(&silent, features.size()[0]);
+    }
+
+    /// Counts a batch of codes.
+    pub(crate) fn count_codes(&mut self, codes: &Codes) {
+        let _guard = tch::no_grad_guard();
+        self.count_silent(&codes.fired().logical_not(), codes.n_rows());
+    }
+
+    fn count_silent(&mut self, silent: &Tensor, batch: i64) {
         self.rows_since_fired += batch;
         self.rows_since_fired *= silent.to_kind(Kind::Int64);
         self.rows_seen += batch as u64;
+    }
+
+    /// Counts a batch of `batch` rows that came in parts as one that came at once: a feature that
+    /// fired in any part starts anew.
+    pub(crate) fn fired_in_parts(&mut self, before: &Tensor, batch: i64) {
+        let silent = self.rows_since_fired.eq_tensor(&(before + batch));
+        self.rows_since_fired *= silent.to_kind(Kind::Int64);
     }
 
     /// Which features have been silent for `rows` rows or more, if any can have been.
@@ -60,10 +78,8 @@ impl DeadFeatures {
         }
         let k = n_dead.min(residual.size()[1] / 2).max(1);
         let residual = residual.detach();
-        let (values, indices) = z.index_select(1, &dead).topk(k, -1, true, false);
-        let codes = Tensor::zeros([z.size()[0], n_dead], (z.kind(), z.device()))
-            .scatter(-1, &indices, &values);
-        let rest = &residual - codes.mm(&w_dec.index_select(0, &dead));
+        let codes = Codes::of_rows(&z.index_select(1, &dead), k);
+        let rest = &residual - codes.decode(&w_dec.index_select(0, &dead));
         let spread = mean_square(&(&residual - residual.mean_dim([0i64].as_slice(), true, None)));
         let known = spread.gt(0.0);
         let loss = mean_square(&rest) / spread.where_self(&known, &spread.ones_like());

@@ -35,12 +35,69 @@ pub(crate) trait StepEngine: Send {
 /// Plain libtorch operations and autograd, on any device.
 pub(crate) struct ReferenceEngine {
     rule: Box<dyn Rule>,
+    micro_batch: i64,
 }
 
 impl ReferenceEngine {
     pub(crate) fn new(config: &RunConfig, sae: &dyn Sae) -> Result<Self> {
-        Ok(Self { rule: rule(config, sae)? })
+        let rule = rule(config, sae)?;
+        let batch = config.training.batch_size;
+        let micro_batch = config.training.micro_batch.unwrap_or(batch);
+        if micro_batch < batch && !rule.is_mean_of_rows() {
+            let expected = format!(
+                "{batch}, the whole batch: the loss of `{}` is no mean of rows, and the reference \
+                 engine adds up gradients",
+                config.architecture.name()
+            );
+            let error = sae_config::Error::value("training.micro_batch", expected, micro_batch);
+            return Err(error.into());
+        }
+        Ok(Self { rule, micro_batch: micro_batch as i64 })
     }
+
+    /// The loss of a batch and its gradients, part by part of the batch.
+    fn differentiate(
+        &mut self,
+        state: &mut TrainerState,
+        x: &Tensor,
+    ) -> Result<(Loss, Vec<Tensor>)> {
+        let step = state.step;
+        let inputs: Vec<Tensor> =
+            state.parameters.iter().map(|p| p.value.shallow_clone()).collect();
+        let batch = x.size()[0];
+        let before = state.dead.rows_since_fired.copy();
+        let mut sum: Option<(Loss, Vec<Tensor>)> = None;
+        for part in x.split(self.micro_batch, 0) {
+            let loss = self.rule.loss(&part, Context { step, dead: &mut state.dead })?;
+            let n = part.size()[0];
+            let loss = if n == batch { loss } else { loss.share_of(n as f64 / batch as f64) };
+            if x.device() == Device::Cpu {
+                check_finite(&loss.total, step)?;
+            }
+            let gradients = Tensor::f_run_backward(&[&loss.total], &inputs, false, false)
+                .map_err(|source| Error::Torch { step, source })?;
+            sum = Some(match sum {
+                None => (loss, gradients),
+                Some((so_far, of_parts)) => (so_far.plus(loss), add(of_parts, gradients)),
+            });
+        }
+        if self.micro_batch < batch {
+            state.dead.fired_in_parts(&before, batch);
+        }
+        Ok(sum.expect("a batch has rows"))
+    }
+}
+
+/// The sums of two lists of gradients; one that is undefined counts as 0.
+fn add(mut sums: Vec<Tensor>, gradients: Vec<Tensor>) -> Vec<Tensor> {
+    for (sum, gradient) in sums.iter_mut().zip(gradients) {
+        if !sum.defined() {
+            *sum = gradient;
+        } else if gradient.defined() {
+            *sum += gradient;
+        }
+    }
+    sums
 }
 
 impl StepEngine for ReferenceEngine {
@@ -49,13 +106,7 @@ impl StepEngine for ReferenceEngine {
         if step == 0 {
             self.rule.start(x);
         }
-        let loss = self.rule.loss(x, Context { step, dead: &mut state.dead })?;
-        if x.device() == Device::Cpu {
-            check_finite(&loss.total, step)?;
-        }
-        let inputs: Vec<&Tensor> = state.parameters.iter().map(|p| &p.value).collect();
-        let gradients = Tensor::f_run_backward(&[&loss.total], &inputs, false, false)
-            .map_err(|source| Error::Torch { step, source })?;
+        let (loss, gradients) = self.differentiate(state, x)?;
         let lr = state.lr();
         update(self.rule.optimizer(), &mut state.parameters, gradients, lr);
         self.rule.after_update(x, Context { step, dead: &mut state.dead }, &mut state.parameters);

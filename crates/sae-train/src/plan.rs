@@ -9,18 +9,21 @@ use crate::{Error, Result};
 
 const BYTES: u64 = 4;
 
+/// The least micro-batch that is worth having.
+const LEAST_MICRO_BATCH: u64 = 16;
+
 /// Bytes that training a run takes at its peak, by what they are for.
 ///
 /// Loader buffers and libtorch itself (about 0.3 GB) come on top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Weights and biases, and the model's copy of them on the fast engine.
+    /// Weights and biases.
     pub parameters: u64,
     /// Both moments of Adam.
     pub moments: u64,
     /// Gradients of the parameters.
     pub gradients: u64,
-    /// Buffers of batch × n_features.
+    /// Buffers of batch × n_features, or of micro_batch × n_features.
     pub dense: u64,
     /// Codes, and buffers of batch × d_model.
     pub batch: u64,
@@ -38,21 +41,30 @@ impl MemoryPlan {
     /// Refuses a run that needs more than the bytes that are free.
     ///
     /// # Errors
-    /// The setting to change: `training.batch_size` where buffers of the batch take most of it,
+    /// The setting to change: `training.micro_batch`, with a value that fits, where one does and
+    /// the fast engine computes; `training.batch_size` where buffers of the batch take most of it;
     /// else `sae.n_features`.
     pub fn check(&self, config: &RunConfig, free: u64) -> Result<()> {
         if self.total() <= free {
             return Ok(());
         }
-        let expected = format!(
-            "a run that fits into {} MB: this one needs {} MB, {} MB of it for buffers of the batch",
-            free / 1_000_000,
-            self.total() / 1_000_000,
-            (self.dense + self.batch) / 1_000_000
-        );
-        let error = if self.dense + self.batch > self.total() / 2 {
-            sae_config::Error::value("training.batch_size", expected, config.training.batch_size)
+        let mega = |bytes: u64| bytes / 1_000_000;
+        let needs =
+            format!("fits into {} MB: this one needs {} MB", mega(free), mega(self.total()));
+        let training = &config.training;
+        let rows = training.micro_batch.unwrap_or(training.batch_size);
+        let others = self.total() - self.dense;
+        let fitting = free.saturating_sub(others) / (self.dense / rows as u64).max(1);
+        let error = if self.engine == Engine::Fast && fitting >= LEAST_MICRO_BATCH {
+            let expected = format!("at most {fitting}, so that the run {needs}");
+            sae_config::Error::value("training.micro_batch", expected, rows)
+        } else if self.dense + self.batch > self.total() / 2 {
+            let of_batch = mega(self.dense + self.batch);
+            let expected =
+                format!("a run that {needs}, {of_batch} MB of it for buffers of the batch");
+            sae_config::Error::value("training.batch_size", expected, training.batch_size)
         } else {
+            let expected = format!("a run that {needs}");
             sae_config::Error::value("sae.n_features", expected, config.sae.n_features)
         };
         Err(Error::Config(error))
@@ -99,6 +111,7 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
         _ => 1,
     };
+    let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
     let n_parameters = 2 * f * d + f + d + hidden;
     let per_step = |fast: u64, reference: u64| if is_fast { fast } else { reference };
     // z, and in SoftSAE the estimator's hidden layer; autograd keeps z, masks, codes and gradients.
@@ -106,10 +119,10 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     // An entry of a code: index, value, gradient, its copy by feature and, in SoftSAE, the operator.
     let codes = per_step(batch * k * if is_soft { 15 } else { 8 }, 0);
     Ok(MemoryPlan {
-        parameters: BYTES * n_parameters * per_step(2, 1),
+        parameters: BYTES * n_parameters,
         moments: BYTES * 2 * n_parameters,
         gradients: BYTES * n_parameters,
-        dense: BYTES * n_dense * batch * f,
+        dense: BYTES * n_dense * micro * f,
         batch: BYTES * ((2 + n_groups) * batch * d + codes),
         engine,
     })
@@ -150,8 +163,7 @@ mod tests {
         for architecture in ["name = \"topk\"\nk = 64", "name = \"soft\"\nk = 64"] {
             let plan = plan(&config(architecture), 768).unwrap();
             assert_eq!(plan.engine, Engine::Fast);
-            let parameters = plan.parameters / 2;
-            let bound = 3 * parameters + 6 * 4 * 2048 * 16384;
+            let bound = 3 * plan.parameters + 6 * 4 * 2048 * 16384;
             assert!(plan.total() <= bound, "{plan}: {} > {bound}", plan.total());
         }
     }
@@ -161,7 +173,17 @@ mod tests {
         let config = config("name = \"topk\"\nk = 64");
         let plan = plan(&config, 768).unwrap();
         assert!(plan.check(&config, plan.total()).is_ok());
-        let error = plan.check(&config, plan.total() - 1).unwrap_err().to_string();
+        let refusal = |free: u64| plan.check(&config, free).unwrap_err().to_string();
+        let error = refusal(plan.total() - 1);
+        assert!(error.starts_with("`training.micro_batch`: expected at most 2047"), "{error}");
+        let mut cut = config.clone();
+        cut.training.micro_batch = Some(2047);
+        let smaller = super::plan(&cut, 768).unwrap();
+        assert!(smaller.check(&cut, plan.total() - 1).is_ok());
+        let error = refusal(plan.total() - plan.dense);
         assert!(error.starts_with("`sae.n_features`: expected a run that fits"), "{error}");
+        let wide = super::plan(&cut, 8).unwrap();
+        let error = wide.check(&cut, 1 << 20).unwrap_err().to_string();
+        assert!(error.starts_with("`training.batch_size`: expected a run that fits"), "{error}");
     }
 }

@@ -95,13 +95,15 @@ impl Step {
 
 impl Active {
     /// Mean number of active features a row.
-    fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         match self {
-            Self::Features(features) => {
-                let active = features.greater(0.0).sum(Kind::Int64).int64_value(&[]);
-                active as f64 / features.size()[0] as f64
-            }
+            Self::Features(features) => n_active(features) as f64 / features.size()[0] as f64,
+            Self::Chosen(values, n_rows) => n_active(values) as f64 / *n_rows as f64,
             Self::Mean(l0) => *l0,
         }
     }
+}
+
+fn n_active(features: &Tensor) -> i64 {
+    features.greater(0.0).sum(Kind::Int64).int64_value(&[])
 }

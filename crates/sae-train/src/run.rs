@@ -14,7 +14,7 @@ use crate::checkpoints::{Checkpoints, Position, difference, write_folder};
 use crate::metrics::{MetricsLine, MetricsLog};
 use crate::plan::check_memory;
 use crate::trainer::device;
-use crate::{Error, Result, StepReport, Trainer};
+use crate::{Error, Profile, Result, StepReport, Trainer};
 
 /// Folder of the trained model in a run's folder.
 pub const CHECKPOINT_FOLDER: &str = "checkpoint";
@@ -56,6 +56,8 @@ pub struct RunSummary {
     pub seconds: f64,
     /// The last step, where one was taken.
     pub last: Option<StepReport>,
+    /// Where the time of the steps went, where the engine measures it.
+    pub profile: Option<Profile>,
 }
 
 /// Trains `config` and leaves in the folder `out` the resolved configuration, the metrics log and
@@ -86,7 +88,9 @@ pub fn train_run(
     let last = run.train(options.stop, observer)?;
     write_folder(&checkpoint, |folder| Ok(save_checkpoint(run.trainer.sae(), folder)?))?;
     run.states.clear()?;
-    Ok(RunSummary { checkpoint, steps: config.training.steps, seconds: run.seconds(), last })
+    let profile = run.trainer.profile().cloned();
+    let (steps, seconds) = (config.training.steps, run.seconds());
+    Ok(RunSummary { checkpoint, steps, seconds, last, profile })
 }
 
 /// The summary of a run that had ended before, if it is the same run.
@@ -96,7 +100,8 @@ fn finished(config: &RunConfig, out: &Path, checkpoint: PathBuf) -> Result<RunSu
     if let Some((what, expected, got)) = difference(config, &theirs) {
         return Err(Error::OtherRun { path, what, expected, got });
     }
-    Ok(RunSummary { checkpoint, steps: config.training.steps, seconds: 0.0, last: None })
+    let steps = config.training.steps;
+    Ok(RunSummary { checkpoint, steps, seconds: 0.0, last: None, profile: None })
 }
 
 /// The rows that a configuration trains on.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use sae_config::RunConfig;
+use sae_config::{Precision, RunConfig};
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init};
 use tch::{Device, Kind, Tensor};
 
@@ -58,8 +58,11 @@ impl Trainer {
         Ok(trainer)
     }
 
-    fn of(state: TrainerState) -> Result<Self> {
+    fn of(mut state: TrainerState) -> Result<Self> {
         let fast = fast::chosen(&state.config, state.sae.base())?;
+        if state.config.training.precision == Some(Precision::Bf16) {
+            state.sae.base_mut().weights.products_in = Some(Kind::BFloat16);
+        }
         let engine: Box<dyn StepEngine> = if fast {
             Box::new(FastEngine::new(&state)?)
         } else {

@@ -23,6 +23,10 @@ struct Case {
     d: i64,
     f: i64,
     seed: u64,
+    /// Rows a micro-batch of the fast engine.
+    micro: i64,
+    /// Whether rows come twice and rows have fewer positive activations than they may keep.
+    ties: bool,
 }
 
 /// The settings of one architecture; features die after `dead` rows.
@@ -76,31 +80,40 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    (8_i64..40, 8_i64..24, 8_i64..90, any::<u64>(), any::<bool>()).prop_flat_map(
-        |(batch, d, f, seed, official)| {
+    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.3));
+    (8_i64..40, 8_i64..24, 8_i64..90, any::<u64>(), flags).prop_flat_map(
+        |(batch, d, f, seed, (official, cut, ties))| {
             let seed = seed % (1 << 40);
-            architecture(f, d).prop_map(move |architecture| Case {
+            let micro = if cut { 1..=batch } else { batch..=batch };
+            (architecture(f, d), micro).prop_map(move |(architecture, micro)| Case {
                 architecture,
                 official,
                 batch,
                 d,
                 f,
                 seed,
+                micro,
+                ties,
             })
         },
     )
 }
 
+/// A trainer of the case; the reference engine takes whole batches.
 fn trainer(case: &Case, engine: &str) -> Trainer {
+    let case = if engine == "fast" { case } else { &Case { micro: case.batch, ..case.clone() } };
+    Trainer::new(config(case, engine), case.d as usize, &Normalizer::None, Kind::Float).unwrap()
+}
+
+fn config(case: &Case, engine: &str) -> RunConfig {
     let parity = if case.official { "official" } else { "none" };
     let text = format!(
         "[data]\nstore = \"none\"\n[sae]\nn_features = {}\nnormalization = \"none\"\n\
-         [training]\nsteps = {STEPS}\nbatch_size = {}\nlr = {LR:?}\nseed = {}\nparity = \"{parity}\"\n\
+         [training]\nmicro_batch = {}\nsteps = {STEPS}\nbatch_size = {}\nlr = {LR:?}\nseed = {}\nparity = \"{parity}\"\n\
          engine = \"{engine}\"\n[architecture]\n{}",
-        case.f, case.batch, case.seed, case.architecture
+        case.f, case.micro, case.batch, case.seed, case.architecture
     );
-    let config: RunConfig = toml::from_str(&text).unwrap();
-    Trainer::new(config, case.d as usize, &Normalizer::None, Kind::Float).unwrap()
+    toml::from_str(&text).unwrap()
 }
 
 /// Fails unless the tensors agree to rounding.
@@ -124,9 +137,14 @@ fn agree(name: &str, got: &Tensor, want: &Tensor) -> Result<(), String> {
     Err(format!("{name}: {n} elements off by up to {largest:e}, the rest by {rest:e} of {norm:e}"))
 }
 
+/// Indices of `batch` rows of which the second half repeats the first.
+fn twice(batch: i64) -> Tensor {
+    Tensor::arange(batch, (Kind::Int64, Device::Cpu)).remainder((batch + 1) / 2)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 40,
+        cases: 80,
         rng_seed: RngSeed::Fixed(5),
         failure_persistence: None,
         // Smaller batches have ever more gradients that cancel to rounding.
@@ -139,13 +157,15 @@ proptest! {
         let _guard = tch::no_grad_guard();
         tch::manual_seed(case.seed as i64);
         let rows = Tensor::randn([STEPS, case.batch, case.d], (Kind::Float, Device::Cpu));
+        let rows = if case.ties { rows.index_select(1, &twice(case.batch)) } else { rows };
         let (mut fast, mut reference) = (trainer(&case, "fast"), trainer(&case, "reference"));
         let noise = Tensor::randn([case.f, case.d], (Kind::Float, Device::Cpu)) * 0.2;
         for trainer in [&fast, &reference] {
             let all = trainer.sae().parameters();
             let find = |name| all.iter().find(|(n, _)| *n == name).unwrap().1.shallow_clone();
             // Some features never fire, so that they die.
-            find("encoder.bias").narrow(0, 0, case.f / 4).copy_(&Tensor::from(-9.0_f32));
+            let silent = if case.ties { case.f * 3 / 4 } else { case.f / 4 };
+            find("encoder.bias").narrow(0, 0, silent).copy_(&Tensor::from(-9.0_f32));
             // With the decoder's transpose for an encoder, gradients of lone features cancel.
             let _ = find("encoder.weight").g_add_(&noise);
         }
@@ -176,6 +196,8 @@ proptest! {
 #[test]
 fn many_dead_features_and_dense_codes_agree_too() {
     for architecture in [
+        "name = \"batch_topk\"\nk = 40\n[architecture.auxk]\ndead_after_rows = 30\nweight = 0.1",
+        "name = \"jumprelu\"\ntarget_l0 = 60.0",
         "name = \"topk\"\nk = 60\n[architecture.auxk]\ndead_after_rows = 30\nweight = 0.1",
         "name = \"soft\"\nk = 30\nalpha_start = 1.0\nalpha_anneal_steps = 3\nalpha = 1e-3\n\
          k_anneal_steps = 2\n[architecture.auxk]\ndead_after_rows = 30",
@@ -187,6 +209,8 @@ fn many_dead_features_and_dense_codes_agree_too() {
             d: 48,
             f: 200,
             seed: 3,
+            micro: 7,
+            ties: false,
         };
         let (mut fast, mut reference) = (trainer(&case, "fast"), trainer(&case, "reference"));
         tch::manual_seed(1);
@@ -205,10 +229,68 @@ fn many_dead_features_and_dense_codes_agree_too() {
 }
 
 #[test]
+fn the_reference_engine_adds_up_micro_batches_where_the_loss_is_a_mean_of_rows() {
+    let case = |architecture: &str, micro| Case {
+        architecture: architecture.into(),
+        official: false,
+        batch: 10,
+        d: 6,
+        f: 20,
+        seed: 2,
+        micro,
+        ties: false,
+    };
+    for architecture in [
+        "name = \"gated\"\nl1_penalty = 0.1",
+        "name = \"standard\"\nl1_penalty = 0.1\nresample_steps = 2",
+        "name = \"standard_april\"\nl1_penalty = 0.1",
+    ] {
+        let start = |micro| {
+            let trainer = Trainer::new(
+                config(&case(architecture, micro), "reference"),
+                6,
+                &Normalizer::None,
+                Kind::Double,
+            );
+            let trainer = trainer.unwrap();
+            let bias = trainer.sae().base().weights.b_enc.shallow_clone();
+            let _ = tch::no_grad(|| bias.narrow(0, 0, 5).fill_(-9.0));
+            trainer
+        };
+        let (mut parts, mut whole) = (start(4), start(10));
+        tch::manual_seed(2);
+        for _ in 0..STEPS {
+            let x = Tensor::randn([10, 6], (Kind::Double, Device::Cpu));
+            let step = |trainer: &mut Trainer| trainer.step(&x).unwrap().report().unwrap();
+            let (got, want) = (step(&mut parts), step(&mut whole));
+            assert!((got.loss - want.loss).abs() <= 1e-12 * want.loss, "{got:?} {want:?}");
+            assert!((got.l0 - want.l0).abs() <= 1e-9 && got.parts.len() == want.parts.len());
+        }
+        let all = parts.sae().parameters().into_iter().zip(whole.sae().parameters());
+        for ((name, got), (_, want)) in all {
+            let error = (got - want).abs().max().double_value(&[]);
+            assert!(error < 1e-9, "{architecture}: {name} is off by {error:e}");
+        }
+    }
+    let refused = config(&case("name = \"topk\"\nk = 3", 4), "reference");
+    let error = Trainer::new(refused, 6, &Normalizer::None, Kind::Float).err().unwrap();
+    let expected = "`training.micro_batch`: expected 10, the whole batch: the loss of `topk` is no";
+    assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+#[test]
 fn an_engine_that_cannot_compute_a_run_says_so() {
     let architecture = "name = \"standard\"\nl1_penalty = 0.1";
-    let case =
-        Case { architecture: architecture.into(), official: false, batch: 4, d: 4, f: 8, seed: 0 };
+    let case = Case {
+        architecture: architecture.into(),
+        official: false,
+        batch: 4,
+        d: 4,
+        f: 8,
+        seed: 0,
+        micro: 4,
+        ties: false,
+    };
     let text = format!(
         "[data]\nstore = \"none\"\n[sae]\nn_features = 8\n[training]\nsteps = 1\nbatch_size = 4\n\
          engine = \"fast\"\n[architecture]\n{architecture}"
@@ -217,4 +299,36 @@ fn an_engine_that_cannot_compute_a_run_says_so() {
     let error = Trainer::new(config, 4, &Normalizer::None, Kind::Float).err().unwrap();
     assert!(error.to_string().starts_with("`training.engine`: expected `reference`"), "{error}");
     assert!(trainer(&case, "reference").profile().is_none());
+}
+
+#[test]
+fn products_in_bfloat16_change_little_and_leave_parameters_in_f32() {
+    for architecture in ["name = \"topk\"\nk = 4", "name = \"soft\"\nk = 4\nalpha = 0.1"] {
+        let case = Case {
+            architecture: architecture.into(),
+            official: false,
+            batch: 32,
+            d: 16,
+            f: 40,
+            seed: 2,
+            micro: 32,
+            ties: false,
+        };
+        let mut half = config(&case, "reference");
+        half.training.precision = Some(sae_config::Precision::Bf16);
+        let trainer = |config| Trainer::new(config, 16, &Normalizer::None, Kind::Float).unwrap();
+        let (mut half, mut full) = (trainer(half), trainer(config(&case, "reference")));
+        tch::manual_seed(4);
+        for _ in 0..STEPS {
+            let x = Tensor::randn([32, 16], (Kind::Float, Device::Cpu));
+            let step = |trainer: &mut Trainer| trainer.step(&x).unwrap().report().unwrap().loss;
+            let (got, want) = (step(&mut half), step(&mut full));
+            assert!(got != want && (got - want).abs() < 0.02 * want, "{got} {want}");
+        }
+        assert!(half.sae().parameters().iter().all(|(_, tensor)| tensor.kind() == Kind::Float));
+        let mut refused = config(&case, "fast");
+        refused.training.precision = Some(sae_config::Precision::Bf16);
+        let error = Trainer::new(refused, 16, &Normalizer::None, Kind::Float).err().unwrap();
+        assert!(error.to_string().starts_with("`training.engine`"), "{error}");
+    }
 }

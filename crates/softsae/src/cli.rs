@@ -140,17 +140,24 @@ pub(crate) enum StoreDtype {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   softsae train run.toml --out runs/first
-  softsae train run.toml --out runs/first --resume")]
+  softsae train run.toml --out runs/first --resume
+  softsae train run.toml --plan")]
 pub(crate) struct TrainArgs {
     /// The run's configuration
     #[arg(value_name = "RUN.toml")]
     pub(crate) config: PathBuf,
     /// Folder for checkpoint/, metrics.jsonl and the resolved run.toml
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "plan")]
+    pub(crate) out: Option<PathBuf>,
     /// Go on from the last checkpoint in the folder, if there is one
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Print the memory that the run would take, and train nothing
+    #[arg(long, conflicts_with_all = ["resume", "profile"])]
+    pub(crate) plan: bool,
+    /// Print at the end where the time of the steps went, and the peak of memory
+    #[arg(long)]
+    pub(crate) profile: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod end_to_end;
+mod memory;
 mod planted;
 
 use std::path::{Path, PathBuf};

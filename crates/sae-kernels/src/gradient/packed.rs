@@ -1,22 +1,22 @@
 //! Weight gradients of features with many entries, strip by strip of columns.
 //!
-//! A strip is eight columns of the output gradient beside the same columns of the encoder's input,
-//! one cache line a row, for some rows of the batch: it stays in cache while every feature picks
-//! its rows from it, and the sums of a feature stay in registers.
+//! A strip is some columns of the output gradient, or of the encoder's input, for some rows of the
+//! batch: it stays in cache while every feature picks its rows from it, and the sums of a feature
+//! stay in registers.
 
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Source;
 use crate::simd::dispatch;
 use crate::{Entry, Matrix};
 
-/// Columns of a strip.
-const COLUMNS: usize = 8;
+/// Columns of a strip: two cache lines a row.
+const COLUMNS: usize = 32;
 
-/// A row of a strip: columns of the output gradient, then of the input.
-const LINE: usize = 2 * COLUMNS;
-
-/// Rows of a strip: 128 KiB of it.
+/// Rows of a strip: 256 KiB of it.
 const ROWS: usize = 2048;
 
 /// Ranges of features that are summed at the same time.
@@ -32,111 +32,142 @@ pub(super) fn write(
 ) {
     let d = input.n_cols();
     let n_rows = input.n_rows();
-    strips.resize(d.div_ceil(COLUMNS) * n_rows * LINE, 0.0);
+    strips.resize(d.div_ceil(COLUMNS) * n_rows * COLUMNS, 0.0);
     let mut first = 0;
-    let (mut decoder, mut encoder) = (decoder, encoder);
+    let mut decoder = decoder;
     for (g, &end) in source.groups.ends().iter().enumerate() {
-        pack(source.output_gradient, g * d, input, strips);
-        let len = (end - first) * d;
-        let (own_decoder, rest) = std::mem::take(&mut decoder).split_at_mut(len);
+        pack(source.output_gradient, g * d..(g + 1) * d, strips);
+        let (own, rest) = std::mem::take(&mut decoder).split_at_mut((end - first) * d);
         decoder = rest;
-        let (own_encoder, rest) = std::mem::take(&mut encoder).split_at_mut(len);
-        encoder = rest;
-        let range = (end - first).div_ceil(N_RANGES);
-        own_decoder
-            .par_chunks_mut(range * d)
-            .zip(own_encoder.par_chunks_mut(range * d))
-            .enumerate()
-            .for_each(|(i, (decoder, encoder))| {
-                let range = Range { source, first: first + i * range, d, decoder, encoder };
-                range.sum(strips, n_rows);
-            });
+        sums(source, first, own, d, strips, n_rows, |entry| entry.value);
         first = end;
     }
+    pack(input, 0..d, strips);
+    sums(source, 0, encoder, d, strips, n_rows, |entry| entry.gradient);
 }
 
-/// Lays out strips of `output`, from column `offset` on, and `input`: all of the first rows, then
-/// all of the next. Columns beyond the last are 0.
-fn pack(output: Matrix<'_>, offset: usize, input: Matrix<'_>, strips: &mut [f32]) {
-    let (d, n_rows) = (input.n_cols(), input.n_rows());
-    let n_strips = d.div_ceil(COLUMNS);
-    for (chunk, strips) in strips.chunks_mut(n_strips * ROWS * LINE).enumerate() {
+/// Lays out strips of some columns: all of the first rows, then all of the next. What is beyond
+/// the last column is 0.
+fn pack(matrix: Matrix<'_>, columns: Range<usize>, strips: &mut [f32]) {
+    let n_rows = matrix.n_rows();
+    let n_strips = columns.len().div_ceil(COLUMNS);
+    for (chunk, strips) in strips.chunks_mut(n_strips * ROWS * COLUMNS).enumerate() {
         let first = chunk * ROWS;
         let rows = ROWS.min(n_rows - first);
-        strips.par_chunks_mut(rows * LINE).enumerate().for_each(|(s, strip)| {
-            let column = s * COLUMNS;
-            let n = COLUMNS.min(d - column);
-            for (r, line) in strip.chunks_exact_mut(LINE).enumerate() {
-                line.fill(0.0);
-                line[..n].copy_from_slice(&output.row(first + r)[offset + column..][..n]);
-                line[COLUMNS..COLUMNS + n].copy_from_slice(&input.row(first + r)[column..][..n]);
+        strips.par_chunks_mut(rows * COLUMNS).enumerate().for_each(|(s, strip)| {
+            let start = columns.start + s * COLUMNS;
+            let n = COLUMNS.min(columns.end - start);
+            for (r, line) in strip.chunks_exact_mut(COLUMNS).enumerate() {
+                line[..n].copy_from_slice(&matrix.row(first + r)[start..][..n]);
+                line[n..].fill(0.0);
             }
         });
     }
 }
 
-/// Consecutive features and their gradients.
-struct Range<'a> {
-    source: &'a Source<'a>,
+/// Writes Σ coefficient·row of the matrix that `strips` holds for consecutive features.
+fn sums(
+    source: &Source<'_>,
     first: usize,
+    out: &mut [f32],
     d: usize,
-    decoder: &'a mut [f32],
-    encoder: &'a mut [f32],
-}
-
-impl Range<'_> {
-    fn sum(mut self, strips: &[f32], n_rows: usize) {
-        let n_strips = self.d.div_ceil(COLUMNS);
-        let features = self.first..self.first + self.decoder.len() / self.d;
-        let mut rest: Vec<&[Entry]> = features.map(|f| self.source.codes.feature(f)).collect();
+    strips: &[f32],
+    n_rows: usize,
+    coefficient: impl Fn(&Entry) -> f32 + Sync + Copy,
+) {
+    let range = (out.len() / d).div_ceil(N_RANGES).max(1);
+    out.par_chunks_mut(range * d).enumerate().for_each(|(i, out)| {
+        let features = first + i * range..first + i * range + out.len() / d;
+        let mut rest: Vec<&[Entry]> = features.map(|f| source.codes.feature(f)).collect();
         let mut entries = vec![&[][..]; rest.len()];
-        for (chunk, strips) in strips.chunks(n_strips * ROWS * LINE).enumerate() {
+        let n_strips = d.div_ceil(COLUMNS);
+        for (chunk, strips) in strips.chunks(n_strips * ROWS * COLUMNS).enumerate() {
             let first_row = chunk * ROWS;
             let rows = ROWS.min(n_rows - first_row);
             for (entries, rest) in entries.iter_mut().zip(&mut rest) {
                 let n = rest.partition_point(|e| (e.row as usize) < first_row + rows);
                 (*entries, *rest) = rest.split_at(n);
             }
-            for (s, strip) in strips.chunks_exact(rows * LINE).enumerate() {
-                dispatch(|| self.sum_strip(&entries, s * COLUMNS, strip, first_row));
+            for (s, lines) in strips.chunks_exact(rows * COLUMNS).enumerate() {
+                let column = s * COLUMNS;
+                dispatch(Strip {
+                    entries: &entries,
+                    lines,
+                    first_row,
+                    column,
+                    d,
+                    out,
+                    coefficient,
+                });
             }
         }
-    }
+    });
+}
 
-    /// Adds one strip, whose first row is `first_row` of the batch, to the gradients.
+/// A strip, whose first row is `first_row` of the batch, and the features that pick from it.
+struct Strip<'a, C> {
+    entries: &'a [&'a [Entry]],
+    lines: &'a [f32],
+    first_row: usize,
+    column: usize,
+    d: usize,
+    out: &'a mut [f32],
+    coefficient: C,
+}
+
+impl<C: Fn(&Entry) -> f32> WithSimd for Strip<'_, C> {
+    type Output = ();
+
     #[inline(always)]
-    fn sum_strip(&mut self, entries: &[&[Entry]], column: usize, strip: &[f32], first_row: usize) {
-        let n = COLUMNS.min(self.d - column);
-        let lines = strip.as_chunks::<LINE>().0;
-        let rows = self.decoder.chunks_exact_mut(self.d).zip(self.encoder.chunks_exact_mut(self.d));
-        for ((decoder, encoder), entries) in rows.zip(entries) {
-            let (mut even, mut odd) = ([0.0_f32; LINE], [0.0_f32; LINE]);
-            let (pairs, last) = entries.as_chunks::<2>();
-            for [first, second] in pairs {
-                add(first, lines, first_row, &mut even);
-                add(second, lines, first_row, &mut odd);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let n = COLUMNS.min(self.d - self.column);
+        for (out, entries) in self.out.chunks_exact_mut(self.d).zip(self.entries) {
+            let out = &mut out[self.column..][..n];
+            let mut sum = [0.0_f32; COLUMNS];
+            if self.first_row > 0 {
+                sum[..n].copy_from_slice(out);
             }
-            for entry in last {
-                add(entry, lines, first_row, &mut even);
-            }
-            let mut sum: [f32; LINE] = std::array::from_fn(|j| even[j] + odd[j]);
-            let (decoder, encoder) =
-                (&mut decoder[column..column + n], &mut encoder[column..column + n]);
-            if first_row > 0 {
-                sum.iter_mut().zip(&*decoder).for_each(|(s, d)| *s += d);
-                sum[COLUMNS..].iter_mut().zip(&*encoder).for_each(|(s, e)| *s += e);
-            }
-            decoder.copy_from_slice(&sum[..n]);
-            encoder.copy_from_slice(&sum[COLUMNS..COLUMNS + n]);
+            add_lines(simd, entries, self.lines, self.first_row, &self.coefficient, &mut sum);
+            out.copy_from_slice(&sum[..n]);
         }
     }
 }
 
+/// Adds each entry's line, times its coefficient, to `sum`.
 #[inline(always)]
-fn add(entry: &Entry, lines: &[[f32; LINE]], first_row: usize, sum: &mut [f32; LINE]) {
-    let line = &lines[entry.row as usize - first_row];
-    for j in 0..COLUMNS {
-        sum[j] += entry.value * line[j];
-        sum[COLUMNS + j] += entry.gradient * line[COLUMNS + j];
+fn add_lines<S: Simd>(
+    simd: S,
+    entries: &[Entry],
+    lines: &[f32],
+    first_row: usize,
+    coefficient: &impl Fn(&Entry) -> f32,
+    sum: &mut [f32; COLUMNS],
+) {
+    let n = COLUMNS / S::F32_LANES;
+    let sum = S::as_mut_simd_f32s(sum).0;
+    let line = |entry: &Entry| {
+        let at = (entry.row as usize - first_row) * COLUMNS;
+        S::as_simd_f32s(&lines[at..at + COLUMNS]).0
+    };
+    let mut even = [simd.splat_f32s(0.0); COLUMNS];
+    let mut odd = [simd.splat_f32s(0.0); COLUMNS];
+    let (pairs, last) = entries.as_chunks::<2>();
+    for [first, second] in pairs {
+        let (a, b) = (line(first), line(second));
+        let by_a = simd.splat_f32s(coefficient(first));
+        let by_b = simd.splat_f32s(coefficient(second));
+        for j in 0..n {
+            even[j] = simd.mul_add_e_f32s(by_a, a[j], even[j]);
+            odd[j] = simd.mul_add_e_f32s(by_b, b[j], odd[j]);
+        }
+    }
+    for entry in last {
+        let (a, by) = (line(entry), simd.splat_f32s(coefficient(entry)));
+        for j in 0..n {
+            even[j] = simd.mul_add_e_f32s(by, a[j], even[j]);
+        }
+    }
+    for j in 0..n {
+        sum[j] = simd.add_f32s(sum[j], simd.add_f32s(even[j], odd[j]));
     }
 }

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use tch::Tensor;
+use tch_autograd::view;
 
 use crate::init::tied;
 use crate::select::above;
-use crate::{Base, InitRng, ModelConfig, Result, Sae, Tensors};
+use crate::{Base, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors};
 
 /// f = z·(z > threshold), z = relu(W_enc(x − b_dec) + b_enc).
 #[derive(Debug)]
@@ -43,6 +44,19 @@ impl Sae for BatchTopK {
     fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>) {
         let z = self.base.weights.pre_activations(x).relu();
         (above(&z, &self.threshold), None)
+    }
+
+    fn activate_sparse(
+        &self,
+        x: &Tensor,
+        products: &mut Products,
+        codes: &mut SparseCodes,
+    ) -> Result<Option<Tensor>> {
+        // z that is not positive is 0, whatever the threshold.
+        let least = (self.threshold.double_value(&[]) as f32).max(0.0);
+        let (z, selector) = products.of_encoder(x, &self.base.weights)?;
+        selector.filter(z, view(&self.base.weights.b_enc)?, |_, v| v > least, codes)?;
+        Ok(None)
     }
 
     fn buffers(&self) -> Vec<(&'static str, &Tensor)> {

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use tch::Tensor;
+use tch_autograd::view;
 
 use crate::init::{tied, zeros};
-use crate::{Base, InitRng, ModelConfig, Result, Sae, Tensors};
+use crate::{Base, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors};
 
 /// f = 1[π + b_gate > 0]·relu(e^r·π + b_mag), π = W_enc(x − b_dec); b_gate is `encoder.bias`.
 #[derive(Debug)]
@@ -48,6 +49,23 @@ impl Sae for Gated {
         let pi = weights.projections(x);
         let open = (&pi + &weights.b_enc).gt(0.0).to_kind(pi.kind());
         (open * (self.log_scale.exp() * pi + &self.bias).relu(), None)
+    }
+
+    fn activate_sparse(
+        &self,
+        x: &Tensor,
+        products: &mut Products,
+        codes: &mut SparseCodes,
+    ) -> Result<Option<Tensor>> {
+        let (pi, selector) = products.of_encoder(x, &self.base.weights)?;
+        let scale = self.log_scale.exp();
+        let (scale, bias): (&[f32], &[f32]) = (view(&scale)?, view(&self.bias)?);
+        let gate: &[f32] = view(&self.base.weights.b_enc)?;
+        let magnitude = |f: usize, pi: f32| scale[f] * pi + bias[f];
+        let open = |f: usize, pi: f32| pi + gate[f] > 0.0 && magnitude(f, pi) > 0.0;
+        selector.filter(pi, &vec![0.0; gate.len()], open, codes)?;
+        codes.map(magnitude);
+        Ok(None)
     }
 
     fn own_parameters(&self) -> Vec<(&'static str, &Tensor)> {

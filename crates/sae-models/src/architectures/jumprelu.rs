@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use sae_config::JumpReluConfig;
 use tch::Tensor;
+use tch_autograd::view;
 
 use crate::init::tied;
 use crate::select::above;
-use crate::{Base, InitRng, ModelConfig, Result, Sae, Tensors};
+use crate::{Base, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors};
 
 /// Thresholds at the start.
 const INITIAL_THRESHOLD: f64 = 0.001;
@@ -52,6 +53,21 @@ impl Sae for JumpRelu {
             weights.b_enc.addmm(x, &weights.w_enc.tr())
         };
         (above(&h, &self.threshold), None)
+    }
+
+    fn activate_sparse(
+        &self,
+        x: &Tensor,
+        products: &mut Products,
+        codes: &mut SparseCodes,
+    ) -> Result<Option<Tensor>> {
+        let weights = &self.base.weights;
+        let centre = self.subtract_b_dec.then_some(&weights.b_dec);
+        let (h, selector) = products.product(0, x, &weights.w_enc, centre)?;
+        let threshold: &[f32] = view(&self.threshold)?;
+        let active = |f: usize, h: f32| h > threshold[f] && h != 0.0;
+        selector.filter(h, view(&weights.b_enc)?, active, codes)?;
+        Ok(None)
     }
 
     fn own_parameters(&self) -> Vec<(&'static str, &Tensor)> {

@@ -6,12 +6,18 @@
 use std::collections::BTreeMap;
 
 use sae_config::{ArchitectureConfig, KEstimator, Parity, SoftConfig};
-use tch::Tensor;
+use sae_kernels::{Count, estimator_forward};
+use tch::{Kind, Tensor};
+use tch_autograd::{view, view_mut};
 
 use crate::base::centred_linear;
 use crate::init::{tied, zeros};
 use crate::select::whole;
-use crate::{Base, Error, InitRng, ModelConfig, Result, Sae, Tensors, top_k_of_rows_mask};
+use crate::sparse::sparse;
+use crate::{
+    Base, Error, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors, Weights,
+    top_k_of_rows_mask,
+};
 
 /// f = z on its k̂ largest entries, z = relu(W_enc(x − b_dec) + b_enc).
 #[derive(Debug)]
@@ -31,6 +37,7 @@ pub struct KEstimatorWeights {
     k_min: f64,
     k_max: f64,
     k_limit: f64,
+    products_in: Option<Kind>,
 }
 
 #[derive(Debug)]
@@ -64,6 +71,7 @@ impl KEstimatorWeights {
             k_min: soft.k_min,
             k_max: soft.k_bound(),
             k_limit: config.n_features as f64 - 1.0,
+            products_in: None,
         })
     }
 
@@ -79,7 +87,10 @@ impl KEstimatorWeights {
         };
         let own = sae.own_parameters().into_iter();
         let map = own.map(|(name, tensor)| (name.into(), tensor.shallow_clone())).collect();
-        Self::take(config, soft, &mut Tensors::new(map, sae.base().kind(), sae.base().device()))
+        let base = sae.base();
+        let tensors = &mut Tensors::new(map, base.kind(), base.device());
+        let products_in = base.weights.products_in;
+        Ok(Self { products_in, ..Self::take(config, soft, tensors)? })
     }
 
     /// k̂ of normalised rows `x` whose encoder gives `z`.
@@ -88,13 +99,33 @@ impl KEstimatorWeights {
     /// x `[batch, d_model]`, z `[batch, n_features]`; returns `[batch]`.
     pub fn k_hat(&self, x: &Tensor, z: &Tensor, b_dec: &Tensor) -> Tensor {
         let score = match &self.hidden {
-            Hidden::Mlp(w, b) => centred_linear(x, w, b, b_dec).relu().mv(&self.output),
+            Hidden::Mlp(w, b) => {
+                centred_linear(x, w, b, b_dec, self.products_in).relu().mv(&self.output)
+            }
             Hidden::Shared => z.mv(&self.output),
             Hidden::LowRank(v, u, b) => {
                 let low = (x - b_dec).mm(&v.tr());
                 b.addmm(&low, &u.tr()).relu().mv(&self.output)
             }
         };
+        self.of_score(&score)
+    }
+
+    /// The same by kernels, where the hidden layer is dense and its own.
+    fn k_hat_of(
+        &self,
+        x: &Tensor,
+        weights: &Weights,
+        products: &mut Products,
+    ) -> Result<Option<Tensor>> {
+        let Hidden::Mlp(w, b) = &self.hidden else { return Ok(None) };
+        let (hidden, _) = products.product(1, x, w, Some(&weights.b_dec))?;
+        let mut score = Tensor::zeros([x.size()[0]], (x.kind(), x.device()));
+        estimator_forward(hidden, view(b)?, view(&self.output)?, view_mut(&mut score)?)?;
+        Ok(Some(self.of_score(&score)))
+    }
+
+    fn of_score(&self, score: &Tensor) -> Tensor {
         ((score + &self.bias).sigmoid() * self.k_max).clamp(self.k_min, self.k_limit)
     }
 
@@ -167,6 +198,25 @@ impl Sae for Soft {
         let k_hat = self.estimator.k_hat(x, &z, &self.base.weights.b_dec);
         let k = whole(&k_hat, self.base.config.parity == Parity::Official);
         (&z * top_k_of_rows_mask(&z, &k), Some(k_hat))
+    }
+
+    fn activate_sparse(
+        &self,
+        x: &Tensor,
+        products: &mut Products,
+        codes: &mut SparseCodes,
+    ) -> Result<Option<Tensor>> {
+        let Some(k_hat) = self.estimator.k_hat_of(x, &self.base.weights, products)? else {
+            let (features, k_hat) = self.activate(x);
+            sparse(&features, codes)?;
+            return Ok(k_hat);
+        };
+        let k = whole(&k_hat, self.base.config.parity == Parity::Official);
+        let k: Vec<i64> = k.try_into()?;
+        let k: Vec<usize> = k.into_iter().map(|k| k as usize).collect();
+        let (z, selector) = products.of_encoder(x, &self.base.weights)?;
+        selector.top_k(z, view(&self.base.weights.b_enc)?, Count::PerRow(&k), codes)?;
+        Ok(Some(k_hat))
     }
 
     fn own_parameters(&self) -> Vec<(&'static str, &Tensor)> {

@@ -2,14 +2,16 @@
 
 use sae_config::AuxKConfig;
 use sae_kernels::{
-    FeatureMajor, Groups, Matrix, Reconstruction, Selector, Source, SparseCodes, column_sums,
-    reconstruct, squared_norm, subtract_row,
+    Count, FeatureMajor, Groups, Matrix, Reconstruction, Selector, Source, SparseCodes,
+    column_sums, reconstruct, squared_norm, subtract_row,
 };
 use tch::Tensor;
 
-use super::buffers::{Buffers, slice};
+use super::buffers::{Buffers, Slots, empty, rows_of, slice};
+use super::products::matmul;
 use crate::Result;
 use crate::dead::DeadFeatures;
+use crate::optimizer::Parameter;
 
 /// The features that have been silent for long enough, ascending.
 pub(super) fn dead_features(config: &AuxKConfig, dead: &DeadFeatures) -> Result<Vec<u32>> {
@@ -41,14 +43,15 @@ struct Parts {
 }
 
 impl Revival {
-    /// Computes the auxiliary loss, weighted, and its gradients; without a bias z holds
+    /// Computes the auxiliary loss, weighted, and its gradients; `biased` tells whether z holds
     /// activations already.
     pub(super) fn add(
         &mut self,
         config: &AuxKConfig,
         dead: &[u32],
-        bias: Option<&[f32]>,
-        w_dec: &Tensor,
+        biased: bool,
+        parameters: &[Parameter],
+        slots: &Slots,
         buffers: &Buffers,
     ) -> Result<f64> {
         let Buffers { batch, d, f, .. } = *buffers;
@@ -64,9 +67,16 @@ impl Revival {
         });
         parts.output.resize(batch * d, 0.0);
         let k = dead.len().min((d / 2).max(1));
-        let z = Matrix::new("z", slice(&buffers.z)?, f)?;
-        let bias = bias.unwrap_or(&parts.zeros);
-        self.selector.top_k_among(z, bias, dead, k, &mut parts.codes)?;
+        let b_enc = slots.b_enc(parameters)?;
+        if buffers.is_whole() {
+            let z = Matrix::new("z", slice(&buffers.z)?, f)?;
+            let bias = if biased { &parts.zeros } else { b_enc };
+            self.selector.top_k_among(z, bias, dead, k, &mut parts.codes)?;
+        } else {
+            let w_enc = &parameters[slots.w_enc].value;
+            select_anew(&mut self.selector, dead, k, w_enc, b_enc, buffers, &mut parts.codes)?;
+        }
+        let w_dec = &parameters[slots.w_dec].value;
 
         let residual = Matrix::new("residual", &buffers.residual, d)?;
         column_sums(residual, &mut parts.mean)?;
@@ -93,4 +103,33 @@ impl Revival {
         let output_gradient = Matrix::new("auxk output", &parts.output, parts.d).ok()?;
         Some(Source { codes: &parts.by_feature, output_gradient, groups: &parts.groups })
     }
+}
+
+/// The codes of dead features where z holds a micro-batch only: their pre-activations, by
+/// products with their rows of the encoder.
+fn select_anew(
+    selector: &mut Selector,
+    dead: &[u32],
+    k: usize,
+    w_enc: &Tensor,
+    b_enc: &[f32],
+    buffers: &Buffers,
+    codes: &mut SparseCodes,
+) -> Result<()> {
+    let of_dead: Vec<i64> = dead.iter().map(|f| i64::from(*f)).collect();
+    let w_enc = w_enc.f_index_select(0, &Tensor::from_slice(&of_dead))?.tr();
+    let bias: Vec<f32> = dead.iter().map(|f| b_enc[*f as usize]).collect();
+    let z = empty(&[buffers.micro as i64, dead.len() as i64]);
+    let (mut among, mut part) = (SparseCodes::new(dead.len()), SparseCodes::new(buffers.f));
+    codes.clear();
+    for rows in buffers.micro_batches() {
+        let of_rows = 0..rows.len();
+        matmul(&rows_of(&buffers.centred, &rows), &w_enc, &mut rows_of(&z, &of_rows))?;
+        let z = Matrix::new("z", &slice(&z)?[..rows.len() * dead.len()], dead.len())?;
+        selector.top_k(z, &bias, Count::Same(k), &mut among)?;
+        let indices: Vec<u32> = among.indices().iter().map(|i| dead[*i as usize]).collect();
+        part.assign(among.indptr(), &indices, among.values())?;
+        codes.extend(&part)?;
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! The buffers of a step, allocated once, and where the parameters are.
 
+use std::ops::Range;
+
 use sae_kernels::{FeatureMajor, SparseCodes};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{Element, view, view_mut};
@@ -61,15 +63,19 @@ pub(super) struct Buffers {
     pub(super) batch: usize,
     pub(super) d: usize,
     pub(super) f: usize,
+    /// Rows that the buffers of width f hold: the batch, or a micro-batch.
+    pub(super) micro: usize,
     /// What the encoder reads, `[batch, d]`.
     pub(super) centred: Tensor,
-    /// Pre-activations without bias, `[batch, f]`; activations in the soft rule.
+    /// Pre-activations without bias, `[micro, f]`; activations in the soft rule.
     pub(super) z: Tensor,
     /// Gradient of the reconstructions, `[batch, groups·d]`.
     pub(super) output: Tensor,
     /// x − x̂, `[batch, d]`, where dead features have to rebuild it.
     pub(super) residual: Vec<f32>,
     pub(super) codes: SparseCodes,
+    /// Codes of the rows that z holds, on their way to `codes`.
+    pub(super) part: SparseCodes,
     /// Gradients of the codes, then of their pre-activations.
     pub(super) code_gradients: Vec<f32>,
     pub(super) by_feature: FeatureMajor,
@@ -86,7 +92,7 @@ pub(super) struct Buffers {
     pub(super) sums: Vec<f32>,
     /// The encoder's part of b_dec's gradient.
     pub(super) input_sum: Vec<f32>,
-    /// Dense codes or gradients, `[batch, f]`, where dense products are used.
+    /// Dense codes or gradients, `[micro, f]`, where dense products are used.
     pub(super) dense: Option<Tensor>,
     /// Whether this step uses them.
     pub(super) is_dense: bool,
@@ -99,11 +105,13 @@ impl Default for Buffers {
             batch: 0,
             d: 0,
             f: 0,
+            micro: 0,
             centred: none(),
             z: none(),
             output: none(),
             residual: Vec::new(),
             codes: SparseCodes::new(0),
+            part: SparseCodes::new(0),
             code_gradients: Vec::new(),
             by_feature: FeatureMajor::new(0),
             active: Vec::new(),
@@ -125,13 +133,19 @@ pub(super) fn empty(shape: &[i64]) -> Tensor {
     Tensor::empty(shape, (Kind::Float, Device::Cpu))
 }
 
+/// Some consecutive rows of a matrix, as a view.
+pub(super) fn rows_of(matrix: &Tensor, rows: &Range<usize>) -> Tensor {
+    matrix.narrow(0, rows.start as i64, rows.len() as i64)
+}
+
 impl Buffers {
     /// Gives every buffer its size, if it has another.
-    pub(super) fn fit(&mut self, batch: usize, d: usize, f: usize, n_groups: usize) {
+    pub(super) fn fit(&mut self, batch: usize, micro: usize, d: usize, f: usize, n_groups: usize) {
         if (self.d, self.f) != (d, f) {
             let matrix = || empty(&[f as i64, d as i64]);
             (self.d_w_dec, self.d_w_enc) = (matrix(), matrix());
             self.codes = SparseCodes::new(f);
+            self.part = SparseCodes::new(f);
             self.by_feature = FeatureMajor::new(f);
             self.active = vec![false; f];
             self.d_b_enc = vec![0.0; f];
@@ -139,14 +153,42 @@ impl Buffers {
             self.sums = vec![0.0; d * n_groups];
             self.input_sum = vec![0.0; d];
         }
-        if (self.batch, self.d, self.f) != (batch, d, f) {
+        if (self.batch, self.d, self.f, self.micro) != (batch, d, f, micro) {
             let rows = |width: usize| empty(&[batch as i64, width as i64]);
             self.centred = rows(d);
             self.output = rows(d * n_groups);
-            self.z = rows(f);
+            self.z = empty(&[micro as i64, f as i64]);
             self.dense = None;
         }
-        (self.batch, self.d, self.f) = (batch, d, f);
+        (self.batch, self.d, self.f, self.micro) = (batch, d, f, micro);
+    }
+
+    /// The rows of the batch, as many at a time as the buffers hold.
+    pub(super) fn micro_batches(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (batch, micro) = (self.batch, self.micro);
+        (0..batch).step_by(micro.max(1)).map(move |start| start..(start + micro).min(batch))
+    }
+
+    /// Whether z holds the whole batch.
+    pub(super) fn is_whole(&self) -> bool {
+        self.micro == self.batch
+    }
+
+    /// Takes the codes of `rows` from `part`.
+    pub(super) fn take_part(&mut self, rows: &Range<usize>) -> Result<()> {
+        if self.is_whole() {
+            std::mem::swap(&mut self.codes, &mut self.part);
+            return Ok(());
+        }
+        if rows.start == 0 {
+            self.codes.clear();
+        }
+        Ok(self.codes.extend(&self.part)?)
+    }
+
+    /// A buffer for dense codes, which is to be put back.
+    pub(super) fn take_dense(&mut self) -> Tensor {
+        self.dense.take().unwrap_or_else(|| empty(&[self.micro as i64, self.f as i64]))
     }
 
     /// Mean number of active features a row.

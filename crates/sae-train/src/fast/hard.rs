@@ -1,7 +1,9 @@
 //! TopK, BatchTopK and Matryoshka BatchTopK: which codes are kept, and the threshold they track.
 
+use std::ops::Range;
+
 use sae_config::{MatryoshkaBatchTopKConfig, TopKConfig};
-use sae_kernels::{Count, Matrix, Selector};
+use sae_kernels::{Count, Matrix, Selector, SparseCodes};
 use sae_models::{Sae, group_sizes};
 use tch::Tensor;
 
@@ -19,6 +21,8 @@ pub(super) struct HardRule {
     over_batch: bool,
     k: Anneal,
     selector: Selector,
+    /// What activations of the next micro-batch have to exceed, over the batch.
+    floor: f32,
     threshold: Tensor,
     threshold_start_step: u64,
 }
@@ -51,26 +55,50 @@ impl HardRule {
             over_batch,
             k,
             selector: Selector::new(),
+            floor: 0.0,
             threshold: threshold_buffer(sae)?,
             threshold_start_step: start.unwrap_or(0),
         })
     }
 
-    /// Selects the codes of a step.
+    /// Selects the codes of some rows of a step, whose pre-activations are in z.
+    ///
+    /// The largest of a batch that comes in parts: those of each part that exceed the least one
+    /// kept so far join the codes, and what is then too much is dropped.
     pub(super) fn select(
         &mut self,
         step: u64,
+        rows: &Range<usize>,
         bias: &[f32],
         buffers: &mut Buffers,
-    ) -> Result<Detail> {
-        let k = self.k.at(step).trunc();
-        let z = Matrix::new("z", slice(&buffers.z)?, buffers.f)?;
-        let codes = &mut buffers.codes;
+    ) -> Result<()> {
+        let k = self.k.at(step).trunc() as usize;
+        let (f, batch, whole) = (buffers.f, buffers.batch, buffers.is_whole());
+        let z = Matrix::new("z", &slice(&buffers.z)?[..rows.len() * f], f)?;
+        let part = &mut buffers.part;
+        if !self.over_batch {
+            self.selector.top_k(z, bias, Count::Same(k), part)?;
+            return buffers.take_part(rows);
+        }
+        if whole {
+            self.selector.batch_top_k(z, bias, k * batch, part)?;
+            return buffers.take_part(rows);
+        }
+        if rows.start == 0 {
+            self.floor = 0.0;
+        }
+        let floor = self.floor;
+        self.selector.filter(z, bias, |_, v| v > floor, part)?;
+        buffers.take_part(rows)?;
+        self.floor = floor.max(buffers.codes.keep_largest(k * batch));
+        Ok(())
+    }
+
+    /// What is known of a step whose codes are selected; the threshold sees them.
+    pub(super) fn finish(&mut self, step: u64, codes: &SparseCodes) -> Detail {
         let least = if self.over_batch {
-            self.selector.batch_top_k(z, bias, k as usize * buffers.batch, codes)?;
             codes.values().iter().copied().reduce(f32::min).map(f64::from)
         } else {
-            self.selector.top_k(z, bias, Count::Same(k as usize), codes)?;
             let of_rows = (0..codes.n_rows())
                 .filter_map(|b| codes.row(b).1.iter().copied().reduce(f32::min).map(f64::from));
             let (sum, n) = of_rows.fold((0.0, 0), |(sum, n), least| (sum + least, n + 1));
@@ -81,7 +109,8 @@ impl HardRule {
             let new = if old < 0.0 { least } else { KEPT * old + (1.0 - KEPT) * least };
             let _ = self.threshold.fill_(new);
         }
-        Ok(Detail { k_target: Some(k), ..Detail::default() })
+        let k = self.k.at(step).trunc();
+        Detail { k_target: Some(k), ..Detail::default() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! JumpReLU: codes above learned thresholds, straight-through gradients near them.
 
+use std::ops::Range;
+
 use sae_config::JumpReluConfig;
 use sae_kernels::{Matrix, Selector, SparseCodes, code_gradients};
 
@@ -15,6 +17,8 @@ pub(super) struct JumpReluFast {
     selector: Selector,
     /// Entries within half a bandwidth of their threshold, active or not.
     near: SparseCodes,
+    /// Those of the rows that z holds.
+    near_part: SparseCodes,
     near_gradients: Vec<f32>,
     n_active: Vec<u32>,
     pub(super) d_threshold: Vec<f32>,
@@ -26,6 +30,7 @@ impl JumpReluFast {
             config: config.clone(),
             selector: Selector::new(),
             near: SparseCodes::new(n_features),
+            near_part: SparseCodes::new(n_features),
             near_gradients: Vec::new(),
             n_active: vec![0; n_features],
             d_threshold: vec![0.0; n_features],
@@ -37,21 +42,32 @@ impl JumpReluFast {
         self.config.subtract_b_dec
     }
 
-    /// f = h·(h > θ).
+    /// f = h·(h > θ), of some rows, whose pre-activations are in z.
     pub(super) fn select(
         &mut self,
+        rows: &Range<usize>,
         parameters: &[Parameter],
         slots: &Slots,
         buffers: &mut Buffers,
-    ) -> Result<Detail> {
+    ) -> Result<()> {
         let threshold = slice(&parameters[slots.threshold].value)?;
         let bias = slots.b_enc(parameters)?;
-        let z = Matrix::new("z", slice(&buffers.z)?, buffers.f)?;
-        self.selector.filter(z, bias, |f, h| h > threshold[f], &mut buffers.codes)?;
+        let f = buffers.f;
+        let z = Matrix::new("z", &slice(&buffers.z)?[..rows.len() * f], f)?;
+        self.selector.filter(z, bias, |f, h| h > threshold[f], &mut buffers.part)?;
         let half = (self.config.bandwidth / 2.0) as f32;
         let is_near = |f: usize, h: f32| (h - threshold[f]).abs() < half;
-        self.selector.filter(z, bias, is_near, &mut self.near)?;
-        Ok(Detail { k_target: Some(self.config.target_l0), ..Detail::default() })
+        self.selector.filter(z, bias, is_near, &mut self.near_part)?;
+        if rows.start == 0 {
+            self.near.clear();
+        }
+        self.near.extend(&self.near_part)?;
+        buffers.take_part(rows)
+    }
+
+    /// What is known of a step.
+    pub(super) fn detail(&self) -> Detail {
+        Detail { k_target: Some(self.config.target_l0), ..Detail::default() }
     }
 
     /// The penalty λ·(L0/target − 1)², weighted, and the gradient of θ:

@@ -15,14 +15,16 @@ mod soft;
 mod update;
 mod window;
 
-use sae_config::{ArchitectureConfig, AuxKConfig, Engine, KEstimator, Parity, RunConfig};
+use sae_config::{
+    ArchitectureConfig, AuxKConfig, Engine, KEstimator, Parity, Precision, RunConfig,
+};
 use sae_kernels::{Groups, Matrix, subtract_row};
 use sae_models::{Base, Sae};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use self::auxk::Revival;
-use self::buffers::{Buffers, Slots, slice, slice_mut};
+use self::buffers::{Buffers, Slots, empty, rows_of, slice, slice_mut};
 use self::hard::HardRule;
 use self::jumprelu::JumpReluFast;
 use self::soft::SoftFast;
@@ -34,6 +36,7 @@ use crate::state::TrainerState;
 use crate::{Error, Result};
 
 pub use profile::Profile;
+use profile::{ESTIMATOR, GEMM};
 
 /// Computes steps on the CPU in f32, for the architectures whose codes are sparse.
 pub(crate) struct FastEngine {
@@ -45,8 +48,6 @@ pub(crate) struct FastEngine {
     buffers: Buffers,
     revival: Revival,
     profile: Profile,
-    /// Whether the parameters are tensors of their own.
-    owns_parameters: bool,
 }
 
 /// What an architecture adds to the common step.
@@ -85,10 +86,11 @@ pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
         ArchitectureConfig::Soft(soft) => soft.k_estimator == KEstimator::Mlp,
         _ => false,
     };
+    let halved = config.training.precision == Some(Precision::Bf16);
     match config.training.engine {
-        Some(Engine::Fast) if !able => Err(unable()),
+        Some(Engine::Fast) if !able || halved => Err(unable()),
         Some(Engine::Reference) => Ok(false),
-        _ => Ok(able),
+        _ => Ok(able && !halved),
     }
 }
 
@@ -139,7 +141,6 @@ impl FastEngine {
             buffers: Buffers::default(),
             revival: Revival::default(),
             profile: Profile::default(),
-            owns_parameters: false,
         })
     }
 
@@ -151,21 +152,37 @@ impl FastEngine {
         Ok(Groups::new(self.groups.iter().map(|(end, _)| *end).collect(), factors)?)
     }
 
-    /// The rule's codes from z, in the buffers.
-    fn select(&mut self, state: &TrainerState) -> Result<(Detail, Reach)> {
-        let step = state.step;
-        let parameters = &state.parameters;
-        match &mut self.rule {
-            FastRule::Hard(rule) => {
-                let detail = rule.select(step, self.slots.b_enc(parameters)?, &mut self.buffers)?;
-                Ok((detail, Reach { encoder: true, centred: true }))
+    /// z and the rule's codes of the batch, as many rows at a time as the buffers hold.
+    fn encode(&mut self, state: &TrainerState) -> Result<(Detail, Reach)> {
+        let (step, parameters) = (state.step, &state.parameters);
+        let (slots, buffers) = (&self.slots, &mut self.buffers);
+        let w_enc = parameters[slots.w_enc].value.tr();
+        for rows in buffers.micro_batches() {
+            let mut z = rows_of(&buffers.z, &(0..rows.len()));
+            products::matmul(&rows_of(&buffers.centred, &rows), &w_enc, &mut z)?;
+            drop(z);
+            self.profile.lap(GEMM);
+            match &mut self.rule {
+                FastRule::Hard(rule) => {
+                    rule.select(step, &rows, slots.b_enc(parameters)?, buffers)?;
+                }
+                FastRule::Soft(rule) => {
+                    rule.estimate(&rows, parameters, slots, buffers, &mut self.profile)?;
+                    rule.select(step, &rows, parameters, slots, buffers)?;
+                }
+                FastRule::JumpRelu(rule) => rule.select(&rows, parameters, slots, buffers)?,
             }
-            FastRule::Soft(rule) => rule.select(step, parameters, &self.slots, &mut self.buffers),
-            FastRule::JumpRelu(rule) => {
-                let detail = rule.select(parameters, &self.slots, &mut self.buffers)?;
-                Ok((detail, Reach { encoder: true, centred: rule.centred() }))
-            }
+            self.profile.lap("selection");
         }
+        Ok(match &mut self.rule {
+            FastRule::Hard(rule) => {
+                (rule.finish(step, &buffers.codes), Reach { encoder: true, centred: true })
+            }
+            FastRule::Soft(rule) => (rule.detail(step), rule.reach()),
+            FastRule::JumpRelu(rule) => {
+                (rule.detail(), Reach { encoder: true, centred: rule.centred() })
+            }
+        })
     }
 
     fn step_in_place(&mut self, state: &mut TrainerState, x: &Tensor) -> Result<Loss> {
@@ -177,7 +194,8 @@ impl FastEngine {
         if step == 0 && !matches!(self.rule, FastRule::JumpRelu(_)) {
             state.parameters[self.slots.b_dec].value.copy_(&geometric_median(&x));
         }
-        self.buffers.fit(batch, d, f, self.groups.len());
+        let micro = state.config.training.micro_batch.unwrap_or(batch).min(batch);
+        self.buffers.fit(batch, micro, d, f, self.groups.len());
         let centred = !matches!(&self.rule, FastRule::JumpRelu(rule) if !rule.centred());
         if centred {
             let b_dec = slice(&state.parameters[self.slots.b_dec].value)?;
@@ -187,11 +205,7 @@ impl FastEngine {
             self.buffers.centred.copy_(&x);
         }
         self.profile.lap("centre");
-        let w_enc = &state.parameters[self.slots.w_enc].value;
-        products::matmul(&self.buffers.centred, &w_enc.tr(), &mut self.buffers.z)?;
-        self.profile.lap("gemm");
-        let (detail, reach) = self.select(state)?;
-        self.profile.lap("selection");
+        let (detail, reach) = self.encode(state)?;
 
         self.buffers.count_fired(&mut state.dead)?;
         let dead = self
@@ -220,6 +234,7 @@ impl FastEngine {
                 &state.parameters,
                 &self.slots,
                 &mut self.buffers,
+                &mut self.profile,
             )?),
             FastRule::JumpRelu(rule) => {
                 let penalty =
@@ -227,14 +242,14 @@ impl FastEngine {
                 parts.push(("sparsity", penalty));
             }
         }
-        self.profile.lap("estimator and threshold");
+        self.profile.lap(ESTIMATOR);
         let reach = Reach { encoder: reach.encoder || !dead.is_empty(), ..reach };
         let auxk = self.auxk.as_ref().filter(|_| !dead.is_empty());
         if let Some(config) = auxk {
-            let bias = slice(&state.parameters[self.slots.b_enc].value)?;
-            let bias = matches!(self.rule, FastRule::Hard(_)).then_some(bias);
-            let w_dec = &state.parameters[self.slots.w_dec].value;
-            parts.push(("auxk", self.revival.add(config, &dead, bias, w_dec, &self.buffers)?));
+            let biased = matches!(self.rule, FastRule::Soft(_));
+            let (parameters, slots) = (&state.parameters, &self.slots);
+            let loss = self.revival.add(config, &dead, biased, parameters, slots, &self.buffers)?;
+            parts.push(("auxk", loss));
         }
         self.profile.lap("auxk");
         let revival = if auxk.is_some() { self.revival.source() } else { None };
@@ -266,14 +281,7 @@ impl FastEngine {
 impl StepEngine for FastEngine {
     fn step(&mut self, state: &mut TrainerState, x: &Tensor) -> Result<Loss> {
         let _guard = tch::no_grad_guard();
-        // Kernels write to the parameters in place, so no other handle may reach them; `publish`
-        // copies them to the model.
-        if !self.owns_parameters {
-            for parameter in &mut state.parameters {
-                parameter.value = parameter.value.detach().copy();
-            }
-            self.owns_parameters = true;
-        }
+        take_parameters(state)?;
         self.step_in_place(state, x)
     }
 
@@ -295,7 +303,7 @@ impl StepEngine for FastEngine {
         let _guard = tch::no_grad_guard();
         for (name, tensor) in state.sae.parameters() {
             if let Some(parameter) = state.parameters.iter().find(|p| p.name == name) {
-                tensor.shallow_clone().copy_(&parameter.value);
+                tensor.shallow_clone().set_data(&parameter.value);
             }
         }
     }
@@ -303,6 +311,26 @@ impl StepEngine for FastEngine {
     fn profile(&self) -> Option<&Profile> {
         Some(&self.profile)
     }
+}
+
+/// Takes the memory of the parameters from the model, which `publish` lends it again.
+///
+/// Kernels write to it in place, so no other handle may reach it; where one does all the same, a
+/// copy takes its place.
+fn take_parameters(state: &mut TrainerState) -> Result<()> {
+    for parameter in &mut state.parameters {
+        parameter.value = parameter.value.detach();
+    }
+    let nothing = empty(&[0]);
+    for (_, tensor) in state.sae.parameters() {
+        tensor.shallow_clone().f_set_data(&nothing)?;
+    }
+    for parameter in &mut state.parameters {
+        if slice_mut::<f32>(&mut parameter.value).is_err() {
+            parameter.value = parameter.value.contiguous().copy();
+        }
+    }
+    Ok(())
 }
 
 /// The threshold buffer of a model that keeps one.

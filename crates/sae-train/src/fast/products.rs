@@ -1,6 +1,8 @@
 //! The products of a step with codes and their gradients: sparse kernels, or dense ones where
 //! many codes are active.
 
+use std::ops::Range;
+
 use sae_kernels::{
     EncoderGradient, Groups, Matrix, Projection, Reconstruction, Source, SquaredNorms, column_sums,
     dense_residual, project_rows, squared_norm,
@@ -8,7 +10,7 @@ use sae_kernels::{
 use tch::Tensor;
 
 use super::Reach;
-use super::buffers::{Buffers, Slots, empty, slice, slice_mut};
+use super::buffers::{Buffers, Slots, rows_of, slice, slice_mut};
 use crate::Result;
 use crate::optimizer::{PROJECTION_EPSILON, Parameter};
 
@@ -19,6 +21,15 @@ const DENSE_FROM: f64 = 0.2;
 pub(super) fn matmul(a: &Tensor, b: &Tensor, out: &mut Tensor) -> Result<()> {
     let _ = a.f_matmul_out(out, b)?;
     Ok(())
+}
+
+/// out = a·b, or out + a·b.
+pub(super) fn matmul_to(a: &Tensor, b: &Tensor, out: &mut Tensor, add: bool) -> Result<()> {
+    if add {
+        let _ = out.f_addmm_(a, b)?;
+        return Ok(());
+    }
+    matmul(a, b, out)
 }
 
 /// Rebuilds `x` from the codes: output gradients and code gradients; Σ‖x − x̂‖² of each group.
@@ -40,16 +51,16 @@ pub(super) fn reconstruct(
     }
     let wanted = wants_residual.then_some(residual.as_mut_slice());
     let errors = if buffers.is_dense {
-        let factor = groups.factor(0);
-        let shape = [buffers.batch as i64, buffers.f as i64];
-        let mut dense = buffers.dense.take().unwrap_or_else(|| empty(&shape));
-        buffers.codes.write_dense(slice_mut(&mut dense)?)?;
-        matmul(&dense, w_dec, &mut buffers.output)?;
-        let output = slice_mut(&mut buffers.output)?;
-        let error = dense_residual(output, b_dec, target, factor, wanted)?;
-        matmul(&buffers.output, &w_dec.tr(), &mut dense)?;
-        buffers.codes.gather(slice(&dense)?, &mut buffers.code_gradients)?;
-        buffers.dense = Some(dense);
+        buffers.code_gradients.resize(buffers.codes.nnz(), 0.0);
+        let mut error = 0.0;
+        let mut wanted = wanted;
+        for rows in buffers.micro_batches() {
+            let of_rows = |m: &Matrix<'_>| rows.start * m.n_cols()..rows.end * m.n_cols();
+            let target = Matrix::new("x", &target.data()[of_rows(&target)], buffers.d)?;
+            let wanted =
+                wanted.as_mut().map(|r| &mut r[rows.start * buffers.d..rows.end * buffers.d]);
+            error += dense_rows(w_dec, b_dec, target, groups.factor(0), &rows, wanted, buffers)?;
+        }
         vec![error]
     } else {
         let what = Reconstruction {
@@ -64,6 +75,31 @@ pub(super) fn reconstruct(
     };
     buffers.residual = residual;
     Ok(errors)
+}
+
+/// The same of some rows by dense products; their Σ‖x − x̂‖².
+fn dense_rows(
+    w_dec: &Tensor,
+    b_dec: &[f32],
+    target: Matrix<'_>,
+    factor: f32,
+    rows: &Range<usize>,
+    residual: Option<&mut [f32]>,
+    buffers: &mut Buffers,
+) -> Result<f64> {
+    let (d, len) = (buffers.d, rows.len() * buffers.f);
+    let mut dense = buffers.take_dense();
+    let codes = &buffers.codes;
+    codes.scatter(codes.values(), rows.clone(), &mut slice_mut(&mut dense)?[..len])?;
+    let of_rows = 0..rows.len();
+    matmul(&rows_of(&dense, &of_rows), w_dec, &mut rows_of(&buffers.output, rows))?;
+    let output = &mut slice_mut(&mut buffers.output)?[rows.start * d..rows.end * d];
+    let error = dense_residual(output, b_dec, target, factor, residual)?;
+    matmul(&rows_of(&buffers.output, rows), &w_dec.tr(), &mut rows_of(&dense, &of_rows))?;
+    let out = &mut buffers.code_gradients[codes.entries(rows.clone())];
+    codes.gather(&slice(&dense)?[..len], rows.clone(), out)?;
+    buffers.dense = Some(dense);
+    Ok(error)
 }
 
 /// The gradients of W_dec (projected), W_enc, b_enc and b_dec, and the squared norms of the
@@ -119,18 +155,29 @@ fn dense_gradients(
     reach: Reach,
     buffers: &mut Buffers,
 ) -> Result<SquaredNorms> {
-    let shape = [buffers.batch as i64, buffers.f as i64];
-    let mut dense = buffers.dense.take().unwrap_or_else(|| empty(&shape));
+    let mut dense = buffers.take_dense();
+    let mut sums = vec![0.0; buffers.f];
     buffers.active.fill(true);
-    buffers.codes.write_dense(slice_mut(&mut dense)?)?;
-    matmul(&dense.tr(), &buffers.output, &mut buffers.d_w_dec)?;
+    buffers.d_b_enc.fill(0.0);
+    for rows in buffers.micro_batches() {
+        let (of_rows, add) = (0..rows.len(), rows.start > 0);
+        let len = rows.len() * buffers.f;
+        let codes = &buffers.codes;
+        codes.scatter(codes.values(), rows.clone(), &mut slice_mut(&mut dense)?[..len])?;
+        let output = rows_of(&buffers.output, &rows);
+        matmul_to(&rows_of(&dense, &of_rows).tr(), &output, &mut buffers.d_w_dec, add)?;
+        if reach.encoder {
+            let gradients = &mut slice_mut(&mut dense)?[..len];
+            codes.scatter(&buffers.code_gradients, rows.clone(), gradients)?;
+            column_sums(Matrix::new("gradients", gradients, buffers.f)?, &mut sums)?;
+            buffers.d_b_enc.iter_mut().zip(&sums).for_each(|(d, s)| *d += s);
+            let centred = rows_of(&buffers.centred, &rows);
+            matmul_to(&rows_of(&dense, &of_rows).tr(), &centred, &mut buffers.d_w_enc, add)?;
+        }
+    }
     let decoder = project_rows(slice_mut(&mut buffers.d_w_dec)?, projection)?;
     let mut norms = SquaredNorms { decoder, ..SquaredNorms::default() };
     if reach.encoder {
-        buffers.codes.scatter(&buffers.code_gradients, slice_mut(&mut dense)?)?;
-        matmul(&dense.tr(), &buffers.centred, &mut buffers.d_w_enc)?;
-        let gradients = Matrix::new("gradients", slice(&dense)?, buffers.f)?;
-        column_sums(gradients, &mut buffers.d_b_enc)?;
         add_product(w_enc, &buffers.d_b_enc, 1.0, &mut buffers.input_sum, true)?;
         norms.encoder = squared_norm(slice(&buffers.d_w_enc)?);
         norms.bias = squared_norm(&buffers.d_b_enc);

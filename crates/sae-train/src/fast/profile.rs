@@ -2,8 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+/// Dense products of the batch with the encoder and the estimator.
+pub(super) const GEMM: &str = "gemm";
+
+/// Gradients of the estimator or the thresholds, without dense products.
+pub(super) const ESTIMATOR: &str = "estimator and threshold";
+
 /// Time spent in each part of a step, summed over steps.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Profile {
     steps: u64,
     parts: Vec<(&'static str, Duration)>,

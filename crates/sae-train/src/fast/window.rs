@@ -17,13 +17,15 @@ pub(super) struct KWindow {
 /// What the gradient is taken of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window<'a> {
-    /// Activations, batch × n_features, and as many zeros as there are features.
+    /// Activations, rows × n_features, and as many zeros as there are features.
     pub(super) z: Matrix<'a>,
     pub(super) zeros: &'a [f32],
-    /// x − b_dec, batch × d_model.
+    /// x − b_dec, rows × d_model.
     pub(super) centred: Matrix<'a>,
     pub(super) decoder: Matrix<'a>,
     pub(super) k_hat: &'a [f32],
+    /// Rows of the whole batch.
+    pub(super) batch: usize,
 }
 
 impl KWindow {
@@ -32,9 +34,9 @@ impl KWindow {
         Self { half, selector, codes, counts: Vec::new(), errors: [Vec::new(), Vec::new()] }
     }
 
-    /// Gradients of the mean squared error over the batch, one a row.
+    /// Gradients of the mean squared error over the batch, one for each of these rows of it.
     pub(super) fn gradient(&mut self, what: Window<'_>, gradients: &mut [f32]) -> Result<()> {
-        let (batch, f) = (what.z.n_rows(), what.z.n_cols());
+        let f = what.z.n_cols();
         let Self { half, selector, codes, counts, errors } = self;
         let ends = |k: f32| {
             let k = k.round_ties_even() as usize;
@@ -44,7 +46,7 @@ impl KWindow {
             counts.clear();
             counts.extend(what.k_hat.iter().map(|k| ends(*k)[end]));
             selector.top_k(what.z, what.zeros, Count::PerRow(counts), codes)?;
-            errors.resize(batch, 0.0);
+            errors.resize(what.k_hat.len(), 0.0);
             row_errors(codes, what.decoder, what.centred, errors)?;
         }
         let [fewer, more] = &errors;
@@ -52,7 +54,7 @@ impl KWindow {
             gradients.iter_mut().zip(what.k_hat).zip(fewer).zip(more)
         {
             let [low, high] = ends(*k);
-            *gradient = (more - fewer) / ((high - low) * batch) as f32;
+            *gradient = (more - fewer) / ((high - low) * what.batch) as f32;
         }
         Ok(())
     }

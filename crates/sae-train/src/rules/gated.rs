@@ -35,6 +35,10 @@ impl Rule for GatedRule {
         OptimizerRule { beta1: 0.0, ..OptimizerRule::CONSTRAINED }
     }
 
+    fn is_mean_of_rows(&self) -> bool {
+        true
+    }
+
     fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
         let Weights { w_dec, b_enc, b_dec, .. } = &self.weights;
         let pi = self.weights.projections(x);

@@ -2,6 +2,8 @@
 
 use tch::Tensor;
 
+use super::Codes;
+
 /// The loss of a batch, before its update.
 pub(crate) struct Loss {
     /// What is differentiated.
@@ -20,6 +22,8 @@ pub(crate) struct Loss {
 pub(crate) enum Active {
     /// `[batch, n_features]`.
     Features(Tensor),
+    /// Those of a selection, and the rows of the batch.
+    Chosen(Tensor, i64),
     /// Mean number of active features a row.
     Mean(f64),
 }
@@ -46,10 +50,52 @@ impl Loss {
         features: Tensor,
         detail: Detail,
     ) -> Self {
+        Self::of(terms, Active::Features(features), detail)
+    }
+
+    /// The same of a hard selection.
+    pub(crate) fn of_codes<const N: usize>(
+        terms: [(&'static str, Option<Tensor>); N],
+        codes: &Codes,
+        detail: Detail,
+    ) -> Self {
+        Self::of(terms, Active::Chosen(codes.values(), codes.n_rows()), detail)
+    }
+
+    fn of<const N: usize>(
+        terms: [(&'static str, Option<Tensor>); N],
+        features: Active,
+        detail: Detail,
+    ) -> Self {
         let present = |(name, term): (_, Option<Tensor>)| term.map(|term| (name, term));
         let parts: Vec<(&'static str, Tensor)> = terms.into_iter().filter_map(present).collect();
         let total = sum(parts.iter().map(|(_, part)| part.shallow_clone()));
-        Self { total, parts, features: Active::Features(features), detail }
+        Self { total, parts, features, detail }
+    }
+
+    /// The part of a batch's loss that comes from a `share` of its rows, of which this is the loss.
+    pub(crate) fn share_of(self, share: f64) -> Self {
+        Self {
+            total: self.total * share,
+            parts: self
+                .parts
+                .into_iter()
+                .map(|(name, part)| (name, part.detach() * share))
+                .collect(),
+            features: Active::Mean(self.features.mean() * share),
+            detail: self.detail,
+        }
+    }
+
+    /// The loss of two parts of a batch.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        let parts = self.parts.into_iter().zip(other.parts);
+        Self {
+            total: self.total.detach() + other.total.detach(),
+            parts: parts.map(|((name, a), (_, b))| (name, a + b)).collect(),
+            features: Active::Mean(self.features.mean() + other.features.mean()),
+            detail: other.detail,
+        }
     }
 
     /// A loss whose numbers are known already.

@@ -2,12 +2,12 @@
 //! (Bussmann et al. 2025, arXiv:2503.17547).
 
 use sae_config::MatryoshkaBatchTopKConfig;
-use sae_models::{Sae, Weights, group_sizes, top_k_of_batch_mask};
+use sae_models::{Sae, Weights, group_sizes};
 use tch::Tensor;
 
 use super::loss::sum;
 use super::threshold::{Threshold, annealed_k};
-use super::{Context, Detail, Loss, Rule, centre_decoder};
+use super::{Codes, Context, Detail, Loss, Rule, centre_decoder};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -53,14 +53,13 @@ impl Rule for MatryoshkaRule {
     fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
         let k = self.k.at(context.step).trunc();
         let z = self.weights.pre_activations(x).relu();
-        let features = &z * top_k_of_batch_mask(&z, k as i64 * x.size()[0]);
-        self.threshold.see_batch(&features, context.step);
+        let codes = Codes::of_batch(&z, k as i64 * x.size()[0]);
+        self.threshold.see_batch(&codes.values(), context.step);
 
         let mut residuals = vec![x - &self.weights.b_dec];
         let mut start = 0;
         for &(size, _) in &self.groups {
-            let codes = features.narrow(1, start, size);
-            let group = codes.mm(&self.weights.w_dec.narrow(0, start, size));
+            let group = codes.of_group(start, start + size).decode(&self.weights.w_dec);
             residuals.push(&residuals[residuals.len() - 1] - group);
             start += size;
         }
@@ -69,10 +68,10 @@ impl Rule for MatryoshkaRule {
         });
         let mse = sum(weighted);
         let residual = &residuals[self.groups.len()];
-        context.dead.count(&features);
+        context.dead.count_codes(&codes);
         let auxk = context.dead.auxk_loss(&self.config.auxk, residual, &z, &self.weights.w_dec);
         let dead_after_rows = Some(self.config.auxk.dead_after_rows);
         let detail = Detail { k_target: Some(k), dead_after_rows, ..Detail::default() };
-        Ok(Loss::new([("mse", Some(mse)), ("auxk", auxk)], features, detail))
+        Ok(Loss::of_codes([("mse", Some(mse)), ("auxk", auxk)], &codes, detail))
     }
 }

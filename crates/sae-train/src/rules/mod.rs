@@ -2,6 +2,7 @@
 
 mod batch_topk;
 mod budget;
+mod codes;
 mod gated;
 #[cfg(test)]
 mod gradients;
@@ -15,6 +16,7 @@ mod threshold;
 mod topk;
 
 pub(crate) use budget::BudgetLoss;
+pub(crate) use codes::Codes;
 pub(crate) use loss::{Active, Detail, Loss};
 pub(crate) use soft::SoftSchedule;
 pub(crate) use threshold::annealed_k;
@@ -40,6 +42,11 @@ pub(crate) struct Context<'a> {
 pub(crate) trait Rule: Send {
     /// How its gradient is turned into a step.
     fn optimizer(&self) -> OptimizerRule;
+
+    /// Whether the loss is a mean over rows, so that a batch may come in parts.
+    fn is_mean_of_rows(&self) -> bool {
+        false
+    }
 
     /// Sets what depends on the first batch.
     ///

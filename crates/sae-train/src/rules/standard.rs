@@ -13,6 +13,9 @@ use crate::dead::mean_square;
 use crate::optimizer::{Decoder, OptimizerRule, Parameter};
 use crate::schedule::sparsity_scale;
 
+/// Rows whose losses are computed at once when inputs are drawn.
+const LOSS_ROWS: i64 = 1024;
+
 /// ‖x − x̂‖² + λ·Σ f.
 pub(crate) struct StandardRule {
     config: StandardConfig,
@@ -30,6 +33,10 @@ impl StandardRule {
 impl Rule for StandardRule {
     fn optimizer(&self) -> OptimizerRule {
         OptimizerRule::CONSTRAINED
+    }
+
+    fn is_mean_of_rows(&self) -> bool {
+        true
     }
 
     fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
@@ -77,8 +84,11 @@ impl Rule for StandardRule {
 
 /// At most `count` rows of x − b_dec, each at most once, drawn in proportion to ‖x − x̂‖.
 fn draw_by_loss(x: &Tensor, weights: &Weights, count: usize, mut rng: ChaCha8Rng) -> Tensor {
-    let x_hat = weights.reconstruct(&weights.pre_activations(x).relu());
-    let losses = (x - x_hat).norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
+    let of_rows = x.split(LOSS_ROWS, 0).into_iter().map(|x| {
+        let x_hat = weights.reconstruct(&weights.pre_activations(&x).relu());
+        (x - x_hat).norm_scalaropt_dim(2.0, [1i64].as_slice(), false)
+    });
+    let losses = Tensor::cat(&of_rows.collect::<Vec<_>>(), 0);
     let mut losses: Vec<f64> =
         losses.to_kind(Kind::Double).try_into().expect("a vector of losses is one-dimensional");
     let mut drawn = Vec::new();
@@ -110,6 +120,10 @@ impl AprilRule {
 impl Rule for AprilRule {
     fn optimizer(&self) -> OptimizerRule {
         OptimizerRule { decoder: Decoder::Free, ..OptimizerRule::CLIPPED }
+    }
+
+    fn is_mean_of_rows(&self) -> bool {
+        true
     }
 
     fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {

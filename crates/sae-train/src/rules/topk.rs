@@ -1,11 +1,11 @@
 //! TopK: the k largest features of each row (Gao et al. 2024, arXiv:2406.04093).
 
 use sae_config::TopKConfig;
-use sae_models::{Sae, Weights, top_k_rows_mask};
+use sae_models::{Sae, Weights};
 use tch::Tensor;
 
 use super::threshold::{Threshold, annealed_k};
-use super::{Context, Detail, Loss, Rule, centre_decoder};
+use super::{Codes, Context, Detail, Loss, Rule, centre_decoder};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -42,15 +42,15 @@ impl Rule for TopKRule {
     fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
         let k = self.k.at(context.step).trunc();
         let z = self.weights.pre_activations(x).relu();
-        let features = &z * top_k_rows_mask(&z, k as i64);
-        self.threshold.see_rows(&features, context.step);
+        let codes = Codes::of_rows(&z, k as i64);
+        self.threshold.see_rows(&codes.by_row(), context.step);
 
-        let residual = x - self.weights.reconstruct(&features);
+        let residual = x - codes.reconstruct(&self.weights);
         let mse = mean_square(&residual);
-        context.dead.count(&features);
+        context.dead.count_codes(&codes);
         let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
         let dead_after_rows = Some(self.config.auxk.dead_after_rows);
         let detail = Detail { k_target: Some(k), dead_after_rows, ..Detail::default() };
-        Ok(Loss::new([("mse", Some(mse)), ("auxk", auxk)], features, detail))
+        Ok(Loss::of_codes([("mse", Some(mse)), ("auxk", auxk)], &codes, detail))
     }
 }

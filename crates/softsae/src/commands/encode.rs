@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sae_data::{ActivationStore, open_store};
-use sae_models::{Sae, load_checkpoint, write_tensors};
+use sae_models::{Sae, SparseCoder, load_checkpoint, write_tensors};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -86,6 +86,7 @@ fn shard(
 ) -> Result<String, Failure> {
     let d_model = store.d_model();
     let (mut counts, mut indices, mut values, mut k_hat) = (vec![], vec![], vec![], vec![]);
+    let mut coder = SparseCoder::applies(sae).then(SparseCoder::default);
     let mut row = start;
     while row < end {
         let n = (end - row).min(BATCH_ROWS);
@@ -95,6 +96,20 @@ fn shard(
             .reshape([n as i64, d_model as i64])
             .to_device(sae.base().device())
             .to_kind(sae.base().kind());
+        row += n;
+        if let Some(coder) = &mut coder {
+            let encoded = coder.encode(sae, &x).or_run()?;
+            let codes = &encoded.codes;
+            let of_rows: Vec<i64> =
+                codes.indptr().windows(2).map(|w| (w[1] - w[0]) as i64).collect();
+            let of_codes: Vec<i32> = codes.indices().iter().map(|&i| i as i32).collect();
+            counts.push(Tensor::from_slice(&of_rows));
+            indices.push(Tensor::from_slice(&of_codes));
+            values.push(Tensor::from_slice(codes.values()));
+            k_hat.extend(encoded.k_hat);
+            progress.at(row, String::new);
+            continue;
+        }
         let encoded = sae.encode(&x).or_run()?;
         let active = encoded.features.not_equal(0.0);
         let at = active.nonzero();
@@ -108,7 +123,6 @@ fn shard(
                 .to_device(tch::Device::Cpu),
         );
         k_hat.extend(encoded.k_hat.map(|k| k.to_kind(Kind::Float).to_device(tch::Device::Cpu)));
-        row += n;
         progress.at(row, String::new);
     }
     let zero = Tensor::zeros([1], (Kind::Int64, tch::Device::Cpu));

@@ -1,8 +1,8 @@
 //! `softsae train`: a run from its configuration to a checkpoint.
 
-use sae_config::RunConfig;
+use sae_config::{Engine, RunConfig};
 use sae_data::open_store;
-use sae_train::{Error, RunOptions, train_run};
+use sae_train::{Error, Profile, RunOptions, free_memory, plan, train_run};
 
 use super::device;
 use crate::cli::TrainArgs;
@@ -13,7 +13,11 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     let config = RunConfig::read(&args.config).or_usage()?;
     device(&config.training.device)?;
-    open_store(&config.data.store).or_usage()?;
+    let d_model = open_store(&config.data.store).or_usage()?.d_model();
+    // Without --out there is only --plan, as clap sees to.
+    let Some(out) = args.out.as_ref().filter(|_| !args.plan) else {
+        return print_plan(&config, d_model);
+    };
     let mut progress = Progress::new("train", "steps", config.training.steps);
     let mut message = String::new();
     let observer = &mut |now: &sae_train::Progress<'_>| {
@@ -24,7 +28,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
         progress.at(now.step, || message.clone());
     };
     let options = RunOptions { resume: args.resume, stop: interrupt::flag() };
-    let trained = train_run(&config, &args.out, &options, observer);
+    let trained = train_run(&config, out, &options, observer);
     drop(progress);
     let summary = trained.map_err(|error| match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
@@ -33,5 +37,51 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     })?;
     let (steps, seconds) = (summary.steps, summary.seconds);
     println!("{}: {steps} steps in {seconds:.1} s", summary.checkpoint.display());
+    if args.profile {
+        print_profile(summary.profile.as_ref());
+    }
     Ok(())
+}
+
+/// Prints what the run would take, and refuses one that cannot fit.
+fn print_plan(config: &RunConfig, d_model: usize) -> Result<(), Failure> {
+    let plan = plan(config, d_model).or_usage()?;
+    let engine = match plan.engine {
+        Engine::Fast => "fast",
+        Engine::Reference => "reference",
+    };
+    print!("{:12} {engine}\n{plan}", "engine");
+    match free_memory() {
+        Some(free) if config.training.device == "cpu" => {
+            println!("{:12} {:>9} MB", "free", free / 1_000_000);
+            plan.check(config, free).or_usage()
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints the mean time of each part of a step, and the peak of memory.
+fn print_profile(profile: Option<&Profile>) {
+    match profile {
+        Some(profile) => {
+            let total: f64 = profile.parts().map(|(_, time)| time.as_secs_f64()).sum();
+            println!("{:24} {:>10}  share, mean of {} steps", "part", "ms", profile.steps());
+            for (part, time) in profile.parts() {
+                let time = time.as_secs_f64();
+                println!("{part:24} {:>10.2}  {:.3}", time * 1e3, time / total);
+            }
+            println!("{:24} {:>10.2}", "step", total * 1e3);
+        }
+        None => println!("parts of a step: measured by the fast engine only"),
+    }
+    if let Some(bytes) = peak_memory() {
+        println!("{:24} {:>10} MB", "peak resident memory", bytes / 1_000_000);
+    }
+}
+
+/// The most memory this process has held, where the system says so.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

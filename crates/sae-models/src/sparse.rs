@@ -1,0 +1,138 @@
+//! Encoding and decoding by sparse kernels, on the CPU in f32: one dense product a batch.
+
+use sae_kernels::{Matrix, Selector, SparseCodes};
+use tch::{Device, Kind, Tensor};
+use tch_autograd::{view, view_mut};
+
+use crate::{Result, RowScale, Sae, Weights};
+
+/// Share of active codes from which a dense product decodes faster.
+const DENSE_FROM: f64 = 0.2;
+
+/// Codes of a batch.
+#[derive(Debug)]
+pub struct SparseEncoded {
+    /// Features that are not 0, row by row.
+    pub codes: SparseCodes,
+    /// `[batch]`: the number of features chosen for each input, before rounding, where the
+    /// architecture chooses one.
+    pub k_hat: Option<Tensor>,
+    /// What decoding needs of the input, where rows are normalised by their own statistics.
+    pub rows: Option<RowScale>,
+}
+
+/// Encodes and decodes batches; keeps the buffers between them.
+///
+/// What it gives is what [`Sae::encode`] and [`Sae::decode`] give, to rounding.
+#[derive(Debug, Default)]
+pub struct SparseCoder {
+    products: Products,
+}
+
+impl SparseCoder {
+    /// Whether the kernels apply to `sae`: on the CPU and in f32.
+    #[must_use]
+    pub fn applies(sae: &dyn Sae) -> bool {
+        sae.base().device() == Device::Cpu && sae.base().kind() == Kind::Float
+    }
+
+    /// Encodes raw activations by the architecture's rule of inference.
+    ///
+    /// # Shapes
+    /// x `[batch, d_model]`.
+    ///
+    /// # Errors
+    /// A shape, kind or device that is not the model's; a model the kernels do not apply to.
+    pub fn encode(&mut self, sae: &dyn Sae, x: &Tensor) -> Result<SparseEncoded> {
+        let base = sae.base();
+        base.check_rows("x", x, base.config.d_model)?;
+        let _guard = tch::no_grad_guard();
+        let (x, rows) = base.normalizer.normalize(x);
+        let mut codes = SparseCodes::new(base.config.n_features);
+        let k_hat = sae.activate_sparse(&x, &mut self.products, &mut codes)?;
+        Ok(SparseEncoded { codes, k_hat, rows })
+    }
+
+    /// Decodes codes into raw activations `[batch, d_model]`.
+    ///
+    /// # Errors
+    /// Codes of another dictionary; row statistics that are needed and absent; a model the kernels
+    /// do not apply to.
+    pub fn decode(&self, sae: &dyn Sae, encoded: &SparseEncoded) -> Result<Tensor> {
+        let base = sae.base();
+        let (d, codes) = (base.config.d_model, &encoded.codes);
+        let _guard = tch::no_grad_guard();
+        let weights = &base.weights;
+        let (n, f) = (codes.n_rows(), base.config.n_features);
+        let x_hat = if codes.nnz() as f64 > DENSE_FROM * (n * f) as f64 {
+            let mut features = empty(n, f);
+            codes.write_dense(view_mut(&mut features)?)?;
+            weights.reconstruct(&features)
+        } else {
+            let mut x_hat = empty(n, d);
+            let decoder = Matrix::new("decoder", view(&weights.w_dec)?, d)?;
+            sae_kernels::decode(codes, decoder, view(&weights.b_dec)?, view_mut(&mut x_hat)?)?;
+            x_hat
+        };
+        base.normalizer.denormalize(&x_hat, encoded.rows.as_ref())
+    }
+}
+
+/// Dense products of a batch, whose memory is used again, and what selects from them.
+#[derive(Debug, Default)]
+pub struct Products {
+    selector: Selector,
+    buffers: Vec<Tensor>,
+}
+
+impl Products {
+    /// W(x − centre), without a bias, in the buffer of number `slot`.
+    ///
+    /// # Shapes
+    /// x `[batch, d]`, w `[n, d]`, centre `[d]`; the result is `[batch, n]`.
+    ///
+    /// # Errors
+    /// What libtorch says of tensors that do not fit.
+    pub fn product(
+        &mut self,
+        slot: usize,
+        x: &Tensor,
+        w: &Tensor,
+        centre: Option<&Tensor>,
+    ) -> Result<(Matrix<'_>, &mut Selector)> {
+        let (n_rows, n) = (x.size()[0], w.size()[0]);
+        while self.buffers.len() <= slot {
+            self.buffers.push(empty(0, 0));
+        }
+        let buffer = &mut self.buffers[slot];
+        if buffer.size() != [n_rows, n] {
+            *buffer = empty(n_rows as usize, n as usize);
+        }
+        let centred = centre.map(|centre| x.f_sub(centre)).transpose()?;
+        let _ = centred.as_ref().unwrap_or(x).f_matmul_out(buffer, &w.tr())?;
+        Ok((Matrix::new("products", view(buffer)?, n as usize)?, &mut self.selector))
+    }
+
+    /// W_enc(x − b_dec), without the bias.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    pub fn of_encoder(
+        &mut self,
+        x: &Tensor,
+        weights: &Weights,
+    ) -> Result<(Matrix<'_>, &mut Selector)> {
+        self.product(0, x, &weights.w_enc, Some(&weights.b_dec))
+    }
+}
+
+/// The entries of dense features that are not 0.
+pub(crate) fn sparse(features: &Tensor, codes: &mut SparseCodes) -> Result<()> {
+    let n = features.size()[1] as usize;
+    let features = Matrix::new("features", view(features)?, n)?;
+    Ok(Selector::new().filter(features, &vec![0.0; n], |_, v| v != 0.0, codes)?)
+}
+
+fn empty(n_rows: usize, n: usize) -> Tensor {
+    Tensor::empty([n_rows as i64, n as i64], (Kind::Float, Device::Cpu))
+}

@@ -1,0 +1,147 @@
+//! Codes of hard selections as lists: decoding them takes memory for the chosen entries alone.
+
+use sae_models::Weights;
+use tch::{Kind, Tensor};
+
+/// Chosen entries of a batch, row by row; those that are not positive count as not chosen.
+pub(crate) struct Codes {
+    /// Features of the entries, `[n]`.
+    indices: Tensor,
+    /// Their activations, `[n]`, through which the gradient goes.
+    values: Tensor,
+    /// Where each row begins, `[batch]`.
+    offsets: Tensor,
+    n_features: i64,
+}
+
+impl Codes {
+    /// The `k` largest entries of each row.
+    ///
+    /// # Shapes
+    /// z `[batch, n_features]`, not negative.
+    pub(crate) fn of_rows(z: &Tensor, k: i64) -> Self {
+        let (batch, n_features) = z.size2().expect("activations are a matrix");
+        let (values, indices) = z.topk(k, -1, true, false);
+        let offsets = Tensor::arange(batch, (Kind::Int64, z.device())) * k;
+        Self { indices: indices.flatten(0, -1), values: values.flatten(0, -1), offsets, n_features }
+    }
+
+    /// The `k` largest entries of the whole batch.
+    ///
+    /// # Shapes
+    /// z `[batch, n_features]`, not negative.
+    pub(super) fn of_batch(z: &Tensor, k: i64) -> Self {
+        let (batch, n_features) = z.size2().expect("activations are a matrix");
+        let flat = z.flatten(0, -1);
+        let (_, places) = flat.detach().topk(k, -1, true, false);
+        let (places, _) = places.sort(0, false);
+        let counts = places.floor_divide_scalar(n_features).bincount(None::<Tensor>, batch);
+        let offsets = counts.cumsum(0, Kind::Int64) - counts;
+        let values = flat.index_select(0, &places);
+        Self { indices: places.remainder(n_features), values, offsets, n_features }
+    }
+
+    /// The same entries with those of other features than `start..end` at 0.
+    pub(super) fn of_group(&self, start: i64, end: i64) -> Self {
+        let inside = self.indices.ge(start).logical_and(&self.indices.lt(end));
+        Self {
+            indices: self.indices.shallow_clone(),
+            values: &self.values * inside.to_kind(self.values.kind()),
+            offsets: self.offsets.shallow_clone(),
+            n_features: self.n_features,
+        }
+    }
+
+    /// Σ value·(row of w), `[batch, d_model]`.
+    ///
+    /// # Shapes
+    /// w `[n_features, d_model]`.
+    pub(crate) fn decode(&self, w: &Tensor) -> Tensor {
+        const SUM: i64 = 0;
+        let (values, offsets) = (Some(&self.values), &self.offsets);
+        Tensor::embedding_bag(w, &self.indices, offsets, false, SUM, false, values, false).0
+    }
+
+    /// fW_dec + b_dec.
+    pub(super) fn reconstruct(&self, weights: &Weights) -> Tensor {
+        self.decode(&weights.w_dec) + &weights.b_dec
+    }
+
+    /// Which features are active anywhere in the batch, `[n_features]`.
+    pub(crate) fn fired(&self) -> Tensor {
+        let active = self.values.detach().gt(0.0).to_kind(Kind::Int64);
+        let n_rows = Tensor::zeros([self.n_features], (Kind::Int64, self.values.device()));
+        n_rows.scatter_add(0, &self.indices, &active).gt(0)
+    }
+
+    /// The activations as one matrix with a row for each of the batch, where all have as many.
+    pub(super) fn by_row(&self) -> Tensor {
+        self.values.detach().reshape([self.n_rows(), -1])
+    }
+
+    /// The activations.
+    pub(super) fn values(&self) -> Tensor {
+        self.values.detach()
+    }
+
+    pub(crate) fn n_rows(&self) -> i64 {
+        self.offsets.size()[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sae_models::{InitRng, top_k_of_batch_mask, top_k_rows_mask};
+    use tch::{Kind, Tensor};
+
+    use super::Codes;
+
+    /// The decoded batch and its gradients to z and w, for a fixed gradient of the output.
+    fn differentiate(
+        z: &Tensor,
+        w: &Tensor,
+        decode: impl Fn(&Tensor, &Tensor) -> Tensor,
+    ) -> [Tensor; 3] {
+        let inputs = [z, w].map(|t| t.copy().set_requires_grad(true));
+        let out = decode(&inputs[0], &inputs[1]);
+        let along = Tensor::arange(out.numel() as i64, (Kind::Double, out.device())).sin();
+        let sum = (&out * along.reshape(out.size())).sum(Kind::Double);
+        let mut gradients = Tensor::run_backward(&[&sum], &inputs, false, false);
+        let (of_w, of_z) = (gradients.remove(1), gradients.remove(0));
+        // Which of the entries at 0 are chosen changes nothing else.
+        [out.detach(), of_z * z.gt(0.0).to_kind(Kind::Double), of_w]
+    }
+
+    fn close(got: &[Tensor; 3], want: &[Tensor; 3]) -> bool {
+        got.iter().zip(want).all(|(a, b)| (a - b).abs().max().double_value(&[]) < 1e-12)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn values_and_gradients_are_those_of_the_dense_product(
+            (batch, f, d, k, seed) in (1i64..9, 4i64..20, 1i64..8, 1i64..4, 0u64..1 << 40),
+        ) {
+            let mut rng = InitRng::new(seed);
+            // Negative half the time: rows may have fewer than k active entries.
+            let z = rng.uniform(&[batch, f], 1.0).relu();
+            let w = rng.uniform(&[f, d], 1.0);
+            let rows = differentiate(&z, &w, |z, w| Codes::of_rows(z, k).decode(w));
+            let dense = differentiate(&z, &w, |z, w| (z * top_k_rows_mask(z, k)).mm(w));
+            prop_assert!(close(&rows, &dense));
+            let n = k * batch;
+            let of_batch = differentiate(&z, &w, |z, w| Codes::of_batch(z, n).decode(w));
+            let dense = differentiate(&z, &w, |z, w| (z * top_k_of_batch_mask(z, n)).mm(w));
+            prop_assert!(close(&of_batch, &dense));
+
+            let codes = Codes::of_batch(&z, n);
+            let fired = (&z * top_k_of_batch_mask(&z, n)).amax([0i64].as_slice(), false).gt(0.0);
+            prop_assert_eq!(codes.fired(), fired);
+            let (first, rest) = (codes.of_group(0, f / 2), codes.of_group(f / 2, f));
+            let error = (codes.decode(&w) - first.decode(&w) - rest.decode(&w)).abs().max();
+            prop_assert!(error.double_value(&[]) < 1e-12);
+        }
+    }
+}
