@@ -1,0 +1,92 @@
+//! A batch of `softsae encode` and of `softsae eval` against one product with the encoder.
+//!
+//! `encode` is raw rows to sparse codes by an architecture's rule of inference, `eval` is that with
+//! the reconstruction and all metrics of rows. The product is that of the batch with an encoder of
+//! the same shape into memory that is already there. SoftSAE has two such products, of the encoder
+//! and of the k-estimator.
+//!
+//! Rows are noise of unit expected norm; weights are those of a new model. BatchTopK's threshold is
+//! set so that k features a row are active.
+
+use std::time::Duration;
+
+use benches::Table;
+use criterion::Criterion;
+use sae_config::{ArchitectureConfig, Normalization, Parity};
+use sae_eval::Metrics;
+use sae_models::{InitRng, ModelConfig, Normalizer, Sae, SparseCoder, init};
+use tch::{Device, Kind, Tensor};
+
+/// B, D, F, k; B is what the commands take at once.
+const SHAPES: [[i64; 4]; 2] = [[1024, 768, 16384, 64], [1024, 576, 4608, 32]];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(2000))
+        .configure_from_args();
+    let mut table = Table::new("encode");
+    for [b, d, f, k] in SHAPES {
+        let shape = format!("{b}x{d}x{f}x{k}");
+        let gemm = format!("encode/gemm/{shape}");
+        tch::manual_seed(1);
+        let x = Tensor::randn([b, d], (Kind::Float, Device::Cpu)) / (d as f64).sqrt();
+        let encoder = Tensor::randn([f, d], (Kind::Float, Device::Cpu));
+        let out = Tensor::zeros([b, f], (Kind::Float, Device::Cpu));
+        criterion.bench_function(&gemm, |bencher| {
+            bencher.iter(|| std::hint::black_box(x.matmul_out(&out, &encoder.tr())));
+        });
+        table.add(gemm.clone(), None);
+        for name in ["topk", "batch_topk", "soft"] {
+            let sae = model(name, d, f, k, &x)?;
+            let mut coder = SparseCoder::default();
+            let id = format!("encode/{}/{shape}", name.replace('_', "-"));
+            criterion.bench_function(&id, |bencher| {
+                bencher.iter(|| {
+                    std::hint::black_box(coder.encode(sae.as_ref(), &x).expect("codes"));
+                });
+            });
+            table.add(id, Some(&gemm));
+            let mut metrics = Metrics::new(d as usize, f as usize);
+            let id = format!("eval/{}/{shape}", name.replace('_', "-"));
+            criterion.bench_function(&id, |bencher| {
+                bencher.iter(|| {
+                    let encoded = coder.encode(sae.as_ref(), &x).expect("codes");
+                    let x_hat = coder.decode(sae.as_ref(), &encoded).expect("rows");
+                    let (codes, k_hat) = (&encoded.codes, encoded.k_hat.as_ref());
+                    metrics.add_sparse(&x, &x_hat, codes, k_hat).expect("finite rows");
+                });
+            });
+            table.add(id, Some(&gemm));
+        }
+    }
+    criterion.final_summary();
+    Ok(table.finish()?)
+}
+
+/// A new model that is to have k active features a row of `x`.
+fn model(
+    name: &str,
+    d: i64,
+    f: i64,
+    k: i64,
+    x: &Tensor,
+) -> Result<Box<dyn Sae>, Box<dyn std::error::Error>> {
+    let architecture: ArchitectureConfig = toml::from_str(&format!("name = \"{name}\"\nk = {k}"))?;
+    let config = ModelConfig {
+        d_model: d as usize,
+        n_features: f as usize,
+        normalization: Normalization::None,
+        parity: Parity::None,
+        architecture,
+    };
+    let mut rng = InitRng::new(1);
+    let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, Device::Cpu)?;
+    if let Some((_, threshold)) = sae.buffers().into_iter().find(|(name, _)| *name == "threshold") {
+        let z = sae.base().weights.pre_activations(x);
+        let least = z.topk(k, -1, true, true).0.select(1, k - 1).mean(Kind::Float);
+        threshold.shallow_clone().copy_(&least);
+    }
+    Ok(sae)
+}
