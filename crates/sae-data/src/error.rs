@@ -76,10 +76,10 @@ pub enum Error {
         /// Rows in its whole shards.
         n_rows: u64,
     },
-    /// Another process is writing the store.
-    #[error("{}: expected no other writer, got a store that a process is writing", path.display())]
+    /// Another process is writing there.
+    #[error("{}: expected no other writer, got a place that another process is writing to", path.display())]
     Locked {
-        /// The store.
+        /// The store, folder or file.
         path: PathBuf,
     },
     /// The store keeps no token, document and position of its rows.

@@ -46,6 +46,10 @@ pub struct Shard {
     pub n_bytes: u64,
     /// BLAKE3 of the whole file, in hexadecimal.
     pub blake3: String,
+    /// BLAKE3 of all that follows the activations, the rows' checksums among it, in hexadecimal:
+    /// compared when the store is opened. Empty in stores written before it was recorded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub columns_blake3: String,
 }
 
 impl Manifest {

@@ -115,15 +115,7 @@ impl ActivationStore for NativeStore {
     fn verify(&self) -> Result<()> {
         check_all_rows(self)?;
         for (open, shard) in self.shards.iter().zip(&self.manifest.shards) {
-            let got = open.file.blake3()?;
-            if got != shard.blake3 {
-                return Err(Error::Checksum {
-                    path: open.file.path().to_owned(),
-                    item: "file".to_owned(),
-                    expected: shard.blake3.clone(),
-                    got,
-                });
-            }
+            check_hash(&open.file, "file", &shard.blake3, open.file.blake3()?)?;
         }
         Ok(())
     }
@@ -186,5 +178,17 @@ fn open_shard(
     let mut header = vec![0; to_usize(DATA_OFFSET)];
     file.read_exact_at(&mut header, 0)?;
     layout.check_header(&header, manifest.d_model, manifest.dtype, &path)?;
+    if !shard.columns_blake3.is_empty() {
+        let got = file.blake3_from(layout.column_offset(0, 0))?;
+        check_hash(&file, "checksums and metadata of the rows", &shard.columns_blake3, got)?;
+    }
     Ok(OpenShard { file, layout })
+}
+
+fn check_hash(file: &SourceFile, item: &str, expected: &str, got: String) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    let (path, item, expected) = (file.path().to_owned(), item.to_owned(), expected.to_owned());
+    Err(Error::Checksum { path, item, expected, got })
 }

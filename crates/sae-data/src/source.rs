@@ -59,9 +59,13 @@ impl SourceFile {
 
     /// BLAKE3 of the whole file, in hexadecimal.
     pub(crate) fn blake3(&self) -> Result<String> {
+        self.blake3_from(0)
+    }
+
+    /// BLAKE3 of all bytes from `offset` on, in hexadecimal.
+    pub(crate) fn blake3_from(&self, mut offset: u64) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         let mut bytes = vec![0; HASH_CHUNK];
-        let mut offset = 0;
         while offset < self.len {
             let n = usize::try_from(self.len - offset).map_or(HASH_CHUNK, |n| n.min(HASH_CHUNK));
             self.read_exact_at(&mut bytes[..n], offset)?;

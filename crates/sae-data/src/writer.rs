@@ -3,7 +3,6 @@
 //! A shard is written to a temporary file, synced and renamed; then the manifest that names it is
 //! replaced in the same way. Rows go to disk as they come: memory holds 16 bytes a row.
 
-use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -12,13 +11,11 @@ use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{FILE_NAME, Manifest, Shard, shard_name};
+use crate::output_lock::OutputLock;
 use crate::shard::{COLUMNS, DATA_OFFSET, Layout};
 use crate::source::SourceFile;
 use crate::store::to_usize;
 use crate::{Dtype, Error, Provenance, Result, RowMeta};
-
-/// The name of the file whose lock tells that a process is writing.
-const LOCK_NAME: &str = ".writer.lock";
 
 /// What a store will hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +52,7 @@ pub struct StoreWriter {
     shard: Option<ShardWriter>,
     encoded: Vec<u8>,
     failed: bool,
-    _lock: File,
+    _lock: OutputLock,
 }
 
 /// The shard in hand.
@@ -97,7 +94,7 @@ impl StoreWriter {
         Self::start(dir, found, lock)
     }
 
-    fn start(dir: &Path, manifest: Manifest, lock: File) -> Result<Self> {
+    fn start(dir: &Path, manifest: Manifest, lock: OutputLock) -> Result<Self> {
         manifest.write(&dir.join(FILE_NAME))?;
         let n_rows = manifest.n_rows().unwrap_or_default();
         Ok(Self {
@@ -240,8 +237,11 @@ impl ShardWriter {
         let n_rows = self.columns[0].len() as u64;
         let layout = Layout::new(n_rows, manifest.d_model, manifest.dtype)
             .ok_or_else(|| Error::format(&self.path, "a size that fits 64 bits", n_rows))?;
+        let mut columns = blake3::Hasher::new();
         for column in &self.columns {
-            self.file.write_all(bytemuck::cast_slice(column)).map_err(Error::io(&self.path))?;
+            let bytes = bytemuck::cast_slice(column);
+            columns.update(bytes);
+            self.file.write_all(bytes).map_err(Error::io(&self.path))?;
         }
         let header = layout.header(manifest.d_model, manifest.dtype, &self.path)?;
         self.file.as_file().write_all_at(&header, 0).map_err(Error::io(&self.path))?;
@@ -251,13 +251,18 @@ impl ShardWriter {
             let (path, expected, got) = (self.path, layout.n_bytes(), file.len());
             return Err(Error::Length { path, expected, got });
         }
-        let name = shard_name(manifest.shards.len());
-        Ok(Shard { file: name, n_rows, n_bytes: layout.n_bytes(), blake3: file.blake3()? })
+        Ok(Shard {
+            file: shard_name(manifest.shards.len()),
+            n_rows,
+            n_bytes: layout.n_bytes(),
+            blake3: file.blake3()?,
+            columns_blake3: columns.finalize().to_hex().to_string(),
+        })
     }
 }
 
 /// Checks the spec, creates the directory, takes its lock and reads its manifest, if any.
-fn prepare(dir: &Path, spec: &StoreSpec) -> Result<(File, Option<Manifest>)> {
+fn prepare(dir: &Path, spec: &StoreSpec) -> Result<(OutputLock, Option<Manifest>)> {
     if spec.d_model == 0 {
         return Err(Error::value("d_model", "at least 1", 0));
     }
@@ -271,14 +276,7 @@ fn prepare(dir: &Path, spec: &StoreSpec) -> Result<(File, Option<Manifest>)> {
         let got = format!("{} rows of {}", spec.rows_per_shard, spec.d_model);
         return Err(Error::value("rows_per_shard", "a shard whose size fits 64 bits", got));
     }
-    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    let lock_path = dir.join(LOCK_NAME);
-    let lock = File::create(&lock_path).map_err(Error::io(&lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: dir.to_owned() }),
-        Err(TryLockError::Error(e)) => return Err(Error::io(&lock_path)(e)),
-    }
+    let lock = OutputLock::directory(dir)?;
     let path = dir.join(FILE_NAME);
     let found = if path.exists() { Some(Manifest::read(&path)?) } else { None };
     Ok((lock, found))

@@ -71,19 +71,48 @@ fn a_flipped_bit_is_found_and_its_row_named() {
 }
 
 #[test]
-fn a_flipped_bit_beside_the_rows_is_found_by_verify() {
+fn a_flipped_bit_beside_the_rows_is_found_at_opening() {
     let dir = tempfile::tempdir().unwrap();
     write_store(dir.path(), 40, spec(4, 16, Dtype::F16));
     let shard = dir.path().join("shard-00001.safetensors");
     let length = std::fs::metadata(&shard).unwrap().len();
     flip_bit(&shard, length - 1);
-    let error = open_store(dir.path()).unwrap().verify().unwrap_err();
+    let error = open_store(dir.path()).unwrap_err();
     assert!(
-        matches!(&error, Error::Checksum { path, item, .. } if *path == shard && item == "file"),
+        matches!(&error, Error::Checksum { path, item, .. }
+            if *path == shard && item == "checksums and metadata of the rows"),
         "{error}"
     );
     flip_bit(&shard, 40);
     assert!(matches!(open_store(dir.path()), Err(Error::Format { path, .. }) if path == shard));
+}
+
+/// Rows of another store of the same shape have checksums of their own, so only the manifest
+/// tells that they do not belong.
+#[test]
+fn a_shard_of_another_store_is_found_at_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("store"), dir.path().join("other"));
+    write_store(&path, 40, spec(4, 16, Dtype::F32));
+    let mut writer = StoreWriter::create(&other, spec(4, 16, Dtype::F32)).unwrap();
+    writer.append(&rows(100..140, 4), &meta(0..40)).unwrap();
+    writer.finish().unwrap();
+    let shard = path.join("shard-00001.safetensors");
+    std::fs::copy(other.join("shard-00001.safetensors"), &shard).unwrap();
+    let error = open_store(&path).unwrap_err();
+    assert!(matches!(&error, Error::Checksum { path, .. } if *path == shard), "{error}");
+
+    // A manifest from before this was recorded: the store opens, and `verify` finds it.
+    let manifest = path.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let lines = text.lines().filter(|line| !line.contains("columns_blake3"));
+    let old = lines.collect::<Vec<_>>().join("\n").replace("\",\n    }", "\"\n    }");
+    std::fs::write(&manifest, old).unwrap();
+    let error = open_store(&path).unwrap().verify().unwrap_err();
+    assert!(
+        matches!(&error, Error::Checksum { path, item, .. } if *path == shard && item == "file"),
+        "{error}"
+    );
 }
 
 #[test]
