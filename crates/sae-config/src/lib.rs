@@ -4,6 +4,7 @@
 
 mod architecture;
 mod check;
+mod data;
 mod error;
 mod evaluation;
 mod file;
@@ -17,6 +18,7 @@ pub use architecture::{
     KEstimator, MatryoshkaBatchTopKConfig, PAnnealConfig, SelectionGradient, SoftConfig,
     SparsityFunction, StandardAprilConfig, StandardConfig, TopKConfig,
 };
+pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
     Allocation, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, Reconstruction, RunResult,
@@ -24,7 +26,7 @@ pub use evaluation::{
 };
 pub use file::{read_json, read_toml, write_json, write_toml};
 pub use preset::apply_preset;
-pub use run::{DataConfig, Normalization, RunConfig, SaeConfig};
+pub use run::{Normalization, RunConfig, SaeConfig};
 pub use sweep::{
     EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, StoresConfig, SweepConfig,
     SweepPoint, TextsConfig, run_id,

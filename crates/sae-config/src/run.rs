@@ -1,11 +1,13 @@
 //! A run: which activations, which SAE, how it is trained.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::check::check_architecture;
-use crate::{ArchitectureConfig, Error, Result, TrainingConfig, apply_preset, read_toml};
+use crate::{
+    ArchitectureConfig, DataConfig, Error, Result, TrainingConfig, apply_preset, read_toml,
+};
 
 /// Everything that determines a training run (`run.toml`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,17 +21,6 @@ pub struct RunConfig {
     pub architecture: ArchitectureConfig,
     /// Length, batches, learning rate, device.
     pub training: TrainingConfig,
-}
-
-/// The activations of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// The activation store to train on.
-    pub store: PathBuf,
-    /// Leaves out rows whose norm exceeds this multiple of the median norm; 0 keeps all.
-    #[serde(default)]
-    pub max_norm_ratio: f64,
 }
 
 /// What all architectures share.
@@ -86,10 +77,7 @@ impl RunConfig {
         if self.sae.n_features == 0 {
             return Err(Error::value("sae.n_features", "at least 1", 0));
         }
-        let ratio = self.data.max_norm_ratio;
-        if !(ratio == 0.0 || (ratio.is_finite() && ratio > 1.0)) {
-            return Err(Error::value("data.max_norm_ratio", "0 or more than 1", ratio));
-        }
+        self.data.check()?;
         self.training.check()?;
         self.training.resolve(self.sae.n_features);
         self.architecture.resolve(self.training.steps, self.training.parity);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use sae_data::{Dtype, Error, Statistics, StoreWriter, open_store};
+use sae_data::{Dtype, Error, Loader, LoaderConfig, Statistics, StoreWriter, open_store};
 
 use crate::support::{append, read_all, rows, spec, write_store};
 
@@ -39,9 +39,22 @@ fn child() {
             .and_then(|store| Statistics::cached(&*store))
             .map(|_| ())
             .map_err(|e| e.to_string()),
+        "load" => load(&dir).map_err(|e| e.to_string()),
         other => Err(format!("no part {other}")),
     };
     println!("report: {report:?}");
+}
+
+/// Takes a whole epoch and says how much memory that needed.
+fn load(store: &Path) -> sae_data::Result<()> {
+    let store = open_store(store)?;
+    let mut loader = Loader::new(store, LoaderConfig { batch_size: 2048, ..Default::default() })?;
+    while loader.position().epoch == 0 {
+        std::hint::black_box(loader.next_batch()?);
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM:")).unwrap());
+    Ok(())
 }
 
 fn command(part: &str, dir: &Path, program: &Path) -> Command {
@@ -97,6 +110,20 @@ fn a_killed_writer_ends_in_the_same_bytes() {
     assert!(kills > 0, "the writer was too fast to be killed");
     assert_eq!(shards(dir.path()), shards(whole.path()), "after {kills} kills");
     open_store(dir.path()).unwrap().verify().unwrap();
+}
+
+/// A store of 2 GiB passes through two windows of 128 MiB, the default, and a thread's buffers.
+#[test]
+fn memory_does_not_grow_with_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("sparse_1048576_512.npy");
+    std::fs::File::create(&store).unwrap().set_len(2 << 30).unwrap();
+    let output = command("load", &store, &this_program()).output().unwrap();
+    assert_eq!(report(&output), "Ok(())");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak_kib < 320 << 10, "at most 320 MiB, got {peak_kib} KiB");
 }
 
 #[test]

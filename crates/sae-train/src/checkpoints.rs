@@ -134,24 +134,39 @@ pub(crate) fn difference(ours: &RunConfig, theirs: &RunConfig) -> Option<(String
 
 /// Keys that change nothing in the weights: where the data lie (their hash counts), and the
 /// bookkeeping.
-const FREE: [&str; 4] =
-    ["data.store", "training.log_every", "training.checkpoint_every", "training.keep_checkpoints"];
+const FREE: [&str; 5] = [
+    "data.store",
+    "data.rows",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+];
+
+fn is_free(key: &str) -> bool {
+    FREE.contains(&key) || (key.starts_with("data.stores[") && key.ends_with("].path"))
+}
 
 fn settings(config: &RunConfig) -> Vec<(String, String)> {
     let mut all = Vec::new();
     flatten("", &serde_json::to_value(config).unwrap_or_default(), &mut all);
-    all.retain(|(key, _)| !FREE.contains(&key.as_str()));
+    all.retain(|(key, _)| !is_free(key));
     all
 }
 
 fn flatten(key: &str, value: &serde_json::Value, all: &mut Vec<(String, String)>) {
-    if let serde_json::Value::Object(map) = value {
-        for (name, value) in map {
-            let dot = if key.is_empty() { "" } else { "." };
-            flatten(&format!("{key}{dot}{name}"), value, all);
+    match value {
+        serde_json::Value::Object(map) => {
+            for (name, value) in map {
+                let dot = if key.is_empty() { "" } else { "." };
+                flatten(&format!("{key}{dot}{name}"), value, all);
+            }
         }
-    } else {
-        all.push((key.into(), value.to_string()));
+        serde_json::Value::Array(items) if items.iter().any(serde_json::Value::is_object) => {
+            for (i, item) in items.iter().enumerate() {
+                flatten(&format!("{key}[{i}]"), item, all);
+            }
+        }
+        _ => all.push((key.into(), value.to_string())),
     }
 }
 

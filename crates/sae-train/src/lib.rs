@@ -3,9 +3,11 @@
 #![doc = include_str!("../README.md")]
 
 mod checkpoints;
+mod data;
 mod dead;
 mod engine;
 mod error;
+mod events;
 mod fast;
 mod geometric_median;
 mod metrics;
@@ -18,9 +20,10 @@ mod schedule;
 mod state;
 mod trainer;
 
+pub use data::open_data;
 pub use error::{Error, Result};
 pub use fast::Profile;
-pub use metrics::{MetricsLine, read_metrics};
+pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};
 pub use plan::{MemoryPlan, free_memory, plan};
 pub use report::{Step, StepReport};
 pub use run::{

@@ -1,4 +1,4 @@
-//! The metrics log: one line of JSON for each logged step.
+//! The metrics log: one line of JSON, and one TensorBoard event, for each logged step.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::events::EventLog;
 use crate::{Error, Result, StepReport};
+
+/// File of the TensorBoard events in a run's folder, beside the metrics log.
+pub const EVENTS_FILE: &str = "events.out.tfevents.softsae";
 
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,15 +45,16 @@ pub fn read_metrics(path: &Path) -> Result<Vec<MetricsLine>> {
 pub(crate) struct MetricsLog {
     file: File,
     path: PathBuf,
+    events: EventLog,
 }
 
 impl MetricsLog {
     /// Goes on after the lines of the steps before `step`; later ones, of a training that was
-    /// killed, are cut off, as is a last line that is not whole.
+    /// killed, are cut off, as is a last line that is not whole. The events follow the lines.
     pub(crate) fn open(path: &Path, step: u64) -> Result<Self> {
         let options = OpenOptions::new().create(true).append(true).open(path);
         let file = options.map_err(|e| io(path, e))?;
-        let mut kept = 0;
+        let (mut kept, mut lines) = (0, Vec::new());
         for line in std::fs::read(path).map_err(|e| io(path, e))?.split_inclusive(|b| *b == b'\n') {
             if !line.ends_with(b"\n") {
                 break;
@@ -60,15 +65,18 @@ impl MetricsLog {
                 break;
             }
             kept += line.len() as u64;
+            lines.push(parsed);
         }
         file.set_len(kept).map_err(|e| io(path, e))?;
-        Ok(Self { file, path: path.into() })
+        let events = EventLog::open(&path.with_file_name(EVENTS_FILE), &lines)?;
+        Ok(Self { file, path: path.into(), events })
     }
 
     pub(crate) fn write(&mut self, line: &MetricsLine) -> Result<()> {
         let mut text = serde_json::to_vec(line).map_err(|e| io(&self.path, e.into()))?;
         text.push(b'\n');
-        self.file.write_all(&text).map_err(|e| io(&self.path, e))
+        self.file.write_all(&text).map_err(|e| io(&self.path, e))?;
+        self.events.write(line)
     }
 }
 

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use sae_config::{Normalization, Parity, RunConfig};
-use sae_data::{ActivationStore, Loader, LoaderConfig, Selection, Statistics, open_store};
+use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
 use sae_models::{Normalizer, save_checkpoint};
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::{Checkpoints, Position, difference, write_folder};
+use crate::data::open_data;
 use crate::metrics::{MetricsLine, MetricsLog};
 use crate::plan::check_memory;
 use crate::trainer::device;
@@ -60,12 +61,12 @@ pub struct RunSummary {
     pub profile: Option<Profile>,
 }
 
-/// Trains `config` and leaves in the folder `out` the resolved configuration, the metrics log and
-/// the model.
+/// Trains `config` and leaves in the folder `out` the resolved configuration, the metrics log, its
+/// TensorBoard events and the model.
 ///
 /// # Errors
-/// Data or a folder that cannot be used, a state of another run, a loss that is not finite, or
-/// an interruption.
+/// Data or a folder that cannot be used, or that another process is writing to; a state of another
+/// run; a loss that is not finite; an interruption.
 pub fn train_run(
     config: &RunConfig,
     out: &Path,
@@ -73,15 +74,19 @@ pub fn train_run(
     observer: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<RunSummary> {
     let config = config.clone().resolve()?;
+    let _lock = OutputLock::directory(out)?;
     let checkpoint = out.join(CHECKPOINT_FOLDER);
     let states = Checkpoints::new(out.join(TRAINING_FOLDER));
     if !options.resume && (checkpoint.exists() || states.any()?) {
         return Err(Error::Exists { path: out.into() });
     }
     if checkpoint.exists() {
-        return finished(&config, out, checkpoint);
+        let summary = finished(&config, out, checkpoint)?;
+        // Left by a kill between the last two steps of a run.
+        states.clear()?;
+        return Ok(summary);
     }
-    let store = store(&config)?;
+    let store = open_data(&config.data)?;
     check_memory(&config, store.d_model())?;
     let mut run = Run::start(&config, out, store, states)?;
     sae_config::write_toml(&out.join(CONFIG_FILE), &config)?;
@@ -104,16 +109,6 @@ fn finished(config: &RunConfig, out: &Path, checkpoint: PathBuf) -> Result<RunSu
     Ok(RunSummary { checkpoint, steps, seconds: 0.0, last: None, profile: None })
 }
 
-/// The rows that a configuration trains on.
-fn store(config: &RunConfig) -> Result<Arc<dyn ActivationStore>> {
-    let store = open_store(&config.data.store)?;
-    Ok(if config.data.max_norm_ratio > 0.0 {
-        Arc::new(Selection::by_norm(store, config.data.max_norm_ratio)?)
-    } else {
-        store
-    })
-}
-
 /// The normalisation of a configuration, with constants measured on the whole store.
 ///
 /// With `parity = "official"` shift_scale divides by √E‖x‖², as the published code does.
@@ -122,7 +117,7 @@ fn normalizer(config: &RunConfig, store: &dyn ActivationStore) -> Result<Normali
         if mean_square > 0.0 {
             Ok(mean_square.sqrt())
         } else {
-            let store = config.data.store.clone();
+            let store = store.locate(0).0;
             Err(Error::NothingToScale { store, got: mean_square })
         }
     };
@@ -163,7 +158,6 @@ impl Run {
         store: Arc<dyn ActivationStore>,
         states: Checkpoints,
     ) -> Result<Self> {
-        std::fs::create_dir_all(out).map_err(|source| Error::Io { path: out.into(), source })?;
         let data = store.content_hash()?;
         let training = &config.training;
         let loader_config = LoaderConfig {

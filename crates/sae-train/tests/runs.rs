@@ -124,6 +124,9 @@ fn another_run_is_refused_by_its_difference() {
     assert!(message(&seed).ends_with("`training.seed`: expected 3, got 0"));
     let architecture = config(&store, "name = 'topk', k = 4, k_anneal_steps = 6", "");
     assert!(message(&architecture).contains("`architecture.auxk.dead_after_rows`"));
+    let mut positions = good.clone();
+    positions.data.min_position = Some(1);
+    assert!(message(&positions).ends_with("`data.min_position`: expected 1, got nothing"));
     let data = config(&other, ARCHITECTURES[0], "");
     assert!(message(&data).contains("`data.store`: expected activations of hash"));
     let again = train(&good, &out, false, u64::MAX).unwrap_err();
@@ -132,7 +135,10 @@ fn another_run_is_refused_by_its_difference() {
     // The bookkeeping may change, and a run that has ended is not run again.
     let free = config(&store, ARCHITECTURES[0], "keep_checkpoints = 1");
     assert!(train(&free, &out, true, u64::MAX).unwrap().last.is_some());
+    let left = out.join("training/step-0000000019");
+    std::fs::create_dir_all(&left).unwrap();
     assert!(train(&good, &out, true, u64::MAX).unwrap().last.is_none());
+    assert!(!left.exists(), "states that a kill just before the end has left are removed");
     assert!(message(&seed).ends_with("`training.seed`: expected 3, got 0"));
 }
 

@@ -1,14 +1,18 @@
-//! Ctrl-C and termination: the first asks the job to save and stop, the second kills it.
+//! Ctrl-C and termination: the first asks a job that can go on later to save and stop, the second
+//! kills it; a job that can only start again ends at the first.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Starts listening for signals.
-pub(crate) fn install() {
-    let listening = ctrlc::set_handler(|| {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
+/// Starts listening for signals; `can_resume` says whether the job looks at [`requested`].
+///
+/// Ending at once leaves nothing half-written: what is written has no name until it is whole.
+pub(crate) fn install(can_resume: bool) {
+    let listening = ctrlc::set_handler(move || {
+        if !can_resume || REQUESTED.swap(true, Ordering::SeqCst) {
+            eprintln!("interrupted");
             process::exit(130);
         }
         eprintln!("stopping after this step; once more to stop at once");

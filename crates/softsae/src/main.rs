@@ -14,7 +14,7 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    interrupt::install();
+    interrupt::install(matches!(cli.command, Command::Harvest(_) | Command::Train(_)));
     if let Some(n_threads) = cli.threads {
         tch::set_num_threads(n_threads.get());
         rayon::ThreadPoolBuilder::new().num_threads(n_threads.get() as usize).build_global().ok();

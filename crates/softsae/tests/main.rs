@@ -1,16 +1,25 @@
 //! The command line as a user meets it: real weights, real text, exit codes and messages.
 
 mod bad_input;
+mod disks;
 mod end_to_end;
+mod faults;
+mod kills;
 mod memory;
 mod planted;
+mod signals;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// The program under test.
+fn softsae_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_softsae"))
+}
+
 /// Runs `softsae` with `args`.
 fn softsae<'a>(args: impl IntoIterator<Item = &'a str>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_softsae")).args(args).output().expect("softsae starts")
+    Command::new(softsae_program()).args(args).output().expect("softsae starts")
 }
 
 /// Runs `softsae`, which must succeed, and gives back what it printed.
@@ -52,4 +61,26 @@ fn run_toml(store: &Path, architecture: &str, steps: u64) -> String {
         "[data]\nstore = {store}\n\n[sae]\nn_features = 256\n\n[architecture]\n{architecture}\n\n\
          [training]\nsteps = {steps}\nbatch_size = 64\nlr = 1e-3\nlog_every = 5\n"
     )
+}
+
+/// Writes a store of planted features.
+fn plant(store: &Path, n_rows: u64, d_model: usize) {
+    let config = store.with_extension("toml");
+    let text = format!(
+        "[planted]\nn_rows = {n_rows}\nd_model = {d_model}\nn_features = {}\nk_max = 5\n",
+        2 * d_model
+    );
+    std::fs::write(&config, text).expect("writes");
+    succeed(["plant", str(&config), "--out", str(store)]);
+}
+
+/// The lines of a run's metrics log without what the clock says.
+fn metrics(out: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
+    let line = |line: &str| {
+        let mut line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+        line.as_object_mut().and_then(|line| line.remove("rows_per_second")).expect("a rate");
+        line
+    };
+    text.lines().map(line).collect()
 }

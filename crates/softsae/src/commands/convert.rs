@@ -25,7 +25,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     let converted = convert(store.as_ref(), &args.out, format, dtype, report);
     drop(progress);
     converted.map_err(|error| match error {
-        Error::Value { .. } => Failure::usage(error),
+        Error::Value { .. } | Error::Locked { .. } => Failure::usage(error),
         other => Failure::run(other),
     })?;
     println!("{}: {} rows of {dtype}", args.out.display(), store.n_rows());

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use sae_data::{ActivationStore, open_store};
+use sae_data::{ActivationStore, OutputLock, open_store};
 use sae_models::{Sae, SparseCoder, load_checkpoint, write_tensors};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use super::device;
+use super::{device, locked};
 use crate::cli::EncodeArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::progress::Progress;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
             args.data.display()
         )));
     }
-    std::fs::create_dir_all(&args.out).or_run()?;
+    let _lock = locked(OutputLock::directory(&args.out))?;
     let mut progress = Progress::new("encode", "rows", store.n_rows());
     let mut shards = Vec::new();
     let mut start = 0;

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use sae_config::{CrossEntropy, Evaluation, GroundTruth};
-use sae_data::{ActivationStore, PlantedTruth, Selection, open_store};
+use sae_data::{ActivationStore, OutputLock, PlantedTruth, Selection, open_store};
 use sae_eval::{
     CrossEntropyOptions, EvaluateOptions, allocation, cross_entropy, evaluate, ground_truth,
 };
 use sae_hosts::{HookPoint, HostModel, Text};
 use sae_models::{Sae, load_checkpoint};
 
-use super::{device, read_texts};
+use super::{device, locked, read_texts};
 use crate::cli::EvalArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::progress::Progress;
@@ -31,6 +31,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     } else {
         store
     };
+    let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
     let mut progress = Progress::new("eval", "rows", store.n_rows());
     let report = &mut |done, _| progress.at(done, String::new);
     let options = EvaluateOptions::default();

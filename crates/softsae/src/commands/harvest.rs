@@ -1,6 +1,7 @@
 //! `softsae harvest`: a host's activations on texts, into a store.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use sae_hosts::{Error, HarvestOptions, HookPoint, HostModel, harvest};
 
@@ -26,9 +27,14 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
         ..HarvestOptions::default()
     };
     let mut progress = Progress::new("harvest", "‰", PARTS as u64);
+    let mut first = None;
     let observer = &mut |now: &sae_hosts::HarvestProgress| {
+        // Those that an earlier harvest has seen are passed over before the first report.
+        let (start, seen_before) = *first.get_or_insert((Instant::now(), now.tokens_seen));
         progress.at((now.fraction * PARTS) as u64, || {
-            format!("{} tokens, {} rows", now.tokens_seen, now.n_rows)
+            let rate = (now.tokens_seen - seen_before) as f64 / start.elapsed().as_secs_f64();
+            let rate = if rate.is_finite() { rate } else { 0.0 };
+            format!("{} tokens, {rate:.0} tokens/s, {} rows", now.tokens_seen, now.n_rows)
         });
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
@@ -37,6 +43,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let done = harvested.map_err(|error| match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
         Error::Input { .. } | Error::HookLayer { .. } => Failure::usage(error),
+        Error::Store(sae_data::Error::Locked { .. }) => Failure::usage(error),
         other => Failure::run(other),
     })?;
     println!("{}: {} rows from {} tokens", args.out.display(), done.n_rows, done.tokens_seen);

@@ -10,6 +10,7 @@ pub(crate) mod train;
 
 use std::path::PathBuf;
 
+use sae_data::{Error, OutputLock};
 use sae_hosts::Text;
 
 use crate::failure::{Blame as _, Failure};
@@ -31,6 +32,14 @@ fn device(name: &str) -> Result<tch::Device, Failure> {
         _ => Err(anyhow::anyhow!("--device: expected `cpu` or `cuda:N`, got `{name}`")),
     };
     parsed.or_usage()
+}
+
+/// The right to write a command's output: one that another process holds is the user's mistake.
+fn locked(lock: sae_data::Result<OutputLock>) -> Result<OutputLock, Failure> {
+    lock.map_err(|error| match error {
+        Error::Locked { .. } => Failure::usage(error),
+        other => Failure::run(other),
+    })
 }
 
 /// Reads UTF-8 text files, each a document.

@@ -17,7 +17,7 @@ pub(crate) fn run(args: &PlantArgs) -> Result<(), Failure> {
     let File { planted } = sae_config::read_toml(&args.config).or_usage()?;
     planted.check().map_err(|error| in_file(args, error))?;
     planted.write(&args.out, Dtype::F32).map_err(|error| match error {
-        Error::Value { .. } => Failure::usage(error),
+        Error::Value { .. } | Error::Locked { .. } => Failure::usage(error),
         other => Failure::run(other),
     })?;
     println!("{}: {} rows of {} features", args.out.display(), planted.n_rows, planted.n_features);

@@ -1,7 +1,7 @@
 //! `softsae train`: a run from its configuration to a checkpoint.
 
 use sae_config::{Engine, RunConfig};
-use sae_data::open_store;
+use sae_data::{Error as DataError, open_store};
 use sae_train::{Error, Profile, RunOptions, free_memory, plan, train_run};
 
 use super::device;
@@ -13,7 +13,7 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     let config = RunConfig::read(&args.config).or_usage()?;
     device(&config.training.device)?;
-    let d_model = open_store(&config.data.store).or_usage()?.d_model();
+    let d_model = open_stores(&config)?;
     // Without --out there is only --plan, as clap sees to.
     let Some(out) = args.out.as_ref().filter(|_| !args.plan) else {
         return print_plan(&config, d_model);
@@ -33,6 +33,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     let summary = trained.map_err(|error| match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
         Error::Config(_) | Error::Exists { .. } | Error::OtherRun { .. } => Failure::usage(error),
+        Error::Data(DataError::Locked { .. }) => Failure::usage(error),
         other => Failure::run(other),
     })?;
     let (steps, seconds) = (summary.steps, summary.seconds);
@@ -41,6 +42,16 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
         print_profile(summary.profile.as_ref());
     }
     Ok(())
+}
+
+/// Opens each store, so that one that cannot be is a mistake of usage; gives back the dimension.
+fn open_stores(config: &RunConfig) -> Result<usize, Failure> {
+    let single = config.data.stores.is_empty().then_some(&config.data.store);
+    let mut d_model = 0;
+    for path in single.into_iter().chain(config.data.stores.iter().map(|part| &part.path)) {
+        d_model = open_store(path).or_usage()?.d_model();
+    }
+    Ok(d_model)
 }
 
 /// Prints what the run would take, and refuses one that cannot fit.

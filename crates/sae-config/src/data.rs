@@ -1,0 +1,148 @@
+//! The activations of a run: from which stores, which of their rows.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The activations of a run. The filters leave out rows in the order of the fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "File", into = "File")]
+pub struct DataConfig {
+    /// The activation store to train on; empty where `stores` are given.
+    pub store: PathBuf,
+    /// Several stores, trained on as one.
+    pub stores: Vec<WeightedStore>,
+    /// A text file of row numbers, one a line, counted from 0 over all stores: the rows to keep.
+    pub rows: Option<PathBuf>,
+    /// Leaves out rows of positions below this one.
+    pub min_position: Option<u32>,
+    /// Leaves out rows of positions above this one.
+    pub max_position: Option<u32>,
+    /// Leaves out rows whose norm exceeds this multiple of the median norm; 0 keeps all.
+    pub max_norm_ratio: f64,
+}
+
+/// A store among several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedStore {
+    /// The store.
+    pub path: PathBuf,
+    /// How often an epoch sees each of its rows: 2 twice, 0.5 every other one.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+const fn one() -> f64 {
+    1.0
+}
+
+/// The section as it is written: with `store` or with `stores`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<PathBuf>,
+    #[serde(default)]
+    max_norm_ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_position: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_position: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stores: Vec<WeightedStore>,
+}
+
+impl TryFrom<File> for DataConfig {
+    type Error = &'static str;
+
+    fn try_from(file: File) -> Result<Self, Self::Error> {
+        let store = match (file.store, file.stores.is_empty()) {
+            (Some(store), true) => store,
+            (None, false) => PathBuf::new(),
+            (None, true) => return Err("expected `store` or `stores`, got neither"),
+            (Some(_), false) => return Err("expected `store` or `stores`, got both"),
+        };
+        let File { max_norm_ratio, min_position, max_position, rows, stores, .. } = file;
+        Ok(Self { store, stores, rows, min_position, max_position, max_norm_ratio })
+    }
+}
+
+impl From<DataConfig> for File {
+    fn from(data: DataConfig) -> Self {
+        let store = data.stores.is_empty().then_some(data.store);
+        let DataConfig { stores, rows, min_position, max_position, max_norm_ratio, .. } = data;
+        Self { store, max_norm_ratio, min_position, max_position, rows, stores }
+    }
+}
+
+impl DataConfig {
+    /// Checks what can be checked without the stores.
+    pub(crate) fn check(&self) -> Result<()> {
+        let ratio = self.max_norm_ratio;
+        if !(ratio == 0.0 || (ratio.is_finite() && ratio > 1.0)) {
+            return Err(Error::value("data.max_norm_ratio", "0 or more than 1", ratio));
+        }
+        if let (Some(min), Some(max)) = (self.min_position, self.max_position)
+            && min > max
+        {
+            let expected = format!("at least min_position = {min}");
+            return Err(Error::value("data.max_position", expected, max));
+        }
+        for (i, WeightedStore { weight, .. }) in self.stores.iter().enumerate() {
+            if !(weight.is_finite() && *weight > 0.0) {
+                let key = format!("data.stores[{i}].weight");
+                return Err(Error::value(key, "a positive number", weight));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> std::result::Result<DataConfig, String> {
+        toml::from_str(text).map_err(|e| e.message().to_owned())
+    }
+
+    #[test]
+    fn one_store_or_several() {
+        let one = parse("store = 'a'").unwrap();
+        assert_eq!(one.store, PathBuf::from("a"));
+        let text = toml::to_string(&one).unwrap();
+        assert_eq!(text, "store = \"a\"\nmax_norm_ratio = 0.0\n");
+        let several = "rows = 'r.txt'\nmin_position = 1\n\
+                       stores = [{ path = 'a' }, { path = 'b', weight = 2.5 }]";
+        let several = parse(several).unwrap();
+        assert_eq!((several.stores[0].weight, several.stores[1].weight), (1.0, 2.5));
+        assert_eq!(parse(&toml::to_string(&several).unwrap()).unwrap(), several);
+        for (text, words) in [
+            ("", "got neither"),
+            ("store = 'a'\nstores = [{ path = 'b' }]", "got both"),
+            ("stores = [{ store = 'b' }]", "unknown field"),
+            ("store = 'a'\nmin_pos = 1", "unknown field"),
+        ] {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains(words), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        for (text, key) in [
+            ("store = 'a'\nmax_norm_ratio = 0.5", "`data.max_norm_ratio`"),
+            ("store = 'a'\nmin_position = 3\nmax_position = 2", "`data.max_position`"),
+            ("stores = [{ path = 'a' }, { path = 'b', weight = 0 }]", "`data.stores[1].weight`"),
+            ("stores = [{ path = 'a', weight = inf }]", "`data.stores[0].weight`"),
+        ] {
+            let message = parse(text).unwrap().check().unwrap_err().to_string();
+            assert!(message.starts_with(key), "{message}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The rows that a run trains on: its stores, joined and filtered as its configuration says.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+
+use sae_config::{DataConfig, WeightedStore};
+use sae_data::{ActivationStore, Concatenation, Selection, open_store};
+
+use crate::{Error, Result};
+
+/// Opens the stores of a configuration and leaves out the rows that it does not want.
+///
+/// # Errors
+/// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing.
+pub fn open_data(config: &DataConfig) -> Result<Arc<dyn ActivationStore>> {
+    let mut store = if config.stores.is_empty() {
+        open_store(&config.store)?
+    } else {
+        let open = |part: &WeightedStore| Ok((open_store(&part.path)?, part.weight));
+        let parts = config.stores.iter().map(open).collect::<Result<_>>()?;
+        Arc::new(Concatenation::new(parts)?)
+    };
+    if let Some(path) = &config.rows {
+        store = Arc::new(Selection::by_index(store, read_rows(path)?)?);
+    }
+    if config.min_position.is_some() || config.max_position.is_some() {
+        let wanted = config.min_position.unwrap_or(0)..=config.max_position.unwrap_or(u32::MAX);
+        store = Arc::new(Selection::by_meta(store, |meta| wanted.contains(&meta.position))?);
+    }
+    if config.max_norm_ratio > 0.0 {
+        store = Arc::new(Selection::by_norm(store, config.max_norm_ratio)?);
+    }
+    Ok(store)
+}
+
+/// The numbers of a text file, one a line; empty lines are passed over.
+fn read_rows(path: &Path) -> Result<Vec<u64>> {
+    let io = |source| Error::Config(sae_config::Error::Io { path: path.into(), source });
+    let mut rows = Vec::new();
+    for (i, line) in BufReader::new(File::open(path).map_err(io)?).lines().enumerate() {
+        let line = line.map_err(io)?;
+        match line.trim() {
+            "" => {}
+            number => rows.push(number.parse().map_err(|_| {
+                let place = format!("{}: line {}", path.display(), i + 1);
+                sae_config::Error::value(place, "a row number", number)
+            })?),
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter};
+
+    use super::*;
+
+    /// Rows `[from, from]` and so on; positions 0 to 4 again and again.
+    fn write(path: &Path, from: u32, n_rows: u32) {
+        let mut writer = StoreWriter::create(path, StoreSpec::new(2, Dtype::F32)).unwrap();
+        for i in 0..n_rows {
+            let meta = RowMeta { token_id: 0, document: i / 5, position: i % 5 };
+            writer.append(&[(from + i) as f32; 2], &[meta]).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+
+    fn rows(text: &str) -> std::result::Result<Vec<u32>, String> {
+        let store = open_data(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())?;
+        let mut values = vec![0.0; 2 * store.n_rows() as usize];
+        store.read_rows(0, &mut values).unwrap();
+        Ok(values.chunks(2).map(|row| row[0] as u32).collect())
+    }
+
+    #[test]
+    fn stores_are_joined_and_filtered_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b, list) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("l.txt"));
+        write(&a, 1, 10);
+        write(&b, 100, 6);
+        std::fs::write(&list, "1\n\n 3\n12\n9\n").unwrap();
+        let both = format!("stores = [{{ path = {a:?} }}, {{ path = {b:?}, weight = 0.5 }}]\n");
+        let joined: Vec<u32> = (1..=10).chain([100, 102, 104]).collect();
+        assert_eq!(rows(&both).unwrap(), joined);
+        assert_eq!(rows(&format!("{both}rows = {list:?}")).unwrap(), [2, 4, 104, 10]);
+        let filtered = format!("{both}rows = {list:?}\nmin_position = 2\nmax_position = 4");
+        assert_eq!(rows(&filtered).unwrap(), [4, 104, 10], "positions 1, 3, 4, 4");
+        // The median of what is left is 10.
+        assert_eq!(rows(&format!("{filtered}\nmax_norm_ratio = 2")).unwrap(), [4, 10]);
+        let first = format!("store = {a:?}\nmax_position = 0");
+        assert_eq!(rows(&first).unwrap(), [1, 6]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, list) = (dir.path().join("a"), dir.path().join("l.txt"));
+        write(&a, 1, 10);
+        let with_list = format!("store = {a:?}\nrows = {list:?}");
+        assert!(rows(&with_list).unwrap_err().contains("l.txt"));
+        std::fs::write(&list, "1\nx\n").unwrap();
+        let message = rows(&with_list).unwrap_err();
+        assert!(message.contains("l.txt: line 2") && message.contains("a row number"), "{message}");
+        std::fs::write(&list, "1\n10\n").unwrap();
+        assert!(rows(&with_list).unwrap_err().contains("at most 10 rows"));
+        let none = rows(&format!("store = {a:?}\nmin_position = 9")).unwrap_err();
+        assert!(none.contains("at least one row"), "{none}");
+        let plain = dir.path().join("x_2_2.npy");
+        std::fs::write(&plain, [0; 16]).unwrap();
+        let message = rows(&format!("store = {plain:?}\nmin_position = 1")).unwrap_err();
+        assert!(message.contains("token, document and position"), "{message}");
+    }
+}
