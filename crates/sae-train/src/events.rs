@@ -1,7 +1,7 @@
 //! The metrics log as a TensorBoard event file: one event for each logged step.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write as _};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -31,11 +31,10 @@ impl EventLog {
     /// follows them in the file is cut off.
     pub(crate) fn open(path: &Path, kept: &[MetricsLine]) -> Result<Self> {
         let options = OpenOptions::new().create(true).append(true).open(path);
-        let mut file = options.map_err(|e| io(path, e))?;
+        let file = options.map_err(|e| io(path, e))?;
         let bytes = std::fs::read(path).map_err(|e| io(path, e))?;
         let (n_events, length) = kept_events(&bytes, kept);
         file.set_len(length).map_err(|e| io(path, e))?;
-        file.flush().map_err(|e| io(path, e))?;
         let config = EventWriterConfig { auto_flush: true };
         let writer = EventWriter::from_writer(BufWriter::new(file), config);
         let path = path.to_owned();

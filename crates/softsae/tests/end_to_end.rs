@@ -1,7 +1,6 @@
 //! Harvest, inspect, train, resume, eval and encode on SmolLM2.
 
 use std::fs;
-use std::path::Path;
 
 use sae_config::Evaluation;
 
