@@ -155,36 +155,6 @@ impl WithSimd for DecodeRow<'_> {
     }
 }
 
-/// Squared error of every row's reconstruction without bias: ‖Σ value·decoder row − target‖².
-///
-/// # Shapes
-/// `decoder`: n_features × d_model; `target`: batch × d_model; `out`: batch, overwritten.
-///
-/// # Errors
-/// If sizes disagree.
-pub fn row_errors(
-    codes: &SparseCodes,
-    decoder: Matrix<'_>,
-    target: Matrix<'_>,
-    out: &mut [f32],
-) -> Result<()> {
-    let d = decoder.n_cols();
-    check_len("decoder (its rows)", codes.n_features(), decoder.n_rows())?;
-    check_len("target (its rows)", codes.n_rows(), target.n_rows())?;
-    check_len("target (its columns)", d, target.n_cols())?;
-    check_len("out", codes.n_rows(), out.len())?;
-    let bias = vec![0.0; d];
-    out.par_iter_mut().enumerate().for_each_init(
-        || vec![0.0; d],
-        |buffer, (row, out)| {
-            dispatch(DecodeRow { codes, decoder: &decoder, bias: &bias, row, out: buffer });
-            let error = buffer.iter().zip(target.row(row)).map(|(p, t)| (p - t) * (p - t));
-            *out = error.sum();
-        },
-    );
-    Ok(())
-}
-
 /// The products of `x` with the rows of `decoder` that `indices` name.
 #[inline(always)]
 pub(crate) fn products<S: Simd>(

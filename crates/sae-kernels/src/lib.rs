@@ -6,6 +6,7 @@ mod adam;
 mod codes;
 mod decode;
 mod dense;
+mod difference;
 mod error;
 mod estimator;
 mod feature_major;
@@ -18,8 +19,9 @@ mod simd;
 
 pub use adam::{AdamStep, Moments, adam};
 pub use codes::SparseCodes;
-pub use decode::{code_gradients, decode, dense_residual, row_errors};
+pub use decode::{code_gradients, decode, dense_residual};
 pub use dense::{add_bias_relu, column_sums, squared_norm, subtract_row};
+pub use difference::error_differences;
 pub use error::{Error, Result};
 pub use estimator::{estimator_backward, estimator_forward};
 pub use feature_major::{Entry, FeatureMajor};

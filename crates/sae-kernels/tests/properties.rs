@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use sae_kernels::{
     EncoderGradient, FeatureMajor, Groups, Matrix, Projection, Reconstruction, Source,
-    code_gradients, decode, dense_residual, estimator_backward, estimator_forward, project_rows,
-    reconstruct, weight_gradients,
+    code_gradients, decode, dense_residual, error_differences, estimator_backward,
+    estimator_forward, project_rows, reconstruct, weight_gradients,
 };
 
 use crate::naive::{Case, activations, case, close, dense, keep_largest, long_case, sparse};
@@ -246,6 +246,34 @@ proptest! {
         case in long_case(), k in 0_usize..12, n in 1_usize..4, two in any::<bool>(),
     ) {
         check_gradients(&case, k, n, two)?;
+    }
+
+    #[test]
+    fn what_the_least_codes_change(case in case(), k in 0_usize..30, fewer in 0_usize..30) {
+        let rows = activations(&case);
+        let of_rows = |k: usize| -> Vec<Vec<f32>> {
+            rows.chunks(case.f).map(|row| keep_largest(row, k)).collect()
+        };
+        let (more, fewer_codes) = (of_rows(k), of_rows(fewer.min(k)));
+        let error = |b: usize, code: &[f32]| -> f64 {
+            let of = |j: usize| {
+                let sum: f64 = (0..case.f)
+                    .map(|i| f64::from(code[i]) * f64::from(case.decoder[i * case.d + j]))
+                    .sum();
+                (sum - f64::from(case.x[b * case.d + j])).powi(2)
+            };
+            (0..case.d).map(of).sum()
+        };
+        let mut out = vec![f32::NAN; case.batch];
+        let decoder = Matrix::new("decoder", &case.decoder, case.d).unwrap();
+        let target = Matrix::new("x", &case.x, case.d).unwrap();
+        let codes = sparse(&more.concat(), case.f);
+        error_differences(&codes, &vec![fewer; case.batch], decoder, target, &mut out).unwrap();
+        for (b, out) in out.into_iter().enumerate() {
+            let (all, some) = (error(b, &more[b]), error(b, &fewer_codes[b]));
+            let slack = 1e-5 * (1.0 + all + some);
+            prop_assert!((f64::from(out) - (all - some)).abs() < slack, "{out}, {all} - {some}");
+        }
     }
 
     #[test]

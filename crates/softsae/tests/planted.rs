@@ -27,8 +27,10 @@ fn what_is_planted_is_found_again() {
     }
 
     let config = at("run.toml");
-    fs::write(&config, run_toml(&store, "name = \"soft\"\nk = 3\nhard_steps = 100", 1000))
-        .expect("writes");
+    let text = run_toml(&store, "name = \"soft\"\nk = 3\nhard_steps = 100", 1000);
+    // A dictionary a little wider than the truth, and a rate for so short a run.
+    let text = text.replace("n_features = 256", "n_features = 32").replace("1e-3", "1e-2");
+    fs::write(&config, text).expect("writes");
     let (run, out) = (at("run"), at("eval.json"));
     succeed(["train", str(&config), "--out", str(&run), "--threads", "1"]);
     let checkpoint = run.join("checkpoint");
@@ -37,9 +39,8 @@ fn what_is_planted_is_found_again() {
     assert!(printed.contains("k̂ on true k     Spearman"), "{printed}");
     let evaluation: Evaluation = read_json(&out).expect("a result");
     let truth = evaluation.ground_truth.expect("a planted store");
-    // 256 features for 24: random ones reach a cosine of about 0.7 in 16 dimensions.
-    assert!(truth.recovered_above_0_9 > 0.5, "{truth:?}");
-    assert!(truth.spearman_k_hat.expect("k̂ varies") > 0.2, "{truth:?}");
+    assert!(truth.recovered_above_0_9 > 0.9, "{truth:?}");
+    assert!(truth.spearman_k_hat.expect("k̂ varies") > 0.8, "{truth:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The gradient of k̂ over a neighbourhood of the boundary.
 
-use sae_kernels::{Count, Matrix, Selector, SparseCodes, row_errors};
+use sae_kernels::{Count, Matrix, Selector, SparseCodes, error_differences};
 
 use crate::Result;
 
@@ -10,8 +10,9 @@ pub(super) struct KWindow {
     half: usize,
     selector: Selector,
     codes: SparseCodes,
-    counts: Vec<usize>,
-    errors: [Vec<f32>; 2],
+    /// Features at the lower and the upper end of each row's window.
+    low: Vec<usize>,
+    high: Vec<usize>,
 }
 
 /// What the gradient is taken of.
@@ -31,30 +32,22 @@ pub(super) struct Window<'a> {
 impl KWindow {
     pub(super) fn new(half: usize, n_features: usize) -> Self {
         let (selector, codes) = (Selector::new(), SparseCodes::new(n_features));
-        Self { half, selector, codes, counts: Vec::new(), errors: [Vec::new(), Vec::new()] }
+        Self { half, selector, codes, low: Vec::new(), high: Vec::new() }
     }
 
     /// Gradients of the mean squared error over the batch, one for each of these rows of it.
     pub(super) fn gradient(&mut self, what: Window<'_>, gradients: &mut [f32]) -> Result<()> {
         let f = what.z.n_cols();
-        let Self { half, selector, codes, counts, errors } = self;
-        let ends = |k: f32| {
-            let k = k.round_ties_even() as usize;
-            [k.saturating_sub(*half), (k + *half).min(f)]
-        };
-        for (end, errors) in errors.iter_mut().enumerate() {
-            counts.clear();
-            counts.extend(what.k_hat.iter().map(|k| ends(*k)[end]));
-            selector.top_k(what.z, what.zeros, Count::PerRow(counts), codes)?;
-            errors.resize(what.k_hat.len(), 0.0);
-            row_errors(codes, what.decoder, what.centred, errors)?;
-        }
-        let [fewer, more] = &errors;
-        for (((gradient, k), fewer), more) in
-            gradients.iter_mut().zip(what.k_hat).zip(fewer).zip(more)
-        {
-            let [low, high] = ends(*k);
-            *gradient = (more - fewer) / ((high - low) * what.batch) as f32;
+        let Self { half, selector, codes, low, high } = self;
+        let whole = |k: &f32| k.round_ties_even() as usize;
+        low.clear();
+        low.extend(what.k_hat.iter().map(|k| whole(k).saturating_sub(*half)));
+        high.clear();
+        high.extend(what.k_hat.iter().map(|k| (whole(k) + *half).min(f)));
+        selector.top_k(what.z, what.zeros, Count::PerRow(high), codes)?;
+        error_differences(codes, low, what.decoder, what.centred, gradients)?;
+        for ((gradient, low), high) in gradients.iter_mut().zip(low).zip(high) {
+            *gradient /= ((*high - *low) * what.batch) as f32;
         }
         Ok(())
     }
