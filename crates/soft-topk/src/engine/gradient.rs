@@ -9,6 +9,8 @@ use super::scale::{Scale, distance};
 
 const LANES: usize = 16;
 const BLOCK: usize = 256;
+/// Entries whose tails are summed while they are in the first cache.
+const TILE: usize = 8 * BLOCK;
 
 /// The gradients of one row that are not those of its entries.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,11 +115,15 @@ pub(crate) fn whole_row<T: Real>(
     scratch: &mut GradientScratch<T>,
 ) -> RowGradient {
     let (pivot, offset) = (row.point.pivot, T::from_f64(row.point.offset));
-    for (grad, &x) in grad.iter_mut().zip(x) {
-        *grad = T::HALF * T::exp_neg(distance(x, pivot, offset, scale.inverse).abs());
-    }
     let mut moments = Moments::default();
-    (moments.t, moments.tv) = weigh(grad, v);
+    for ((grad, x), v) in grad.chunks_mut(TILE).zip(x.chunks(TILE)).zip(v.chunks(TILE)) {
+        for (grad, &x) in grad.iter_mut().zip(x) {
+            *grad = T::HALF * T::exp_neg(distance(x, pivot, offset, scale.inverse).abs());
+        }
+        let (t, tv) = weigh(grad, v);
+        moments.t += t;
+        moments.tv += tv;
+    }
     if want_alpha {
         let tz = &mut scratch.tails;
         tz.clear();
