@@ -13,11 +13,14 @@ const MEASURES: [Measure; 2] = [
     ("CE recovered", |e| Some(e.cross_entropy.as_ref()?.ce_recovered)),
 ];
 
+/// (L0, value) of runs, by rising L0.
+type Points = Vec<(f64, f64)>;
+
 /// One variant at one width: a frontier for each seed.
 struct Frontier {
     name: String,
-    /// Of each seed: seed, and (L0, value) of its runs by rising L0, one list a measure.
-    seeds: Vec<(u64, Vec<Vec<(f64, f64)>>)>,
+    /// Each seed, and the points of its runs, one list a measure.
+    seeds: Vec<(u64, Vec<Points>)>,
 }
 
 /// A table of each measure at each k of the sweep; none where no variant has two of them.
@@ -112,7 +115,7 @@ fn at(points: &[(f64, f64)], k: f64) -> Option<f64> {
     let right = points.iter().position(|p| p.0 >= k).unwrap_or(points.len() - 1).max(1);
     let ((x0, y0), (x1, y1)) = (points[right - 1], points[right]);
     let t = (k / x0).ln() / (x1 / x0).ln();
-    t.is_finite().then(|| y0 + t * (y1 - y0))
+    t.is_finite().then_some(y0 + t * (y1 - y0))
 }
 
 #[cfg(test)]
