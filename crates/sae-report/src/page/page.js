@@ -8,10 +8,15 @@ const NAMES = {
   p_anneal: "P-anneal",
 };
 const $ = (id) => document.getElementById(id);
-const architecture = (run) => run.config.architecture.name;
-const nameOf = (id) => NAMES[id] ?? id;
-const target = (run) => run.config.architecture.k ?? run.config.architecture.target_l0 ?? null;
 const unique = (values) => [...new Set(values)];
+const nameOf = (id) => NAMES[id] ?? id;
+const WIDTHS = unique(RUNS.map((run) => run.config.sae.n_features));
+/** What a curve is of: the architecture or the sweep's variant of it, at one width. */
+function architecture(run) {
+  const name = run.variant ?? run.config.architecture.name;
+  return WIDTHS.length > 1 ? `${nameOf(name)}, F ${run.config.sae.n_features}` : name;
+}
+const target = (run) => run.config.architecture.k ?? run.config.architecture.target_l0 ?? null;
 const ARCHITECTURES = unique(RUNS.map(architecture));
 const TARGETS = unique(RUNS.map(target)).filter((k) => k !== null).sort((a, b) => a - b);
 const SEEDS = unique(RUNS.map((run) => run.config.training.seed));
