@@ -80,7 +80,7 @@ fn measure(
         });
         saved.forward(x, width, &k, alpha, &mut out)?;
         run("backward", Some("dense-forward"), &mut || {
-            saved.backward(x, v, &mut grad, &mut grad_k, false).expect("the same shapes");
+            saved.backward(x, &out, v, &mut grad, &mut grad_k, false).expect("the same shapes");
         });
         run("torch-sort", None, &mut || drop(tensor.sort(-1, true)));
     }

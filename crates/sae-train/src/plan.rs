@@ -9,6 +9,9 @@ use crate::{Error, Result};
 
 const BYTES: u64 = 4;
 
+/// The temperature from which on most activations are within reach of the threshold.
+const DENSE_ALPHA: f64 = 1e-2;
+
 /// The least micro-batch that is worth having.
 const LEAST_MICRO_BATCH: u64 = 16;
 
@@ -95,17 +98,15 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         (config.training.batch_size as u64, d_model as u64, config.sae.n_features as u64);
     let is_fast = fast::applies(config)? && config.training.device == "cpu";
     let engine = if is_fast { Engine::Fast } else { Engine::Reference };
-    let (hidden, k) = match &config.architecture {
-        ArchitectureConfig::Soft(soft) => {
-            let hidden = match soft.k_estimator {
-                KEstimator::Mlp => f * d + 2 * f,
-                KEstimator::LowRank { rank } => (f + d) * rank as u64 + 2 * f,
-                KEstimator::Shared => f,
-            };
-            (hidden, soft.k_bound().ceil() as u64)
-        }
-        other => (0, other.target_l0().map_or(f, |l0| l0.ceil() as u64)),
+    let hidden = match &config.architecture {
+        ArchitectureConfig::Soft(soft) => match soft.k_estimator {
+            KEstimator::Mlp => f * d + 2 * f,
+            KEstimator::LowRank { rank } => (f + d) * rank as u64 + 2 * f,
+            KEstimator::Shared => f,
+        },
+        _ => 0,
     };
+    let codes_per_row = codes_per_row(&config.architecture, d, f);
     let is_soft = matches!(config.architecture, ArchitectureConfig::Soft(_));
     let n_groups = match &config.architecture {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
@@ -117,7 +118,7 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     // z, and in SoftSAE the estimator's hidden layer; autograd keeps z, masks, codes and gradients.
     let n_dense = per_step(1 + u64::from(is_soft), if is_soft { 10 } else { 6 });
     // An entry of a code: index, value, gradient, its copy by feature and, in SoftSAE, the operator.
-    let codes = per_step(batch * k * if is_soft { 15 } else { 8 }, 0);
+    let codes = per_step(batch * codes_per_row * if is_soft { 15 } else { 8 }, 0);
     Ok(MemoryPlan {
         parameters: BYTES * n_parameters,
         moments: BYTES * 2 * n_parameters,
@@ -126,6 +127,25 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         batch: BYTES * ((2 + n_groups) * batch * d + codes),
         engine,
     })
+}
+
+/// The most features that are active in a row, on average over a batch, in any step.
+fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
+    let falling = |k: u64, steps: u64| if steps > 0 { k.max(d).min(f) } else { k };
+    match architecture {
+        ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => {
+            falling(c.k as u64, c.k_anneal_steps)
+        }
+        ArchitectureConfig::MatryoshkaBatchTopK(c) => falling(c.k as u64, c.k_anneal_steps),
+        ArchitectureConfig::Soft(c) => {
+            let start = if c.alpha_anneal_steps > 0 { c.alpha_start } else { c.alpha };
+            let dense = start.max(c.alpha) >= DENSE_ALPHA;
+            if dense { f } else { c.k_bound().ceil() as u64 }
+        }
+        // At first a feature is active in half of the rows.
+        ArchitectureConfig::JumpRelu(_) => f / 2,
+        _ => f,
+    }
 }
 
 /// Refuses a run on the CPU that does not fit into what is free now.
@@ -166,6 +186,19 @@ mod tests {
             let bound = 3 * plan.parameters + 6 * 4 * 2048 * 16384;
             assert!(plan.total() <= bound, "{plan}: {} > {bound}", plan.total());
         }
+    }
+
+    #[test]
+    fn annealing_takes_room_for_its_first_codes() {
+        let total = |more: &str| {
+            plan(&config(&format!("name = \"soft\"\nk = 64\n{more}")), 768).unwrap().total()
+        };
+        let plain = total("");
+        assert!(total("alpha_start = 1.0\nalpha_anneal_steps = 5") > plain + 60 * 2048 * 16000);
+        assert_eq!(total("alpha_start = 1.0"), plain);
+        let plain = plan(&config("name = \"topk\"\nk = 64"), 768).unwrap();
+        let falling = plan(&config("name = \"topk\"\nk = 64\nk_anneal_steps = 5"), 768).unwrap();
+        assert_eq!(falling.batch - plain.batch, 4 * 8 * 2048 * (768 - 64));
     }
 
     #[test]

@@ -35,7 +35,10 @@ fn run(
         "backward" => {
             saved.forward(x, n, &[k], alpha, &mut out)?;
             let v = row("normal", x.len()).unwrap_or_default();
-            Box::new(move || saved.backward(x, &v, &mut out, &mut [0.0; ROWS], false).map(drop))
+            let mut grad = vec![0.0; x.len()];
+            Box::new(move || {
+                saved.backward(x, &out, &v, &mut grad, &mut [0.0; ROWS], false).map(drop)
+            })
         }
         "log" => Box::new(move || {
             let x = ArrayView2::from_shape((ROWS, n), x).expect("whole rows");

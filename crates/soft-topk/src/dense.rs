@@ -82,7 +82,8 @@ impl<T: Real> SoftTopK<T> {
         let mut k = vec![T::ZERO; x.nrows()];
         let mut alpha = 0.0;
         if let Some(grad) = grad.as_slice_mut() {
-            alpha = self.saved.backward(flat(&x).0, flat(&v).0, grad, &mut k, true)?;
+            let weights = self.weights.as_slice().unwrap_or_default();
+            alpha = self.saved.backward(flat(&x).0, weights, flat(&v).0, grad, &mut k, true)?;
         }
         Ok(Gradients { x: grad, k: k.into(), alpha: T::from_f64(alpha) })
     }
@@ -131,16 +132,17 @@ impl<T: Real> Saved<T> {
     }
 
     /// Writes the gradient for x to `grad_x` and for each row's k to `grad_k`, and returns that
-    /// for alpha, which is 0 unless wanted.
+    /// for alpha, which is 0 unless wanted. `x` and `weights` are what forward read and wrote.
     ///
     /// # Shapes
-    /// x, v and grad_x `[batch·n]`, grad_k `[batch]`.
+    /// x, weights, v and grad_x `[batch·n]`, grad_k `[batch]`.
     ///
     /// # Errors
     /// [`Error::Shape`] if a length is not that of the forward pass.
     pub fn backward<E: Entry<Real = T>>(
         &self,
         x: &[E],
+        weights: &[T],
         v: &[T],
         grad_x: &mut [T],
         grad_k: &mut [T],
@@ -148,13 +150,14 @@ impl<T: Real> Saved<T> {
     ) -> Result<f64> {
         let (rows, n) = (self.state.rows(), self.state.n());
         same_shape("x", &[rows * n], &[x.len()])?;
+        same_shape("weights", &[rows * n], &[weights.len()])?;
         same_shape("v", &[rows * n], &[v.len()])?;
         same_shape("grad_x", &[rows * n], &[grad_x.len()])?;
         same_shape("grad_k", &[rows], &[grad_k.len()])?;
         if rows == 0 {
             return Ok(0.0);
         }
-        Ok(dense_backward(&self.state, x, v, grad_x, grad_k, want_alpha))
+        Ok(dense_backward(&self.state, (x, weights), v, grad_x, grad_k, want_alpha))
     }
 
     /// θ of each row.

@@ -238,29 +238,38 @@ impl SoftFast {
         }
         let micro_batches = buffers.micro_batches();
         let gradients = &mut buffers.code_gradients;
-        self.incoming.clear();
-        self.incoming.par_extend(self.z_values.par_iter().zip(&*gradients).map(|(z, g)| z * g));
-        self.returned.resize(gradients.len(), 0.0);
         let full = self.config.selection_gradient == SelectionGradient::Full;
+        // The operator's own gradient of k̂ is not asked for where a window gives another.
+        let through_operator = full || self.window.is_none();
+        if through_operator {
+            self.incoming.clear();
+            self.incoming.par_extend(self.z_values.par_iter().zip(&*gradients).map(|(z, g)| z * g));
+            self.returned.resize(gradients.len(), 0.0);
+        }
         for (rows, operator) in micro_batches.zip(&self.operators) {
             let entries = buffers.codes.entries(rows.clone());
-            let returned = &mut self.returned[entries.clone()];
-            operator
-                .backward_into(
-                    &self.incoming[entries.clone()],
-                    returned,
-                    &mut self.k_gradients[rows],
-                    false,
-                )
-                .map_err(|source| Error::Selection { step, source })?;
-            gradients[entries.clone()]
+            if through_operator {
+                let (v, grad) =
+                    (&self.incoming[entries.clone()], &mut self.returned[entries.clone()]);
+                operator
+                    .backward_into(v, grad, &mut self.k_gradients[rows], false)
+                    .map_err(|source| Error::Selection { step, source })?;
+            }
+            let z = &self.z_values[entries.clone()];
+            let gradients = &mut gradients[entries.clone()];
+            gradients
                 .par_iter_mut()
                 .zip(operator.values())
-                .zip(self.z_values[entries].par_iter().zip(&*returned))
-                .for_each(|((g, p), (z, through))| {
-                    let own = *g * p;
-                    *g = if *z > 0.0 { own + if full { *through } else { 0.0 } } else { 0.0 };
-                });
+                .zip(z)
+                .for_each(|((g, p), z)| *g = if *z > 0.0 { *g * p } else { 0.0 });
+            if full {
+                let returned = &self.returned[entries];
+                gradients
+                    .par_iter_mut()
+                    .zip(returned)
+                    .zip(z)
+                    .for_each(|((g, through), z)| *g += if *z > 0.0 { *through } else { 0.0 });
+            }
         }
         if self.window.is_some() {
             self.k_gradients.copy_from_slice(&self.window_gradients);

@@ -26,6 +26,21 @@ impl Codes {
         Self { indices: indices.flatten(0, -1), values: values.flatten(0, -1), offsets, n_features }
     }
 
+    /// The `k[b]` largest entries of row b.
+    ///
+    /// # Shapes
+    /// z `[batch, n_features]`, not negative; k `[batch]`, whole numbers of at most n_features.
+    pub(super) fn of_row_counts(z: &Tensor, k: &Tensor) -> Self {
+        let (batch, n_features) = z.size2().expect("activations are a matrix");
+        let widest = if batch == 0 { 1 } else { k.max().int64_value(&[]).max(1) };
+        let (values, indices) = z.topk(widest, -1, true, true);
+        let rank = Tensor::arange(widest, (k.kind(), z.device()));
+        let chosen = rank.unsqueeze(0).less_tensor(&k.unsqueeze(1)).to_kind(z.kind());
+        let values = (values * chosen).flatten(0, -1);
+        let offsets = Tensor::arange(batch, (Kind::Int64, z.device())) * widest;
+        Self { indices: indices.flatten(0, -1), values, offsets, n_features }
+    }
+
     /// The `k` largest entries of the whole batch.
     ///
     /// # Shapes
@@ -79,6 +94,11 @@ impl Codes {
         self.values.detach().reshape([self.n_rows(), -1])
     }
 
+    /// The same, of which no gradient is taken.
+    pub(super) fn detach(self) -> Self {
+        Self { values: self.values.detach(), ..self }
+    }
+
     /// The activations.
     pub(super) fn values(&self) -> Tensor {
         self.values.detach()
@@ -92,7 +112,7 @@ impl Codes {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sae_models::{InitRng, top_k_of_batch_mask, top_k_rows_mask};
+    use sae_models::{InitRng, top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
     use tch::{Kind, Tensor};
 
     use super::Codes;
@@ -131,6 +151,10 @@ mod tests {
             let rows = differentiate(&z, &w, |z, w| Codes::of_rows(z, k).decode(w));
             let dense = differentiate(&z, &w, |z, w| (z * top_k_rows_mask(z, k)).mm(w));
             prop_assert!(close(&rows, &dense));
+            let counts = Tensor::arange(batch, (Kind::Int64, z.device())).remainder(k + 1);
+            let of_rows = differentiate(&z, &w, |z, w| Codes::of_row_counts(z, &counts).decode(w));
+            let dense = |z: &Tensor, w: &Tensor| (z * top_k_of_rows_mask(z, &counts)).mm(w);
+            prop_assert!(close(&of_rows, &differentiate(&z, &w, dense)));
             let n = k * batch;
             let of_batch = differentiate(&z, &w, |z, w| Codes::of_batch(z, n).decode(w));
             let dense = differentiate(&z, &w, |z, w| (z * top_k_of_batch_mask(z, n)).mm(w));

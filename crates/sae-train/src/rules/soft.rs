@@ -1,12 +1,12 @@
 //! SoftSAE: soft top-k with a learned k̂ for each row, at last the hard selection of inference.
 
 use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
-use sae_models::{KEstimatorWeights, Sae, Weights, top_k_of_rows_mask};
+use sae_models::{KEstimatorWeights, Sae, Weights};
 use serde_json::Value;
 use soft_topk::tensor::soft_topk;
 use tch::{Kind, Tensor};
 
-use super::{BudgetLoss, Context, Detail, Loss, Rule, centre_decoder};
+use super::{BudgetLoss, Codes, Context, Detail, Loss, Rule, centre_decoder};
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
 use crate::schedule::Anneal;
@@ -104,21 +104,55 @@ impl SoftRule {
         let k = k_hat.detach().round().to_kind(Kind::Int64);
         let (low, high) = ((&k - half).clamp_min(0), (&k + half).clamp_max(z.size()[1]));
         let error = |k: &Tensor| {
-            let features = z * top_k_of_rows_mask(z, k);
-            let residual = x - self.weights.reconstruct(&features);
+            let residual = x - Codes::of_row_counts(z, k).reconstruct(&self.weights);
             residual.square().sum_dim_intlist([1i64].as_slice(), false, residual.kind())
         };
         let slope = tch::no_grad(|| (error(&high) - error(&low)) / (&high - &low));
         (slope * (k_hat - k_hat.detach())).mean(k_hat.kind())
     }
 
-    /// Features and whole k̂ as at inference; the gradient goes through the chosen entries, in the
+    /// Codes and whole k̂ as at inference; the gradient goes through the chosen entries, in the
     /// published code through none (there the encoder learns from auxk alone).
-    fn hard(&self, x: &Tensor, z: &Tensor) -> (Tensor, Tensor) {
+    fn hard(&self, x: &Tensor, z: &Tensor) -> (Codes, Tensor) {
         let k_hat = tch::no_grad(|| self.estimator.k_hat(x, z, &self.weights.b_dec));
         let k = if self.official { k_hat.floor() } else { k_hat.round() };
-        let features = z * top_k_of_rows_mask(z, &k.to_kind(Kind::Int64));
-        (if self.official { features.detach() } else { features }, k)
+        let codes = Codes::of_row_counts(z, &k.to_kind(Kind::Int64));
+        (if self.official { codes.detach() } else { codes }, k)
+    }
+
+    fn detail(&self, step: u64, k_hat: Tensor) -> Detail {
+        Detail {
+            k_hat: Some(k_hat),
+            k_target: Some(self.schedule.k(step)),
+            alpha: Some(self.schedule.alpha(step)),
+            hard: Some(self.schedule.is_hard(step)),
+            dead_after_rows: Some(self.config.auxk.dead_after_rows),
+        }
+    }
+
+    fn hard_loss(&self, x: &Tensor, z: &Tensor, context: Context<'_>) -> Loss {
+        let (codes, k_hat) = self.hard(x, z);
+        let residual = x - codes.reconstruct(&self.weights);
+        context.dead.count_codes(&codes);
+        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, z, &self.weights.w_dec);
+        let terms = [("mse", Some(mean_square(&residual))), ("auxk", auxk)];
+        Loss::of_codes(terms, &codes, self.detail(context.step, k_hat))
+    }
+
+    fn soft_loss(&mut self, x: &Tensor, z: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let (k, alpha) = (self.schedule.k(context.step), self.schedule.alpha(context.step));
+        let (features, k_hat) = self.soft(x, z, alpha, context.step)?;
+        let residual = x - self.weights.reconstruct(&features);
+        context.dead.count(&features);
+        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, z, &self.weights.w_dec);
+        let mut budget = self.budget.loss(&k_hat, k);
+        if self.config.k_gradient_window > Some(0) {
+            budget += self.window(x, z, &k_hat);
+        }
+        self.budget.after_step(k_hat.mean(Kind::Double).double_value(&[]), k);
+        let terms =
+            [("mse", Some(mean_square(&residual))), ("auxk", auxk), ("budget", Some(budget))];
+        Ok(Loss::new(terms, features, self.detail(context.step, k_hat)))
     }
 }
 
@@ -132,32 +166,11 @@ impl Rule for SoftRule {
     }
 
     fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let (k, alpha) = (self.schedule.k(context.step), self.schedule.alpha(context.step));
-        let hard = self.schedule.is_hard(context.step);
         let z = self.weights.pre_activations(x).relu();
-        let (features, k_hat) =
-            if hard { self.hard(x, &z) } else { self.soft(x, &z, alpha, context.step)? };
-
-        let residual = x - self.weights.reconstruct(&features);
-        let mse = mean_square(&residual);
-        context.dead.count(&features);
-        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
-        let mut budget = (!hard).then(|| self.budget.loss(&k_hat, k));
-        if self.config.k_gradient_window > Some(0) {
-            budget = budget.map(|budget| budget + self.window(x, &z, &k_hat));
+        if self.schedule.is_hard(context.step) {
+            return Ok(self.hard_loss(x, &z, context));
         }
-        if !hard {
-            self.budget.after_step(k_hat.mean(Kind::Double).double_value(&[]), k);
-        }
-        let detail = Detail {
-            k_hat: Some(k_hat),
-            k_target: Some(k),
-            alpha: Some(alpha),
-            hard: Some(hard),
-            dead_after_rows: Some(self.config.auxk.dead_after_rows),
-        };
-        let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", budget)];
-        Ok(Loss::new(terms, features, detail))
+        self.soft_loss(x, &z, context)
     }
 
     fn save(&self) -> Value {

@@ -96,10 +96,10 @@ impl<E: Entry> WithSimd for Forward<'_, E> {
     }
 }
 
-/// Writes the gradient for x to `grad`; the gradient for each k, and for alpha if wanted.
+/// Given rows and their weights, writes the gradient for x to `grad`; the gradient for each k, and for alpha if wanted.
 pub(crate) fn dense_backward<E: Entry>(
     state: &DenseState<E::Real>,
-    x: &[E],
+    (x, p): (&[E], &[E::Real]),
     v: &[E::Real],
     grad: &mut [E::Real],
     grad_k: &mut [E::Real],
@@ -111,14 +111,14 @@ pub(crate) fn dense_backward<E: Entry>(
     let scale = Scale::new(state.alpha);
     let alphas: Vec<f64> = x
         .par_chunks(per_task * n)
-        .zip(v.par_chunks(per_task * n))
+        .zip(p.par_chunks(per_task * n).zip(v.par_chunks(per_task * n)))
         .zip(grad.par_chunks_mut(per_task * n))
         .zip(grad_k.par_chunks_mut(per_task))
         .zip(&state.tasks)
         .map_init(
             || (GradientScratch::default(), Vec::new()),
-            |(scratch, room), ((((x, v), grad), grad_k), lists)| {
-                let inputs = (x, v);
+            |(scratch, room), ((((x, (p, v)), grad), grad_k), lists)| {
+                let inputs = (x, p, v);
                 let outputs = (grad, grad_k);
                 let task = Backward { inputs, outputs, n, scale, want_alpha, scratch, room, lists };
                 arch.dispatch(task)
@@ -129,7 +129,7 @@ pub(crate) fn dense_backward<E: Entry>(
 }
 
 struct Backward<'a, E: Entry> {
-    inputs: (&'a [E], &'a [E::Real]),
+    inputs: (&'a [E], &'a [E::Real], &'a [E::Real]),
     outputs: (&'a mut [E::Real], &'a mut [E::Real]),
     n: usize,
     scale: Scale<E::Real>,
@@ -144,14 +144,17 @@ impl<E: Entry> WithSimd for Backward<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) -> f64 {
-        let Backward { inputs: (x, v), outputs: (grad, grad_k), n, .. } = self;
+        let Backward { inputs: (x, p, v), outputs: (grad, grad_k), n, .. } = self;
         let (scale, want) = (self.scale, self.want_alpha);
-        let rows = x.chunks_exact(n).zip(v.chunks_exact(n)).zip(grad.chunks_exact_mut(n));
+        let rows = x.chunks_exact(n).zip(p.chunks_exact(n).zip(v.chunks_exact(n)));
+        let rows = rows.zip(grad.chunks_exact_mut(n));
         let mut alpha = 0.0;
-        for ((((x, v), grad), grad_k), (row, listed)) in rows.zip(grad_k).zip(self.lists.iter()) {
+        for ((((x, (p, v)), grad), grad_k), (row, listed)) in
+            rows.zip(grad_k).zip(self.lists.iter())
+        {
             let result: RowGradient = if row.whole {
                 let x = E::row(x, self.room);
-                whole_row(x, row, v, scale, grad, want, self.scratch)
+                whole_row((x, p), row, v, scale, grad, want)
             } else {
                 scattered_row(row, listed, v, scale, grad, want, self.scratch)
             };

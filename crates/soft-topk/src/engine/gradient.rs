@@ -9,8 +9,6 @@ use super::scale::{Scale, distance};
 
 const LANES: usize = 16;
 const BLOCK: usize = 256;
-/// Entries whose tails are summed while they are in the first cache.
-const TILE: usize = 8 * BLOCK;
 
 /// The gradients of one row that are not those of its entries.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,7 +20,6 @@ pub(crate) struct RowGradient {
 /// Room for the backward pass of one row.
 #[derive(Debug, Default)]
 pub(crate) struct GradientScratch<T> {
-    tails: Vec<T>,
     incoming: Vec<T>,
     outgoing: Vec<T>,
 }
@@ -91,7 +88,7 @@ pub(crate) fn scattered_row<T: Real>(
     want_alpha: bool,
     scratch: &mut GradientScratch<T>,
 ) -> RowGradient {
-    let GradientScratch { incoming, outgoing, .. } = scratch;
+    let GradientScratch { incoming, outgoing } = scratch;
     incoming.clear();
     incoming.extend(listed.indices.iter().map(|index| v[*index as usize]));
     outgoing.resize(row.len, T::ZERO);
@@ -103,63 +100,92 @@ pub(crate) fn scattered_row<T: Real>(
     result
 }
 
-/// Gradients of a row of which most entries matter.
+/// Gradients of a row of which most entries matter, given its weights `p`.
+///
+/// A block of weights below ½ is one of tails. In a block with others the tails are computed anew,
+/// in `grad`: 1 − p has lost their last digits.
 #[inline(always)]
 pub(crate) fn whole_row<T: Real>(
-    x: &[T],
+    (x, p): (&[T], &[T]),
     row: &Row<T>,
     v: &[T],
     scale: Scale<T>,
     grad: &mut [T],
     want_alpha: bool,
-    scratch: &mut GradientScratch<T>,
 ) -> RowGradient {
     let (pivot, offset) = (row.point.pivot, T::from_f64(row.point.offset));
+    let units = |x: T| distance(x, pivot, offset, scale.inverse);
     let mut moments = Moments::default();
-    for ((grad, x), v) in grad.chunks_mut(TILE).zip(x.chunks(TILE)).zip(v.chunks(TILE)) {
-        for (grad, &x) in grad.iter_mut().zip(x) {
-            *grad = T::HALF * T::exp_neg(distance(x, pivot, offset, scale.inverse).abs());
-        }
-        let (t, tv) = weigh(grad, v);
+    let mut room = [T::ZERO; BLOCK];
+    let blocks = grad.chunks_mut(BLOCK).zip(p.chunks(BLOCK));
+    for ((grad, p), (x, v)) in blocks.zip(x.chunks(BLOCK).zip(v.chunks(BLOCK))) {
+        let tails = if all_below(p) {
+            p
+        } else {
+            for (tail, &x) in grad.iter_mut().zip(x) {
+                *tail = T::HALF * T::exp_neg(units(x).abs());
+            }
+            grad
+        };
+        let (t, tv) = weigh(tails, v);
         moments.t += t;
         moments.tv += tv;
-    }
-    if want_alpha {
-        let tz = &mut scratch.tails;
-        tz.clear();
-        tz.extend(grad.iter().zip(x).map(|(&tail, &x)| {
-            let z = distance(x, pivot, offset, scale.inverse);
-            if tail > T::ZERO { tail * z } else { T::ZERO }
-        }));
-        (moments.tz, moments.tvz) = weigh(tz, v);
+        if want_alpha {
+            let weighted = &mut room[..x.len()];
+            for ((tz, &tail), &x) in weighted.iter_mut().zip(tails).zip(x) {
+                *tz = if tail > T::ZERO { tail * units(x) } else { T::ZERO };
+            }
+            let (tz, tvz) = weigh(weighted, v);
+            moments.tz += tz;
+            moments.tvz += tvz;
+        }
     }
     let result = moments.gradient(row, scale);
-    spread(grad, v, result.k, scale.inverse);
+    let blocks = grad.chunks_mut(BLOCK).zip(p.chunks(BLOCK));
+    for ((grad, p), v) in blocks.zip(v.chunks(BLOCK)) {
+        if all_below(p) {
+            let q = T::from_f64(result.k);
+            for ((grad, &p), &v) in grad.iter_mut().zip(p).zip(v) {
+                *grad = p * scale.inverse * (v - q);
+            }
+        } else {
+            spread(grad, v, result.k, scale.inverse);
+        }
+    }
     result
 }
 
-/// Σ t and Σ t·v.
+#[inline(always)]
+fn all_below<T: Real>(p: &[T]) -> bool {
+    !p.iter().fold(false, |any, p| any | (*p >= T::HALF))
+}
+
+/// Σ t and Σ t·v, in a pass each: lanes of two sums in one pass would be paired with each other.
 #[inline(always)]
 fn weigh<T: Real>(t: &[T], v: &[T]) -> (f64, f64) {
     let mut total = (0.0, 0.0);
     for (t, v) in t.chunks(BLOCK).zip(v.chunks(BLOCK)) {
-        let (mut plain, mut weighted) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-        let (t_chunks, t_rest) = t.as_chunks::<LANES>();
-        let (v_chunks, v_rest) = v.as_chunks::<LANES>();
-        for (t, v) in t_chunks.iter().zip(v_chunks) {
-            for lane in 0..LANES {
-                plain[lane] += t[lane];
-                weighted[lane] += t[lane] * v[lane];
-            }
-        }
-        for (lane, (&t, &v)) in t_rest.iter().zip(v_rest).enumerate() {
-            plain[lane] += t;
-            weighted[lane] += t * v;
-        }
-        total.0 += plain.iter().map(|lane| lane.to_f64()).sum::<f64>();
-        total.1 += weighted.iter().map(|lane| lane.to_f64()).sum::<f64>();
+        total.0 += in_lanes(t, t, |t, _| t);
+        total.1 += in_lanes(t, v, |t, v| t * v);
     }
     total
+}
+
+/// The sum of `term` over a block.
+#[inline(always)]
+fn in_lanes<T: Real>(t: &[T], v: &[T], term: impl Fn(T, T) -> T) -> f64 {
+    let mut sums = [T::ZERO; LANES];
+    let (t_chunks, t_rest) = t.as_chunks::<LANES>();
+    let (v_chunks, v_rest) = v.as_chunks::<LANES>();
+    for (t, v) in t_chunks.iter().zip(v_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += term(t[lane], v[lane]);
+        }
+    }
+    for (lane, (&t, &v)) in t_rest.iter().zip(v_rest).enumerate() {
+        sums[lane] += term(t, v);
+    }
+    sums.iter().map(|lane| lane.to_f64()).sum()
 }
 
 /// From tails in `grad` to gradients.

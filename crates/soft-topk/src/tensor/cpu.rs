@@ -45,7 +45,7 @@ impl Function for Cpu {
             Kind::Half => forward::<f16>(&mut self.single, self.form, inputs)?,
             _ => forward::<f32>(&mut self.single, self.form, inputs)?,
         };
-        ctx.save_for_backward(&[x]);
+        ctx.save_for_backward(&[x, &weights]);
         Ok(vec![weights])
     }
 
@@ -57,14 +57,14 @@ impl Function for Cpu {
         let Some(v) = &grad_outputs[0] else {
             return Ok(vec![None, None, None]);
         };
-        let x = &ctx.saved()[0];
+        let saved = (&ctx.saved()[0], &ctx.saved()[1]);
         let v = v.f_contiguous()?;
         let alpha = ctx.needs_input_grad(2);
-        match x.kind() {
-            Kind::Double => backward::<f64>(&self.double, self.form, x, &v, alpha),
-            Kind::BFloat16 => backward::<bf16>(&self.single, self.form, x, &v, alpha),
-            Kind::Half => backward::<f16>(&self.single, self.form, x, &v, alpha),
-            _ => backward::<f32>(&self.single, self.form, x, &v, alpha),
+        match saved.0.kind() {
+            Kind::Double => backward::<f64>(&self.double, self.form, saved, &v, alpha),
+            Kind::BFloat16 => backward::<bf16>(&self.single, self.form, saved, &v, alpha),
+            Kind::Half => backward::<f16>(&self.single, self.form, saved, &v, alpha),
+            _ => backward::<f32>(&self.single, self.form, saved, &v, alpha),
         }
     }
 }
@@ -90,7 +90,7 @@ where
 fn backward<E>(
     state: &State<E::Real>,
     form: Form,
-    x: &Tensor,
+    (x, out): (&Tensor, &Tensor),
     v: &Tensor,
     want_alpha: bool,
 ) -> Result<Vec<Option<Tensor>>, BoxError>
@@ -105,7 +105,7 @@ where
     let (grads, ks) = (view_mut(&mut grad_x)?, view_mut(&mut grad_k)?);
     let (entries, v) = (view::<E>(x)?, view(v)?);
     let alpha = match form {
-        Form::Weights => state.weights.backward(entries, v, grads, ks, want_alpha)?,
+        Form::Weights => state.weights.backward(entries, view(out)?, v, grads, ks, want_alpha)?,
         Form::Logarithms => state.logarithms.backward(entries, v, grads, ks)?,
     };
     let grad_alpha = Tensor::from(alpha).f_to_kind(E::Real::KIND)?;
