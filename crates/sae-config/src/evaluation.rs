@@ -19,6 +19,9 @@ pub struct Evaluation {
     /// architectures that keep the largest.
     #[serde(default)]
     pub allocation: Option<Allocation>,
+    /// Whether inputs that are more complex get more features, where numbers of features differ.
+    #[serde(default)]
+    pub complexity: Option<Complexity>,
     /// The host's loss with the reconstruction spliced in, where a host was given.
     pub cross_entropy: Option<CrossEntropy>,
     /// What was found of the features that are there, where they are known.
@@ -97,6 +100,19 @@ pub struct Allocation {
     pub l0_sd_oracle: f64,
 }
 
+/// The intrinsic dimension of activations by TwoNN, and how the number of active features goes
+/// with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Complexity {
+    /// Rows it was estimated from.
+    pub n_rows: u64,
+    /// Intrinsic dimension of all of them.
+    pub dimension: f64,
+    /// Spearman's rank correlation of the number of active features of a row and the intrinsic
+    /// dimension of its neighbourhood.
+    pub spearman_l0_dimension: Option<f64>,
+}
+
 /// The host's next-token loss on held-out text, in nats a token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CrossEntropy {
@@ -116,6 +132,13 @@ pub struct CrossEntropy {
     pub kl_zero: f64,
     /// 1 − kl_spliced/kl_zero.
     pub kl_recovered: f64,
+    /// Spearman's rank correlation of the number of active features at a position and the loss of
+    /// the untouched host on the token after it; none where one of the two does not vary.
+    #[serde(default)]
+    pub spearman_l0_next_loss: Option<f64>,
+    /// The same with the loss on the token at the position itself.
+    #[serde(default)]
+    pub spearman_l0_own_loss: Option<f64>,
 }
 
 /// What is found of a known dictionary, each of whose features is matched to at most one of the

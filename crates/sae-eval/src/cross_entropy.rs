@@ -5,6 +5,9 @@ use sae_hosts::{HookPoint, HostModel};
 use sae_models::{Sae, SparseCoder};
 use tch::{Kind, Tensor};
 
+use crate::complexity::{active_codes, active_features};
+use crate::correlation::spearman;
+use crate::metrics::to_f64s;
 use crate::{Error, Result};
 
 /// How text is read for [`cross_entropy`].
@@ -135,6 +138,26 @@ struct Sums {
     zero: f64,
     kl_spliced: f64,
     kl_zero: f64,
+    next: Pairs,
+    own: Pairs,
+}
+
+/// Numbers of active features and losses that belong together.
+#[derive(Debug, Default)]
+struct Pairs {
+    l0: Vec<f64>,
+    loss: Vec<f64>,
+}
+
+impl Pairs {
+    fn add(&mut self, l0: &[f64], loss: &[f64]) {
+        self.l0.extend(l0);
+        self.loss.extend(loss);
+    }
+
+    fn spearman(&self) -> Option<f64> {
+        spearman(&self.l0, &self.loss)
+    }
 }
 
 impl Sums {
@@ -159,7 +182,8 @@ impl Sums {
             Ok(host.logits_from(&prefix, &activations)?)
         };
         let clean = host.logits_from(&prefix, prefix.activations())?;
-        let spliced = logits(&reconstruct(sae, &replaced)?)?;
+        let (rebuilt, l0) = rebuild(sae, &replaced)?;
+        let spliced = logits(&rebuilt)?;
         let zero = logits(&replaced.f_zeros_like()?)?;
 
         // One context at a time, for f64 logits take room.
@@ -170,9 +194,11 @@ impl Sums {
                 Ok(logits.f_log_softmax(-1, Kind::Double)?)
             };
             let targets = ids.f_get(context)?.f_narrow(0, skip + 1, n)?.f_unsqueeze(-1)?;
+            let losses = |log_p: &Tensor| -> Result<Tensor> {
+                Ok(log_p.f_gather(-1, &targets, false)?.f_flatten(0, -1)?.f_neg()?)
+            };
             let loss = |log_p: &Tensor| -> Result<f64> {
-                let of_targets = log_p.f_gather(-1, &targets, false)?;
-                self.finite(-of_targets.f_sum(Kind::Double)?.f_double_value(&[])?)
+                self.finite(losses(log_p)?.f_sum(Kind::Double)?.f_double_value(&[])?)
             };
             let clean = log_p(&clean)?;
             let p = clean.f_exp()?;
@@ -187,6 +213,10 @@ impl Sums {
                 Ok((loss(&log_q)?, kl(&log_q)?))
             };
             let ((spliced, kl_spliced), (zero, kl_zero)) = (judge(&spliced)?, judge(&zero)?);
+            let l0 = &l0[context as usize * (n as usize + 1)..][..n as usize + 1];
+            let each = to_f64s(&losses(&clean)?)?;
+            self.next.add(&l0[..n as usize], &each);
+            self.own.add(&l0[1..], &each);
             self.n_tokens += n as u64;
             self.clean += clean_loss;
             self.spliced += spliced;
@@ -222,23 +252,27 @@ impl Sums {
             kl_spliced: mean(self.kl_spliced),
             kl_zero: mean(self.kl_zero),
             kl_recovered: 1.0 - self.kl_spliced / self.kl_zero,
+            spearman_l0_next_loss: self.next.spearman(),
+            spearman_l0_own_loss: self.own.spearman(),
         })
     }
 }
 
-/// Activations `[contexts, positions, d_model]` as the SAE rebuilds them.
-fn reconstruct(sae: &dyn Sae, activations: &Tensor) -> Result<Tensor> {
-    let shape = activations.size();
+/// Activations `[contexts, positions, d_model]` as the SAE rebuilds them, and the number of active
+/// features at each position.
+fn rebuild(sae: &dyn Sae, activations: &Tensor) -> Result<(Tensor, Vec<f64>)> {
     let rows = activations
-        .f_reshape([-1, shape[2]])?
+        .f_reshape([-1, activations.size()[2]])?
         .f_to_device(sae.base().device())?
         .f_to_kind(sae.base().kind())?;
-    let x_hat = if SparseCoder::applies(sae) {
+    let (x_hat, l0) = if SparseCoder::applies(sae) {
         let mut coder = SparseCoder::default();
         let encoded = coder.encode(sae, &rows)?;
-        coder.decode(sae, &encoded)?
+        (coder.decode(sae, &encoded)?, active_codes(&encoded.codes))
     } else {
-        sae.decode(&sae.encode(&rows)?)?
+        let encoded = sae.encode(&rows)?;
+        (sae.decode(&encoded)?, active_features(&encoded.features)?)
     };
-    Ok(x_hat.f_to_device(activations.device())?.f_to_kind(activations.kind())?.f_reshape(&shape)?)
+    let x_hat = x_hat.f_to_device(activations.device())?.f_to_kind(activations.kind())?;
+    Ok((x_hat.f_view_as(activations)?, l0))
 }

@@ -3,17 +3,20 @@
 
 mod allocation;
 mod assignment;
+mod complexity;
 mod correlation;
 mod cross_entropy;
 mod error;
 mod evaluate;
 mod ground_truth;
+mod intrinsic_dimension;
 mod metrics;
 mod moments;
 mod reconstruction;
 mod sparsity;
 
 pub use allocation::allocation;
+pub use complexity::complexity;
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_of_tokens};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, evaluate};

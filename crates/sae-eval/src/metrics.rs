@@ -139,6 +139,7 @@ impl Metrics {
                 max: k_hat.max,
             }),
             allocation: None,
+            complexity: None,
             cross_entropy: None,
             ground_truth: None,
         })

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use sae_config::{
-    Allocation, Evaluation, GroundTruth, RunResult, RunStatus, SweepResults, write_json,
+    Allocation, CrossEntropy, Evaluation, GroundTruth, RunResult, RunStatus, SweepResults,
+    write_json,
 };
 
 use super::job::Job;
@@ -34,7 +35,7 @@ pub(super) fn write(out: &Path, results: &SweepResults) -> Result<()> {
 /// The columns of `results.csv`: name, and value of a run where it has one.
 type Column = (&'static str, fn(&RunResult) -> Option<String>);
 
-const COLUMNS: [Column; 30] = [
+const COLUMNS: [Column; 33] = [
     ("run_id", |r| Some(r.run_id.clone())),
     ("architecture", |r| Some(r.config.architecture.name().into())),
     ("k", |r| r.config.architecture.target_l0().map(|k| k.to_string())),
@@ -43,19 +44,15 @@ const COLUMNS: [Column; 30] = [
     ("l0", |r| Some(r.evaluation.as_ref()?.sparsity.l0_mean.to_string())),
     ("r2", |r| Some(r.evaluation.as_ref()?.reconstruction.r2.to_string())),
     ("fve", |r| Some(r.evaluation.as_ref()?.reconstruction.frac_variance_explained.to_string())),
-    ("ce_recovered", |r| {
-        Some(r.evaluation.as_ref()?.cross_entropy.as_ref()?.ce_recovered.to_string())
-    }),
+    ("ce_recovered", |r| Some(spliced(r)?.ce_recovered.to_string())),
     ("dead_fraction", |r| Some(r.evaluation.as_ref()?.sparsity.dead_fraction.to_string())),
     ("train_seconds", |r| Some(r.train_seconds.to_string())),
     ("n_features", |r| Some(r.config.sae.n_features.to_string())),
     ("steps", |r| Some(r.config.training.steps.to_string())),
     ("lr", |r| r.config.training.lr.map(|lr| lr.to_string())),
     ("l0_sd", |r| Some(r.evaluation.as_ref()?.sparsity.l0_sd.to_string())),
-    ("ce_spliced", |r| Some(r.evaluation.as_ref()?.cross_entropy.as_ref()?.spliced.to_string())),
-    ("kl_recovered", |r| {
-        Some(r.evaluation.as_ref()?.cross_entropy.as_ref()?.kl_recovered.to_string())
-    }),
+    ("ce_spliced", |r| Some(spliced(r)?.spliced.to_string())),
+    ("kl_recovered", |r| Some(spliced(r)?.kl_recovered.to_string())),
     ("k_hat_mean", |r| Some(r.evaluation.as_ref()?.k_hat.as_ref()?.mean.to_string())),
     ("k_hat_sd", |r| Some(r.evaluation.as_ref()?.k_hat.as_ref()?.sd.to_string())),
     ("spearman_true_k", |r| Some(spearman(truth(r)?)?.to_string())),
@@ -68,12 +65,21 @@ const COLUMNS: [Column; 30] = [
     ("r2_uniform", |r| Some(allocation(r)?.r2_uniform.to_string())),
     ("r2_threshold", |r| Some(allocation(r)?.r2_threshold.to_string())),
     ("r2_oracle", |r| Some(allocation(r)?.r2_oracle.to_string())),
+    ("spearman_l0_dimension", |r| {
+        Some(r.evaluation.as_ref()?.complexity.as_ref()?.spearman_l0_dimension?.to_string())
+    }),
+    ("spearman_l0_next_loss", |r| Some(spliced(r)?.spearman_l0_next_loss?.to_string())),
+    ("spearman_l0_own_loss", |r| Some(spliced(r)?.spearman_l0_own_loss?.to_string())),
     ("variant", |r| Some(quoted(r.variant.as_ref()?))),
 ];
 
 /// A text in a CSV.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+fn spliced(run: &RunResult) -> Option<&CrossEntropy> {
+    run.evaluation.as_ref()?.cross_entropy.as_ref()
 }
 
 fn truth(run: &RunResult) -> Option<&GroundTruth> {
@@ -214,7 +220,8 @@ mod tests {
              n_features,steps,lr,l0_sd,ce_spliced,kl_recovered,k_hat_mean,k_hat_sd,\
              spearman_true_k,matched_cosine,recovered_above_0_9,support_precision,\
              support_recall,slope_l0,slope_k_hat,r2_uniform,\
-             r2_threshold,r2_oracle,variant"
+             r2_threshold,r2_oracle,spearman_l0_dimension,spearman_l0_next_loss,spearman_l0_own_loss,\
+             variant"
         );
         assert!(lines[1].starts_with("abc,topk,4,7,done,4,0.75,0.76,,0.125,12.5,64,10,"));
         assert!(lines[2].starts_with("abc,topk,4,7,failed,,,,,,12.5,64,10,"), "{}", lines[2]);
@@ -249,6 +256,6 @@ mod tests {
             assert!(shown.contains(value), "{value} in {shown}");
         }
         let line = csv(&results).lines().nth(1).unwrap().to_owned();
-        assert!(line.ends_with(",0.4375,0.8125,0.625,0.5,0.25,0.5,,,,,"), "{line}");
+        assert!(line.ends_with(",0.4375,0.8125,0.625,0.5,0.25,0.5,,,,,,,,"), "{line}");
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use sae_config::{CrossEntropy, Evaluation, GroundTruth};
 use sae_data::{ActivationStore, OutputLock, PlantedTruth, Selection, open_store};
 use sae_eval::{
-    CrossEntropyOptions, EvaluateOptions, allocation, cross_entropy, evaluate, ground_truth,
+    CrossEntropyOptions, EvaluateOptions, allocation, complexity, cross_entropy, evaluate,
+    ground_truth,
 };
 use sae_hosts::{HookPoint, HostModel, Text};
 use sae_models::{Sae, load_checkpoint};
@@ -39,6 +40,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     drop(progress);
     let l0 = evaluation.sparsity.l0_mean;
     evaluation.allocation = allocation(sae.as_ref(), store.as_ref(), l0, options).or_run()?;
+    evaluation.complexity = complexity(sae.as_ref(), store.as_ref(), options).or_run()?;
     if let Some((store, truth)) = planted {
         let mut progress = Progress::new("ground truth", "rows", store.n_rows());
         let report = &mut |done, _| progress.at(done, String::new);
@@ -132,6 +134,13 @@ fn print(evaluation: &Evaluation) {
             of.r2_uniform, of.r2_threshold, of.r2_oracle, of.l0_sd_oracle
         );
     }
+    if let Some(of) = &evaluation.complexity {
+        println!(
+            "dimension       {:.2} (TwoNN); Spearman of L0 and that of a row's neighbourhood {}",
+            of.dimension,
+            number(of.spearman_l0_dimension)
+        );
+    }
     if let Some(ce) = &evaluation.cross_entropy {
         println!(
             "cross-entropy   clean {:.4}, spliced {:.4}, zero {:.4} nats over {} tokens",
@@ -139,6 +148,11 @@ fn print(evaluation: &Evaluation) {
         );
         println!("CE recovered    {:.4}", ce.ce_recovered);
         println!("KL recovered    {:.4}", ce.kl_recovered);
+        println!(
+            "L0 on the loss  Spearman {} of the next token, {} of the token itself",
+            number(ce.spearman_l0_next_loss),
+            number(ce.spearman_l0_own_loss)
+        );
     }
     if let Some(truth) = &evaluation.ground_truth {
         print_truth(truth);
@@ -146,7 +160,6 @@ fn print(evaluation: &Evaluation) {
 }
 
 fn print_truth(truth: &GroundTruth) {
-    let number = |value: Option<f64>| value.map_or("none".to_owned(), |v| format!("{v:.4}"));
     println!(
         "dictionary      {:.4} mean cosine, {:.2} % of {} features above 0.9",
         truth.mean_matched_cosine,
@@ -169,4 +182,8 @@ fn print_truth(truth: &GroundTruth) {
             number(truth.slope_k_hat)
         );
     }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("none".to_owned(), |value| format!("{value:.4}"))
 }
