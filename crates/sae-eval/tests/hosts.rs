@@ -122,6 +122,46 @@ fn losses_and_divergences_follow_their_definitions() {
     }
 }
 
+/// Spearman's correlation by its definition, ranks counted one by one.
+fn rank_correlation(pairs: &[(f64, f64)]) -> f64 {
+    let rank = |of: &dyn Fn(&(f64, f64)) -> f64, at: f64| {
+        let count = |test: &dyn Fn(f64) -> bool| pairs.iter().filter(|p| test(of(p))).count();
+        count(&|v| v < at) as f64 + (count(&|v| v == at) as f64 - 1.0) / 2.0
+    };
+    let middle = (pairs.len() as f64 - 1.0) / 2.0;
+    let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+    for &(x, y) in pairs {
+        let (x, y) = (rank(&|p| p.0, x) - middle, rank(&|p| p.1, y) - middle);
+        (xy, xx, yy) = (xy + x * y, xx + x * x, yy + y * y);
+    }
+    xy / (xx * yy).sqrt()
+}
+
+#[test]
+fn numbers_of_features_are_held_against_the_loss_at_their_position() {
+    let (host, contexts, hook, skip) = (host(), contexts(), hook("resid_post.1"), 2);
+    let (ids, sae) = (expected("input_ids"), soft(32, 64, 5));
+    let got = measure(sae.as_ref(), hook, &contexts, options(skip, 4));
+    let clean = host.logits(&ids).unwrap();
+    let activations = host.prefix(&ids, hook).unwrap().activations().copy();
+    let (mut next, mut own) = (vec![], vec![]);
+    for (c, context) in contexts.iter().enumerate() {
+        let features = sae.encode(&activations.get(c as i64)).unwrap().features;
+        let log_p = clean.get(c as i64).log_softmax(-1, Kind::Double);
+        let loss = |t: usize| -log_p.double_value(&[t as i64, context[t + 1].into()]);
+        let l0 = |t: usize| features.get(t as i64).gt(0.0).sum(Kind::Double).double_value(&[]);
+        for t in skip..context.len() - 1 {
+            next.push((l0(t), loss(t)));
+            own.push((l0(t + 1), loss(t)));
+        }
+    }
+    for (got, pairs) in [(got.spearman_l0_next_loss, &next), (got.spearman_l0_own_loss, &own)] {
+        let expected = rank_correlation(pairs);
+        assert!((got.unwrap() - expected).abs() < 1e-9, "expected {expected}, got {got:?}");
+    }
+    assert!(got.spearman_l0_next_loss != got.spearman_l0_own_loss);
+}
+
 #[test]
 fn a_perfect_sae_recovers_all_and_a_silent_one_nothing() {
     for name in ["resid_post.1", "attn_out.0"] {

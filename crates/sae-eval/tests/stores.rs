@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sae_data::{ActivationStore, Dtype, RowMeta, StoreSpec, StoreWriter, open_store};
-use sae_eval::{EvaluateOptions, Metrics, evaluate};
+use sae_eval::{EvaluateOptions, Metrics, complexity, evaluate};
 use sae_models::InitRng;
 use tch::{Kind, Tensor};
 
@@ -74,6 +74,28 @@ fn a_perfect_sae_explains_everything_and_a_biased_one_all_variance() {
     assert!((biased.reconstruction.frac_variance_explained - 1.0).abs() < 1e-6);
     assert!((biased.reconstruction.mse_per_row - D as f64 * 0.25).abs() < 1e-5);
     assert!(biased.reconstruction.r2 < 0.999);
+}
+
+#[test]
+fn rows_of_more_dimensions_are_seen_to_have_more_features() {
+    let dir = tempfile::tempdir().unwrap();
+    let (n, mut rng) = (600, InitRng::new(4));
+    let line = rng.uniform(&[n, 1], 1.0);
+    let nothing = Tensor::zeros([n, D as i64 - 1], (line.kind(), line.device()));
+    let line = Tensor::cat(&[line, nothing], 1);
+    let cloud = rng.uniform(&[n, D as i64], 1.0) + 9.0;
+    let x = Tensor::cat(&[&line, &cloud], 0).to_kind(Kind::Float);
+    let sae = linear(D, 1.0, 0.0);
+    let options = EvaluateOptions { batch_size: 100 };
+    let mixed = store(&dir.path().join("mixed"), &x);
+    let got = complexity(sae.as_ref(), mixed.as_ref(), options).unwrap().unwrap();
+    assert_eq!(got.n_rows, 2 * n as u64);
+    assert!(got.dimension > 1.0 && got.dimension < D as f64);
+    // Half of all pairs are of the same kind, and tied in L0: √¾ is the most there can be.
+    let spearman = got.spearman_l0_dimension.unwrap();
+    assert!((spearman - 0.75f64.sqrt()).abs() < 0.02, "{spearman}");
+    let alike = store(&dir.path().join("alike"), &cloud.to_kind(Kind::Float));
+    assert_eq!(complexity(sae.as_ref(), alike.as_ref(), options).unwrap(), None);
 }
 
 #[test]
