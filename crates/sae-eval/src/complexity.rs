@@ -17,7 +17,8 @@ const MAX_ROWS: u64 = 16_384;
 /// Intrinsic dimension of the rows of a store, and its rank correlation with numbers of features.
 ///
 /// At most 16,384 rows, evenly spread over the store, are looked at. None where every row has the
-/// same number of active features, or where there are fewer than three rows.
+/// same number of active features, or where rows are fewer than three or none differs from its
+/// nearest.
 ///
 /// # Errors
 /// As [`evaluate`](crate::evaluate).
@@ -44,7 +45,8 @@ pub fn complexity(
     if counts.iter().all(|count| *count == counts[0]) {
         return Ok(None);
     }
-    let Some(dimension) = intrinsic_dimension(&Tensor::f_cat(&rows, 0)?)? else {
+    let dimension = intrinsic_dimension(&Tensor::f_cat(&rows, 0)?)?;
+    let Some(dimension) = dimension.filter(|dimension| dimension.of_all.is_finite()) else {
         return Ok(None);
     };
     let known = counts.iter().zip(&dimension.of_rows).filter(|(_, d)| d.is_finite());

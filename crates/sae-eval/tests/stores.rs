@@ -96,6 +96,9 @@ fn rows_of_more_dimensions_are_seen_to_have_more_features() {
     assert!((spearman - 0.75f64.sqrt()).abs() < 0.02, "{spearman}");
     let alike = store(&dir.path().join("alike"), &cloud.to_kind(Kind::Float));
     assert_eq!(complexity(sae.as_ref(), alike.as_ref(), options).unwrap(), None);
+    let two = Tensor::cat(&[&x.narrow(0, 0, 1), &x.narrow(0, n, 1)], 0).repeat([5, 1]);
+    let doubled = store(&dir.path().join("doubled"), &two);
+    assert_eq!(complexity(sae.as_ref(), doubled.as_ref(), options).unwrap(), None);
 }
 
 #[test]
