@@ -141,25 +141,27 @@ fn remedy(said: &str) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
+pub(crate) mod tests {
     use super::*;
 
     const PIN: Pin = Pin { requirement: "thing==1", sha256: "00" };
 
     /// A Python whose pip answers `--version` and then does as `script` says.
-    fn python(folder: &Path, script: &str) -> Pip {
+    ///
+    /// A shell writes it: were it open for writing here, a child that another test starts at that
+    /// moment would hold it open too, and a program that is open for writing does not start.
+    pub(crate) fn fake_python(folder: &Path, script: &str) -> PathBuf {
         let path = folder.join("python");
         let text = format!("#!/bin/sh\ncase \"$*\" in *--version*) exit 0;; esac\n{script}\n");
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        Pip::with(path).unwrap()
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "printf %s \"$2\" > \"$1\" && chmod +x \"$1\"", "sh"]);
+        assert!(shell.arg(&path).arg(text).status().unwrap().success());
+        path
     }
 
     fn download(script: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let pip = python(folder.path(), script);
+        let pip = Pip::with(fake_python(folder.path(), script)).unwrap();
         format!("{:#}", pip.download(&PIN, folder.path()).unwrap_err())
     }
 

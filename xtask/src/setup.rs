@@ -142,6 +142,7 @@ fn lock(path: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pip::tests::fake_python;
 
     fn setup(target: &Path) -> Setup {
         Setup { target: target.into(), own: None, python: None }
@@ -149,13 +150,9 @@ mod tests {
 
     #[test]
     fn a_failed_download_leaves_nothing_behind() {
-        use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        let python = folder.path().join("python");
-        let script = "#!/bin/sh\ncase \"$*\" in *--version*) exit 0;; esac\n\
-                      echo 'ERROR: No space left on device' >&2; exit 1\n";
-        std::fs::write(&python, script).unwrap();
-        std::fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
+        let script = "echo 'ERROR: No space left on device' >&2; exit 1";
+        let python = fake_python(folder.path(), script);
         let target = folder.path().join("target");
         let setup = Setup { python: Some(python), ..setup(&target) };
         let error = format!("{:#}", setup.ensure(None).unwrap_err());

@@ -154,7 +154,10 @@ fn permissions_are_respected_and_a_read_only_store_works() {
     };
     mode(place.path(), 0o755);
     let program = place.path().join("program");
-    std::fs::copy(this_program(), &program).unwrap();
+    // By another process: what this one has open for writing, children of other tests could hold
+    // open, and then it does not start.
+    let copied = Command::new("cp").arg(this_program()).arg(&program).status().unwrap();
+    assert!(copied.success());
     mode(&program, 0o755);
     let dir = place.path().join("store");
     write_store(&dir, 600, spec(D_MODEL, ROWS_PER_SHARD, Dtype::F32));
