@@ -96,7 +96,8 @@ impl<E: Entry> WithSimd for Forward<'_, E> {
     }
 }
 
-/// Given rows and their weights, writes the gradient for x to `grad`; the gradient for each k, and for alpha if wanted.
+/// Given rows and their weights, writes the gradient for x to `grad` and for each k to `grad_k`,
+/// and returns that for alpha, if wanted.
 pub(crate) fn dense_backward<E: Entry>(
     state: &DenseState<E::Real>,
     (x, p): (&[E], &[E::Real]),

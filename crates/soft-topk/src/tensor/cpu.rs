@@ -45,7 +45,10 @@ impl Function for Cpu {
             Kind::Half => forward::<f16>(&mut self.single, self.form, inputs)?,
             _ => forward::<f32>(&mut self.single, self.form, inputs)?,
         };
-        ctx.save_for_backward(&[x, &weights]);
+        match self.form {
+            Form::Weights => ctx.save_for_backward(&[x, &weights]),
+            Form::Logarithms => ctx.save_for_backward(&[x]),
+        }
         Ok(vec![weights])
     }
 
@@ -57,10 +60,10 @@ impl Function for Cpu {
         let Some(v) = &grad_outputs[0] else {
             return Ok(vec![None, None, None]);
         };
-        let saved = (&ctx.saved()[0], &ctx.saved()[1]);
+        let saved = ctx.saved();
         let v = v.f_contiguous()?;
         let alpha = ctx.needs_input_grad(2);
-        match saved.0.kind() {
+        match saved[0].kind() {
             Kind::Double => backward::<f64>(&self.double, self.form, saved, &v, alpha),
             Kind::BFloat16 => backward::<bf16>(&self.single, self.form, saved, &v, alpha),
             Kind::Half => backward::<f16>(&self.single, self.form, saved, &v, alpha),
@@ -90,7 +93,7 @@ where
 fn backward<E>(
     state: &State<E::Real>,
     form: Form,
-    (x, out): (&Tensor, &Tensor),
+    saved: &[Tensor],
     v: &Tensor,
     want_alpha: bool,
 ) -> Result<Vec<Option<Tensor>>, BoxError>
@@ -99,13 +102,17 @@ where
     E::Real: Element,
 {
     let options = (E::Real::KIND, Device::Cpu);
+    let x = &saved[0];
     let shape = x.size();
     let mut grad_x = Tensor::f_empty(&shape, options)?;
     let mut grad_k = Tensor::f_empty([shape[0]], options)?;
     let (grads, ks) = (view_mut(&mut grad_x)?, view_mut(&mut grad_k)?);
     let (entries, v) = (view::<E>(x)?, view(v)?);
     let alpha = match form {
-        Form::Weights => state.weights.backward(entries, view(out)?, v, grads, ks, want_alpha)?,
+        Form::Weights => {
+            let weights = view(&saved[1])?;
+            state.weights.backward(entries, weights, v, grads, ks, want_alpha)?
+        }
         Form::Logarithms => state.logarithms.backward(entries, v, grads, ks)?,
     };
     let grad_alpha = Tensor::from(alpha).f_to_kind(E::Real::KIND)?;
