@@ -116,7 +116,7 @@ pub enum KEstimator {
     /// Two layers, as wide as the dictionary (the published one).
     #[default]
     Mlp,
-    /// A linear head on the encoder's own activations.
+    /// A linear head on the encoder's own activations, to which it passes no gradient.
     Shared,
     /// Two layers whose first is of low rank.
     LowRank {
@@ -191,9 +191,19 @@ pub struct SoftConfig {
     /// The network that estimates k̂.
     #[serde(default)]
     pub k_estimator: KEstimator,
+    /// Share of the dictionary in each group, whose prefixes reconstruct by themselves as in
+    /// Matryoshka BatchTopK; they sum to 1. One group: the whole dictionary alone.
+    #[serde(default = "one_group")]
+    pub group_fractions: Vec<f64>,
+    /// Weight of each prefix reconstruction; default 1/G each.
+    pub group_weights: Option<Vec<f64>>,
     /// Revival of dead features.
     #[serde(default)]
     pub auxk: AuxKConfig,
+}
+
+fn one_group() -> Vec<f64> {
+    vec![1.0]
 }
 
 const fn one() -> f64 {
@@ -319,6 +329,10 @@ const fn default_sparsity_queue_length() -> usize {
     10
 }
 
+fn equal_weights(fractions: &[f64]) -> Vec<f64> {
+    vec![1.0 / fractions.len() as f64; fractions.len()]
+}
+
 impl SoftConfig {
     /// Upper bound of k̂, as set or by default.
     #[must_use]
@@ -366,10 +380,10 @@ impl ArchitectureConfig {
             }
             Self::MatryoshkaBatchTopK(c) => {
                 c.threshold_start_step.get_or_insert((steps / 10).min(1000));
-                let n_groups = c.group_fractions.len();
-                c.group_weights.get_or_insert_with(|| vec![1.0 / n_groups as f64; n_groups]);
+                c.group_weights.get_or_insert_with(|| equal_weights(&c.group_fractions));
             }
             Self::Soft(c) => {
+                c.group_weights.get_or_insert_with(|| equal_weights(&c.group_fractions));
                 let official = parity == Parity::Official;
                 let k_max = if official { 2.0 * c.k as f64 } else { c.k_bound() };
                 c.k_max.get_or_insert(k_max);

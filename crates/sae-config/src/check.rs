@@ -74,7 +74,14 @@ fn matryoshka(
     at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
     before_the_end("threshold_start_step", c.threshold_start_step.unwrap_or(0), training)?;
     auxk(&c.auxk)?;
-    let fractions = &c.group_fractions;
+    groups(&c.group_fractions, c.group_weights.as_deref())?;
+    let smallest = c.group_fractions.iter().fold(1.0, |a: f64, b| a.min(*b)) * n_features as f64;
+    let smallest = (smallest + 1e-9).floor();
+    let expected = format!("at most the smallest group, {smallest} features");
+    check("k", c.k as f64 <= smallest, expected, c.k)
+}
+
+fn groups(fractions: &[f64], weights: Option<&[f64]>) -> Result<()> {
     for fraction in fractions {
         let fine = *fraction > 0.0 && *fraction <= 1.0;
         check("group_fractions", fine, "numbers above 0 and at most 1", fraction)?;
@@ -82,15 +89,12 @@ fn matryoshka(
     let sum: f64 = fractions.iter().sum();
     let fine = (sum - 1.0).abs() < 1e-6;
     check("group_fractions", fine, "numbers that sum to 1", format!("a sum of {sum}"))?;
-    if let Some(weights) = &c.group_weights {
+    if let Some(weights) = weights {
         let expected = format!("{} weights, one a group", fractions.len());
         check("group_weights", weights.len() == fractions.len(), expected, weights.len())?;
         weights.iter().try_for_each(|weight| not_negative("group_weights", *weight))?;
     }
-    let smallest = fractions.iter().fold(1.0, |a: f64, b| a.min(*b)) * n_features as f64;
-    let smallest = (smallest + 1e-9).floor();
-    let expected = format!("at most the smallest group, {smallest} features");
-    check("k", c.k as f64 <= smallest, expected, c.k)
+    Ok(())
 }
 
 fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<()> {
@@ -121,6 +125,7 @@ fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<
     if let KEstimator::LowRank { rank } = c.k_estimator {
         check("k_estimator.low_rank.rank", rank > 0, "at least 1", rank)?;
     }
+    groups(&c.group_fractions, c.group_weights.as_deref())?;
     auxk(&c.auxk)
 }
 

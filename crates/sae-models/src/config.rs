@@ -22,8 +22,7 @@ pub struct ModelConfig {
 /// Sizes of the groups of a Matryoshka dictionary: ⌊fraction·F⌋ each, the last takes the rest.
 ///
 /// A fraction that is within 1e-9 of a whole number of features counts as that number.
-#[must_use]
-pub fn group_sizes(fractions: &[f64], n_features: usize) -> Vec<usize> {
+fn group_sizes(fractions: &[f64], n_features: usize) -> Vec<usize> {
     let floor = |fraction: &f64| (fraction * n_features as f64 + 1e-9).floor() as usize;
     let mut sizes: Vec<usize> = fractions.iter().map(floor).collect();
     if sizes.pop().is_some() {
@@ -33,9 +32,33 @@ pub fn group_sizes(fractions: &[f64], n_features: usize) -> Vec<usize> {
     sizes
 }
 
+/// Where each prefix of a Matryoshka dictionary ends, and its weight, 1/G of G where not set.
+#[must_use]
+pub fn prefixes(
+    fractions: &[f64],
+    weights: Option<&[f64]>,
+    n_features: usize,
+) -> Vec<(usize, f64)> {
+    let sizes = group_sizes(fractions, n_features);
+    let equal = 1.0 / sizes.len() as f64;
+    let mut end = 0;
+    let with_weight = |(group, size)| {
+        end += size;
+        (end, weights.map_or(equal, |w| w[group]))
+    };
+    sizes.into_iter().enumerate().map(with_weight).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::group_sizes;
+    use super::{group_sizes, prefixes};
+
+    #[test]
+    fn prefixes_end_where_their_groups_do() {
+        assert_eq!(prefixes(&[0.25, 0.75], None, 8), [(2, 0.5), (8, 0.5)]);
+        assert_eq!(prefixes(&[0.25, 0.75], Some(&[0.9, 0.2]), 8), [(2, 0.9), (8, 0.2)]);
+        assert_eq!(prefixes(&[1.0], None, 8), [(8, 1.0)]);
+    }
 
     #[test]
     fn the_last_group_takes_the_rest() {

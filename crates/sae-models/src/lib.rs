@@ -19,7 +19,7 @@ pub use architectures::{BatchTopK, Gated, JumpRelu, KEstimatorWeights, Soft, Sta
 pub use base::{Base, Weights};
 pub use build::{build, init};
 pub use checkpoint::{CONFIG_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint};
-pub use config::{ModelConfig, group_sizes};
+pub use config::{ModelConfig, prefixes};
 pub use error::{Error, Result};
 pub use init::InitRng;
 pub use normalizer::{Normalizer, RowScale};

@@ -108,15 +108,18 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     };
     let codes_per_row = codes_per_row(&config.architecture, d, f);
     let is_soft = matches!(config.architecture, ArchitectureConfig::Soft(_));
+    let has_own_layer = matches!(&config.architecture,
+        ArchitectureConfig::Soft(soft) if soft.k_estimator != KEstimator::Shared);
     let n_groups = match &config.architecture {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
+        ArchitectureConfig::Soft(c) => c.group_fractions.len() as u64,
         _ => 1,
     };
     let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
     let n_parameters = 2 * f * d + f + d + hidden;
     let per_step = |fast: u64, reference: u64| if is_fast { fast } else { reference };
-    // z, and in SoftSAE the estimator's hidden layer; autograd keeps z, masks, codes and gradients.
-    let n_dense = per_step(1 + u64::from(is_soft), if is_soft { 10 } else { 6 });
+    // z, and the hidden layer of an estimator that has its own; autograd keeps z, masks, codes and gradients.
+    let n_dense = per_step(1 + u64::from(has_own_layer), if is_soft { 10 } else { 6 });
     // An entry of a code: index, value, gradient, its copy by feature and, in SoftSAE, the operator.
     let codes = per_step(batch * codes_per_row * if is_soft { 15 } else { 8 }, 0);
     Ok(MemoryPlan {

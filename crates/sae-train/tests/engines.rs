@@ -53,18 +53,23 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
         prop_oneof!["full", "budget_only"],
         prop_oneof!["one_sided", "two_sided", "dual"],
         (0..3_i64, prop_oneof![Just(0_usize), Just(2)], prop_oneof![Just(1.0), Just(0.25)]),
+        (
+            prop_oneof!["mlp", "shared"],
+            prop_oneof![2 => Just("[1.0]"), 1 => Just("[0.25, 0.35, 0.4]")],
+        ),
         // Bounds of k̂ that hold it, and that do not.
         prop_oneof![Just((false, 1.0)), Just((true, 0.25)), Just((false, 40.0))],
         auxk,
     )
-        .prop_map(move |(k, alpha, gradient, budget, more, (narrow, over), auxk)| {
+        .prop_map(move |(k, alpha, gradient, budget, more, (estimator, groups), (narrow, over), auxk)| {
             let (hard, window, estimator_lr) = more;
             let k_max = k as f64 * (1.0 + over);
             let k_min = if narrow { k as f64 } else { 1.0 };
             format!(
                 "name = \"soft\"\nk = {k}\nk_min = {k_min:?}\nk_max = {k_max:?}\nalpha = {alpha:?}\n\
                  selection_gradient = \"{gradient}\"\nbudget = \"{budget}\"\nhard_steps = {hard}\n\
-                 k_gradient_window = {window}\nk_estimator_lr = {estimator_lr:?}\n{auxk}"
+                 k_gradient_window = {window}\nk_estimator_lr = {estimator_lr:?}\n\
+                 k_estimator = \"{estimator}\"\ngroup_fractions = {groups}\n{auxk}"
             )
         });
     let jumprelu = (1..f, prop_oneof![Just(0.001), Just(0.02)], any::<bool>()).prop_map(

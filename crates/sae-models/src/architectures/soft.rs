@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use sae_config::{ArchitectureConfig, KEstimator, Parity, SoftConfig};
-use sae_kernels::{Count, estimator_forward};
-use tch::{Kind, Tensor};
+use sae_kernels::{Count, Matrix, estimator_forward};
+use tch::{Device, Kind, Tensor};
 use tch_autograd::{view, view_mut};
 
 use crate::base::centred_linear;
@@ -15,7 +15,7 @@ use crate::init::{tied, zeros};
 use crate::select::whole;
 use crate::sparse::sparse;
 use crate::{
-    Base, Error, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors, Weights,
+    Base, Error, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors,
     top_k_of_rows_mask,
 };
 
@@ -102,7 +102,7 @@ impl KEstimatorWeights {
             Hidden::Mlp(w, b) => {
                 centred_linear(x, w, b, b_dec, self.products_in).relu().mv(&self.output)
             }
-            Hidden::Shared => z.mv(&self.output),
+            Hidden::Shared => z.detach().mv(&self.output),
             Hidden::LowRank(v, u, b) => {
                 let low = (x - b_dec).mm(&v.tr());
                 b.addmm(&low, &u.tr()).relu().mv(&self.output)
@@ -111,18 +111,11 @@ impl KEstimatorWeights {
         self.of_score(&score)
     }
 
-    /// The same by kernels, where the hidden layer is dense and its own.
-    fn k_hat_of(
-        &self,
-        x: &Tensor,
-        weights: &Weights,
-        products: &mut Products,
-    ) -> Result<Option<Tensor>> {
-        let Hidden::Mlp(w, b) = &self.hidden else { return Ok(None) };
-        let (hidden, _) = products.product(1, x, w, Some(&weights.b_dec))?;
-        let mut score = Tensor::zeros([x.size()[0]], (x.kind(), x.device()));
-        estimator_forward(hidden, view(b)?, view(&self.output)?, view_mut(&mut score)?)?;
-        Ok(Some(self.of_score(&score)))
+    /// w₂·relu(h + bias) of a hidden layer without its bias.
+    fn score(&self, hidden: Matrix<'_>, bias: &Tensor) -> Result<Tensor> {
+        let mut score = Tensor::zeros([hidden.n_rows() as i64], (Kind::Float, Device::Cpu));
+        estimator_forward(hidden, view(bias)?, view(&self.output)?, view_mut(&mut score)?)?;
+        Ok(score)
     }
 
     fn of_score(&self, score: &Tensor) -> Tensor {
@@ -206,16 +199,26 @@ impl Sae for Soft {
         products: &mut Products,
         codes: &mut SparseCodes,
     ) -> Result<Option<Tensor>> {
-        let Some(k_hat) = self.estimator.k_hat_of(x, &self.base.weights, products)? else {
-            let (features, k_hat) = self.activate(x);
-            sparse(&features, codes)?;
-            return Ok(k_hat);
+        let weights = &self.base.weights;
+        let of_own_layer = match &self.estimator.hidden {
+            Hidden::Mlp(w, b) => {
+                let (hidden, _) = products.product(1, x, w, Some(&weights.b_dec))?;
+                Some(self.estimator.score(hidden, b)?)
+            }
+            Hidden::Shared => None,
+            Hidden::LowRank(..) => {
+                let (features, k_hat) = self.activate(x);
+                sparse(&features, codes)?;
+                return Ok(k_hat);
+            }
         };
+        let (z, selector) = products.of_encoder(x, weights)?;
+        let score = of_own_layer.map_or_else(|| self.estimator.score(z, &weights.b_enc), Ok)?;
+        let k_hat = self.estimator.of_score(&score);
         let k = whole(&k_hat, self.base.config.parity == Parity::Official);
         let k: Vec<i64> = k.try_into()?;
         let k: Vec<usize> = k.into_iter().map(|k| k as usize).collect();
-        let (z, selector) = products.of_encoder(x, &self.base.weights)?;
-        selector.top_k(z, view(&self.base.weights.b_enc)?, Count::PerRow(&k), codes)?;
+        selector.top_k(z, view(&weights.b_enc)?, Count::PerRow(&k), codes)?;
         Ok(Some(k_hat))
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sae_config::{MatryoshkaBatchTopKConfig, TopKConfig};
 use sae_kernels::{Count, Matrix, Selector, SparseCodes};
-use sae_models::{Sae, group_sizes};
+use sae_models::Sae;
 use tch::Tensor;
 
 use super::buffers::{Buffers, slice};
@@ -112,17 +112,4 @@ impl HardRule {
         let k = self.k.at(step).trunc();
         Detail { k_target: Some(k), ..Detail::default() }
     }
-}
-
-/// Where each prefix of a Matryoshka dictionary ends, and its weight.
-pub(super) fn groups(config: &MatryoshkaBatchTopKConfig, n_features: usize) -> Vec<(usize, f64)> {
-    let sizes = group_sizes(&config.group_fractions, n_features);
-    let equal = vec![1.0 / sizes.len() as f64; sizes.len()];
-    let weights = config.group_weights.clone().unwrap_or(equal);
-    let mut end = 0;
-    let ends = sizes.into_iter().map(|size| {
-        end += size;
-        end
-    });
-    ends.zip(weights).collect()
 }

@@ -7,6 +7,7 @@
 
 mod auxk;
 mod buffers;
+mod estimator;
 mod hard;
 mod jumprelu;
 mod products;
@@ -15,16 +16,15 @@ mod soft;
 mod update;
 mod window;
 
-use sae_config::{
-    ArchitectureConfig, AuxKConfig, Engine, KEstimator, Parity, Precision, RunConfig,
-};
+use sae_config::{ArchitectureConfig, AuxKConfig, Engine, Parity, Precision, RunConfig};
 use sae_kernels::{Groups, Matrix, subtract_row};
-use sae_models::{Base, Sae};
+use sae_models::{Base, Sae, prefixes};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use self::auxk::Revival;
 use self::buffers::{Buffers, Slots, empty, rows_of, slice, slice_mut};
+use self::estimator::FastEstimator;
 use self::hard::HardRule;
 use self::jumprelu::JumpReluFast;
 use self::soft::SoftFast;
@@ -83,7 +83,7 @@ pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_)
         | ArchitectureConfig::JumpRelu(_) => true,
-        ArchitectureConfig::Soft(soft) => soft.k_estimator == KEstimator::Mlp,
+        ArchitectureConfig::Soft(soft) => FastEstimator::computes(soft.k_estimator),
         _ => false,
     };
     let halved = config.training.precision == Some(Precision::Bf16);
@@ -96,7 +96,7 @@ pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
 
 fn unable() -> Error {
     let expected = "`reference`: `fast` is for f32 on the CPU, with sparse codes and, in `soft`, \
-                    the `mlp` estimator";
+                    the `mlp` or `shared` estimator";
     Error::Config(sae_config::Error::value("training.engine", expected, "`fast`"))
 }
 
@@ -116,11 +116,13 @@ impl FastEngine {
                 (FastRule::Hard(HardRule::batch(c, official, sae)?), Some(c.auxk.clone()))
             }
             ArchitectureConfig::MatryoshkaBatchTopK(c) => {
-                groups = hard::groups(c, n_features);
+                groups = prefixes(&c.group_fractions, c.group_weights.as_deref(), n_features);
                 (FastRule::Hard(HardRule::matryoshka(c, official, sae)?), Some(c.auxk.clone()))
             }
             ArchitectureConfig::Soft(c) => {
-                let soft = SoftFast::new(c, &state.config.training, sae);
+                groups = prefixes(&c.group_fractions, c.group_weights.as_deref(), n_features);
+                let weight = groups.iter().map(|g| g.1).sum::<f64>() / groups.len() as f64;
+                let soft = SoftFast::new(c, &state.config.training, weight, sae);
                 (FastRule::Soft(Box::new(soft)), Some(c.auxk.clone()))
             }
             ArchitectureConfig::JumpRelu(c) => {
@@ -167,7 +169,13 @@ impl FastEngine {
                     rule.select(step, &rows, slots.b_enc(parameters)?, buffers)?;
                 }
                 FastRule::Soft(rule) => {
-                    rule.estimate(&rows, parameters, slots, buffers, &mut self.profile)?;
+                    rule.estimator.estimate(
+                        &rows,
+                        parameters,
+                        slots,
+                        buffers,
+                        &mut self.profile,
+                    )?;
                     rule.select(step, &rows, parameters, slots, buffers)?;
                 }
                 FastRule::JumpRelu(rule) => rule.select(&rows, parameters, slots, buffers)?,

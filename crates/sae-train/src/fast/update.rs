@@ -28,8 +28,7 @@ impl FastEngine {
             _ => None,
         };
         if let Some(gradients) = estimator {
-            let w1 = &state.parameters[slots.hidden_weight].value;
-            total += gradients.finish(w1, &mut buffers.d_b_dec)?;
+            total += gradients.finish(&state.parameters, slots, &mut buffers.d_b_dec)?;
         }
         let d_threshold = match &*rule {
             FastRule::JumpRelu(rule) => Some(&rule.d_threshold),
@@ -52,8 +51,10 @@ impl FastEngine {
             step.vector(&mut parameters[slots.b_enc], &buffers.d_b_enc)?;
         }
         if let Some(gradients) = estimator {
-            step.vector(&mut parameters[slots.hidden_weight], slice(&gradients.hidden_weight)?)?;
-            step.vector(&mut parameters[slots.hidden_bias], &gradients.hidden_bias)?;
+            if let Some(hidden) = &gradients.hidden {
+                step.vector(&mut parameters[slots.hidden_weight], slice(&hidden.weight)?)?;
+                step.vector(&mut parameters[slots.hidden_bias], &hidden.bias)?;
+            }
             step.vector(&mut parameters[slots.output_weight], &gradients.output_weight)?;
             step.vector(&mut parameters[slots.output_bias], &[gradients.output_bias])?;
         }

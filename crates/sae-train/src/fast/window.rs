@@ -8,6 +8,8 @@ use crate::Result;
 #[derive(Debug)]
 pub(super) struct KWindow {
     half: usize,
+    /// Of the error in the loss.
+    weight: f32,
     selector: Selector,
     codes: SparseCodes,
     /// Features at the lower and the upper end of each row's window.
@@ -30,15 +32,15 @@ pub(super) struct Window<'a> {
 }
 
 impl KWindow {
-    pub(super) fn new(half: usize, n_features: usize) -> Self {
+    pub(super) fn new(half: usize, weight: f64, n_features: usize) -> Self {
         let (selector, codes) = (Selector::new(), SparseCodes::new(n_features));
-        Self { half, selector, codes, low: Vec::new(), high: Vec::new() }
+        Self { half, weight: weight as f32, selector, codes, low: Vec::new(), high: Vec::new() }
     }
 
     /// Gradients of the mean squared error over the batch, one for each of these rows of it.
     pub(super) fn gradient(&mut self, what: Window<'_>, gradients: &mut [f32]) -> Result<()> {
         let f = what.z.n_cols();
-        let Self { half, selector, codes, low, high } = self;
+        let Self { half, weight, selector, codes, low, high } = self;
         let whole = |k: &f32| k.round_ties_even() as usize;
         low.clear();
         low.extend(what.k_hat.iter().map(|k| whole(k).saturating_sub(*half)));
@@ -47,7 +49,7 @@ impl KWindow {
         selector.top_k(what.z, what.zeros, Count::PerRow(high), codes)?;
         error_differences(codes, low, what.decoder, what.centred, gradients)?;
         for ((gradient, low), high) in gradients.iter_mut().zip(low).zip(high) {
-            *gradient /= ((*high - *low) * what.batch) as f32;
+            *gradient *= *weight / ((*high - *low) * what.batch) as f32;
         }
         Ok(())
     }

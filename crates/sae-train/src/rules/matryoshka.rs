@@ -2,14 +2,13 @@
 //! (Bussmann et al. 2025, arXiv:2503.17547).
 
 use sae_config::MatryoshkaBatchTopKConfig;
-use sae_models::{Sae, Weights, group_sizes};
+use sae_models::{Sae, Weights};
 use tch::Tensor;
 
-use super::loss::sum;
+use super::prefixes::Prefixes;
 use super::threshold::{Threshold, annealed_k};
 use super::{Codes, Context, Detail, Loss, Rule, centre_decoder};
 use crate::Result;
-use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
 use crate::schedule::Anneal;
 
@@ -17,7 +16,7 @@ use crate::schedule::Anneal;
 pub(crate) struct MatryoshkaRule {
     config: MatryoshkaBatchTopKConfig,
     weights: Weights,
-    groups: Vec<(i64, f64)>,
+    prefixes: Prefixes,
     k: Anneal,
     threshold: Threshold,
 }
@@ -28,13 +27,11 @@ impl MatryoshkaRule {
         official: bool,
         sae: &dyn Sae,
     ) -> Result<Self> {
-        let sizes = group_sizes(&config.group_fractions, sae.config().n_features);
-        let equal = vec![1.0 / sizes.len() as f64; sizes.len()];
-        let weights = config.group_weights.clone().unwrap_or(equal);
+        let (fractions, weights) = (&config.group_fractions, config.group_weights.as_deref());
         Ok(Self {
             config: config.clone(),
             weights: sae.base().weights.alias(),
-            groups: sizes.into_iter().map(|size| size as i64).zip(weights).collect(),
+            prefixes: Prefixes::new(fractions, weights, sae.config().n_features),
             k: annealed_k(config.k, config.k_anneal_steps, official, sae),
             threshold: Threshold::new(config.threshold_start_step, sae)?,
         })
@@ -56,20 +53,9 @@ impl Rule for MatryoshkaRule {
         let codes = Codes::of_batch(&z, k as i64 * x.size()[0]);
         self.threshold.see_batch(&codes.values(), context.step);
 
-        let mut residuals = vec![x - &self.weights.b_dec];
-        let mut start = 0;
-        for &(size, _) in &self.groups {
-            let group = codes.of_group(start, start + size).decode(&self.weights.w_dec);
-            residuals.push(&residuals[residuals.len() - 1] - group);
-            start += size;
-        }
-        let weighted = self.groups.iter().zip(&residuals[1..]).map(|((_, weight), residual)| {
-            mean_square(residual) * (weight / self.groups.len() as f64)
-        });
-        let mse = sum(weighted);
-        let residual = &residuals[self.groups.len()];
+        let (mse, residual) = self.prefixes.errors(x, &codes, &self.weights);
         context.dead.count_codes(&codes);
-        let auxk = context.dead.auxk_loss(&self.config.auxk, residual, &z, &self.weights.w_dec);
+        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
         let dead_after_rows = Some(self.config.auxk.dead_after_rows);
         let detail = Detail { k_target: Some(k), dead_after_rows, ..Detail::default() };
         Ok(Loss::of_codes([("mse", Some(mse)), ("auxk", auxk)], &codes, detail))

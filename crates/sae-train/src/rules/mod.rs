@@ -10,6 +10,7 @@ mod jumprelu;
 mod loss;
 mod matryoshka;
 mod p_anneal;
+mod prefixes;
 mod soft;
 mod standard;
 mod threshold;

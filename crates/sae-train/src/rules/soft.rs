@@ -6,6 +6,7 @@ use serde_json::Value;
 use soft_topk::tensor::soft_topk;
 use tch::{Kind, Tensor};
 
+use super::prefixes::{Decode, Prefixes};
 use super::{BudgetLoss, Codes, Context, Detail, Loss, Rule, centre_decoder};
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -17,6 +18,7 @@ pub(crate) struct SoftRule {
     config: SoftConfig,
     weights: Weights,
     estimator: KEstimatorWeights,
+    prefixes: Prefixes,
     budget: BudgetLoss,
     official: bool,
     schedule: SoftSchedule,
@@ -76,6 +78,11 @@ impl SoftRule {
         Ok(Self {
             weights: sae.base().weights.alias(),
             estimator: KEstimatorWeights::of(sae)?,
+            prefixes: Prefixes::new(
+                &config.group_fractions,
+                config.group_weights.as_deref(),
+                sae.config().n_features,
+            ),
             budget: BudgetLoss::new(config),
             official: training.parity == Parity::Official,
             schedule: SoftSchedule::new(config, training, sae),
@@ -108,7 +115,7 @@ impl SoftRule {
             residual.square().sum_dim_intlist([1i64].as_slice(), false, residual.kind())
         };
         let slope = tch::no_grad(|| (error(&high) - error(&low)) / (&high - &low));
-        (slope * (k_hat - k_hat.detach())).mean(k_hat.kind())
+        (slope * (k_hat - k_hat.detach())).mean(k_hat.kind()) * self.prefixes.weight()
     }
 
     /// Codes and whole k̂ as at inference; the gradient goes through the chosen entries, in the
@@ -118,6 +125,20 @@ impl SoftRule {
         let k = if self.official { k_hat.floor() } else { k_hat.round() };
         let codes = Codes::of_row_counts(z, &k.to_kind(Kind::Int64));
         (if self.official { codes.detach() } else { codes }, k)
+    }
+
+    /// The weighted error and the residual.
+    fn errors<C: Decode>(
+        &self,
+        x: &Tensor,
+        codes: &C,
+        reconstruct: impl Fn(&C) -> Tensor,
+    ) -> (Tensor, Tensor) {
+        if self.prefixes.is_one() {
+            let residual = x - reconstruct(codes);
+            return (mean_square(&residual), residual);
+        }
+        self.prefixes.errors(x, codes, &self.weights)
     }
 
     fn detail(&self, step: u64, k_hat: Tensor) -> Detail {
@@ -132,17 +153,17 @@ impl SoftRule {
 
     fn hard_loss(&self, x: &Tensor, z: &Tensor, context: Context<'_>) -> Loss {
         let (codes, k_hat) = self.hard(x, z);
-        let residual = x - codes.reconstruct(&self.weights);
+        let (mse, residual) = self.errors(x, &codes, |codes| codes.reconstruct(&self.weights));
         context.dead.count_codes(&codes);
         let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, z, &self.weights.w_dec);
-        let terms = [("mse", Some(mean_square(&residual))), ("auxk", auxk)];
+        let terms = [("mse", Some(mse)), ("auxk", auxk)];
         Loss::of_codes(terms, &codes, self.detail(context.step, k_hat))
     }
 
     fn soft_loss(&mut self, x: &Tensor, z: &Tensor, context: Context<'_>) -> Result<Loss> {
         let (k, alpha) = (self.schedule.k(context.step), self.schedule.alpha(context.step));
         let (features, k_hat) = self.soft(x, z, alpha, context.step)?;
-        let residual = x - self.weights.reconstruct(&features);
+        let (mse, residual) = self.errors(x, &features, |f| self.weights.reconstruct(f));
         context.dead.count(&features);
         let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, z, &self.weights.w_dec);
         let mut budget = self.budget.loss(&k_hat, k);
@@ -150,8 +171,7 @@ impl SoftRule {
             budget += self.window(x, z, &k_hat);
         }
         self.budget.after_step(k_hat.mean(Kind::Double).double_value(&[]), k);
-        let terms =
-            [("mse", Some(mean_square(&residual))), ("auxk", auxk), ("budget", Some(budget))];
+        let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", Some(budget))];
         Ok(Loss::new(terms, features, self.detail(context.step, k_hat)))
     }
 }

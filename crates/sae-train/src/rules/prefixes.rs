@@ -1,0 +1,62 @@
+//! The reconstruction error of a dictionary whose prefixes are dictionaries too
+//! (Matryoshka; Bussmann et al. 2025, arXiv:2503.17547).
+
+use sae_models::{Weights, prefixes};
+use tch::Tensor;
+
+use super::Codes;
+use super::loss::sum;
+use crate::dead::mean_square;
+
+/// Where each prefix of the dictionary ends, and its weight.
+pub(super) struct Prefixes(Vec<(i64, f64)>);
+
+/// Features that can be decoded a range at a time.
+pub(super) trait Decode {
+    /// Σ over features of `start..end`, without b_dec.
+    fn decode_range(&self, weights: &Weights, start: i64, end: i64) -> Tensor;
+}
+
+impl Decode for Codes {
+    fn decode_range(&self, weights: &Weights, start: i64, end: i64) -> Tensor {
+        self.of_group(start, end).decode(&weights.w_dec)
+    }
+}
+
+/// Features `[batch, n_features]`.
+impl Decode for Tensor {
+    fn decode_range(&self, weights: &Weights, start: i64, end: i64) -> Tensor {
+        let n = end - start;
+        self.narrow(1, start, n).mm(&weights.w_dec.narrow(0, start, n))
+    }
+}
+
+impl Prefixes {
+    pub(super) fn new(fractions: &[f64], weights: Option<&[f64]>, n_features: usize) -> Self {
+        let all = prefixes(fractions, weights, n_features);
+        Self(all.into_iter().map(|(end, weight)| (end as i64, weight)).collect())
+    }
+
+    /// Whether the whole dictionary is the only one.
+    pub(super) const fn is_one(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// What the error of the whole dictionary would weigh in the loss, if all prefixes had it.
+    pub(super) fn weight(&self) -> f64 {
+        self.0.iter().map(|(_, weight)| weight).sum::<f64>() / self.0.len() as f64
+    }
+
+    /// Mean over prefixes of weight·‖x − x̂ of the prefix‖², and the residual of them all.
+    pub(super) fn errors(&self, x: &Tensor, codes: &impl Decode, w: &Weights) -> (Tensor, Tensor) {
+        let mut residual = x - &w.b_dec;
+        let mut start = 0;
+        let mut errors = Vec::new();
+        for &(end, weight) in &self.0 {
+            residual = residual - codes.decode_range(w, start, end);
+            errors.push(mean_square(&residual) * (weight / self.0.len() as f64));
+            start = end;
+        }
+        (sum(errors.into_iter()), residual)
+    }
+}
