@@ -2,8 +2,8 @@
 //!
 //! `encode` is raw rows to sparse codes by an architecture's rule of inference, `eval` is that with
 //! the reconstruction and all metrics of rows. The product is that of the batch with an encoder of
-//! the same shape into memory that is already there. SoftSAE has two such products, of the encoder
-//! and of the k-estimator.
+//! the same shape into memory that is already there. SoftSAE with the published k-estimator (`mlp`)
+//! has two such products.
 //!
 //! Rows are noise of unit expected norm; weights are those of a new model. BatchTopK's threshold is
 //! set so that k features a row are active.
@@ -19,6 +19,14 @@ use tch::{Device, Kind, Tensor};
 
 /// B, D, F, k; B is what the commands take at once.
 const SHAPES: [[i64; 4]; 2] = [[1024, 768, 16384, 64], [1024, 576, 4608, 32]];
+
+/// Id, and settings beside k.
+const ARCHITECTURES: [(&str, &str); 4] = [
+    ("topk", "name = \"topk\""),
+    ("batch-topk", "name = \"batch_topk\""),
+    ("soft", "name = \"soft\""),
+    ("soft-mlp", "name = \"soft\"\nk_estimator = \"mlp\""),
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut criterion = Criterion::default()
@@ -38,19 +46,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             bencher.iter(|| std::hint::black_box(x.matmul_out(&out, &encoder.tr())));
         });
         table.add(gemm.clone(), None);
-        for name in ["topk", "batch_topk", "soft"] {
-            let sae = model(name, d, f, k, &x)?;
+        for (id, settings) in ARCHITECTURES {
+            let sae = model(settings, d, f, k, &x)?;
             let mut coder = SparseCoder::default();
-            let id = format!("encode/{}/{shape}", name.replace('_', "-"));
-            criterion.bench_function(&id, |bencher| {
+            let encode = format!("encode/{id}/{shape}");
+            criterion.bench_function(&encode, |bencher| {
                 bencher.iter(|| {
                     std::hint::black_box(coder.encode(sae.as_ref(), &x).expect("codes"));
                 });
             });
-            table.add(id, Some(&gemm));
+            table.add(encode, Some(&gemm));
             let mut metrics = Metrics::new(d as usize, f as usize);
-            let id = format!("eval/{}/{shape}", name.replace('_', "-"));
-            criterion.bench_function(&id, |bencher| {
+            let eval = format!("eval/{id}/{shape}");
+            criterion.bench_function(&eval, |bencher| {
                 bencher.iter(|| {
                     let encoded = coder.encode(sae.as_ref(), &x).expect("codes");
                     let x_hat = coder.decode(sae.as_ref(), &encoded).expect("rows");
@@ -58,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     metrics.add_sparse(&x, &x_hat, codes, k_hat).expect("finite rows");
                 });
             });
-            table.add(id, Some(&gemm));
+            table.add(eval, Some(&gemm));
         }
     }
     criterion.final_summary();
@@ -67,13 +75,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// A new model that is to have k active features a row of `x`.
 fn model(
-    name: &str,
+    settings: &str,
     d: i64,
     f: i64,
     k: i64,
     x: &Tensor,
 ) -> Result<Box<dyn Sae>, Box<dyn std::error::Error>> {
-    let architecture: ArchitectureConfig = toml::from_str(&format!("name = \"{name}\"\nk = {k}"))?;
+    let architecture: ArchitectureConfig = toml::from_str(&format!("{settings}\nk = {k}"))?;
     let config = ModelConfig {
         d_model: d as usize,
         n_features: f as usize,

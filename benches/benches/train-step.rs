@@ -20,7 +20,7 @@ const SHAPES: [[i64; 4]; 4] =
     [[2048, 768, 16384, 64], [2048, 576, 4608, 32], [8192, 512, 4096, 220], [2048, 768, 65536, 64]];
 
 /// Name of the bench, name of the architecture, and its settings.
-const RULES: [(&str, &str, &str); 5] = [
+const RULES: [(&str, &str, &str); 7] = [
     ("topk", "topk", ""),
     ("batch-topk", "batch_topk", ""),
     (
@@ -30,6 +30,8 @@ const RULES: [(&str, &str, &str); 5] = [
     ),
     ("soft", "soft", ""),
     ("soft-hard", "soft", "hard_steps = 1000000\n"),
+    ("soft-mlp", "soft", "k_estimator = \"mlp\"\n"),
+    ("soft-mlp-hard", "soft", "k_estimator = \"mlp\"\nhard_steps = 1000000\n"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

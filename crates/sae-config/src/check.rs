@@ -118,12 +118,20 @@ fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<
     let window = c.k_gradient_window.unwrap_or(0);
     let is_sharp = window == 0 || c.alpha_anneal_steps == 0;
     check("k_gradient_window", is_sharp, "0, since alpha_anneal_steps is not 0", window)?;
-    positive("k_estimator_lr", c.k_estimator_lr)?;
+    positive("k_estimator_lr", c.k_estimator_lr.unwrap_or(1.0))?;
     at_most_all_steps("alpha_anneal_steps", c.alpha_anneal_steps, training)?;
     at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
     at_most_all_steps("hard_steps", c.hard_steps, training)?;
-    if let KEstimator::LowRank { rank } = c.k_estimator {
-        check("k_estimator.low_rank.rank", rank > 0, "at least 1", rank)?;
+    match c.estimator() {
+        KEstimator::Narrow { width: Some(width) } => {
+            let expected = format!("from 1 to sae.n_features = {n_features}");
+            let fine = (1..=n_features).contains(&width);
+            check("k_estimator.narrow.width", fine, expected, width)?;
+        }
+        KEstimator::LowRank { rank } => {
+            check("k_estimator.low_rank.rank", rank > 0, "at least 1", rank)?;
+        }
+        KEstimator::Mlp | KEstimator::Narrow { width: None } | KEstimator::Shared => {}
     }
     groups(&c.group_fractions, c.group_weights.as_deref())?;
     auxk(&c.auxk)
@@ -211,6 +219,10 @@ mod tests {
             (
                 "name = \"soft\"\nk = 6\nk_gradient_window = 4\nalpha_anneal_steps = 9",
                 "k_gradient_window`: expected 0, since alpha_anneal_steps is not 0, got 4",
+            ),
+            (
+                "name = \"soft\"\nk = 6\nk_estimator = { narrow = { width = 65 } }",
+                "width`: expected from 1 to sae.n_features = 64, got 65",
             ),
             ("name = \"soft\"\nk = 6\nk_estimator = { low_rank = { rank = 0 } }", "rank`"),
             ("name = \"jumprelu\"\ntarget_l0 = 6.0\nbandwidth = 0.0", "bandwidth`"),

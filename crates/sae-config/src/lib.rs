@@ -10,13 +10,14 @@ mod evaluation;
 mod file;
 mod preset;
 mod run;
+mod soft;
 mod sweep;
 mod training;
 
 pub use architecture::{
-    ArchitectureConfig, AuxKConfig, BatchTopKConfig, Budget, GatedConfig, JumpReluConfig,
-    KEstimator, MatryoshkaBatchTopKConfig, PAnnealConfig, SelectionGradient, SoftConfig,
-    SparsityFunction, StandardAprilConfig, StandardConfig, TopKConfig,
+    ArchitectureConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
+    MatryoshkaBatchTopKConfig, PAnnealConfig, SparsityFunction, StandardAprilConfig,
+    StandardConfig, TopKConfig,
 };
 pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
@@ -27,6 +28,7 @@ pub use evaluation::{
 pub use file::{read_json, read_toml, write_json, write_toml};
 pub use preset::apply_preset;
 pub use run::{Normalization, RunConfig, SaeConfig};
+pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
     EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, StoresConfig, SweepConfig,
     SweepPoint, TextsConfig, run_id,

@@ -98,18 +98,20 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         (config.training.batch_size as u64, d_model as u64, config.sae.n_features as u64);
     let is_fast = fast::applies(config)? && config.training.device == "cpu";
     let engine = if is_fast { Engine::Fast } else { Engine::Reference };
-    let hidden = match &config.architecture {
-        ArchitectureConfig::Soft(soft) => match soft.k_estimator {
-            KEstimator::Mlp => f * d + 2 * f,
-            KEstimator::LowRank { rank } => (f + d) * rank as u64 + 2 * f,
-            KEstimator::Shared => f,
-        },
-        _ => 0,
-    };
     let codes_per_row = codes_per_row(&config.architecture, d, f);
     let is_soft = matches!(config.architecture, ArchitectureConfig::Soft(_));
-    let has_own_layer = matches!(&config.architecture,
-        ArchitectureConfig::Soft(soft) if soft.k_estimator != KEstimator::Shared);
+    // Parameters of the estimator, and units of its hidden layer where that is not z itself.
+    let (hidden, hidden_units) = match &config.architecture {
+        ArchitectureConfig::Soft(soft) => {
+            let units = soft.estimator().hidden_units(d_model, config.sae.n_features) as u64;
+            match soft.estimator() {
+                KEstimator::Mlp | KEstimator::Narrow { .. } => ((d + 2) * units, units),
+                KEstimator::LowRank { rank } => ((f + d) * rank as u64 + 2 * f, units),
+                KEstimator::Shared => (f, 0),
+            }
+        }
+        _ => (0, 0),
+    };
     let n_groups = match &config.architecture {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
         ArchitectureConfig::Soft(c) => c.group_fractions.len() as u64,
@@ -118,15 +120,15 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
     let n_parameters = 2 * f * d + f + d + hidden;
     let per_step = |fast: u64, reference: u64| if is_fast { fast } else { reference };
-    // z, and the hidden layer of an estimator that has its own; autograd keeps z, masks, codes and gradients.
-    let n_dense = per_step(1 + u64::from(has_own_layer), if is_soft { 10 } else { 6 });
+    // z, and the hidden layer of SoftSAE's estimator; autograd keeps z, masks, codes and gradients.
+    let dense_row = per_step(f + hidden_units, f * if is_soft { 10 } else { 6 });
     // An entry of a code: index, value, gradient, its copy by feature and, in SoftSAE, the operator.
     let codes = per_step(batch * codes_per_row * if is_soft { 15 } else { 8 }, 0);
     Ok(MemoryPlan {
         parameters: BYTES * n_parameters,
         moments: BYTES * 2 * n_parameters,
         gradients: BYTES * n_parameters,
-        dense: BYTES * n_dense * micro * f,
+        dense: BYTES * micro * dense_row,
         batch: BYTES * ((2 + n_groups) * batch * d + codes),
         engine,
     })
@@ -183,7 +185,11 @@ mod tests {
 
     #[test]
     fn the_fast_engine_stays_within_six_dense_buffers() {
-        for architecture in ["name = \"topk\"\nk = 64", "name = \"soft\"\nk = 64"] {
+        for architecture in [
+            "name = \"topk\"\nk = 64",
+            "name = \"soft\"\nk = 64",
+            "name = \"soft\"\nk = 64\nk_estimator = \"mlp\"",
+        ] {
             let plan = plan(&config(architecture), 768).unwrap();
             assert_eq!(plan.engine, Engine::Fast);
             let bound = 3 * plan.parameters + 6 * 4 * 2048 * 16384;

@@ -54,7 +54,7 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
         prop_oneof!["one_sided", "two_sided", "dual"],
         (0..3_i64, prop_oneof![Just(0_usize), Just(2)], prop_oneof![Just(1.0), Just(0.25)]),
         (
-            prop_oneof!["mlp", "shared"],
+            prop_oneof![Just("\"mlp\""), Just("{ narrow = { width = 5 } }")],
             prop_oneof![2 => Just("[1.0]"), 1 => Just("[0.25, 0.35, 0.4]")],
         ),
         // Bounds of k̂ that hold it, and that do not.
@@ -69,7 +69,7 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
                 "name = \"soft\"\nk = {k}\nk_min = {k_min:?}\nk_max = {k_max:?}\nalpha = {alpha:?}\n\
                  selection_gradient = \"{gradient}\"\nbudget = \"{budget}\"\nhard_steps = {hard}\n\
                  k_gradient_window = {window}\nk_estimator_lr = {estimator_lr:?}\n\
-                 k_estimator = \"{estimator}\"\ngroup_fractions = {groups}\n{auxk}"
+                 k_estimator = {estimator}\ngroup_fractions = {groups}\n{auxk}"
             )
         });
     let jumprelu = (1..f, prop_oneof![Just(0.001), Just(0.02)], any::<bool>()).prop_map(

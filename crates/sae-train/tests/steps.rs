@@ -7,12 +7,13 @@ use tch::{Device, Kind, Tensor};
 
 const D_MODEL: usize = 6;
 
-const ARCHITECTURES: [&str; 11] = [
+const ARCHITECTURES: [&str; 12] = [
     "name = 'topk', k = 3",
     "name = 'batch_topk', k = 3",
     "name = 'matryoshka_batch_topk', k = 3, group_fractions = [0.25, 0.75]",
     "name = 'soft', k = 3, alpha = 0.05",
     "name = 'soft', k = 3, alpha = 0.05, k_estimator = 'shared'",
+    "name = 'soft', k = 3, alpha = 0.05, k_estimator = { narrow = { width = 4 } }",
     "name = 'soft', k = 3, alpha = 0.05, k_estimator = { low_rank = { rank = 2 } }",
     "name = 'jumprelu', target_l0 = 3.0",
     "name = 'gated', l1_penalty = 0.1",

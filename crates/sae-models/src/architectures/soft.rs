@@ -1,7 +1,7 @@
 //! SoftSAE: the number of active features k̂ is estimated from each input.
 //!
 //! k̂ = clamp(k_max·σ(w₂·h + b₂), k_min, F − 1), with h = relu(W₁(x − b_dec) + b₁) of the `mlp`
-//! estimator, h = relu(U V (x − b_dec) + b₁) of `low_rank` with V of few rows, h = z of `shared`.
+//! estimator (F hidden units) and of `narrow` (fewer: the default), h = relu(U V (x − b_dec) + b₁) of `low_rank` with V of few rows, h = z of `shared`.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub struct Soft {
 #[derive(Debug)]
 pub struct KEstimatorWeights {
     hidden: Hidden,
-    /// `k_estimator.output.weight`, `[n_features]`.
+    /// `k_estimator.output.weight`, as wide as the hidden layer.
     output: Tensor,
     /// `k_estimator.output.bias`, a scalar.
     bias: Tensor,
@@ -42,7 +42,7 @@ pub struct KEstimatorWeights {
 
 #[derive(Debug)]
 enum Hidden {
-    /// W₁ `[n_features, d_model]` and b₁ `[n_features]`.
+    /// W₁ `[width, d_model]` and b₁ `[width]`.
     Mlp(Tensor, Tensor),
     Shared,
     /// V `[rank, d_model]`, U `[n_features, rank]`, b₁ `[n_features]`.
@@ -52,10 +52,12 @@ enum Hidden {
 impl KEstimatorWeights {
     fn take(config: &ModelConfig, soft: &SoftConfig, tensors: &mut Tensors) -> Result<Self> {
         let (f, d) = (config.n_features as i64, config.d_model as i64);
-        let hidden = match soft.k_estimator {
-            KEstimator::Mlp => Hidden::Mlp(
-                tensors.take("k_estimator.hidden.weight", &[f, d])?,
-                tensors.take("k_estimator.hidden.bias", &[f])?,
+        let estimator = soft.estimator();
+        let width = estimator.hidden_units(config.d_model, config.n_features) as i64;
+        let hidden = match estimator {
+            KEstimator::Mlp | KEstimator::Narrow { .. } => Hidden::Mlp(
+                tensors.take("k_estimator.hidden.weight", &[width, d])?,
+                tensors.take("k_estimator.hidden.bias", &[width])?,
             ),
             KEstimator::Shared => Hidden::Shared,
             KEstimator::LowRank { rank } => Hidden::LowRank(
@@ -66,7 +68,7 @@ impl KEstimatorWeights {
         };
         Ok(Self {
             hidden,
-            output: tensors.take("k_estimator.output.weight", &[f])?,
+            output: tensors.take("k_estimator.output.weight", &[width])?,
             bias: tensors.take("k_estimator.output.bias", &[])?,
             k_min: soft.k_min,
             k_max: soft.k_bound(),
@@ -102,7 +104,7 @@ impl KEstimatorWeights {
             Hidden::Mlp(w, b) => {
                 centred_linear(x, w, b, b_dec, self.products_in).relu().mv(&self.output)
             }
-            Hidden::Shared => z.detach().mv(&self.output),
+            Hidden::Shared => z.mv(&self.output),
             Hidden::LowRank(v, u, b) => {
                 let low = (x - b_dec).mm(&v.tr());
                 b.addmm(&low, &u.tr()).relu().mv(&self.output)
@@ -146,18 +148,21 @@ impl Soft {
         Ok(Self { base, estimator })
     }
 
-    /// W₁ starts as W_enc, V as rows of it; k̂ starts near k.
+    /// W₁ starts as the first rows of W_enc; k̂ starts near k.
     pub(crate) fn initial(
         config: &ModelConfig,
         soft: &SoftConfig,
         rng: &mut InitRng,
     ) -> BTreeMap<String, Tensor> {
         let (f, d) = (config.n_features as i64, config.d_model as i64);
+        let estimator = soft.estimator();
+        let width = estimator.hidden_units(config.d_model, config.n_features);
         let mut map = tied(config, rng, 1.0);
-        match soft.k_estimator {
-            KEstimator::Mlp => {
-                map.insert("k_estimator.hidden.weight".into(), map["encoder.weight"].copy());
-                map.insert("k_estimator.hidden.bias".into(), zeros(&[config.n_features]));
+        match estimator {
+            KEstimator::Mlp | KEstimator::Narrow { .. } => {
+                let rows = map["encoder.weight"].narrow(0, 0, width as i64);
+                map.insert("k_estimator.hidden.weight".into(), rows.copy());
+                map.insert("k_estimator.hidden.bias".into(), zeros(&[width]));
             }
             KEstimator::Shared => {}
             KEstimator::LowRank { rank } => {
@@ -168,7 +173,7 @@ impl Soft {
                 map.insert("k_estimator.hidden.bias".into(), zeros(&[config.n_features]));
             }
         }
-        let output = rng.uniform(&[f], 1.0 / (f as f64).sqrt());
+        let output = rng.uniform(&[width as i64], 1.0 / (width as f64).sqrt());
         map.insert("k_estimator.output.weight".into(), output);
         let k_max = soft.k_bound();
         let logit = (soft.k as f64 / (k_max - soft.k as f64)).ln();
@@ -200,24 +205,17 @@ impl Sae for Soft {
         codes: &mut SparseCodes,
     ) -> Result<Option<Tensor>> {
         let weights = &self.base.weights;
-        let of_own_layer = match &self.estimator.hidden {
-            Hidden::Mlp(w, b) => {
-                let (hidden, _) = products.product(1, x, w, Some(&weights.b_dec))?;
-                Some(self.estimator.score(hidden, b)?)
-            }
-            Hidden::Shared => None,
-            Hidden::LowRank(..) => {
-                let (features, k_hat) = self.activate(x);
-                sparse(&features, codes)?;
-                return Ok(k_hat);
-            }
+        let Hidden::Mlp(w, b) = &self.estimator.hidden else {
+            let (features, k_hat) = self.activate(x);
+            sparse(&features, codes)?;
+            return Ok(k_hat);
         };
-        let (z, selector) = products.of_encoder(x, weights)?;
-        let score = of_own_layer.map_or_else(|| self.estimator.score(z, &weights.b_enc), Ok)?;
-        let k_hat = self.estimator.of_score(&score);
+        let (hidden, _) = products.product(1, x, w, Some(&weights.b_dec))?;
+        let k_hat = self.estimator.of_score(&self.estimator.score(hidden, b)?);
         let k = whole(&k_hat, self.base.config.parity == Parity::Official);
         let k: Vec<i64> = k.try_into()?;
         let k: Vec<usize> = k.into_iter().map(|k| k as usize).collect();
+        let (z, selector) = products.of_encoder(x, weights)?;
         selector.top_k(z, view(&weights.b_enc)?, Count::PerRow(&k), codes)?;
         Ok(Some(k_hat))
     }

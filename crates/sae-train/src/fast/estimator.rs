@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use sae_config::{KEstimator, SoftConfig};
-use sae_kernels::{Matrix, add_bias_relu, estimator_backward, estimator_forward, squared_norm};
+use sae_kernels::{Matrix, estimator_backward, estimator_forward, squared_norm};
+use sae_models::ModelConfig;
 use tch::Tensor;
 
 use super::Profile;
@@ -13,10 +14,12 @@ use super::profile::{ESTIMATOR, GEMM};
 use crate::Result;
 use crate::optimizer::Parameter;
 
-/// Estimates k̂ by a hidden layer of its own (`mlp`) or from the encoder's z (`shared`).
+/// Estimates k̂ by two layers (`mlp` and `narrow`).
 pub(super) struct FastEstimator {
-    /// W₁(x − b_dec) without bias, then its gradient, `[micro, f]`; none where z is shared.
-    hidden: Option<Tensor>,
+    /// Hidden units.
+    width: usize,
+    /// W₁(x − b_dec) without bias, then its gradient, `[micro, width]`.
+    hidden: Tensor,
     k_min: f32,
     k_max: f32,
     k_limit: f32,
@@ -33,28 +36,25 @@ pub(super) struct FastEstimator {
 /// Gradients of the estimator's parameters.
 #[derive(Debug)]
 pub(super) struct EstimatorGradients {
-    pub(super) hidden: Option<HiddenGradients>,
+    pub(super) hidden_weight: Tensor,
+    pub(super) hidden_bias: Vec<f32>,
     pub(super) output_weight: Vec<f32>,
     pub(super) output_bias: f32,
-}
-
-/// Those of a hidden layer of its own.
-#[derive(Debug)]
-pub(super) struct HiddenGradients {
-    pub(super) weight: Tensor,
-    pub(super) bias: Vec<f32>,
 }
 
 impl FastEstimator {
     /// Whether the engine computes this estimator.
     pub(super) const fn computes(estimator: KEstimator) -> bool {
-        matches!(estimator, KEstimator::Mlp | KEstimator::Shared)
+        matches!(estimator, KEstimator::Mlp | KEstimator::Narrow { .. })
     }
 
-    pub(super) fn new(config: &SoftConfig, n_features: usize) -> Self {
-        let has_own = config.k_estimator == KEstimator::Mlp;
+    /// The estimator of a model.
+    pub(super) fn new(config: &SoftConfig, model: &ModelConfig) -> Self {
+        let &ModelConfig { d_model, n_features, .. } = model;
+        let width = config.estimator().hidden_units(d_model, n_features);
         Self {
-            hidden: has_own.then(|| empty(&[0])),
+            width,
+            hidden: empty(&[0]),
             k_min: config.k_min as f32,
             k_max: config.k_bound() as f32,
             k_limit: (n_features as f64 - 1.0) as f32,
@@ -64,9 +64,9 @@ impl FastEstimator {
             k_gradients: Vec::new(),
             partial: Vec::new(),
             gradients: EstimatorGradients {
-                hidden: has_own
-                    .then(|| HiddenGradients { weight: empty(&[0]), bias: vec![0.0; n_features] }),
-                output_weight: vec![0.0; n_features],
+                hidden_weight: empty(&[0]),
+                hidden_bias: vec![0.0; width],
+                output_weight: vec![0.0; width],
                 output_bias: 0.0,
             },
         }
@@ -77,7 +77,7 @@ impl FastEstimator {
         self.k_hat.iter().map(|k| f64::from(*k)).sum::<f64>() / self.k_hat.len() as f64
     }
 
-    /// k̂ = clamp(k_max·σ(w₂·relu(h) + b₂)) of some rows, of which `buffers` holds z without bias.
+    /// k̂ = clamp(k_max·σ(w₂·relu(h) + b₂)) of some rows with h = W₁(x − b_dec) + b₁.
     pub(super) fn estimate(
         &mut self,
         rows: &Range<usize>,
@@ -92,13 +92,15 @@ impl FastEstimator {
         self.hidden_products(rows, parameters, slots, buffers)?;
         profile.lap(GEMM);
         let weight = |slot: usize| slice(&parameters[slot].value);
-        let (layer, bias) = match &self.hidden {
-            Some(hidden) => (hidden, slots.hidden_bias),
-            None => (&buffers.z, slots.b_enc),
-        };
-        let layer = Matrix::new("hidden", &slice(layer)?[..rows.len() * buffers.f], buffers.f)?;
+        let hidden = &slice(&self.hidden)?[..rows.len() * self.width];
+        let hidden = Matrix::new("hidden", hidden, self.width)?;
         let logits = &mut self.logits[rows.clone()];
-        estimator_forward(layer, weight(bias)?, weight(slots.output_weight)?, logits)?;
+        estimator_forward(
+            hidden,
+            weight(slots.hidden_bias)?,
+            weight(slots.output_weight)?,
+            logits,
+        )?;
         let b2 = weight(slots.output_bias)?[0];
         let sigmoids = &mut self.sigmoids[rows.clone()];
         let k_hat = &mut self.k_hat[rows.clone()];
@@ -109,7 +111,7 @@ impl FastEstimator {
         Ok(())
     }
 
-    /// W₁(x − b_dec) of some rows, without its bias, where the hidden layer is its own.
+    /// W₁(x − b_dec) of some rows, without its bias.
     fn hidden_products(
         &mut self,
         rows: &Range<usize>,
@@ -117,25 +119,22 @@ impl FastEstimator {
         slots: &Slots,
         buffers: &Buffers,
     ) -> Result<()> {
-        let Some(hidden) = &mut self.hidden else { return Ok(()) };
-        let shape = [buffers.micro as i64, buffers.f as i64];
-        if hidden.size() != shape {
-            *hidden = empty(&shape);
+        let shape = [buffers.micro as i64, self.width as i64];
+        if self.hidden.size() != shape {
+            self.hidden = empty(&shape);
         }
         let w1 = &parameters[slots.hidden_weight].value;
-        let mut hidden = rows_of(hidden, &(0..rows.len()));
+        let mut hidden = rows_of(&self.hidden, &(0..rows.len()));
         matmul(&rows_of(&buffers.centred, rows), &w1.tr(), &mut hidden)
     }
 
     /// From `k_gradients`, and `slope` of the budget in mean k̂, to the gradients of the parameters.
-    ///
-    /// Where z is shared, nothing goes on to the encoder.
     pub(super) fn backward(
         &mut self,
         slope: f64,
         parameters: &[Parameter],
         slots: &Slots,
-        buffers: &mut Buffers,
+        buffers: &Buffers,
         profile: &mut Profile,
     ) -> Result<()> {
         let slope = (slope / buffers.batch as f64) as f32;
@@ -147,68 +146,27 @@ impl FastEstimator {
         profile.lap(ESTIMATOR);
         self.gradients.begin(buffers, self.k_gradients.iter().sum());
         for rows in buffers.micro_batches() {
-            if self.hidden.is_some() {
-                self.hidden_backward(&rows, parameters, slots, buffers, profile)?;
-            } else {
-                self.shared_backward(&rows, parameters, slots, buffers, profile)?;
+            if !buffers.is_whole() {
+                self.hidden_products(&rows, parameters, slots, buffers)?;
+                profile.lap(GEMM);
             }
-        }
-        Ok(())
-    }
-
-    fn hidden_backward(
-        &mut self,
-        rows: &Range<usize>,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &Buffers,
-        profile: &mut Profile,
-    ) -> Result<()> {
-        if !buffers.is_whole() {
-            self.hidden_products(rows, parameters, slots, buffers)?;
+            let weight = |slot: usize| slice(&parameters[slot].value);
+            let gradients = &mut self.gradients;
+            estimator_backward(
+                &mut slice_mut(&mut self.hidden)?[..rows.len() * self.width],
+                weight(slots.hidden_bias)?,
+                weight(slots.output_weight)?,
+                &self.k_gradients[rows.clone()],
+                &mut gradients.output_weight,
+                &mut gradients.hidden_bias,
+                &mut self.partial,
+            )?;
+            profile.lap(ESTIMATOR);
+            let hidden = rows_of(&self.hidden, &(0..rows.len())).tr();
+            let centred = rows_of(&buffers.centred, &rows);
+            matmul_to(&hidden, &centred, &mut gradients.hidden_weight, rows.start > 0)?;
             profile.lap(GEMM);
         }
-        let weight = |slot: usize| slice(&parameters[slot].value);
-        let EstimatorGradients { hidden, output_weight, .. } = &mut self.gradients;
-        let (Some(layer), Some(gradients)) = (&mut self.hidden, hidden) else { return Ok(()) };
-        estimator_backward(
-            &mut slice_mut(layer)?[..rows.len() * buffers.f],
-            weight(slots.hidden_bias)?,
-            weight(slots.output_weight)?,
-            &self.k_gradients[rows.clone()],
-            output_weight,
-            &mut gradients.bias,
-            &mut self.partial,
-        )?;
-        profile.lap(ESTIMATOR);
-        let layer = rows_of(layer, &(0..rows.len())).tr();
-        let centred = rows_of(&buffers.centred, rows);
-        matmul_to(&layer, &centred, &mut gradients.weight, rows.start > 0)?;
-        profile.lap(GEMM);
-        Ok(())
-    }
-
-    fn shared_backward(
-        &mut self,
-        rows: &Range<usize>,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &mut Buffers,
-        profile: &mut Profile,
-    ) -> Result<()> {
-        let of_rows = 0..rows.len();
-        if !buffers.is_whole() {
-            let (centred, w_enc) =
-                (rows_of(&buffers.centred, rows), &parameters[slots.w_enc].value);
-            matmul(&centred, &w_enc.tr(), &mut rows_of(&buffers.z, &of_rows))?;
-            let z = &mut slice_mut(&mut buffers.z)?[..rows.len() * buffers.f];
-            add_bias_relu(z, slots.b_enc(parameters)?)?;
-            profile.lap(GEMM);
-        }
-        let z = rows_of(&buffers.z, &of_rows);
-        let gradients = &self.k_gradients[rows.clone()];
-        add_product(&z, gradients, 1.0, &mut self.gradients.output_weight, rows.start == 0)?;
-        profile.lap(ESTIMATOR);
         Ok(())
     }
 }
@@ -216,12 +174,10 @@ impl FastEstimator {
 impl EstimatorGradients {
     /// Prepares for sums over micro-batches.
     fn begin(&mut self, buffers: &Buffers, output_bias: f32) {
-        if let Some(hidden) = &mut self.hidden {
-            if hidden.weight.numel() == 0 {
-                hidden.weight = empty(&[buffers.f as i64, buffers.d as i64]);
-            }
-            hidden.bias.fill(0.0);
+        if self.hidden_weight.numel() == 0 {
+            self.hidden_weight = empty(&[self.hidden_bias.len() as i64, buffers.d as i64]);
         }
+        self.hidden_bias.fill(0.0);
         self.output_weight.fill(0.0);
         self.output_bias = output_bias;
     }
@@ -233,18 +189,12 @@ impl EstimatorGradients {
         slots: &Slots,
         d_b_dec: &mut [f32],
     ) -> Result<f64> {
+        let w1 = &parameters[slots.hidden_weight].value;
+        add_product(w1, &self.hidden_bias, -1.0, d_b_dec, false)?;
         let output_bias = f64::from(self.output_bias);
-        let mut sum = squared_norm(&self.output_weight) + output_bias * output_bias;
-        if let Some(hidden) = &self.hidden {
-            add_product(
-                &parameters[slots.hidden_weight].value,
-                &hidden.bias,
-                -1.0,
-                d_b_dec,
-                false,
-            )?;
-            sum += squared_norm(slice(&hidden.weight)?) + squared_norm(&hidden.bias);
-        }
-        Ok(sum)
+        Ok(squared_norm(slice(&self.hidden_weight)?)
+            + squared_norm(&self.hidden_bias)
+            + squared_norm(&self.output_weight)
+            + output_bias * output_bias)
     }
 }

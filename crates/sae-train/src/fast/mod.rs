@@ -83,7 +83,7 @@ pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_)
         | ArchitectureConfig::JumpRelu(_) => true,
-        ArchitectureConfig::Soft(soft) => FastEstimator::computes(soft.k_estimator),
+        ArchitectureConfig::Soft(soft) => FastEstimator::computes(soft.estimator()),
         _ => false,
     };
     let halved = config.training.precision == Some(Precision::Bf16);
@@ -96,7 +96,7 @@ pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
 
 fn unable() -> Error {
     let expected = "`reference`: `fast` is for f32 on the CPU, with sparse codes and, in `soft`, \
-                    the `mlp` or `shared` estimator";
+                    the `mlp` or `narrow` estimator";
     Error::Config(sae_config::Error::value("training.engine", expected, "`fast`"))
 }
 

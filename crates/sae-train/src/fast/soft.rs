@@ -56,7 +56,7 @@ impl SoftFast {
             operators: Vec::new(),
             selector: Selector::new(),
             hard: false,
-            estimator: FastEstimator::new(config, f),
+            estimator: FastEstimator::new(config, sae.config()),
             zeros: vec![0.0; f],
             z_values: Vec::new(),
             incoming: Vec::new(),

@@ -51,10 +51,8 @@ impl FastEngine {
             step.vector(&mut parameters[slots.b_enc], &buffers.d_b_enc)?;
         }
         if let Some(gradients) = estimator {
-            if let Some(hidden) = &gradients.hidden {
-                step.vector(&mut parameters[slots.hidden_weight], slice(&hidden.weight)?)?;
-                step.vector(&mut parameters[slots.hidden_bias], &hidden.bias)?;
-            }
+            step.vector(&mut parameters[slots.hidden_weight], slice(&gradients.hidden_weight)?)?;
+            step.vector(&mut parameters[slots.hidden_bias], &gradients.hidden_bias)?;
             step.vector(&mut parameters[slots.output_weight], &gradients.output_weight)?;
             step.vector(&mut parameters[slots.output_bias], &[gradients.output_bias])?;
         }

@@ -147,8 +147,9 @@ proptest! {
         let full = format!("{SOFT}, selection_gradient = 'full', budget = 'two_sided'");
         check(&full, &ALL, seed, 1);
         check(&full, &ESTIMATOR, seed, 1);
-        // The shared estimator passes no gradient to the encoder that it reads.
-        check(&format!("{full}, k_estimator = 'shared'"), &[ALL[2], ESTIMATOR[2], ESTIMATOR[3]], seed, 1);
+        check(&format!("{full}, k_estimator = 'shared'"), &ALL, seed, 1);
+        let narrow = format!("{full}, k_estimator = {{ narrow = {{ width = 3 }} }}");
+        check(&narrow, &ESTIMATOR, seed, 1);
         let low_rank = format!("{full}, k_estimator = {{ low_rank = {{ rank = 2 }} }}");
         check(&low_rank, &["k_estimator.down.weight", "k_estimator.up.weight"], seed, 1);
         let groups = format!("{full}, group_fractions = [0.3, 0.3, 0.4]");

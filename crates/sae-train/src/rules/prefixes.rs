@@ -53,9 +53,10 @@ impl Prefixes {
         let mut start = 0;
         let mut errors = Vec::new();
         for &(end, weight) in &self.0 {
-            residual = residual - codes.decode_range(w, start, end);
-            errors.push(mean_square(&residual) * (weight / self.0.len() as f64));
-            start = end;
+            // Not in place: the error before needs its residual for its gradient.
+            let next = &residual - codes.decode_range(w, start, end);
+            errors.push(mean_square(&next) * (weight / self.0.len() as f64));
+            (residual, start) = (next, end);
         }
         (sum(errors.into_iter()), residual)
     }

@@ -1,0 +1,188 @@
+//! The settings of SoftSAE.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Parity;
+use crate::architecture::{AuxKConfig, equal_weights, one};
+
+/// Where the gradient of the soft selection goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectionGradient {
+    /// To k̂ alone: z is detached inside the operator.
+    #[default]
+    BudgetOnly,
+    /// To k̂ and to z, as in the published code.
+    Full,
+}
+
+/// The network that estimates k̂.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum KEstimator {
+    /// Two layers, with as many hidden units as the dictionary has features (the published one).
+    Mlp,
+    /// The same with fewer hidden units, which costs next to nothing.
+    Narrow {
+        /// Its hidden units; default d_model, but at least 256, and at most the size of the
+        /// dictionary.
+        width: Option<usize>,
+    },
+    /// A linear head on the encoder's own activations.
+    Shared,
+    /// Two layers whose first is of low rank.
+    LowRank {
+        /// Its rank.
+        rank: usize,
+    },
+}
+
+/// How mean k̂ is held at k.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// softplus_β(mean k̂ − k): only overspending costs (the published one).
+    OneSided,
+    /// The same on both sides.
+    TwoSided,
+    /// μ·e + λ_k/2·e² with e = mean k̂/k − 1, where μ rises while k is overspent and falls while it
+    /// is not, so that mean k̂ comes to k itself.
+    Dual,
+}
+
+/// Settings of SoftSAE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoftConfig {
+    /// Target of mean k̂.
+    pub k: usize,
+    /// Upper bound of k̂; default 4k, with `parity = "official"` 2k.
+    pub k_max: Option<f64>,
+    /// Lower bound of k̂.
+    #[serde(default = "one")]
+    pub k_min: f64,
+    /// Temperature α of the soft top-k at its end.
+    #[serde(default = "default_alpha")]
+    pub alpha: f64,
+    /// α at the start, where it is annealed.
+    #[serde(default = "one")]
+    pub alpha_start: f64,
+    /// α in the very first step, where it is annealed; default `alpha_start`.
+    pub alpha_first: Option<f64>,
+    /// Steps over which α falls linearly from `alpha_start`; 0 keeps it at `alpha`.
+    #[serde(default)]
+    pub alpha_anneal_steps: u64,
+    /// Target k in the very first step, where it is annealed; default d_model, with
+    /// `parity = "official"` the final `k`.
+    pub k_first: Option<usize>,
+    /// Steps over which the target k falls linearly from d_model.
+    #[serde(default)]
+    pub k_anneal_steps: u64,
+    /// Last steps, trained with the hard selection of inference.
+    #[serde(default)]
+    pub hard_steps: u64,
+    /// Weight λ_k of the budget loss.
+    #[serde(default = "one")]
+    pub k_loss_weight: f64,
+    /// Sharpness β of its softplus.
+    #[serde(default = "five")]
+    pub k_loss_beta: f64,
+    /// How mean k̂ is held at k; default `dual`, with `parity = "official"` `one_sided`.
+    pub budget: Option<Budget>,
+    /// Factor of the learning rate for the k-estimator; default 0.5, with `parity = "official"` 1.
+    pub k_estimator_lr: Option<f64>,
+    /// Width w of the neighbourhood of the boundary that k̂'s gradient is taken over: the mean
+    /// change of the loss by a feature between k̂ − w and k̂ + w features. 0: that of the operator,
+    /// which at small α sees one feature alone. It takes the selection as hard, so α must not be
+    /// annealed. Default k/4; 0 with `parity = "official"` and where α is annealed.
+    pub k_gradient_window: Option<usize>,
+    /// Where the gradient of the selection goes.
+    #[serde(default)]
+    pub selection_gradient: SelectionGradient,
+    /// The network that estimates k̂; default `narrow`, with `parity = "official"` `mlp`.
+    pub k_estimator: Option<KEstimator>,
+    /// Share of the dictionary in each group, whose prefixes reconstruct by themselves as in
+    /// Matryoshka BatchTopK; they sum to 1. One group: the whole dictionary alone.
+    #[serde(default = "one_group")]
+    pub group_fractions: Vec<f64>,
+    /// Weight of each prefix reconstruction; default 1/G each.
+    pub group_weights: Option<Vec<f64>>,
+    /// Revival of dead features.
+    #[serde(default)]
+    pub auxk: AuxKConfig,
+}
+
+fn one_group() -> Vec<f64> {
+    vec![1.0]
+}
+
+const fn five() -> f64 {
+    5.0
+}
+
+const fn default_alpha() -> f64 {
+    1e-4
+}
+
+/// Hidden units that cost next to nothing, however small the dictionary.
+const LEAST_WIDTH: usize = 256;
+
+impl KEstimator {
+    /// Units of the layer that the output weights read.
+    #[must_use]
+    pub fn hidden_units(self, d_model: usize, n_features: usize) -> usize {
+        match self {
+            Self::Narrow { width } => width.unwrap_or(d_model.max(LEAST_WIDTH)).min(n_features),
+            Self::Mlp | Self::Shared | Self::LowRank { .. } => n_features,
+        }
+    }
+}
+
+impl SoftConfig {
+    /// The network that estimates k̂, as set or by default.
+    #[must_use]
+    pub const fn estimator(&self) -> KEstimator {
+        match self.k_estimator {
+            Some(estimator) => estimator,
+            None => KEstimator::Narrow { width: None },
+        }
+    }
+
+    /// Upper bound of k̂, as set or by default.
+    #[must_use]
+    pub const fn k_bound(&self) -> f64 {
+        match self.k_max {
+            Some(k_max) => k_max,
+            None => 4.0 * self.k as f64,
+        }
+    }
+
+    pub(crate) fn resolve(&mut self, parity: Parity) {
+        self.group_weights.get_or_insert_with(|| equal_weights(&self.group_fractions));
+        let official = parity == Parity::Official;
+        let k_max = if official { 2.0 * self.k as f64 } else { self.k_bound() };
+        self.k_max.get_or_insert(k_max);
+        self.budget.get_or_insert(if official { Budget::OneSided } else { Budget::Dual });
+        let estimator = if official { KEstimator::Mlp } else { self.estimator() };
+        self.k_estimator.get_or_insert(estimator);
+        self.k_estimator_lr.get_or_insert(if official { 1.0 } else { 0.5 });
+        let is_sharp = self.alpha_anneal_steps == 0;
+        let window = if official || !is_sharp { 0 } else { (self.k / 4).max(1) };
+        self.k_gradient_window.get_or_insert(window);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KEstimator;
+
+    #[test]
+    fn a_narrow_estimator_is_as_wide_as_the_input_between_256_and_the_dictionary() {
+        let narrow = KEstimator::Narrow { width: None };
+        assert_eq!(narrow.hidden_units(576, 2304), 576);
+        assert_eq!(narrow.hidden_units(64, 2304), 256);
+        assert_eq!(narrow.hidden_units(576, 100), 100);
+        assert_eq!(KEstimator::Narrow { width: Some(8) }.hidden_units(576, 2304), 8);
+        assert_eq!(KEstimator::Mlp.hidden_units(576, 2304), 2304);
+    }
+}
