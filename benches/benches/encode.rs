@@ -2,8 +2,8 @@
 //!
 //! `encode` is raw rows to sparse codes by an architecture's rule of inference, `eval` is that with
 //! the reconstruction and all metrics of rows. The product is that of the batch with an encoder of
-//! the same shape into memory that is already there. SoftSAE with the published k-estimator (`mlp`)
-//! has two such products.
+//! the same shape into memory that is already there. SoftSAE has two
+//! such products, of the encoder and of the k-estimator, but for `narrow`.
 //!
 //! Rows are noise of unit expected norm; weights are those of a new model. BatchTopK's threshold is
 //! set so that k features a row are active.
@@ -25,7 +25,7 @@ const ARCHITECTURES: [(&str, &str); 4] = [
     ("topk", "name = \"topk\""),
     ("batch-topk", "name = \"batch_topk\""),
     ("soft", "name = \"soft\""),
-    ("soft-mlp", "name = \"soft\"\nk_estimator = \"mlp\""),
+    ("soft-narrow", "name = \"soft\"\nk_estimator = { narrow = {} }"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -30,8 +30,8 @@ const RULES: [(&str, &str, &str); 7] = [
     ),
     ("soft", "soft", ""),
     ("soft-hard", "soft", "hard_steps = 1000000\n"),
-    ("soft-mlp", "soft", "k_estimator = \"mlp\"\n"),
-    ("soft-mlp-hard", "soft", "k_estimator = \"mlp\"\nhard_steps = 1000000\n"),
+    ("soft-narrow", "soft", "k_estimator = { narrow = {} }\n"),
+    ("soft-narrow-hard", "soft", "k_estimator = { narrow = {} }\nhard_steps = 1000000\n"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

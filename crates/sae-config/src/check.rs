@@ -118,11 +118,11 @@ fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<
     let window = c.k_gradient_window.unwrap_or(0);
     let is_sharp = window == 0 || c.alpha_anneal_steps == 0;
     check("k_gradient_window", is_sharp, "0, since alpha_anneal_steps is not 0", window)?;
-    positive("k_estimator_lr", c.k_estimator_lr.unwrap_or(1.0))?;
+    positive("k_estimator_lr", c.k_estimator_lr)?;
     at_most_all_steps("alpha_anneal_steps", c.alpha_anneal_steps, training)?;
     at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
     at_most_all_steps("hard_steps", c.hard_steps, training)?;
-    match c.estimator() {
+    match c.k_estimator {
         KEstimator::Narrow { width: Some(width) } => {
             let expected = format!("from 1 to sae.n_features = {n_features}");
             let fine = (1..=n_features).contains(&width);

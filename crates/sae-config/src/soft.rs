@@ -17,10 +17,11 @@ pub enum SelectionGradient {
 }
 
 /// The network that estimates k̂.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum KEstimator {
     /// Two layers, with as many hidden units as the dictionary has features (the published one).
+    #[default]
     Mlp,
     /// The same with fewer hidden units, which costs next to nothing.
     Narrow {
@@ -89,8 +90,9 @@ pub struct SoftConfig {
     pub k_loss_beta: f64,
     /// How mean k̂ is held at k; default `dual`, with `parity = "official"` `one_sided`.
     pub budget: Option<Budget>,
-    /// Factor of the learning rate for the k-estimator; default 0.5, with `parity = "official"` 1.
-    pub k_estimator_lr: Option<f64>,
+    /// Factor of the learning rate for the k-estimator.
+    #[serde(default = "one")]
+    pub k_estimator_lr: f64,
     /// Width w of the neighbourhood of the boundary that k̂'s gradient is taken over: the mean
     /// change of the loss by a feature between k̂ − w and k̂ + w features. 0: that of the operator,
     /// which at small α sees one feature alone. It takes the selection as hard, so α must not be
@@ -99,8 +101,9 @@ pub struct SoftConfig {
     /// Where the gradient of the selection goes.
     #[serde(default)]
     pub selection_gradient: SelectionGradient,
-    /// The network that estimates k̂; default `narrow`, with `parity = "official"` `mlp`.
-    pub k_estimator: Option<KEstimator>,
+    /// The network that estimates k̂.
+    #[serde(default)]
+    pub k_estimator: KEstimator,
     /// Share of the dictionary in each group, whose prefixes reconstruct by themselves as in
     /// Matryoshka BatchTopK; they sum to 1. One group: the whole dictionary alone.
     #[serde(default = "one_group")]
@@ -139,15 +142,6 @@ impl KEstimator {
 }
 
 impl SoftConfig {
-    /// The network that estimates k̂, as set or by default.
-    #[must_use]
-    pub const fn estimator(&self) -> KEstimator {
-        match self.k_estimator {
-            Some(estimator) => estimator,
-            None => KEstimator::Narrow { width: None },
-        }
-    }
-
     /// Upper bound of k̂, as set or by default.
     #[must_use]
     pub const fn k_bound(&self) -> f64 {
@@ -163,9 +157,6 @@ impl SoftConfig {
         let k_max = if official { 2.0 * self.k as f64 } else { self.k_bound() };
         self.k_max.get_or_insert(k_max);
         self.budget.get_or_insert(if official { Budget::OneSided } else { Budget::Dual });
-        let estimator = if official { KEstimator::Mlp } else { self.estimator() };
-        self.k_estimator.get_or_insert(estimator);
-        self.k_estimator_lr.get_or_insert(if official { 1.0 } else { 0.5 });
         let is_sharp = self.alpha_anneal_steps == 0;
         let window = if official || !is_sharp { 0 } else { (self.k / 4).max(1) };
         self.k_gradient_window.get_or_insert(window);

@@ -38,7 +38,7 @@ pub(crate) fn linear(d_model: usize, scale: f64, bias: f64) -> Box<dyn Sae> {
 /// A SoftSAE with random weights, moved so that k̂ differs from row to row.
 pub(crate) fn soft(d_model: usize, n_features: usize, seed: u64) -> Box<dyn Sae> {
     let mut soft: SoftConfig = serde_json::from_str(r#"{"k": 5}"#).unwrap();
-    soft.k_estimator = Some(KEstimator::Mlp);
+    soft.k_estimator = KEstimator::Mlp;
     let config = config(d_model, n_features, ArchitectureConfig::Soft(soft));
     let mut rng = InitRng::new(seed);
     let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, Device::Cpu).unwrap();

@@ -27,7 +27,7 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
     };
     let soft = |k_estimator| {
         let mut config: SoftConfig = toml::from_str("k = 5").unwrap();
-        config.k_estimator = Some(k_estimator);
+        config.k_estimator = k_estimator;
         ArchitectureConfig::Soft(config)
     };
     let jumprelu = |subtract| {

@@ -103,8 +103,8 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     // Parameters of the estimator, and units of its hidden layer where that is not z itself.
     let (hidden, hidden_units) = match &config.architecture {
         ArchitectureConfig::Soft(soft) => {
-            let units = soft.estimator().hidden_units(d_model, config.sae.n_features) as u64;
-            match soft.estimator() {
+            let units = soft.k_estimator.hidden_units(d_model, config.sae.n_features) as u64;
+            match soft.k_estimator {
                 KEstimator::Mlp | KEstimator::Narrow { .. } => ((d + 2) * units, units),
                 KEstimator::LowRank { rank } => ((f + d) * rank as u64 + 2 * f, units),
                 KEstimator::Shared => (f, 0),
@@ -188,7 +188,7 @@ mod tests {
         for architecture in [
             "name = \"topk\"\nk = 64",
             "name = \"soft\"\nk = 64",
-            "name = \"soft\"\nk = 64\nk_estimator = \"mlp\"",
+            "name = \"soft\"\nk = 64\nk_estimator = { narrow = {} }",
         ] {
             let plan = plan(&config(architecture), 768).unwrap();
             assert_eq!(plan.engine, Engine::Fast);

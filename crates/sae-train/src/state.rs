@@ -42,7 +42,7 @@ struct Manifest {
 impl TrainerState {
     pub(crate) fn new(config: RunConfig, sae: Box<dyn Sae>) -> Self {
         let estimator_lr = match &config.architecture {
-            ArchitectureConfig::Soft(soft) => soft.k_estimator_lr.unwrap_or(1.0),
+            ArchitectureConfig::Soft(soft) => soft.k_estimator_lr,
             _ => 1.0,
         };
         let parameter = |(name, value): (&'static str, &Tensor)| {

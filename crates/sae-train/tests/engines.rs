@@ -55,7 +55,11 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
         (0..3_i64, prop_oneof![Just(0_usize), Just(2)], prop_oneof![Just(1.0), Just(0.25)]),
         (
             prop_oneof![Just("\"mlp\""), Just("{ narrow = { width = 5 } }")],
-            prop_oneof![2 => Just("[1.0]"), 1 => Just("[0.25, 0.35, 0.4]")],
+            prop_oneof![
+                2 => Just("[1.0]"),
+                1 => Just("[1.0]\ngroup_weights = [0.7]"),
+                1 => Just("[0.25, 0.35, 0.4]"),
+            ],
         ),
         // Bounds of k̂ that hold it, and that do not.
         prop_oneof![Just((false, 1.0)), Just((true, 0.25)), Just((false, 40.0))],

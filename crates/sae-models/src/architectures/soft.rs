@@ -1,7 +1,7 @@
 //! SoftSAE: the number of active features k̂ is estimated from each input.
 //!
 //! k̂ = clamp(k_max·σ(w₂·h + b₂), k_min, F − 1), with h = relu(W₁(x − b_dec) + b₁) of the `mlp`
-//! estimator (F hidden units) and of `narrow` (fewer: the default), h = relu(U V (x − b_dec) + b₁) of `low_rank` with V of few rows, h = z of `shared`.
+//! estimator (F hidden units) and of `narrow` (fewer), h = relu(U V (x − b_dec) + b₁) of `low_rank` with V of few rows, h = z of `shared`.
 
 use std::collections::BTreeMap;
 
@@ -52,9 +52,8 @@ enum Hidden {
 impl KEstimatorWeights {
     fn take(config: &ModelConfig, soft: &SoftConfig, tensors: &mut Tensors) -> Result<Self> {
         let (f, d) = (config.n_features as i64, config.d_model as i64);
-        let estimator = soft.estimator();
-        let width = estimator.hidden_units(config.d_model, config.n_features) as i64;
-        let hidden = match estimator {
+        let width = soft.k_estimator.hidden_units(config.d_model, config.n_features) as i64;
+        let hidden = match soft.k_estimator {
             KEstimator::Mlp | KEstimator::Narrow { .. } => Hidden::Mlp(
                 tensors.take("k_estimator.hidden.weight", &[width, d])?,
                 tensors.take("k_estimator.hidden.bias", &[width])?,
@@ -155,10 +154,9 @@ impl Soft {
         rng: &mut InitRng,
     ) -> BTreeMap<String, Tensor> {
         let (f, d) = (config.n_features as i64, config.d_model as i64);
-        let estimator = soft.estimator();
-        let width = estimator.hidden_units(config.d_model, config.n_features);
+        let width = soft.k_estimator.hidden_units(config.d_model, config.n_features);
         let mut map = tied(config, rng, 1.0);
-        match estimator {
+        match soft.k_estimator {
             KEstimator::Mlp | KEstimator::Narrow { .. } => {
                 let rows = map["encoder.weight"].narrow(0, 0, width as i64);
                 map.insert("k_estimator.hidden.weight".into(), rows.copy());

@@ -186,6 +186,12 @@ impl Buffers {
         Ok(self.codes.extend(&self.part)?)
     }
 
+    /// The memory of z as a matrix of another shape, where z is large enough.
+    pub(super) fn lend_z(&self, shape: &[i64; 2]) -> Option<Tensor> {
+        let n = shape[0] * shape[1];
+        (n <= self.z.numel() as i64).then(|| self.z.view(-1).narrow(0, 0, n).view(*shape))
+    }
+
     /// A buffer for dense codes, which is to be put back.
     pub(super) fn take_dense(&mut self) -> Tensor {
         self.dense.take().unwrap_or_else(|| empty(&[self.micro as i64, self.f as i64]))

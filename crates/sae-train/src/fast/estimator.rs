@@ -36,6 +36,7 @@ pub(super) struct FastEstimator {
 /// Gradients of the estimator's parameters.
 #[derive(Debug)]
 pub(super) struct EstimatorGradients {
+    /// In the memory of z where that is large enough: then until [`FastEstimator::release`].
     pub(super) hidden_weight: Tensor,
     pub(super) hidden_bias: Vec<f32>,
     pub(super) output_weight: Vec<f32>,
@@ -51,7 +52,7 @@ impl FastEstimator {
     /// The estimator of a model.
     pub(super) fn new(config: &SoftConfig, model: &ModelConfig) -> Self {
         let &ModelConfig { d_model, n_features, .. } = model;
-        let width = config.estimator().hidden_units(d_model, n_features);
+        let width = config.k_estimator.hidden_units(d_model, n_features);
         Self {
             width,
             hidden: empty(&[0]),
@@ -128,7 +129,14 @@ impl FastEstimator {
         matmul(&rows_of(&buffers.centred, rows), &w1.tr(), &mut hidden)
     }
 
-    /// From `k_gradients`, and `slope` of the budget in mean k̂, to the gradients of the parameters.
+    /// Gives back the memory of z that a gradient lies in.
+    pub(super) fn release(&mut self, z: &Tensor) {
+        if self.gradients.hidden_weight.data_ptr() == z.data_ptr() {
+            self.gradients.hidden_weight = empty(&[0]);
+        }
+    }
+
+    /// From `k_gradients`, and `slope` of the budget in mean k̂, to the gradients of the parameters; z is lost.
     pub(super) fn backward(
         &mut self,
         slope: f64,
@@ -174,8 +182,9 @@ impl FastEstimator {
 impl EstimatorGradients {
     /// Prepares for sums over micro-batches.
     fn begin(&mut self, buffers: &Buffers, output_bias: f32) {
-        if self.hidden_weight.numel() == 0 {
-            self.hidden_weight = empty(&[self.hidden_bias.len() as i64, buffers.d as i64]);
+        let shape = [self.hidden_bias.len() as i64, buffers.d as i64];
+        if self.hidden_weight.size() != shape {
+            self.hidden_weight = buffers.lend_z(&shape).unwrap_or_else(|| empty(&shape));
         }
         self.hidden_bias.fill(0.0);
         self.output_weight.fill(0.0);

@@ -83,7 +83,7 @@ pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_)
         | ArchitectureConfig::JumpRelu(_) => true,
-        ArchitectureConfig::Soft(soft) => FastEstimator::computes(soft.estimator()),
+        ArchitectureConfig::Soft(soft) => FastEstimator::computes(soft.k_estimator),
         _ => false,
     };
     let halved = config.training.precision == Some(Precision::Bf16);
@@ -235,6 +235,15 @@ impl FastEngine {
         self.profile.lap("reconstruction");
 
         let mut parts = vec![("mse", mse)];
+        let reach = Reach { encoder: reach.encoder || !dead.is_empty(), ..reach };
+        let auxk = self.auxk.as_ref().filter(|_| !dead.is_empty());
+        if let Some(config) = auxk {
+            let biased = matches!(self.rule, FastRule::Soft(_));
+            let (parameters, slots) = (&state.parameters, &self.slots);
+            let loss = self.revival.add(config, &dead, biased, parameters, slots, &self.buffers)?;
+            parts.push(("auxk", loss));
+        }
+        self.profile.lap("auxk");
         match &mut self.rule {
             FastRule::Hard(_) => {}
             FastRule::Soft(rule) => parts.extend(rule.backward(
@@ -251,15 +260,6 @@ impl FastEngine {
             }
         }
         self.profile.lap(ESTIMATOR);
-        let reach = Reach { encoder: reach.encoder || !dead.is_empty(), ..reach };
-        let auxk = self.auxk.as_ref().filter(|_| !dead.is_empty());
-        if let Some(config) = auxk {
-            let biased = matches!(self.rule, FastRule::Soft(_));
-            let (parameters, slots) = (&state.parameters, &self.slots);
-            let loss = self.revival.add(config, &dead, biased, parameters, slots, &self.buffers)?;
-            parts.push(("auxk", loss));
-        }
-        self.profile.lap("auxk");
         let revival = if auxk.is_some() { self.revival.source() } else { None };
         let norms = products::weight_gradients(
             &state.parameters,
@@ -276,6 +276,9 @@ impl FastEngine {
         }
         let lr = state.lr();
         self.update(state, norms, reach, lr)?;
+        if let FastRule::Soft(rule) = &mut self.rule {
+            rule.estimator.release(&self.buffers.z);
+        }
         self.profile.lap("optimiser");
         Ok(Loss::known(
             total,

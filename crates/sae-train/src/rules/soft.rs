@@ -136,7 +136,7 @@ impl SoftRule {
     ) -> (Tensor, Tensor) {
         if self.prefixes.is_one() {
             let residual = x - reconstruct(codes);
-            return (mean_square(&residual), residual);
+            return (mean_square(&residual) * self.prefixes.weight(), residual);
         }
         self.prefixes.errors(x, codes, &self.weights)
     }
