@@ -2,7 +2,7 @@
 
 use sae_kernels::{Matrix, Selector, SparseCodes};
 use tch::{Device, Kind, Tensor};
-use tch_autograd::{view, view_mut};
+use tch_autograd::{matmul_into, view, view_mut};
 
 use crate::{Result, RowScale, Sae, Weights};
 
@@ -109,7 +109,7 @@ impl Products {
             *buffer = empty(n_rows as usize, n as usize);
         }
         let centred = centre.map(|centre| x.f_sub(centre)).transpose()?;
-        let _ = centred.as_ref().unwrap_or(x).f_matmul_out(buffer, &w.tr())?;
+        matmul_into(centred.as_ref().unwrap_or(x), &w.tr(), buffer, false)?;
         Ok((Matrix::new("products", view(buffer)?, n as usize)?, &mut self.selector))
     }
 

@@ -97,6 +97,9 @@ pub enum Error {
     /// A mutable view of memory that other handles can reach.
     #[error("a mutable view needs the only handle of its memory, got one that is shared")]
     Shared,
+    /// A product of matrices that do not go together.
+    #[error("product: {0}")]
+    Product(String),
     /// [`gradcheck`](crate::gradcheck) cannot check this.
     #[error("gradcheck: {0}")]
     Unchecked(String),

@@ -1,4 +1,4 @@
-//! Differentiable functions for tch, and checked views of CPU tensors.
+//! Differentiable functions for tch, checked views and fast products of CPU tensors.
 #![doc = include_str!("../README.md")]
 
 mod bridge;
@@ -6,9 +6,13 @@ mod error;
 mod ffi;
 mod function;
 mod gradcheck;
+#[cfg(feature = "gemm")]
+mod product;
 mod view;
 
 pub use error::{BoxError, Error};
 pub use function::{BackwardContext, ForwardContext, Function, apply};
 pub use gradcheck::{GradcheckOptions, gradcheck};
+#[cfg(feature = "gemm")]
+pub use product::matmul_into;
 pub use view::{Element, view, view_mut};

@@ -5,4 +5,6 @@ mod functions;
 mod gradients;
 mod graph;
 mod ownership;
+#[cfg(feature = "gemm")]
+mod products;
 mod views;

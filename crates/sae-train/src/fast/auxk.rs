@@ -6,9 +6,9 @@ use sae_kernels::{
     column_sums, reconstruct, squared_norm, subtract_row,
 };
 use tch::Tensor;
+use tch_autograd::matmul_into;
 
 use super::buffers::{Buffers, Slots, empty, rows_of, slice};
-use super::products::matmul;
 use crate::Result;
 use crate::dead::DeadFeatures;
 use crate::optimizer::Parameter;
@@ -124,7 +124,7 @@ fn select_anew(
     codes.clear();
     for rows in buffers.micro_batches() {
         let of_rows = 0..rows.len();
-        matmul(&rows_of(&buffers.centred, &rows), &w_enc, &mut rows_of(&z, &of_rows))?;
+        matmul_into(&rows_of(&buffers.centred, &rows), &w_enc, &mut rows_of(&z, &of_rows), false)?;
         let z = Matrix::new("z", &slice(&z)?[..rows.len() * dead.len()], dead.len())?;
         selector.top_k(z, &bias, Count::Same(k), &mut among)?;
         let indices: Vec<u32> = among.indices().iter().map(|i| dead[*i as usize]).collect();

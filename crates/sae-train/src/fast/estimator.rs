@@ -6,10 +6,11 @@ use sae_config::{KEstimator, SoftConfig};
 use sae_kernels::{Matrix, estimator_backward, estimator_forward, squared_norm};
 use sae_models::ModelConfig;
 use tch::Tensor;
+use tch_autograd::matmul_into;
 
 use super::Profile;
 use super::buffers::{Buffers, Slots, empty, rows_of, slice, slice_mut};
-use super::products::{add_product, matmul, matmul_to};
+use super::products::add_product;
 use super::profile::{ESTIMATOR, GEMM};
 use crate::Result;
 use crate::optimizer::Parameter;
@@ -126,7 +127,7 @@ impl FastEstimator {
         }
         let w1 = &parameters[slots.hidden_weight].value;
         let mut hidden = rows_of(&self.hidden, &(0..rows.len()));
-        matmul(&rows_of(&buffers.centred, rows), &w1.tr(), &mut hidden)
+        Ok(matmul_into(&rows_of(&buffers.centred, rows), &w1.tr(), &mut hidden, false)?)
     }
 
     /// Gives back the memory of z that a gradient lies in.
@@ -172,7 +173,7 @@ impl FastEstimator {
             profile.lap(ESTIMATOR);
             let hidden = rows_of(&self.hidden, &(0..rows.len())).tr();
             let centred = rows_of(&buffers.centred, &rows);
-            matmul_to(&hidden, &centred, &mut gradients.hidden_weight, rows.start > 0)?;
+            matmul_into(&hidden, &centred, &mut gradients.hidden_weight, rows.start > 0)?;
             profile.lap(GEMM);
         }
         Ok(())

@@ -21,6 +21,7 @@ use sae_kernels::{Groups, Matrix, subtract_row};
 use sae_models::{Base, Sae, prefixes};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
+use tch_autograd::matmul_into;
 
 use self::auxk::Revival;
 use self::buffers::{Buffers, Slots, empty, rows_of, slice, slice_mut};
@@ -161,7 +162,7 @@ impl FastEngine {
         let w_enc = parameters[slots.w_enc].value.tr();
         for rows in buffers.micro_batches() {
             let mut z = rows_of(&buffers.z, &(0..rows.len()));
-            products::matmul(&rows_of(&buffers.centred, &rows), &w_enc, &mut z)?;
+            matmul_into(&rows_of(&buffers.centred, &rows), &w_enc, &mut z, false)?;
             drop(z);
             self.profile.lap(GEMM);
             match &mut self.rule {

@@ -8,6 +8,7 @@ use sae_kernels::{
     dense_residual, project_rows, squared_norm,
 };
 use tch::Tensor;
+use tch_autograd::matmul_into;
 
 use super::Reach;
 use super::buffers::{Buffers, Slots, rows_of, slice, slice_mut};
@@ -16,21 +17,6 @@ use crate::optimizer::{PROJECTION_EPSILON, Parameter};
 
 /// Share of active codes from which dense products are faster (`docs/performance.md`).
 const DENSE_FROM: f64 = 0.2;
-
-/// out = a·b, without an allocation.
-pub(super) fn matmul(a: &Tensor, b: &Tensor, out: &mut Tensor) -> Result<()> {
-    let _ = a.f_matmul_out(out, b)?;
-    Ok(())
-}
-
-/// out = a·b, or out + a·b.
-pub(super) fn matmul_to(a: &Tensor, b: &Tensor, out: &mut Tensor, add: bool) -> Result<()> {
-    if add {
-        let _ = out.f_addmm_(a, b)?;
-        return Ok(());
-    }
-    matmul(a, b, out)
-}
 
 /// Rebuilds `x` from the codes: output gradients and code gradients; Σ‖x − x̂‖² of each group.
 pub(super) fn reconstruct(
@@ -92,10 +78,15 @@ fn dense_rows(
     let codes = &buffers.codes;
     codes.scatter(codes.values(), rows.clone(), &mut slice_mut(&mut dense)?[..len])?;
     let of_rows = 0..rows.len();
-    matmul(&rows_of(&dense, &of_rows), w_dec, &mut rows_of(&buffers.output, rows))?;
+    matmul_into(&rows_of(&dense, &of_rows), w_dec, &mut rows_of(&buffers.output, rows), false)?;
     let output = &mut slice_mut(&mut buffers.output)?[rows.start * d..rows.end * d];
     let error = dense_residual(output, b_dec, target, factor, residual)?;
-    matmul(&rows_of(&buffers.output, rows), &w_dec.tr(), &mut rows_of(&dense, &of_rows))?;
+    matmul_into(
+        &rows_of(&buffers.output, rows),
+        &w_dec.tr(),
+        &mut rows_of(&dense, &of_rows),
+        false,
+    )?;
     let out = &mut buffers.code_gradients[codes.entries(rows.clone())];
     codes.gather(&slice(&dense)?[..len], rows.clone(), out)?;
     buffers.dense = Some(dense);
@@ -165,14 +156,14 @@ fn dense_gradients(
         let codes = &buffers.codes;
         codes.scatter(codes.values(), rows.clone(), &mut slice_mut(&mut dense)?[..len])?;
         let output = rows_of(&buffers.output, &rows);
-        matmul_to(&rows_of(&dense, &of_rows).tr(), &output, &mut buffers.d_w_dec, add)?;
+        matmul_into(&rows_of(&dense, &of_rows).tr(), &output, &mut buffers.d_w_dec, add)?;
         if reach.encoder {
             let gradients = &mut slice_mut(&mut dense)?[..len];
             codes.scatter(&buffers.code_gradients, rows.clone(), gradients)?;
             column_sums(Matrix::new("gradients", gradients, buffers.f)?, &mut sums)?;
             buffers.d_b_enc.iter_mut().zip(&sums).for_each(|(d, s)| *d += s);
             let centred = rows_of(&buffers.centred, &rows);
-            matmul_to(&rows_of(&dense, &of_rows).tr(), &centred, &mut buffers.d_w_enc, add)?;
+            matmul_into(&rows_of(&dense, &of_rows).tr(), &centred, &mut buffers.d_w_enc, add)?;
         }
     }
     let decoder = project_rows(slice_mut(&mut buffers.d_w_dec)?, projection)?;
