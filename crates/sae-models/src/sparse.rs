@@ -92,7 +92,7 @@ impl Products {
     /// x `[batch, d]`, w `[n, d]`, centre `[d]`; the result is `[batch, n]`.
     ///
     /// # Errors
-    /// What libtorch says of tensors that do not fit.
+    /// Tensors that do not fit, or are not of f32 on the CPU.
     pub fn product(
         &mut self,
         slot: usize,

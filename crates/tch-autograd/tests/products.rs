@@ -60,6 +60,17 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+fn a_product_over_nothing_is_zero() {
+    let (a, b) = (noise([3, 0], 1), noise([0, 2], 2));
+    let mut out = noise([3, 2], 3);
+    let before = out.copy();
+    matmul_into(&a, &b, &mut out, true).unwrap();
+    assert_eq!(out, before);
+    matmul_into(&a, &b, &mut out, false).unwrap();
+    assert_eq!(out, Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)));
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let (a, b) = (noise([3, 4], 1), noise([4, 5], 2));
     let error = |a: &Tensor, b: &Tensor, mut out: Tensor| {

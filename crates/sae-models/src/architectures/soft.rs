@@ -1,7 +1,8 @@
 //! SoftSAE: the number of active features k̂ is estimated from each input.
 //!
 //! k̂ = clamp(k_max·σ(w₂·h + b₂), k_min, F − 1), with h = relu(W₁(x − b_dec) + b₁) of the `mlp`
-//! estimator (F hidden units) and of `narrow` (fewer), h = relu(U V (x − b_dec) + b₁) of `low_rank` with V of few rows, h = z of `shared`.
+//! estimator (F hidden units) and of `narrow` (fewer), h = relu(U V (x − b_dec) + b₁) of `low_rank`
+//! with V of few rows, h = z of `shared`.
 
 use std::collections::BTreeMap;
 

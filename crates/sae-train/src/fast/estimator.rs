@@ -137,7 +137,8 @@ impl FastEstimator {
         }
     }
 
-    /// From `k_gradients`, and `slope` of the budget in mean k̂, to the gradients of the parameters; z is lost.
+    /// From `k_gradients`, and `slope` of the budget in mean k̂, to the gradients of the parameters;
+    /// z is lost.
     pub(super) fn backward(
         &mut self,
         slope: f64,
