@@ -1,6 +1,6 @@
 //! Encoding and decoding by sparse kernels, on the CPU in f32: one dense product a batch.
 
-use sae_kernels::{Matrix, Selector, SparseCodes};
+use sae_kernels::{Matrix, Selector, SparseCodes, subtract_row};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{matmul_into, view, view_mut};
 
@@ -83,6 +83,7 @@ impl SparseCoder {
 pub struct Products {
     selector: Selector,
     buffers: Vec<Tensor>,
+    centred: Option<Tensor>,
 }
 
 impl Products {
@@ -108,8 +109,17 @@ impl Products {
         if buffer.size() != [n_rows, n] {
             *buffer = empty(n_rows as usize, n as usize);
         }
-        let centred = centre.map(|centre| x.f_sub(centre)).transpose()?;
-        matmul_into(centred.as_ref().unwrap_or(x), &w.tr(), buffer, false)?;
+        let Some(centre) = centre else {
+            matmul_into(x, &w.tr(), buffer, false)?;
+            return Ok((Matrix::new("products", view(buffer)?, n as usize)?, &mut self.selector));
+        };
+        let d = x.size()[1] as usize;
+        let kept = self.centred.take().filter(|kept| kept.size() == x.size());
+        let mut centred = kept.unwrap_or_else(|| empty(n_rows as usize, d));
+        let rows = x.contiguous();
+        subtract_row(Matrix::new("x", view(&rows)?, d)?, view(centre)?, view_mut(&mut centred)?)?;
+        matmul_into(&centred, &w.tr(), buffer, false)?;
+        self.centred = Some(centred);
         Ok((Matrix::new("products", view(buffer)?, n as usize)?, &mut self.selector))
     }
 
