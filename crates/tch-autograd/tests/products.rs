@@ -7,7 +7,7 @@ use tch_autograd::{Error, matmul_into};
 /// Numbers between −½ and ½; libtorch's generator would be shared with tests on other threads.
 fn noise(shape: [i64; 2], seed: i64) -> Tensor {
     let place = Tensor::arange(shape[0] * shape[1], (Kind::Double, Device::Cpu));
-    let wave = (place * 12.9898 + (seed % 1000) as f64 * 78.233).sin() * 43_758.5453;
+    let wave = (place * 12.9898 + (seed % 1000) as f64 * 78.233).sin() * 43_758.5;
     (&wave - wave.floor() - 0.5).to_kind(Kind::Float).reshape(shape)
 }
 
