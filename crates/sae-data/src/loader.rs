@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Order;
-use crate::prefetch::{Prefetcher, Rows};
+use crate::prefetch::{Prefetcher, Row};
 use crate::store::to_usize;
 use crate::{ActivationStore, Error, Result};
 
@@ -83,7 +83,8 @@ pub struct LoaderPosition {
 /// own block on average: with the default sizes, d_model 768 and batches of 2048, with two.
 ///
 /// # Memory
-/// (`threads` + 1) · `window_bytes`, 4 bytes a row of a window, and 8 bytes a block.
+/// `window_bytes`, a batch, and `threads` + 1 blocks; about 60 bytes a row of a window, and 8 bytes a
+/// block. The next window is read into what the batches leave of the present one.
 #[derive(Debug)]
 pub struct Loader {
     config: LoaderConfig,
@@ -92,11 +93,9 @@ pub struct Loader {
     epoch: u64,
     row: u64,
     prefetcher: Prefetcher,
-    window: Rows,
-    /// Values of the window that were handed out.
+    window: Vec<Row>,
+    /// Rows of the window that were handed out.
     used: usize,
-    /// A batch that lies in more than one window.
-    pieced: Vec<f32>,
     failed: bool,
 }
 
@@ -138,48 +137,46 @@ impl Loader {
     ) -> Result<Self> {
         let d_model = store.d_model();
         let window = order.window_of(row);
-        let mut prefetcher = Prefetcher::start(store, order, epoch, window, config.threads)?;
-        let first = prefetcher.next()?;
-        let used = to_usize(row - order.window_start(window)) * d_model;
-        Ok(Self {
-            config,
-            order,
-            d_model,
-            epoch,
-            row,
-            prefetcher,
-            window: first,
-            used,
-            pieced: Vec::new(),
-            failed: false,
-        })
+        let blocks = to_usize(order.block_rows).saturating_mul(config.threads.saturating_add(1));
+        let ahead = config.batch_size.saturating_add(blocks);
+        let prefetcher = Prefetcher::start(store, order, epoch, window, ahead, config.threads)?;
+        let skipped = to_usize(row - order.window_start(window));
+        let window = Vec::new();
+        let mut this =
+            Self { config, order, d_model, epoch, row, prefetcher, window, used: 0, failed: false };
+        this.next_window()?;
+        this.use_rows(skipped);
+        Ok(this)
     }
 
-    /// The next batch.
+    /// Writes the next batch.
     ///
     /// # Shapes
-    /// `[batch_size, d_model]`, row-major.
+    /// `batch` is `[batch_size, d_model]`, row-major.
     ///
     /// # Errors
-    /// A row that cannot be read or is not finite; afterwards [`Error::Stopped`].
-    pub fn next_batch(&mut self) -> Result<&[f32]> {
+    /// A slice of another size; a row that cannot be read or is not finite, and then
+    /// [`Error::Stopped`] ever after.
+    pub fn next_batch(&mut self, batch: &mut [f32]) -> Result<()> {
         if self.failed {
             return Err(Error::Stopped);
         }
         let wanted = self.config.batch_size * self.d_model;
-        if self.used == self.window.len() {
-            self.next_window()?;
+        if batch.len() != wanted {
+            return Err(Error::value("batch", format!("{wanted} values"), batch.len()));
         }
-        let in_window = self.window.len() - self.used >= wanted;
-        if !in_window {
-            self.piece_together(wanted)?;
+        let mut places = batch.chunks_exact_mut(self.d_model);
+        while places.len() > 0 {
+            if self.used == self.window.len() {
+                self.next_window()?;
+            }
+            let n = places.len().min(self.window.len() - self.used);
+            let rows = &self.window[self.used..][..n];
+            rows.iter().zip(places.by_ref()).for_each(|(row, place)| place.copy_from_slice(row));
+            self.use_rows(n);
         }
         self.advance(self.config.batch_size as u64);
-        if in_window {
-            self.used += wanted;
-            return Ok(&self.window[self.used - wanted..self.used]);
-        }
-        Ok(&self.pieced)
+        Ok(())
     }
 
     /// Where the next batch begins.
@@ -201,26 +198,17 @@ impl Loader {
     }
 
     fn next_window(&mut self) -> Result<()> {
-        self.prefetcher.give_back(std::mem::take(&mut self.window));
-        self.used = 0;
         self.failed = true;
         self.window = self.prefetcher.next()?;
-        self.failed = false;
+        (self.used, self.failed) = (0, false);
         Ok(())
     }
 
-    /// Gathers a batch from this window and as many of the following as it takes.
-    fn piece_together(&mut self, wanted: usize) -> Result<()> {
-        self.pieced.clear();
-        while self.pieced.len() < wanted {
-            if self.used == self.window.len() {
-                self.next_window()?;
-            }
-            let n = (wanted - self.pieced.len()).min(self.window.len() - self.used);
-            self.pieced.extend_from_slice(&self.window[self.used..][..n]);
-            self.used += n;
-        }
-        Ok(())
+    /// Gives back the memory of the next `n` rows of the window.
+    fn use_rows(&mut self, n: usize) {
+        let rows = self.window[self.used..][..n].iter_mut().map(std::mem::take);
+        self.prefetcher.give_back(rows);
+        self.used += n;
     }
 
     fn advance(&mut self, n: u64) {

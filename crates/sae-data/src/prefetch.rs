@@ -1,31 +1,41 @@
-//! The threads that fill windows ahead of the consumer.
+//! The threads that read rows ahead of the consumer.
 //!
-//! A thread claims the next window together with an empty buffer, under one lock: buffers go to
-//! windows in order, so the window that the consumer waits for always has one. There is one buffer
-//! more than threads, which bounds the memory.
+//! The memory of a row goes round: from the pool to a thread that reads into it, to its window,
+//! and back to the pool when the consumer has copied it. So the next window is read into what the
+//! present one leaves, and the size of the pool bounds the memory.
+//!
+//! Blocks are claimed in the order of the windows, each together with rows from the pool, under
+//! one lock. The pool has more rows than a window, and a consumer that waits for a window has
+//! given back all that came before it: there are always rows for what it waits for.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::plan::{Epoch, Order, Window};
 use crate::store::to_usize;
 use crate::{ActivationStore, Error, Result};
 
-/// A window's rows in the order of the stream.
-pub(crate) type Rows = Vec<f32>;
+/// The memory of one row.
+pub(crate) type Row = Box<[f32]>;
 
 #[derive(Debug)]
 pub(crate) struct Prefetcher {
     shared: Arc<Shared>,
-    empty: Option<Sender<Rows>>,
-    filled: Receiver<(u64, Result<Rows>)>,
-    /// Windows that came before their turn, by number.
-    early: BTreeMap<u64, Rows>,
+    filled: Receiver<Result<Block>>,
+    /// Windows whose rows are coming in, by number.
+    windows: BTreeMap<u64, Filling>,
     next: u64,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// A window and how many of its rows are missing.
+#[derive(Debug)]
+struct Filling {
+    rows: Vec<Row>,
+    missing: usize,
 }
 
 #[derive(Debug)]
@@ -33,101 +43,120 @@ struct Shared {
     store: Arc<dyn ActivationStore>,
     order: Order,
     claims: Mutex<Claims>,
-    stop: AtomicBool,
+    /// Rows came back to the pool, or the threads are to stop.
+    changed: Condvar,
 }
 
 /// What the next thread gets to do.
 #[derive(Debug)]
 struct Claims {
-    empty: Receiver<Rows>,
-    number: u64,
-    window: u64,
-    epoch: Arc<Epoch>,
+    pool: Vec<Row>,
+    /// Rows that the pool may still allocate.
+    unallocated: usize,
+    epoch: Epoch,
     epoch_number: u64,
+    /// The window's place in the epoch, and its number since the start.
+    place: u64,
+    number: u64,
+    window: Arc<Window>,
+    /// Stretches and rows of the window that are claimed.
+    stretches: usize,
+    rows: usize,
+    stop: bool,
 }
 
-/// A window to fill.
-struct Claim {
+/// Consecutive rows of the store, to be read or read.
+#[derive(Debug)]
+struct Block {
+    /// Number of the window.
     number: u64,
-    window: u64,
-    epoch: Arc<Epoch>,
-    rows: Rows,
+    window: Arc<Window>,
+    first_row: u64,
+    /// Which of the window's places are theirs.
+    places: Range<usize>,
+    rows: Vec<Row>,
 }
 
 impl Prefetcher {
-    /// Starts `n_threads` threads that fill windows from `window` of `epoch_number` on.
+    /// Starts `n_threads` threads that read from `window` of `epoch_number` on, `ahead` rows
+    /// beyond the largest window.
     pub(crate) fn start(
         store: Arc<dyn ActivationStore>,
         order: Order,
         epoch_number: u64,
         window: u64,
+        ahead: usize,
         n_threads: usize,
     ) -> Result<Self> {
-        let d_model = store.d_model();
-        let (empty, empty_receiver) = channel();
-        let (filled_sender, filled) = channel();
+        let (sender, filled) = channel();
+        let epoch = order.epoch(epoch_number);
         let claims = Claims {
-            empty: empty_receiver,
-            number: 0,
-            window,
-            epoch: Arc::new(order.epoch(epoch_number)),
+            pool: Vec::new(),
+            unallocated: to_usize(order.max_window_rows()).saturating_add(ahead),
+            window: Arc::new(epoch.window(window)),
+            epoch,
             epoch_number,
+            place: window,
+            number: 0,
+            stretches: 0,
+            rows: 0,
+            stop: false,
         };
-        let stop = AtomicBool::new(false);
-        let shared = Arc::new(Shared { store, order, claims: Mutex::new(claims), stop });
+        let (claims, changed) = (Mutex::new(claims), Condvar::new());
         let mut this = Self {
-            shared,
-            empty: Some(empty),
+            shared: Arc::new(Shared { store, order, claims, changed }),
             filled,
-            early: BTreeMap::new(),
+            windows: BTreeMap::new(),
             next: 0,
             threads: Vec::new(),
         };
         for i in 0..n_threads {
-            let (shared, filled) = (Arc::clone(&this.shared), filled_sender.clone());
+            let (shared, filled) = (Arc::clone(&this.shared), sender.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("loader-{i}"))
                 .spawn(move || shared.work(&filled))
                 .map_err(|e| Error::value("threads", "threads that can be started", e))?;
             this.threads.push(thread);
         }
-        let capacity = to_usize(order.max_window_rows()) * d_model;
-        (0..=n_threads).for_each(|_| this.give_back(Rows::with_capacity(capacity)));
         Ok(this)
     }
 
-    /// Hands a buffer back to be filled again.
-    pub(crate) fn give_back(&self, rows: Rows) {
-        if let Some(empty) = &self.empty {
-            // Fails only when all threads have ended, after an error that `next` reports.
-            let _ = empty.send(rows);
-        }
+    /// Gives rows back to be filled again.
+    pub(crate) fn give_back(&self, rows: impl Iterator<Item = Row>) {
+        self.shared.claims().pool.extend(rows);
+        self.shared.changed.notify_all();
     }
 
-    /// The next window.
-    pub(crate) fn next(&mut self) -> Result<Rows> {
-        let rows = loop {
-            if let Some(rows) = self.early.remove(&self.next) {
-                break rows;
-            }
-            let (number, rows) = self.filled.recv().map_err(|_| Error::Stopped)?;
-            match rows {
-                Ok(rows) => self.early.insert(number, rows),
-                Err(e) => {
-                    self.shared.stop.store(true, Ordering::Relaxed);
+    /// The next window's rows in the order of the stream.
+    pub(crate) fn next(&mut self) -> Result<Vec<Row>> {
+        while self.windows.get(&self.next).is_none_or(|window| window.missing > 0) {
+            let block = match self.filled.recv() {
+                Ok(Ok(block)) => block,
+                Ok(Err(e)) => {
+                    self.shared.stop();
                     return Err(e);
                 }
+                Err(_) => return Err(Error::Stopped),
             };
-        };
+            let places = &block.window.places;
+            let window = self.windows.entry(block.number).or_insert_with(|| Filling {
+                rows: places.iter().map(|_| Row::default()).collect(),
+                missing: places.len(),
+            });
+            window.missing -= block.rows.len();
+            for (row, &place) in block.rows.into_iter().zip(&places[block.places]) {
+                window.rows[place as usize] = row;
+            }
+        }
+        let window = self.windows.remove(&self.next);
         self.next += 1;
-        Ok(rows)
+        window.map(|window| window.rows).ok_or(Error::Stopped)
     }
 }
 
 impl Drop for Prefetcher {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.empty = None;
+        self.shared.stop();
         for thread in self.threads.drain(..) {
             // A thread that panicked has printed why; there is nothing to add while dropping.
             let _ = thread.join();
@@ -136,56 +165,82 @@ impl Drop for Prefetcher {
 }
 
 impl Shared {
-    fn work(&self, filled: &Sender<(u64, Result<Rows>)>) {
+    fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        self.claims().stop = true;
+        self.changed.notify_all();
+    }
+
+    fn work(&self, filled: &Sender<Result<Block>>) {
         let mut scratch = Vec::new();
-        while let Some(mut claim) = self.claim() {
-            let window = claim.epoch.window(claim.window);
-            let result = self.fill(&window, &mut scratch, &mut claim.rows);
+        while let Some(mut block) = self.claim() {
+            let result = self.read(&mut block, &mut scratch);
             let failed = result.is_err();
-            let sent = filled.send((claim.number, result.map(|()| claim.rows)));
-            if failed || sent.is_err() {
+            if filled.send(result.map(|()| block)).is_err() || failed {
                 break;
             }
         }
     }
 
-    /// Waits for a buffer and takes the next window; none when the loader is dropped.
-    fn claim(&self) -> Option<Claim> {
-        let mut claims = self.claims.lock().ok()?;
-        let rows = claims.empty.recv().ok()?;
-        if self.stopped() {
-            return None;
+    /// Waits for rows and takes the next block; none when the threads are to stop.
+    fn claim(&self) -> Option<Block> {
+        let mut claims = self.claims();
+        loop {
+            if claims.stop {
+                return None;
+            }
+            if let Some(block) = claims.next(&self.order, self.store.d_model()) {
+                return Some(block);
+            }
+            claims = self.changed.wait(claims).unwrap_or_else(PoisonError::into_inner);
         }
-        if claims.window == self.order.n_windows() {
-            claims.window = 0;
-            claims.epoch_number += 1;
-            claims.epoch = Arc::new(self.order.epoch(claims.epoch_number));
-        }
-        let (number, window) = (claims.number, claims.window);
-        claims.number += 1;
-        claims.window += 1;
-        Some(Claim { number, window, epoch: Arc::clone(&claims.epoch), rows })
     }
 
-    /// Reads blocks one by one and puts each row in its place.
-    fn fill(&self, window: &Window, scratch: &mut Vec<f32>, rows: &mut Rows) -> Result<()> {
+    fn read(&self, block: &mut Block, scratch: &mut Vec<f32>) -> Result<()> {
         let d_model = self.store.d_model();
-        rows.resize(window.places.len() * d_model, 0.0);
-        let mut places = window.places.iter();
-        for &(first, n) in &window.stretches {
-            if self.stopped() {
-                return Err(Error::Stopped);
-            }
-            scratch.resize(to_usize(n) * d_model, 0.0);
-            self.store.read_rows(first, scratch)?;
-            for (row, &place) in scratch.chunks_exact(d_model).zip(places.by_ref()) {
-                rows[place as usize * d_model..][..d_model].copy_from_slice(row);
-            }
+        scratch.resize(block.rows.len() * d_model, 0.0);
+        self.store.read_rows(block.first_row, scratch)?;
+        for (row, values) in block.rows.iter_mut().zip(scratch.chunks_exact(d_model)) {
+            row.copy_from_slice(values);
         }
         Ok(())
     }
+}
 
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+impl Claims {
+    /// The next block, if the pool has rows for it.
+    fn next(&mut self, order: &Order, d_model: usize) -> Option<Block> {
+        if self.stretches == self.window.stretches.len() {
+            self.next_window(order);
+        }
+        let (first_row, n) = self.window.stretches[self.stretches];
+        let n = to_usize(n);
+        let lacking = n.saturating_sub(self.pool.len());
+        if lacking > self.unallocated {
+            return None;
+        }
+        self.unallocated -= lacking;
+        self.pool.extend((0..lacking).map(|_| vec![0.0; d_model].into_boxed_slice()));
+        let rows = self.pool.split_off(self.pool.len() - n);
+        let places = self.rows..self.rows + n;
+        self.stretches += 1;
+        self.rows += n;
+        let window = Arc::clone(&self.window);
+        Some(Block { number: self.number, window, first_row, places, rows })
+    }
+
+    fn next_window(&mut self, order: &Order) {
+        self.number += 1;
+        self.place += 1;
+        if self.place == order.n_windows() {
+            self.place = 0;
+            self.epoch_number += 1;
+            self.epoch = order.epoch(self.epoch_number);
+        }
+        self.window = Arc::new(self.epoch.window(self.place));
+        (self.stretches, self.rows) = (0, 0);
     }
 }

@@ -6,11 +6,16 @@ use sae_data::{Error, Loader, LoaderConfig};
 
 use crate::support::{number, store};
 
+fn next_batch(loader: &mut Loader) -> sae_data::Result<Vec<f32>> {
+    let mut batch = vec![f32::NAN; loader.batch_size() * loader.d_model()];
+    loader.next_batch(&mut batch).map(|()| batch)
+}
+
 fn numbers(loader: &mut Loader, n_batches: usize) -> Vec<u64> {
     let d_model = loader.d_model();
     let mut all = Vec::new();
     for _ in 0..n_batches {
-        all.extend(loader.next_batch().unwrap().chunks(d_model).map(number));
+        all.extend(next_batch(loader).unwrap().chunks(d_model).map(number));
     }
     all
 }
@@ -30,7 +35,7 @@ fn resumes_to_the_bit_from_every_batch() {
     let mut positions = vec![whole.position()];
     let mut batches = Vec::new();
     for _ in 0..20 {
-        batches.push(whole.next_batch().unwrap().to_vec());
+        batches.push(next_batch(&mut whole).unwrap());
         positions.push(whole.position());
     }
     for (i, position) in positions[..20].iter().enumerate() {
@@ -39,7 +44,7 @@ fn resumes_to_the_bit_from_every_batch() {
         let mut resumed = Loader::resume(Arc::clone(&store), config.clone(), &position).unwrap();
         assert_eq!(resumed.position(), position);
         for batch in batches[i..].iter().take(4) {
-            assert_eq!(resumed.next_batch().unwrap(), batch);
+            assert_eq!(&next_batch(&mut resumed).unwrap(), batch);
         }
     }
 }
@@ -130,7 +135,10 @@ fn a_failed_read_stops_the_loader() {
     let mut loader = Loader::new(Arc::clone(&store), config).unwrap();
     let shard = store.locate(0).0;
     std::fs::OpenOptions::new().write(true).open(&shard).unwrap().set_len(2000).unwrap();
-    let error = (0..1000).find_map(|_| loader.next_batch().err()).unwrap();
+    let mut few = vec![0.0; 39];
+    let error = loader.next_batch(&mut few).unwrap_err().to_string();
+    assert_eq!(error, "batch: expected 40 values, got 39");
+    let error = (0..1000).find_map(|_| next_batch(&mut loader).err()).unwrap();
     assert!(matches!(&error, Error::Changed { path, .. } if *path == shard), "{error}");
-    assert!(matches!(loader.next_batch(), Err(Error::Stopped)));
+    assert!(matches!(next_batch(&mut loader), Err(Error::Stopped)));
 }

@@ -38,10 +38,13 @@ proptest! {
             let one_thread = LoaderConfig { threads: 1, batch_size: 1, ..config.clone() };
             let mut loader = Loader::new(Arc::clone(&store), config).unwrap();
             let mut reference = Loader::new(Arc::clone(&store), one_thread).unwrap();
+            let (mut batch, mut expected) = (vec![f32::NAN; batch_size * 2], [f32::NAN; 2]);
             while loader.position().epoch < 2 {
-                for row in loader.next_batch().unwrap().chunks(2) {
+                loader.next_batch(&mut batch).unwrap();
+                for row in batch.chunks(2) {
                     let epoch = reference.position().epoch;
-                    prop_assert_eq!(row, reference.next_batch().unwrap());
+                    reference.next_batch(&mut expected).unwrap();
+                    prop_assert_eq!(row, &expected);
                     if let Some(epoch) = epochs.get_mut(epoch as usize) {
                         epoch.push(number(row));
                     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use sae_config::{Normalization, Parity, RunConfig};
 use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
 use sae_models::{Normalizer, save_checkpoint};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::checkpoints::{Checkpoints, Position, difference, write_folder};
 use crate::data::open_data;
@@ -188,7 +188,7 @@ impl Run {
         observer: &mut dyn FnMut(&Progress<'_>),
     ) -> Result<Option<StepReport>> {
         let training = self.trainer.config().training.clone();
-        let shape = [training.batch_size as i64, -1];
+        let shape = [training.batch_size as i64, self.loader.d_model() as i64];
         let (mut since, mut rows) = (Instant::now(), 0);
         let mut last = None;
         while self.trainer.steps_done() < training.steps {
@@ -197,7 +197,8 @@ impl Run {
                 let step = self.trainer.steps_done();
                 return Err(Error::Interrupted { step, steps: training.steps });
             }
-            let x = Tensor::from_slice(self.loader.next_batch()?).reshape(shape);
+            let mut x = Tensor::empty(shape, (Kind::Float, Device::Cpu));
+            self.loader.next_batch(tch_autograd::view_mut(&mut x)?)?;
             let taken = self.trainer.step(&x)?;
             let step = self.trainer.steps_done();
             rows += training.batch_size;
