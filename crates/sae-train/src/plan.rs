@@ -120,10 +120,17 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
     let n_parameters = 2 * f * d + f + d + hidden;
     let per_step = |fast: u64, reference: u64| if is_fast { fast } else { reference };
+    // An entry of a code: index, value, gradient and, in SoftSAE, the operator; its copy by feature,
+    // or room to grow, where codes are few.
+    let (entry, dense_entry) = if is_soft { (15, 10) } else { (8, 5) };
+    // From some density on, the codes of a micro-batch are used up before the next one is encoded.
+    let few = (fast::DENSE_FROM * f as f64).ceil() as u64;
+    let streams = may_stream(&config.architecture) && codes_per_row > few;
+    let (of_batch, of_micro) =
+        if streams { (few, dense_entry * codes_per_row + f) } else { (codes_per_row, 0) };
     // z, and the hidden layer of SoftSAE's estimator; autograd keeps z, masks, codes and gradients.
-    let dense_row = per_step(f + hidden_units, f * if is_soft { 10 } else { 6 });
-    // An entry of a code: index, value, gradient, its copy by feature and, in SoftSAE, the operator.
-    let codes = per_step(batch * codes_per_row * if is_soft { 15 } else { 8 }, 0);
+    let dense_row = per_step(f + hidden_units + of_micro, f * if is_soft { 10 } else { 6 });
+    let codes = per_step(batch * of_batch * entry, 0);
     Ok(MemoryPlan {
         parameters: BYTES * n_parameters,
         moments: BYTES * 2 * n_parameters,
@@ -132,6 +139,15 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         batch: BYTES * ((2 + n_groups) * batch * d + codes),
         engine,
     })
+}
+
+/// Whether the fast engine uses up codes micro-batch by micro-batch where there are many.
+fn may_stream(architecture: &ArchitectureConfig) -> bool {
+    match architecture {
+        ArchitectureConfig::Soft(c) => c.group_fractions.len() == 1,
+        ArchitectureConfig::JumpRelu(_) => true,
+        _ => false,
+    }
 }
 
 /// The most features that are active in a row, on average over a batch, in any step.
@@ -199,12 +215,16 @@ mod tests {
 
     #[test]
     fn annealing_takes_room_for_its_first_codes() {
-        let total = |more: &str| {
-            plan(&config(&format!("name = \"soft\"\nk = 64\n{more}")), 768).unwrap().total()
-        };
+        let soft = |more: &str| config(&format!("name = \"soft\"\nk = 64\n{more}"));
+        let total = |more: &str| plan(&soft(more), 768).unwrap().total();
         let plain = total("");
-        assert!(total("alpha_start = 1.0\nalpha_anneal_steps = 5") > plain + 60 * 2048 * 16000);
         assert_eq!(total("alpha_start = 1.0"), plain);
+        let mut annealed = soft("alpha_start = 1.0\nalpha_anneal_steps = 5");
+        let whole = plan(&annealed, 768).unwrap();
+        assert!(whole.total() > plain + 40 * 2048 * 16384);
+        annealed.training.micro_batch = Some(256);
+        let cut = plan(&annealed, 768).unwrap();
+        assert_eq!((cut.dense * 8, cut.batch), (whole.dense, whole.batch));
         let plain = plan(&config("name = \"topk\"\nk = 64"), 768).unwrap();
         let falling = plan(&config("name = \"topk\"\nk = 64\nk_anneal_steps = 5"), 768).unwrap();
         assert_eq!(falling.batch - plain.batch, 4 * 8 * 2048 * (768 - 64));

@@ -10,6 +10,9 @@ use crate::Result;
 use crate::dead::DeadFeatures;
 use crate::optimizer::Parameter;
 
+/// Share of active codes from which dense products are faster (`docs/performance.md`).
+pub(crate) const DENSE_FROM: f64 = 0.2;
+
 /// The elements of a CPU tensor of f32.
 pub(super) fn slice(tensor: &Tensor) -> Result<&[f32]> {
     Ok(view(tensor)?)
@@ -74,6 +77,12 @@ pub(super) struct Buffers {
     /// x − x̂, `[batch, d]`, where dead features have to rebuild it.
     pub(super) residual: Vec<f32>,
     pub(super) codes: SparseCodes,
+    /// Rows of the batch that `codes` holds: in the end all of them, but where the step streams.
+    pub(super) held: Range<usize>,
+    /// Whether this step uses up the codes of a micro-batch before it selects the next ones.
+    pub(super) streams: bool,
+    /// Positive codes of the step so far.
+    n_active: usize,
     /// Codes of the rows that z holds, on their way to `codes`.
     pub(super) part: SparseCodes,
     /// Gradients of the codes, then of their pre-activations.
@@ -111,6 +120,9 @@ impl Default for Buffers {
             output: none(),
             residual: Vec::new(),
             codes: SparseCodes::new(0),
+            held: 0..0,
+            streams: false,
+            n_active: 0,
             part: SparseCodes::new(0),
             code_gradients: Vec::new(),
             by_feature: FeatureMajor::new(0),
@@ -126,6 +138,11 @@ impl Default for Buffers {
             is_dense: false,
         }
     }
+}
+
+/// Whether dense products are faster than sparse ones for codes that have room for `n` entries.
+pub(super) fn is_dense(codes: &SparseCodes, n: usize) -> bool {
+    codes.nnz() as f64 > DENSE_FROM * n as f64
 }
 
 /// A tensor of f32 on the CPU, not yet written.
@@ -174,15 +191,35 @@ impl Buffers {
         self.micro == self.batch
     }
 
-    /// Takes the codes of `rows` from `part`.
-    pub(super) fn take_part(&mut self, rows: &Range<usize>) -> Result<()> {
-        if self.is_whole() {
+    /// The rows that `codes` holds, as many at a time as the buffers hold: rows of the batch, and of
+    /// the codes.
+    pub(super) fn held_micro_batches(
+        &self,
+    ) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+        let Range { start, end } = self.held;
+        self.micro_batches()
+            .filter(move |rows| (start..end).contains(&rows.start))
+            .map(move |rows| (rows.clone(), rows.start - start..rows.end - start))
+    }
+
+    /// Takes the codes of `rows` from `part`, as the only ones in a step that streams.
+    ///
+    /// The first of several micro-batches decides whether it does, where it may: many codes take more
+    /// memory than a dense buffer.
+    pub(super) fn take_part(&mut self, rows: &Range<usize>, may_stream: bool) -> Result<()> {
+        if rows.start == 0 {
+            let many = is_dense(&self.part, rows.len() * self.f);
+            self.streams = may_stream && many && !self.is_whole();
+        }
+        if self.streams || self.is_whole() {
             std::mem::swap(&mut self.codes, &mut self.part);
+            self.held = rows.clone();
             return Ok(());
         }
         if rows.start == 0 {
             self.codes.clear();
         }
+        self.held = 0..rows.end;
         Ok(self.codes.extend(&self.part)?)
     }
 
@@ -199,20 +236,23 @@ impl Buffers {
 
     /// Mean number of active features a row.
     pub(super) fn l0(&self) -> f64 {
-        let active = self.codes.values().iter().filter(|v| **v > 0.0).count();
-        active as f64 / self.batch as f64
+        self.n_active as f64 / self.batch as f64
     }
 
-    /// Counts the batch for the features that fire in it.
-    pub(super) fn count_fired(&self, dead: &mut DeadFeatures) -> Result<()> {
+    /// Counts the batch for the features that fire in the rows that `codes` holds.
+    pub(super) fn count_fired(&mut self, dead: &mut DeadFeatures) -> Result<()> {
         let counters: &mut [i64] = slice_mut(&mut dead.rows_since_fired)?;
-        counters.iter_mut().for_each(|c| *c += self.batch as i64);
+        if self.held.start == 0 {
+            self.n_active = 0;
+            counters.iter_mut().for_each(|c| *c += self.batch as i64);
+            dead.rows_seen += self.batch as u64;
+        }
         for (&f, &v) in self.codes.indices().iter().zip(self.codes.values()) {
             if v > 0.0 {
                 counters[f as usize] = 0;
+                self.n_active += 1;
             }
         }
-        dead.rows_seen += self.batch as u64;
         Ok(())
     }
 }

@@ -78,18 +78,18 @@ impl HardRule {
         let part = &mut buffers.part;
         if !self.over_batch {
             self.selector.top_k(z, bias, Count::Same(k), part)?;
-            return buffers.take_part(rows);
+            return buffers.take_part(rows, false);
         }
         if whole {
             self.selector.batch_top_k(z, bias, k * batch, part)?;
-            return buffers.take_part(rows);
+            return buffers.take_part(rows, false);
         }
         if rows.start == 0 {
             self.floor = 0.0;
         }
         let floor = self.floor;
         self.selector.filter(z, bias, |_, v| v > floor, part)?;
-        buffers.take_part(rows)?;
+        buffers.take_part(rows, false)?;
         self.floor = floor.max(buffers.codes.keep_largest(k * batch));
         Ok(())
     }

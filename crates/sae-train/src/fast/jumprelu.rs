@@ -20,7 +20,9 @@ pub(super) struct JumpReluFast {
     /// Those of the rows that z holds.
     near_part: SparseCodes,
     near_gradients: Vec<f32>,
+    /// Active entries of each feature, and those of them near the threshold.
     n_active: Vec<u32>,
+    n_near: Vec<u32>,
     pub(super) d_threshold: Vec<f32>,
 }
 
@@ -33,6 +35,7 @@ impl JumpReluFast {
             near_part: SparseCodes::new(n_features),
             near_gradients: Vec::new(),
             n_active: vec![0; n_features],
+            n_near: vec![0; n_features],
             d_threshold: vec![0.0; n_features],
         }
     }
@@ -58,11 +61,11 @@ impl JumpReluFast {
         let half = (self.config.bandwidth / 2.0) as f32;
         let is_near = |f: usize, h: f32| (h - threshold[f]).abs() < half;
         self.selector.filter(z, bias, is_near, &mut self.near_part)?;
-        if rows.start == 0 {
+        buffers.take_part(rows, true)?;
+        if buffers.held == *rows {
             self.near.clear();
         }
-        self.near.extend(&self.near_part)?;
-        buffers.take_part(rows)
+        Ok(self.near.extend(&self.near_part)?)
     }
 
     /// What is known of a step.
@@ -70,24 +73,46 @@ impl JumpReluFast {
         Detail { k_target: Some(self.config.target_l0), ..Detail::default() }
     }
 
-    /// The penalty λ·(L0/target − 1)², weighted, and the gradient of θ:
-    /// −(θ/ε)·Σ ∂f over entries near θ, and −(1/ε)·∂L0 for each feature value near θ.
+    /// The part of θ's gradient that comes from the codes at hand: −(θ/ε)·Σ ∂f over entries near θ.
+    pub(super) fn code_backward(
+        &mut self,
+        parameters: &[Parameter],
+        slots: &Slots,
+        buffers: &Buffers,
+    ) -> Result<()> {
+        let threshold = slice(&parameters[slots.threshold].value)?;
+        let decoder = Matrix::new("decoder", slice(&parameters[slots.w_dec].value)?, buffers.d)?;
+        let rows = buffers.held.start * buffers.d..buffers.held.end * buffers.d;
+        let output = Matrix::new("output", &slice(&buffers.output)?[rows], buffers.d)?;
+        code_gradients(&self.near, output, decoder, &mut self.near_gradients)?;
+        if buffers.held.start == 0 {
+            self.n_active.fill(0);
+            self.n_near.fill(0);
+            self.d_threshold.fill(0.0);
+        }
+        for &f in buffers.codes.indices() {
+            self.n_active[f as usize] += 1;
+        }
+        let inverse = (1.0 / self.config.bandwidth) as f32;
+        let near = self.near.indices().iter().zip(self.near.values()).zip(&self.near_gradients);
+        for ((&f, &h), gradient) in near {
+            let f = f as usize;
+            self.n_near[f] += u32::from(h > threshold[f]);
+            self.d_threshold[f] -= threshold[f] * inverse * gradient;
+        }
+        Ok(())
+    }
+
+    /// The penalty λ·(L0/target − 1)², weighted, and its part of θ's gradient: −(1/ε)·∂L0 for each
+    /// feature value near θ.
     pub(super) fn backward(
         &mut self,
         step: u64,
         parameters: &[Parameter],
         slots: &Slots,
-        buffers: &mut Buffers,
+        buffers: &Buffers,
     ) -> Result<f64> {
         let threshold = slice(&parameters[slots.threshold].value)?;
-        let decoder = Matrix::new("decoder", slice(&parameters[slots.w_dec].value)?, buffers.d)?;
-        let output = Matrix::new("output", slice(&buffers.output)?, buffers.d)?;
-        code_gradients(&self.near, output, decoder, &mut self.near_gradients)?;
-
-        self.n_active.fill(0);
-        for &f in buffers.codes.indices() {
-            self.n_active[f as usize] += 1;
-        }
         // An inactive feature has the value 0, which exceeds a negative threshold.
         let batch = buffers.batch as f64;
         let above = self.n_active.iter().zip(threshold);
@@ -98,18 +123,12 @@ impl JumpReluFast {
         let excess = l0 / self.config.target_l0 - 1.0;
         let slope = 2.0 * weight * excess / self.config.target_l0;
 
-        let inverse = 1.0 / self.config.bandwidth;
-        let per_value = -(slope * inverse / batch) as f32;
+        let per_value = -(slope / self.config.bandwidth / batch) as f32;
         let half = (self.config.bandwidth / 2.0) as f32;
-        for ((d, t), n) in self.d_threshold.iter_mut().zip(threshold).zip(&self.n_active) {
-            let n_zero = buffers.batch as u32 - n;
-            *d = if t.abs() < half { per_value * n_zero as f32 } else { 0.0 };
-        }
-        let near = self.near.indices().iter().zip(self.near.values()).zip(&self.near_gradients);
-        for ((&f, &h), gradient) in near {
-            let t = threshold[f as usize];
-            let through = -(t * inverse as f32) * gradient;
-            self.d_threshold[f as usize] += if h > t { through + per_value } else { through };
+        let counts = self.n_active.iter().zip(&self.n_near);
+        for ((d, t), (n_active, n_near)) in self.d_threshold.iter_mut().zip(threshold).zip(counts) {
+            let n_zero = if t.abs() < half { buffers.batch as u32 - n_active } else { 0 };
+            *d += per_value * (n_near + n_zero) as f32;
         }
         Ok(weight * excess * excess)
     }

@@ -36,6 +36,7 @@ use crate::rules::{Detail, Loss};
 use crate::state::TrainerState;
 use crate::{Error, Result};
 
+pub(crate) use buffers::DENSE_FROM;
 pub use profile::Profile;
 use profile::{ESTIMATOR, GEMM};
 
@@ -56,6 +57,14 @@ enum FastRule {
     Hard(HardRule),
     Soft(Box<SoftFast>),
     JumpRelu(Box<JumpReluFast>),
+}
+
+/// A step's rows, and what is summed over them.
+struct StepSums<'a> {
+    x: &'a Tensor,
+    groups: Groups,
+    /// Σ‖x − x̂‖² of each group.
+    errors: Vec<f64>,
 }
 
 /// What a rule says of the gradients of the step it has selected codes for.
@@ -155,43 +164,81 @@ impl FastEngine {
         Ok(Groups::new(self.groups.iter().map(|(end, _)| *end).collect(), factors)?)
     }
 
-    /// z and the rule's codes of the batch, as many rows at a time as the buffers hold.
-    fn encode(&mut self, state: &TrainerState) -> Result<(Detail, Reach)> {
-        let (step, parameters) = (state.step, &state.parameters);
-        let (slots, buffers) = (&self.slots, &mut self.buffers);
-        let w_enc = parameters[slots.w_enc].value.tr();
-        for rows in buffers.micro_batches() {
+    /// z and the rule's codes of the batch, as many rows at a time as the buffers hold; in a step
+    /// that streams, their use too.
+    fn encode(&mut self, state: &mut TrainerState, step: &mut StepSums<'_>) -> Result<()> {
+        for rows in self.buffers.micro_batches() {
+            let (buffers, parameters) = (&mut self.buffers, &state.parameters);
             let mut z = rows_of(&buffers.z, &(0..rows.len()));
+            let w_enc = parameters[self.slots.w_enc].value.tr();
             matmul_into(&rows_of(&buffers.centred, &rows), &w_enc, &mut z, false)?;
             drop(z);
             self.profile.lap(GEMM);
+            let slots = &self.slots;
             match &mut self.rule {
                 FastRule::Hard(rule) => {
-                    rule.select(step, &rows, slots.b_enc(parameters)?, buffers)?;
+                    rule.select(state.step, &rows, slots.b_enc(parameters)?, buffers)?;
                 }
                 FastRule::Soft(rule) => {
-                    rule.estimator.estimate(
-                        &rows,
-                        parameters,
-                        slots,
-                        buffers,
-                        &mut self.profile,
-                    )?;
-                    rule.select(step, &rows, parameters, slots, buffers)?;
+                    let profile = &mut self.profile;
+                    rule.estimator.estimate(&rows, parameters, slots, buffers, profile)?;
+                    rule.select(state.step, &rows, parameters, slots, buffers)?;
                 }
                 FastRule::JumpRelu(rule) => rule.select(&rows, parameters, slots, buffers)?,
             }
             self.profile.lap("selection");
+            if self.buffers.streams {
+                self.buffers.count_fired(&mut state.dead)?;
+                self.use_codes(state, step, self.auxk.is_some())?;
+            }
         }
-        Ok(match &mut self.rule {
+        Ok(())
+    }
+
+    /// Rebuilds the rows that there are codes of, and takes the gradient back to pre-activations;
+    /// where the codes are dense, to the weights too.
+    fn use_codes(
+        &mut self,
+        state: &TrainerState,
+        step: &mut StepSums<'_>,
+        wants_residual: bool,
+    ) -> Result<()> {
+        let (parameters, slots, buffers) = (&state.parameters, &self.slots, &mut self.buffers);
+        let errors = products::reconstruct(
+            step.x,
+            parameters,
+            slots,
+            &step.groups,
+            wants_residual,
+            buffers,
+        )?;
+        step.errors.resize(errors.len(), 0.0);
+        step.errors.iter_mut().zip(errors).for_each(|(sum, error)| *sum += error);
+        self.profile.lap("reconstruction");
+        match &mut self.rule {
+            FastRule::Hard(_) => {}
+            FastRule::Soft(rule) => rule.code_backward(state.step, buffers)?,
+            FastRule::JumpRelu(rule) => rule.code_backward(parameters, slots, buffers)?,
+        }
+        self.profile.lap(ESTIMATOR);
+        if buffers.is_dense {
+            products::add_dense_gradients(buffers)?;
+        }
+        self.profile.lap("weight gradients");
+        Ok(())
+    }
+
+    /// What is known of a step whose codes are selected, and how far its gradients reach.
+    fn selected(&mut self, step: u64) -> (Detail, Reach) {
+        match &mut self.rule {
             FastRule::Hard(rule) => {
-                (rule.finish(step, &buffers.codes), Reach { encoder: true, centred: true })
+                (rule.finish(step, &self.buffers.codes), Reach { encoder: true, centred: true })
             }
             FastRule::Soft(rule) => (rule.detail(step), rule.reach()),
             FastRule::JumpRelu(rule) => {
                 (rule.detail(), Reach { encoder: true, centred: rule.centred() })
             }
-        })
+        }
     }
 
     fn step_in_place(&mut self, state: &mut TrainerState, x: &Tensor) -> Result<Loss> {
@@ -214,26 +261,23 @@ impl FastEngine {
             self.buffers.centred.copy_(&x);
         }
         self.profile.lap("centre");
-        let (detail, reach) = self.encode(state)?;
-
-        self.buffers.count_fired(&mut state.dead)?;
-        let dead = self
-            .auxk
-            .as_ref()
-            .map_or_else(|| Ok(Vec::new()), |c| auxk::dead_features(c, &state.dead))?;
-        let groups = self.kernel_groups(batch)?;
-        let errors = products::reconstruct(
-            &x,
-            &state.parameters,
-            &self.slots,
-            &groups,
-            !dead.is_empty(),
-            &mut self.buffers,
-        )?;
+        let mut sums = StepSums { x: &x, groups: self.kernel_groups(batch)?, errors: Vec::new() };
+        self.encode(state, &mut sums)?;
+        let (detail, reach) = self.selected(step);
+        if !self.buffers.streams {
+            self.buffers.count_fired(&mut state.dead)?;
+        }
+        let dead = match &self.auxk {
+            Some(config) => auxk::dead_features(config, &state.dead)?,
+            None => Vec::new(),
+        };
+        if !self.buffers.streams {
+            self.use_codes(state, &mut sums, !dead.is_empty())?;
+        }
+        let StepSums { groups, errors, .. } = sums;
         let n_groups = self.groups.len() as f64;
         let weighted = errors.iter().zip(&self.groups).map(|(error, (_, weight))| error * weight);
         let mse = weighted.sum::<f64>() / (n_groups * batch as f64);
-        self.profile.lap("reconstruction");
 
         let mut parts = vec![("mse", mse)];
         let reach = Reach { encoder: reach.encoder || !dead.is_empty(), ..reach };
@@ -245,19 +289,15 @@ impl FastEngine {
             parts.push(("auxk", loss));
         }
         self.profile.lap("auxk");
+        let (parameters, slots, buffers) = (&state.parameters, &self.slots, &self.buffers);
         match &mut self.rule {
             FastRule::Hard(_) => {}
-            FastRule::Soft(rule) => parts.extend(rule.backward(
-                step,
-                &state.parameters,
-                &self.slots,
-                &mut self.buffers,
-                &mut self.profile,
-            )?),
+            FastRule::Soft(rule) => {
+                let profile = &mut self.profile;
+                parts.extend(rule.backward(step, parameters, slots, buffers, profile)?);
+            }
             FastRule::JumpRelu(rule) => {
-                let penalty =
-                    rule.backward(step, &state.parameters, &self.slots, &mut self.buffers)?;
-                parts.push(("sparsity", penalty));
+                parts.push(("sparsity", rule.backward(step, parameters, slots, buffers)?));
             }
         }
         self.profile.lap(ESTIMATOR);

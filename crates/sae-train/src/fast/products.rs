@@ -11,14 +11,12 @@ use tch::Tensor;
 use tch_autograd::matmul_into;
 
 use super::Reach;
-use super::buffers::{Buffers, Slots, rows_of, slice, slice_mut};
+use super::buffers::{Buffers, Slots, is_dense, rows_of, slice, slice_mut};
 use crate::Result;
 use crate::optimizer::{PROJECTION_EPSILON, Parameter};
 
-/// Share of active codes from which dense products are faster (`docs/performance.md`).
-const DENSE_FROM: f64 = 0.2;
-
-/// Rebuilds `x` from the codes: output gradients and code gradients; Σ‖x − x̂‖² of each group.
+/// Rebuilds the rows of `x` that there are codes of: output gradients and code gradients;
+/// Σ‖x − x̂‖² of each group.
 pub(super) fn reconstruct(
     x: &Tensor,
     parameters: &[Parameter],
@@ -29,8 +27,8 @@ pub(super) fn reconstruct(
 ) -> Result<Vec<f64>> {
     let (w_dec, b_dec) = (&parameters[slots.w_dec].value, slice(&parameters[slots.b_dec].value)?);
     let target = Matrix::new("x", slice(x)?, buffers.d)?;
-    let n_elements = (buffers.batch * buffers.f) as f64;
-    buffers.is_dense = groups.len() == 1 && buffers.codes.nnz() as f64 > DENSE_FROM * n_elements;
+    let many = is_dense(&buffers.codes, buffers.held.len() * buffers.f);
+    buffers.is_dense = buffers.streams || (groups.len() == 1 && many);
     let mut residual = std::mem::take(&mut buffers.residual);
     if wants_residual {
         residual.resize(buffers.batch * buffers.d, 0.0);
@@ -40,11 +38,10 @@ pub(super) fn reconstruct(
         buffers.code_gradients.resize(buffers.codes.nnz(), 0.0);
         let mut error = 0.0;
         let mut wanted = wanted;
-        for rows in buffers.micro_batches() {
-            let of_rows = |m: &Matrix<'_>| rows.start * m.n_cols()..rows.end * m.n_cols();
-            let target = Matrix::new("x", &target.data()[of_rows(&target)], buffers.d)?;
-            let wanted =
-                wanted.as_mut().map(|r| &mut r[rows.start * buffers.d..rows.end * buffers.d]);
+        for rows in buffers.held_micro_batches() {
+            let elements = rows.0.start * buffers.d..rows.0.end * buffers.d;
+            let target = Matrix::new("x", &target.data()[elements.clone()], buffers.d)?;
+            let wanted = wanted.as_mut().map(|r| &mut r[elements]);
             error += dense_rows(w_dec, b_dec, target, groups.factor(0), &rows, wanted, buffers)?;
         }
         vec![error]
@@ -63,20 +60,20 @@ pub(super) fn reconstruct(
     Ok(errors)
 }
 
-/// The same of some rows by dense products; their Σ‖x − x̂‖².
+/// The same of some rows, of the batch and of the codes, by dense products; their Σ‖x − x̂‖².
 fn dense_rows(
     w_dec: &Tensor,
     b_dec: &[f32],
     target: Matrix<'_>,
     factor: f32,
-    rows: &Range<usize>,
+    (rows, of_codes): &(Range<usize>, Range<usize>),
     residual: Option<&mut [f32]>,
     buffers: &mut Buffers,
 ) -> Result<f64> {
     let (d, len) = (buffers.d, rows.len() * buffers.f);
     let mut dense = buffers.take_dense();
     let codes = &buffers.codes;
-    codes.scatter(codes.values(), rows.clone(), &mut slice_mut(&mut dense)?[..len])?;
+    codes.scatter(codes.values(), of_codes.clone(), &mut slice_mut(&mut dense)?[..len])?;
     let of_rows = 0..rows.len();
     matmul_into(&rows_of(&dense, &of_rows), w_dec, &mut rows_of(&buffers.output, rows), false)?;
     let output = &mut slice_mut(&mut buffers.output)?[rows.start * d..rows.end * d];
@@ -87,8 +84,8 @@ fn dense_rows(
         &mut rows_of(&dense, &of_rows),
         false,
     )?;
-    let out = &mut buffers.code_gradients[codes.entries(rows.clone())];
-    codes.gather(&slice(&dense)?[..len], rows.clone(), out)?;
+    let out = &mut buffers.code_gradients[codes.entries(of_codes.clone())];
+    codes.gather(&slice(&dense)?[..len], of_codes.clone(), out)?;
     buffers.dense = Some(dense);
     Ok(error)
 }
@@ -107,8 +104,18 @@ pub(super) fn weight_gradients(
     let decoder = Matrix::new("decoder", slice(&parameters[slots.w_dec].value)?, d)?;
     let projection = Projection { decoder, eps: PROJECTION_EPSILON as f32 };
     let w_enc = &parameters[slots.w_enc].value;
-    let norms = if buffers.is_dense && revival.is_none() {
-        dense_gradients(w_enc, projection, reach, buffers)?
+    let norms = if buffers.is_dense {
+        let of_main = finish_dense(w_enc, projection, buffers)?;
+        let of_revival = match revival {
+            Some(revival) => add_revival(w_enc, projection, revival, buffers)?,
+            None => SquaredNorms::default(),
+        };
+        buffers.active.fill(true);
+        SquaredNorms {
+            decoder: of_main.decoder + of_revival.decoder,
+            encoder: of_main.encoder + of_revival.encoder,
+            bias: of_main.bias + of_revival.bias,
+        }
     } else {
         buffers.by_feature.rebuild(&buffers.codes, &buffers.code_gradients)?;
         let output_gradient = Matrix::new("output", slice(&buffers.output)?, d * groups.len())?;
@@ -139,41 +146,70 @@ pub(super) fn weight_gradients(
     Ok(norms)
 }
 
-/// The same by dense products.
-fn dense_gradients(
-    w_enc: &Tensor,
-    projection: Projection<'_>,
-    reach: Reach,
-    buffers: &mut Buffers,
-) -> Result<SquaredNorms> {
+/// Adds what the rows that there are codes of give to the weights, by dense products.
+pub(super) fn add_dense_gradients(buffers: &mut Buffers) -> Result<()> {
     let mut dense = buffers.take_dense();
     let mut sums = vec![0.0; buffers.f];
-    buffers.active.fill(true);
-    buffers.d_b_enc.fill(0.0);
-    for rows in buffers.micro_batches() {
+    for (rows, of_codes) in buffers.held_micro_batches() {
         let (of_rows, add) = (0..rows.len(), rows.start > 0);
         let len = rows.len() * buffers.f;
         let codes = &buffers.codes;
-        codes.scatter(codes.values(), rows.clone(), &mut slice_mut(&mut dense)?[..len])?;
+        codes.scatter(codes.values(), of_codes.clone(), &mut slice_mut(&mut dense)?[..len])?;
         let output = rows_of(&buffers.output, &rows);
         matmul_into(&rows_of(&dense, &of_rows).tr(), &output, &mut buffers.d_w_dec, add)?;
-        if reach.encoder {
-            let gradients = &mut slice_mut(&mut dense)?[..len];
-            codes.scatter(&buffers.code_gradients, rows.clone(), gradients)?;
-            column_sums(Matrix::new("gradients", gradients, buffers.f)?, &mut sums)?;
-            buffers.d_b_enc.iter_mut().zip(&sums).for_each(|(d, s)| *d += s);
-            let centred = rows_of(&buffers.centred, &rows);
-            matmul_into(&rows_of(&dense, &of_rows).tr(), &centred, &mut buffers.d_w_enc, add)?;
+        let gradients = &mut slice_mut(&mut dense)?[..len];
+        codes.scatter(&buffers.code_gradients, of_codes, gradients)?;
+        column_sums(Matrix::new("gradients", gradients, buffers.f)?, &mut sums)?;
+        if !add {
+            buffers.d_b_enc.fill(0.0);
         }
-    }
-    let decoder = project_rows(slice_mut(&mut buffers.d_w_dec)?, projection)?;
-    let mut norms = SquaredNorms { decoder, ..SquaredNorms::default() };
-    if reach.encoder {
-        add_product(w_enc, &buffers.d_b_enc, 1.0, &mut buffers.input_sum, true)?;
-        norms.encoder = squared_norm(slice(&buffers.d_w_enc)?);
-        norms.bias = squared_norm(&buffers.d_b_enc);
+        buffers.d_b_enc.iter_mut().zip(&sums).for_each(|(d, s)| *d += s);
+        let centred = rows_of(&buffers.centred, &rows);
+        matmul_into(&rows_of(&dense, &of_rows).tr(), &centred, &mut buffers.d_w_enc, add)?;
     }
     buffers.dense = Some(dense);
+    Ok(())
+}
+
+/// Projects the gradients that were added up; their squared norms.
+fn finish_dense(
+    w_enc: &Tensor,
+    projection: Projection<'_>,
+    buffers: &mut Buffers,
+) -> Result<SquaredNorms> {
+    add_product(w_enc, &buffers.d_b_enc, 1.0, &mut buffers.input_sum, true)?;
+    Ok(SquaredNorms {
+        decoder: project_rows(slice_mut(&mut buffers.d_w_dec)?, projection)?,
+        encoder: squared_norm(slice(&buffers.d_w_enc)?),
+        bias: squared_norm(&buffers.d_b_enc),
+    })
+}
+
+/// Writes the gradients of dead features, which have no other; their squared norms.
+fn add_revival(
+    w_enc: &Tensor,
+    projection: Projection<'_>,
+    revival: Source<'_>,
+    buffers: &mut Buffers,
+) -> Result<SquaredNorms> {
+    let (mut bias, mut input_sum) = (vec![0.0; buffers.f], vec![0.0; buffers.d]);
+    let encoder = EncoderGradient {
+        input: Matrix::new("input", slice(&buffers.centred)?, buffers.d)?,
+        encoder: Matrix::new("encoder", slice(w_enc)?, buffers.d)?,
+        weights: slice_mut(&mut buffers.d_w_enc)?,
+        bias: &mut bias,
+        input_sum: &mut input_sum,
+    };
+    let norms = sae_kernels::weight_gradients(
+        &[revival],
+        Some(projection),
+        slice_mut(&mut buffers.d_w_dec)?,
+        Some(encoder),
+        &mut buffers.active,
+        &mut buffers.strips,
+    )?;
+    buffers.d_b_enc.iter_mut().zip(bias).for_each(|(d, b)| *d += b);
+    buffers.input_sum.iter_mut().zip(input_sum).for_each(|(s, r)| *s += r);
     Ok(norms)
 }
 

@@ -37,6 +37,8 @@ pub(super) struct SoftFast {
     window: Option<KWindow>,
     /// Gradients of k̂ over the window.
     window_gradients: Vec<f32>,
+    /// Whether the dictionary has no prefixes, whose products are sparse.
+    one_group: bool,
 }
 
 impl SoftFast {
@@ -66,6 +68,7 @@ impl SoftFast {
                 .filter(|half| *half > 0)
                 .map(|half| KWindow::new(half, weight, f)),
             window_gradients: Vec::new(),
+            one_group: config.group_fractions.len() == 1,
         }
     }
 
@@ -96,7 +99,9 @@ impl SoftFast {
             let z = Matrix::new("z", z, buffers.f)?;
             self.selector.top_k(z, &self.zeros, Count::PerRow(&counts), part)?;
         } else {
-            let micro_batch = rows.start / buffers.micro;
+            // A step that streams is done with a micro-batch's operator before the next one.
+            let streams = rows.start > 0 && buffers.streams;
+            let micro_batch = if streams { 0 } else { rows.start / buffers.micro };
             if self.operators.len() <= micro_batch {
                 self.operators.resize_with(micro_batch + 1, SparseTopK::default);
             }
@@ -117,14 +122,14 @@ impl SoftFast {
                 self.window_gradients.resize(buffers.batch, 0.0);
                 window.gradient(what, &mut self.window_gradients[rows.clone()])?;
             }
-            let start = if rows.start == 0 { 0 } else { self.z_values.len() };
+            let start = if micro_batch == 0 { 0 } else { self.z_values.len() };
             self.z_values.resize(start + part.nnz(), 0.0);
             let z_values = &mut self.z_values[start..];
             part.gather(z, 0..rows.len(), z_values)?;
             let z_values = z_values.par_iter();
             part.values_mut().par_iter_mut().zip(z_values).for_each(|(f, z)| *f *= z);
         }
-        buffers.take_part(rows)
+        buffers.take_part(rows, self.one_group)
     }
 
     /// What is known of a step whose codes are selected.
@@ -143,23 +148,15 @@ impl SoftFast {
         Reach { encoder: !(self.hard && self.official), centred: true }
     }
 
-    /// From the gradients of the codes to those of their pre-activations and of the estimator;
-    /// the budget loss, weighted.
-    pub(super) fn backward(
-        &mut self,
-        step: u64,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &mut Buffers,
-        profile: &mut Profile,
-    ) -> Result<Option<(&'static str, f64)>> {
+    /// From the gradients of the codes at hand to those of their pre-activations, and of k̂.
+    pub(super) fn code_backward(&mut self, step: u64, buffers: &mut Buffers) -> Result<()> {
         if self.hard {
             if self.official {
                 buffers.code_gradients.fill(0.0);
             }
-            return Ok(None);
+            return Ok(());
         }
-        let micro_batches = buffers.micro_batches();
+        let micro_batches = buffers.held_micro_batches();
         let gradients = &mut buffers.code_gradients;
         let full = self.config.selection_gradient == SelectionGradient::Full;
         // The operator's own gradient of k̂ is not asked for where a window gives another.
@@ -169,8 +166,8 @@ impl SoftFast {
             self.incoming.par_extend(self.z_values.par_iter().zip(&*gradients).map(|(z, g)| z * g));
             self.returned.resize(gradients.len(), 0.0);
         }
-        for (rows, operator) in micro_batches.zip(&self.operators) {
-            let entries = buffers.codes.entries(rows.clone());
+        for ((rows, of_codes), operator) in micro_batches.zip(&self.operators) {
+            let entries = buffers.codes.entries(of_codes);
             if through_operator {
                 let (v, grad) =
                     (&self.incoming[entries.clone()], &mut self.returned[entries.clone()]);
@@ -193,6 +190,21 @@ impl SoftFast {
                     .zip(z)
                     .for_each(|((g, through), z)| *g += if *z > 0.0 { *through } else { 0.0 });
             }
+        }
+        Ok(())
+    }
+
+    /// The gradients of the estimator, once those of all k̂ are known; the budget loss, weighted.
+    pub(super) fn backward(
+        &mut self,
+        step: u64,
+        parameters: &[Parameter],
+        slots: &Slots,
+        buffers: &Buffers,
+        profile: &mut Profile,
+    ) -> Result<Option<(&'static str, f64)>> {
+        if self.hard {
+            return Ok(None);
         }
         if self.window.is_some() {
             self.estimator.k_gradients.copy_from_slice(&self.window_gradients);
