@@ -2,5 +2,6 @@
 
 mod checkpoints;
 mod common;
+mod interop;
 mod properties;
 mod selections;

@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Encode(EncodeArgs),
     /// Describe an activation store or a checkpoint
     Inspect(InspectArgs),
+    /// Write a checkpoint as the files of another tool
+    Export(ExportArgs),
+    /// Make a checkpoint of another tool's files
+    Import(ImportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -226,4 +230,70 @@ pub(crate) struct InspectArgs {
     /// An activation store or a checkpoint folder
     #[arg(value_name = "STORE|CHECKPOINT")]
     pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae export runs/first/checkpoint --format saelens --out exported \\
+      --data stores/held-out --verify
+
+A SoftSAE for SAELens comes with the Python class that reads it, softsae_saelens.py.")]
+pub(crate) struct ExportArgs {
+    /// A checkpoint folder
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// The tool whose files to write
+    #[arg(long, value_enum)]
+    pub(crate) format: ModelFormat,
+    /// Folder for the files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Activation store that names host and hook point, and has rows to verify with
+    #[arg(long, value_name = "STORE")]
+    pub(crate) data: Option<PathBuf>,
+    /// Read the files back and compare features and reconstructions with those of the checkpoint,
+    /// on rows of --data or on random ones
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae import gemma-scope-sae --format saelens --out checkpoints/gemma-scope")]
+pub(crate) struct ImportArgs {
+    /// Folder with the files
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The tool whose files they are
+    #[arg(long, value_enum)]
+    pub(crate) format: ModelFormat,
+    /// Folder of the new checkpoint
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) out: PathBuf,
+}
+
+/// A tool whose model files are read and written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ModelFormat {
+    /// SAELens: cfg.json and sae_weights.safetensors
+    #[value(name = "saelens")]
+    SaeLens,
+    /// dictionary_learning: config.json and ae.pt
+    DictionaryLearning,
+    /// sparsify: cfg.json and sae.safetensors; topk alone
+    Sparsify,
+    /// The published code of SoftSAE: config.json and ae.pt; soft alone
+    #[value(name = "softsae")]
+    SoftSae,
+}
+
+impl From<ModelFormat> for sae_models::Format {
+    fn from(format: ModelFormat) -> Self {
+        match format {
+            ModelFormat::SaeLens => Self::SaeLens,
+            ModelFormat::DictionaryLearning => Self::DictionaryLearning,
+            ModelFormat::Sparsify => Self::Sparsify,
+            ModelFormat::SoftSae => Self::SoftSae,
+        }
+    }
 }

@@ -3,7 +3,9 @@
 pub(crate) mod convert;
 pub(crate) mod encode;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod harvest;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod plant;
 pub(crate) mod train;

@@ -1,0 +1,262 @@
+//! dictionary_learning: `config.json` and `ae.pt`, a pickled state dict.
+//!
+//! Linear layers have their weights `[out, in]`: `encoder.weight [F, D]`, `decoder.weight [D, F]`.
+
+use std::path::Path;
+
+use sae_config::{
+    ArchitectureConfig, GatedConfig, JumpReluConfig, MatryoshkaBatchTopKConfig, Normalization,
+    Parity, StandardConfig,
+};
+use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+
+use super::torch_file::{self, StateDict};
+use super::{
+    Exported, FileTensors, OWN_KEY, Origin, Settings, check_thresholds, floats, model, moved_bias,
+    no_counterpart, own_config, tensor, top_k,
+};
+use crate::{ModelConfig, Result, Sae, prefixes};
+
+pub(super) const CONFIG_FILE: &str = "config.json";
+pub(super) const WEIGHTS_FILE: &str = "ae.pt";
+
+pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
+    let config = sae.config();
+    let (w_enc, b_enc) = (tensor(sae, "encoder.weight")?, tensor(sae, "encoder.bias")?);
+    let (w_dec, b_dec) = (tensor(sae, "decoder.weight")?, tensor(sae, "decoder.bias")?);
+    let threshold = || tensor(sae, "threshold");
+    let whole = |k: usize| Tensor::from(k as i64).to_kind(Kind::Int);
+    let top_k = |k: usize| -> Result<Vec<(&str, Tensor)>> {
+        Ok(vec![
+            ("encoder.weight", w_enc.shallow_clone()),
+            ("encoder.bias", b_enc.shallow_clone()),
+            ("decoder.weight", w_dec.tr()),
+            ("b_dec", b_dec.shallow_clone()),
+            ("k", whole(k)),
+            ("threshold", threshold()?),
+        ])
+    };
+    let mut trainer = trainer(config, origin);
+    let (class, trained_by, tensors) = match &config.architecture {
+        ArchitectureConfig::TopK(c) => ("AutoEncoderTopK", "TopKTrainer", top_k(c.k)?),
+        ArchitectureConfig::BatchTopK(c) => ("BatchTopKSAE", "BatchTopKTrainer", top_k(c.k)?),
+        ArchitectureConfig::MatryoshkaBatchTopK(c) => {
+            let ends = prefixes(&c.group_fractions, None, config.n_features);
+            let starts = std::iter::once(0).chain(ends.iter().map(|(end, _)| *end));
+            let sizes: Vec<i64> =
+                ends.iter().zip(starts).map(|((end, _), start)| (end - start) as i64).collect();
+            trainer["group_fractions"] = c.group_fractions.clone().into();
+            trainer["group_sizes"] = sizes.clone().into();
+            let tensors = vec![
+                ("W_enc", w_enc.tr()),
+                ("b_enc", b_enc),
+                ("W_dec", w_dec),
+                ("b_dec", b_dec),
+                ("k", whole(c.k)),
+                ("threshold", threshold()?),
+                ("group_sizes", Tensor::from_slice(&sizes)),
+            ];
+            ("MatryoshkaBatchTopKSAE", "MatryoshkaBatchTopKTrainer", tensors)
+        }
+        ArchitectureConfig::JumpRelu(c) => {
+            // There b_dec is not subtracted from the input.
+            let subtracted = c.subtract_b_dec.then(|| moved_bias(&b_enc, &w_enc, &b_dec, 1.0));
+            let threshold = threshold()?;
+            check_thresholds(&threshold)?;
+            let tensors = vec![
+                ("W_enc", w_enc.tr()),
+                ("b_enc", subtracted.unwrap_or(b_enc)),
+                ("W_dec", w_dec),
+                ("b_dec", b_dec),
+                ("threshold", threshold),
+            ];
+            ("JumpReluAutoEncoder", "JumpReluTrainer", tensors)
+        }
+        ArchitectureConfig::Gated(_) => {
+            let tensors = vec![
+                ("decoder_bias", b_dec),
+                ("encoder.weight", w_enc),
+                ("r_mag", tensor(sae, "magnitude.log_scale")?),
+                ("gate_bias", b_enc),
+                ("mag_bias", tensor(sae, "magnitude.bias")?),
+                ("decoder.weight", w_dec.tr()),
+            ];
+            ("GatedAutoEncoder", "GatedSAETrainer", tensors)
+        }
+        ArchitectureConfig::Soft(_) => {
+            let has = "topk, batch_topk, matryoshka_batch_topk, jumprelu, gated or a standard one";
+            return Err(no_counterpart("dictionary_learning", has, sae));
+        }
+        // Its older class rescales features when it is loaded; this one has no input bias.
+        _ => {
+            let tensors = vec![
+                ("encoder.weight", w_enc.shallow_clone()),
+                ("encoder.bias", moved_bias(&b_enc, &w_enc, &b_dec, 1.0)),
+                ("decoder.weight", w_dec.tr()),
+                ("decoder.bias", b_dec),
+            ];
+            ("AutoEncoderNew", "StandardTrainerAprilUpdate", tensors)
+        }
+    };
+    trainer["dict_class"] = class.into();
+    trainer["trainer_class"] = trained_by.into();
+    write(dir, &trainer, &tensors)
+}
+
+/// Writes both files.
+pub(super) fn write(dir: &Path, trainer: &Value, tensors: &[(&str, Tensor)]) -> Result<Exported> {
+    let files = vec![dir.join(WEIGHTS_FILE), dir.join(CONFIG_FILE)];
+    torch_file::write(&files[0], tensors)?;
+    sae_config::write_json(&files[1], &json!({ "trainer": trainer, "buffer": null }))?;
+    Ok(Exported { files, differences: vec![] })
+}
+
+/// What the settings of every trainer have.
+pub(super) fn trainer(config: &ModelConfig, origin: &Origin) -> Value {
+    let layer = origin.hook_point.as_deref().and_then(|hook| hook.rsplit_once('.'));
+    let layer = layer.and_then(|(_, layer)| layer.parse::<i64>().ok());
+    let mut trainer = json!({
+        "activation_dim": config.d_model,
+        "dict_size": config.n_features,
+        "device": "cpu",
+        "layer": layer,
+        "lm_name": origin.host,
+        "submodule_name": origin.hook_point,
+        OWN_KEY: config,
+    });
+    if let Some(k) = config.architecture.target_l0() {
+        trainer["k"] = k.into();
+    }
+    trainer
+}
+
+pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
+    let settings = Settings::read(dir.join(CONFIG_FILE))?.inner("trainer");
+    let path = dir.join(WEIGHTS_FILE);
+    let StateDict { tensors, norm_factor } = torch_file::read(&path)?;
+    let mut file = floats(&path, tensors);
+    let (d, f) = (settings.size("activation_dim")?, settings.size("dict_size")?);
+    let (d_in, d_sae) = (d as i64, f as i64);
+    let class = settings.text("dict_class")?;
+    let (architecture, mut tensors) = match class {
+        "AutoEncoderTopK" | "BatchTopKSAE" => {
+            let mut tensors = Vec::from(linear(&mut file, "encoder.bias", "b_dec", d_in, d_sae)?);
+            let config = top_k(file.size("k")?);
+            if class == "BatchTopKSAE" {
+                tensors.push(("threshold", file.take("threshold", &[])?));
+                (ArchitectureConfig::BatchTopK(config), tensors)
+            } else {
+                // Files of old versions have none.
+                let threshold = file.take("threshold", &[]);
+                tensors.push(("threshold", threshold.unwrap_or_else(|_| Tensor::from(-1.0_f32))));
+                (ArchitectureConfig::TopK(config), tensors)
+            }
+        }
+        "MatryoshkaBatchTopKSAE" => {
+            let mut tensors = Vec::from(transposed(&mut file, d_in, d_sae)?);
+            tensors.push(("threshold", file.take("threshold", &[])?));
+            let sizes = file.sizes("group_sizes")?;
+            let config = MatryoshkaBatchTopKConfig {
+                k: file.size("k")?,
+                group_fractions: sizes.iter().map(|n| *n as f64 / f as f64).collect(),
+                group_weights: None,
+                k_anneal_steps: 0,
+                threshold_start_step: None,
+                auxk: sae_config::AuxKConfig::default(),
+            };
+            (ArchitectureConfig::MatryoshkaBatchTopK(config), tensors)
+        }
+        "JumpReluAutoEncoder" => {
+            let mut tensors = Vec::from(transposed(&mut file, d_in, d_sae)?);
+            let threshold = file.take("threshold", &[d_sae])?;
+            check_thresholds(&threshold).map_err(|e| e.in_file(&path))?;
+            tensors.push(("threshold", threshold));
+            let config = JumpReluConfig {
+                target_l0: 0.0,
+                sparsity_weight: 0.0,
+                bandwidth: 0.0,
+                sparsity_warmup_steps: 0,
+                subtract_b_dec: false,
+            };
+            (ArchitectureConfig::JumpRelu(config), tensors)
+        }
+        "GatedAutoEncoder" => {
+            let mut tensors =
+                Vec::from(linear(&mut file, "gate_bias", "decoder_bias", d_in, d_sae)?);
+            tensors.push(("magnitude.log_scale", file.take("r_mag", &[d_sae])?));
+            tensors.push(("magnitude.bias", file.take("mag_bias", &[d_sae])?));
+            let config = GatedConfig { l1_penalty: 0.0, sparsity_warmup_steps: 0 };
+            (ArchitectureConfig::Gated(config), tensors)
+        }
+        "AutoEncoder" | "AutoEncoderNew" => {
+            let bias = if class == "AutoEncoder" { "bias" } else { "decoder.bias" };
+            let mut tensors = linear(&mut file, "encoder.bias", bias, d_in, d_sae)?;
+            let [(_, w_enc), (_, b_enc), (_, w_dec), (_, b_dec)] = &mut tensors;
+            if class == "AutoEncoderNew" {
+                // Ours subtracts b_dec from the input: the bias makes up for that.
+                *b_enc = moved_bias(b_enc, w_enc, b_dec, -1.0);
+            } else {
+                // As its loader does, where the decoder is not of unit norm.
+                let norms = w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
+                if !norms.allclose(&norms.ones_like(), 1e-5, 1e-8, false) {
+                    *w_enc *= &norms;
+                    *b_enc *= norms.squeeze_dim(1);
+                    *w_dec /= norms;
+                }
+            }
+            let tensors = tensors.into();
+            let config =
+                StandardConfig { l1_penalty: 0.0, sparsity_warmup_steps: 0, resample_steps: None };
+            (ArchitectureConfig::Standard(config), tensors)
+        }
+        other => {
+            let known = "`AutoEncoder`, `AutoEncoderNew`, `GatedAutoEncoder`, \
+                         `JumpReluAutoEncoder`, `AutoEncoderTopK`, `BatchTopKSAE` or \
+                         `MatryoshkaBatchTopKSAE`";
+            return Err(settings.wrong("trainer.dict_class", known, other));
+        }
+    };
+    file.finish(architecture.name())?;
+    // A run that goes on has weights for activations divided by this.
+    let normalization = match norm_factor {
+        Some(scale) => {
+            tensors.push(("normalization.scale", Tensor::from(scale)));
+            Normalization::Scale
+        }
+        None => Normalization::None,
+    };
+    let parity = Parity::None;
+    let config = ModelConfig { d_model: d, n_features: f, normalization, parity, architecture };
+    model(&path, own_config(&settings.map, &settings.path)?, config, tensors)
+}
+
+/// Encoder and decoder as linear layers, by our names.
+fn linear(
+    file: &mut FileTensors,
+    b_enc: &str,
+    b_dec: &str,
+    d_in: i64,
+    d_sae: i64,
+) -> Result<[(&'static str, Tensor); 4]> {
+    Ok([
+        ("encoder.weight", file.take("encoder.weight", &[d_sae, d_in])?),
+        ("encoder.bias", file.take(b_enc, &[d_sae])?),
+        ("decoder.weight", file.take("decoder.weight", &[d_in, d_sae])?.tr()),
+        ("decoder.bias", file.take(b_dec, &[d_in])?),
+    ])
+}
+
+/// Encoder and decoder as matrices that rows are multiplied by, by our names.
+fn transposed(
+    file: &mut FileTensors,
+    d_in: i64,
+    d_sae: i64,
+) -> Result<[(&'static str, Tensor); 4]> {
+    Ok([
+        ("encoder.weight", file.take("W_enc", &[d_in, d_sae])?.tr()),
+        ("encoder.bias", file.take("b_enc", &[d_sae])?),
+        ("decoder.weight", file.take("W_dec", &[d_sae, d_in])?),
+        ("decoder.bias", file.take("b_dec", &[d_in])?),
+    ])
+}

@@ -1,0 +1,339 @@
+//! Pickles of state dicts, read without executing anything.
+//!
+//! A pickle is a program for a stack machine. This one knows the instructions that data needs and
+//! only notes what a pickle would call: of the calls it understands those that torch writes for
+//! tensors, parameters and ordered dictionaries; the result of any other is opaque.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Deepest nesting of values.
+const MAX_DEPTH: usize = 32;
+
+/// What a pickle holds.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Int(i64),
+    Float(f64),
+    Text(Rc<str>),
+    Tuple(Rc<Vec<Value>>, usize),
+    Dict(Rc<Vec<(Value, Value)>>, usize),
+    /// A class or function, `module.name`.
+    Global(Rc<str>),
+    Storage(Storage),
+    Tensor(Rc<StoredTensor>),
+    /// None, booleans, lists, and results of calls that are not understood.
+    Opaque,
+}
+
+/// A block of elements in another file of the archive.
+#[derive(Debug, Clone)]
+pub(super) struct Storage {
+    /// `torch.FloatStorage` and the like.
+    pub(super) class: Rc<str>,
+    /// Name of the file.
+    pub(super) key: Rc<str>,
+}
+
+/// A view of a storage.
+#[derive(Debug)]
+pub(super) struct StoredTensor {
+    pub(super) storage: Storage,
+    pub(super) offset: i64,
+    pub(super) size: Vec<i64>,
+    pub(super) stride: Vec<i64>,
+}
+
+impl Value {
+    /// The entries of a dictionary.
+    pub(super) fn entries(&self) -> Option<&[(Value, Value)]> {
+        match self {
+            Self::Dict(entries, _) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value of a text key in a dictionary.
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        let is_key = |k: &Value| matches!(k, Self::Text(text) if &**text == key);
+        self.entries()?.iter().find(|(k, _)| is_key(k)).map(|(_, value)| value)
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::Tuple(_, depth) | Self::Dict(_, depth) => *depth,
+            _ => 0,
+        }
+    }
+
+    fn tuple(values: Vec<Self>) -> Self {
+        let depth = 1 + values.iter().map(Self::depth).max().unwrap_or(0);
+        Self::Tuple(Rc::new(values), depth)
+    }
+
+    fn as_tuple(&self) -> Option<&[Self]> {
+        match self {
+            Self::Tuple(values, _) => Some(values),
+            _ => None,
+        }
+    }
+
+    fn as_ints(&self) -> Option<Vec<i64>> {
+        let int = |value: &Self| match value {
+            Self::Int(n) => Some(*n),
+            _ => None,
+        };
+        self.as_tuple()?.iter().map(int).collect()
+    }
+}
+
+/// What a pickle holds, or what is wrong with it.
+pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
+    let mut machine = Machine { rest: bytes, ..Machine::default() };
+    while !machine.step()? {}
+    machine.pop()
+}
+
+#[derive(Default)]
+struct Machine<'a> {
+    rest: &'a [u8],
+    stack: Vec<Value>,
+    /// Heights of the stack at the marks.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Value>,
+}
+
+impl<'a> Machine<'a> {
+    /// One instruction; whether it was the last.
+    fn step(&mut self) -> Result<bool, String> {
+        let [code] = self.take::<1>()?;
+        match code {
+            // PROTO, FRAME
+            0x80 => drop(self.take::<1>()?),
+            0x95 => drop(self.take::<8>()?),
+            b'.' => return Ok(true),
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            // NONE, NEWTRUE, NEWFALSE, EMPTY_LIST
+            b'N' | 0x88 | 0x89 | b']' => self.push(Value::Opaque)?,
+            // BININT, BININT1, BININT2, LONG1
+            b'J' => {
+                let n = i32::from_le_bytes(self.take()?);
+                self.push(Value::Int(n.into()))?;
+            }
+            b'K' => {
+                let [n] = self.take::<1>()?;
+                self.push(Value::Int(n.into()))?;
+            }
+            b'M' => {
+                let n = u16::from_le_bytes(self.take()?);
+                self.push(Value::Int(n.into()))?;
+            }
+            0x8a => {
+                let [n] = self.take::<1>()?;
+                let n = self.long(n.into())?;
+                self.push(Value::Int(n))?;
+            }
+            b'G' => {
+                let x = f64::from_be_bytes(self.take()?);
+                self.push(Value::Float(x))?;
+            }
+            // BINUNICODE, SHORT_BINUNICODE
+            b'X' => {
+                let n = u32::from_le_bytes(self.take()?);
+                self.text(n as usize)?;
+            }
+            0x8c => {
+                let [n] = self.take::<1>()?;
+                self.text(n.into())?;
+            }
+            // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+            b'q' => {
+                let [n] = self.take::<1>()?;
+                self.put(n.into())?;
+            }
+            b'r' => {
+                let n = u32::from_le_bytes(self.take()?);
+                self.put(n.into())?;
+            }
+            0x94 => self.put(self.memo.len() as u64)?,
+            b'h' => {
+                let [n] = self.take::<1>()?;
+                self.get(n.into())?;
+            }
+            b'j' => {
+                let n = u32::from_le_bytes(self.take()?);
+                self.get(n.into())?;
+            }
+            b')' => self.push(Value::tuple(vec![]))?,
+            b't' => {
+                let values = self.since_mark()?;
+                self.push(Value::tuple(values))?;
+            }
+            // TUPLE1 to TUPLE3
+            0x85..=0x87 => {
+                let n = usize::from(code - 0x84);
+                let at = self.stack.len().checked_sub(n).ok_or("a tuple of too few values")?;
+                let values = self.stack.split_off(at);
+                self.push(Value::tuple(values))?;
+            }
+            b'}' => self.push(Value::Dict(Rc::default(), 1))?,
+            // SETITEM, SETITEMS
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(vec![key, value])?;
+            }
+            b'u' => {
+                let items = self.since_mark()?;
+                self.set_items(items)?;
+            }
+            // APPEND, APPENDS: lists are opaque.
+            b'a' => drop(self.pop()?),
+            b'e' => drop(self.since_mark()?),
+            // GLOBAL, STACK_GLOBAL
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Value::Global(format!("{module}.{name}").into()))?;
+            }
+            0x93 => match (self.pop()?, self.pop()?) {
+                (Value::Text(name), Value::Text(module)) => {
+                    self.push(Value::Global(format!("{module}.{name}").into()))?;
+                }
+                _ => return Err("a class without a name".into()),
+            },
+            // REDUCE, BUILD, BINPERSID
+            b'R' => {
+                let (arguments, function) = (self.pop()?, self.pop()?);
+                self.push(call(&function, &arguments)?)?;
+            }
+            b'b' => drop(self.pop()?),
+            b'Q' => {
+                let id = self.pop()?;
+                self.push(storage(&id).ok_or("a persistent object that is no storage")?)?;
+            }
+            _ => return Err(format!("instruction {code:#04x}, which state dicts do not need")),
+        }
+        Ok(false)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or("an end in mid-instruction")?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn bytes(&mut self, n: usize) -> Result<&'a [u8], String> {
+        let (head, rest) = self.rest.split_at_checked(n).ok_or("an end in mid-instruction")?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn long(&mut self, n: usize) -> Result<i64, String> {
+        let bytes = self.bytes(n)?;
+        let sign = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+        let mut all = [sign; 8];
+        let room = all.get_mut(..n).ok_or("an integer of more than 8 bytes")?;
+        room.copy_from_slice(bytes);
+        Ok(i64::from_le_bytes(all))
+    }
+
+    fn text(&mut self, n: usize) -> Result<(), String> {
+        let text = std::str::from_utf8(self.bytes(n)?).map_err(|e| e.to_string())?;
+        self.push(Value::Text(text.into()))
+    }
+
+    fn line(&mut self) -> Result<&'a str, String> {
+        let n = self.rest.iter().position(|b| *b == b'\n').ok_or("an end in mid-line")?;
+        let line = self.bytes(n)?;
+        self.bytes(1)?;
+        std::str::from_utf8(line).map_err(|e| e.to_string())
+    }
+
+    fn push(&mut self, value: Value) -> Result<(), String> {
+        if value.depth() > MAX_DEPTH {
+            return Err(format!("values nested more than {MAX_DEPTH} deep"));
+        }
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Value, String> {
+        if self.marks.last() == Some(&self.stack.len()) {
+            return Err("a mark where a value is needed".into());
+        }
+        self.stack.pop().ok_or_else(|| "an empty stack".into())
+    }
+
+    fn put(&mut self, at: u64) -> Result<(), String> {
+        let value = self.stack.last().ok_or("an empty stack")?;
+        self.memo.insert(at, value.clone());
+        Ok(())
+    }
+
+    fn get(&mut self, at: u64) -> Result<(), String> {
+        let value = self.memo.get(&at).ok_or("a value that was never stored")?.clone();
+        self.push(value)
+    }
+
+    fn since_mark(&mut self) -> Result<Vec<Value>, String> {
+        let mark = self.marks.pop().ok_or("values without a mark")?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn set_items(&mut self, items: Vec<Value>) -> Result<(), String> {
+        let depth = 1 + items.iter().map(Value::depth).max().unwrap_or(0);
+        if depth > MAX_DEPTH {
+            return Err(format!("values nested more than {MAX_DEPTH} deep"));
+        }
+        match self.stack.last_mut() {
+            Some(Value::Dict(entries, own)) => {
+                let entries = Rc::make_mut(entries);
+                let mut items = items.into_iter();
+                while let (Some(key), Some(value)) = (items.next(), items.next()) {
+                    entries.push((key, value));
+                }
+                *own = depth.max(*own);
+                Ok(())
+            }
+            Some(Value::Opaque) => Ok(()),
+            _ => Err("items of what is no dictionary".into()),
+        }
+    }
+}
+
+/// The result of a call.
+fn call(function: &Value, arguments: &Value) -> Result<Value, String> {
+    let Value::Global(name) = function else { return Ok(Value::Opaque) };
+    let arguments = arguments.as_tuple().ok_or("a call without arguments")?;
+    match &**name {
+        "collections.OrderedDict" => Ok(Value::Dict(Rc::default(), 1)),
+        "torch._utils._rebuild_parameter" => {
+            arguments.first().cloned().ok_or_else(|| "a parameter without a tensor".into())
+        }
+        "torch._utils._rebuild_tensor_v2" => {
+            let tensor = match arguments {
+                [Value::Storage(storage), Value::Int(offset), size, stride, ..] => {
+                    size.as_ints().zip(stride.as_ints()).map(|(size, stride)| StoredTensor {
+                        storage: storage.clone(),
+                        offset: *offset,
+                        size,
+                        stride,
+                    })
+                }
+                _ => None,
+            };
+            Ok(Value::Tensor(Rc::new(tensor.ok_or("a tensor without storage, size or stride")?)))
+        }
+        _ => Ok(Value::Opaque),
+    }
+}
+
+/// The storage that a persistent id stands for: `("storage", class, key, device, n)`.
+fn storage(id: &Value) -> Option<Value> {
+    match id.as_tuple()? {
+        [Value::Text(what), Value::Global(class), Value::Text(key), ..] if &**what == "storage" => {
+            Some(Value::Storage(Storage { class: class.clone(), key: key.clone() }))
+        }
+        _ => None,
+    }
+}

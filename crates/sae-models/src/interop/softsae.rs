@@ -1,0 +1,143 @@
+//! The published code of SoftSAE: the state dict of its model in `ae.pt`, and `config.json`.
+//!
+//! Its k-estimator has as many hidden units as the dictionary has features; an estimator of fewer
+//! gets units that are never active. It rounds k̂ down.
+
+use std::path::Path;
+
+use sae_config::{ArchitectureConfig, Budget, KEstimator, Normalization, Parity, SoftConfig};
+use tch::{Kind, Tensor};
+
+use super::dictionary_learning::{CONFIG_FILE, WEIGHTS_FILE, trainer, write};
+use super::torch_file::{self, StateDict};
+use super::{
+    Exported, Origin, Settings, floats, hidden_layer, model, no_counterpart, own_config, tensor,
+};
+use crate::{Error, ModelConfig, Result, Sae};
+
+pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
+    let config = sae.config();
+    let ArchitectureConfig::Soft(soft) = &config.architecture else {
+        return Err(no_counterpart("the published SoftSAE", "`soft`", sae));
+    };
+    let k_max = soft.k_bound();
+    if k_max.fract() != 0.0 {
+        let expected = "a whole number, as the published SoftSAE has";
+        return Err(sae_config::Error::value("architecture.k_max", expected, k_max).into());
+    }
+    let f = config.n_features as i64;
+    let (hidden, bias) = hidden_layer(sae, soft)?;
+    let padded = |tensor: Tensor| -> Tensor {
+        let missing = f - tensor.size()[0];
+        let shape: Vec<i64> =
+            std::iter::once(missing).chain(tensor.size()[1..].iter().copied()).collect();
+        let zeros = Tensor::zeros(shape, (tensor.kind(), tensor.device()));
+        Tensor::cat(&[tensor, zeros], 0)
+    };
+    let whole = |n: i64| Tensor::from(n).to_kind(Kind::Int);
+    let float = |x: f64| Tensor::from(x as f32);
+    let tensors = [
+        ("encoder.weight", tensor(sae, "encoder.weight")?),
+        ("encoder.bias", tensor(sae, "encoder.bias")?),
+        ("decoder.weight", tensor(sae, "decoder.weight")?.tr()),
+        ("b_dec", tensor(sae, "decoder.bias")?),
+        ("k_estimator.0.weight", padded(hidden)),
+        ("k_estimator.0.bias", padded(bias)),
+        ("k_estimator.2.weight", padded(tensor(sae, "k_estimator.output.weight")?).unsqueeze(0)),
+        ("k_estimator.2.bias", tensor(sae, "k_estimator.output.bias")?.reshape([1])),
+        ("k", whole(soft.k as i64)),
+        ("k_max", whole(k_max as i64)),
+        ("alpha", float(soft.alpha)),
+        ("norm_factor", float(1.0)),
+    ];
+    let mut trainer = trainer(config, origin);
+    trainer["dict_class"] = "SoftSAE".into();
+    trainer["trainer_class"] = "SoftSAETrainer".into();
+    let exported = write(dir, &trainer, &tensors)?;
+    let mut differences = Vec::new();
+    if config.parity != Parity::Official {
+        differences.push("k̂ is rounded down there, to the nearest whole number here".into());
+    }
+    if soft.k_min.max(1.0) != 1.0 {
+        differences.push(format!("k̂ may fall to 1 there, to {} here", soft.k_min));
+    }
+    Ok(Exported { differences, ..exported })
+}
+
+pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
+    let path = dir.join(WEIGHTS_FILE);
+    let StateDict { tensors, .. } = torch_file::read(&path)?;
+    let [f, d] = *tensors.get("encoder.weight").map(Tensor::size).unwrap_or_default() else {
+        let error = Error::MissingTensor { name: "encoder.weight".into(), expected: vec![] };
+        return Err(error.in_file(path));
+    };
+    let is_shifted = tensors.contains_key("shift_factor");
+    let mut file = floats(&path, tensors);
+    let mut all = vec![
+        ("encoder.weight", file.take("encoder.weight", &[f, d])?),
+        ("encoder.bias", file.take("encoder.bias", &[f])?),
+        ("decoder.weight", file.take("decoder.weight", &[d, f])?.tr()),
+        ("decoder.bias", file.take("b_dec", &[d])?),
+        ("k_estimator.hidden.weight", file.take("k_estimator.0.weight", &[f, d])?),
+        ("k_estimator.hidden.bias", file.take("k_estimator.0.bias", &[f])?),
+        ("k_estimator.output.weight", file.take("k_estimator.2.weight", &[1, f])?.squeeze_dim(0)),
+        ("k_estimator.output.bias", file.take("k_estimator.2.bias", &[1])?.reshape([])),
+    ];
+    let scale = file.take("norm_factor", &[])?;
+    let normalization = if is_shifted {
+        all.push(("normalization.shift", file.take("shift_factor", &[d])?));
+        Normalization::ShiftScale
+    } else {
+        Normalization::Scale
+    };
+    let unscaled = scale.double_value(&[]) == 1.0;
+    let normalization = if unscaled && !is_shifted { Normalization::None } else { normalization };
+    if normalization != Normalization::None {
+        all.push(("normalization.scale", scale.to_kind(Kind::Double)));
+    }
+    let soft = SoftConfig {
+        k: file.size("k")?,
+        k_max: Some(file.size("k_max")? as f64),
+        k_min: 1.0,
+        alpha: file.take("alpha", &[])?.double_value(&[]),
+        alpha_start: 1.0,
+        alpha_first: None,
+        alpha_anneal_steps: 0,
+        k_first: None,
+        k_anneal_steps: 0,
+        hard_steps: 0,
+        k_loss_weight: 1.0,
+        k_loss_beta: 5.0,
+        budget: Some(Budget::OneSided),
+        k_estimator_lr: 1.0,
+        k_gradient_window: Some(0),
+        selection_gradient: sae_config::SelectionGradient::Full,
+        k_estimator: KEstimator::Mlp,
+        group_fractions: vec![1.0],
+        group_weights: None,
+        auxk: sae_config::AuxKConfig::default(),
+    };
+    file.finish("soft")?;
+    let settings = dir.join(CONFIG_FILE);
+    let own = if settings.exists() {
+        let settings = Settings::read(settings)?;
+        own_config(&settings.inner("trainer").map, &settings.path)?
+    } else {
+        None
+    };
+    // Units that fill up the hidden layer stay.
+    let own = own.map(|mut own| {
+        if let ArchitectureConfig::Soft(soft) = &mut own.architecture {
+            soft.k_estimator = KEstimator::Mlp;
+        }
+        own
+    });
+    let config = ModelConfig {
+        d_model: d as usize,
+        n_features: f as usize,
+        normalization,
+        parity: Parity::Official,
+        architecture: ArchitectureConfig::Soft(soft),
+    };
+    model(&path, own, config, all)
+}
