@@ -5,6 +5,7 @@ use std::path::Path;
 
 use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Dtype, Error, Provenance, Result, StoreSpec};
 
@@ -52,6 +53,30 @@ pub struct Shard {
     pub columns_blake3: String,
 }
 
+/// The first part in which two values differ: its path, and both.
+fn difference(field: &str, expected: &Value, got: &Value) -> Option<(String, String, String)> {
+    let absent = &Value::Null;
+    match (expected, got) {
+        (Value::Object(a), Value::Object(b)) => a.keys().chain(b.keys()).find_map(|key| {
+            let field = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
+            difference(&field, a.get(key).unwrap_or(absent), b.get(key).unwrap_or(absent))
+        }),
+        (Value::Array(a), Value::Array(b)) => (0..a.len().max(b.len())).find_map(|i| {
+            let field = format!("{field}[{i}]");
+            difference(&field, a.get(i).unwrap_or(absent), b.get(i).unwrap_or(absent))
+        }),
+        _ if expected == got => None,
+        _ => {
+            let text = |value: &Value| match value {
+                Value::Null => "none".to_owned(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            Some((field.to_owned(), text(expected), text(got)))
+        }
+    }
+}
+
 impl Manifest {
     /// The manifest of a store without shards.
     pub(crate) fn of(spec: StoreSpec) -> Self {
@@ -70,19 +95,19 @@ impl Manifest {
     /// Checks that this manifest, read from `path`, is of a store as `wanted` describes it.
     pub(crate) fn check_same_spec(&self, wanted: &Self, path: &Path) -> Result<()> {
         let spec = |m: &Self| {
-            [
-                ("d_model", m.d_model.to_string()),
-                ("dtype", m.dtype.to_string()),
-                ("rows_per_shard", m.rows_per_shard.to_string()),
-                ("provenance", format!("{:?}", m.provenance)),
-            ]
+            serde_json::json!({
+                "d_model": m.d_model,
+                "dtype": m.dtype,
+                "rows_per_shard": m.rows_per_shard,
+                "provenance": m.provenance,
+            })
         };
-        for ((field, got), (_, expected)) in spec(self).into_iter().zip(spec(wanted)) {
-            if got != expected {
-                return Err(Error::format(path, format!("{field} {expected}"), got));
+        match difference("", &spec(wanted), &spec(self)) {
+            Some((field, expected, got)) => {
+                Err(Error::format(path, format!("{field} {expected}"), got))
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Parses and checks the text of a manifest; `path` is for messages.

@@ -120,6 +120,12 @@ pub struct Provenance {
     pub tokenizer_hash: Option<String>,
     /// Hash of each text, in order.
     pub text_hashes: Vec<String>,
+    /// Hash of each image, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_hashes: Vec<String>,
+    /// Name of each image, in order: its path in the folder of images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_names: Vec<String>,
     /// Whatever else decides the rows, such as the context length.
     pub settings: std::collections::BTreeMap<String, String>,
 }

@@ -93,6 +93,43 @@ impl HostConfig {
         self.required(key, "a string", self.get(key).and_then(Value::as_str))
     }
 
+    /// An integer from 0.
+    pub(crate) fn whole_or(&self, key: &str, default: u64) -> Result<u64> {
+        match self.get(key) {
+            Some(value) => self.required(key, "an integer from 0", value.as_u64()),
+            None => Ok(default),
+        }
+    }
+
+    /// Whether a key holds an object with this part.
+    pub(crate) fn has(&self, key: &str, part: &str) -> bool {
+        self.get(key).is_some_and(|value| value.get(part).is_some_and(|part| !part.is_null()))
+    }
+
+    /// A size in the object under a key.
+    pub(crate) fn part(&self, key: &str, part: &str) -> Result<u32> {
+        let size =
+            |value: &Value| u32::try_from(value.get(part)?.as_u64()?).ok().filter(|n| *n > 0);
+        let expected = format!("an object with `{part}` above 0");
+        self.required(key, &expected, self.get(key).and_then(size))
+    }
+
+    /// Two sizes in the object under a key; a single number is both.
+    pub(crate) fn pair(&self, key: &str, first: &str, second: &str) -> Result<[u32; 2]> {
+        match self.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()) {
+            Some(both) if both > 0 => Ok([both; 2]),
+            _ => Ok([self.part(key, first)?, self.part(key, second)?]),
+        }
+    }
+
+    /// A number for each of three colours.
+    pub(crate) fn colours(&self, key: &str) -> Result<[f32; 3]> {
+        let list = self.get(key).and_then(Value::as_array);
+        let numbers: Option<Vec<f32>> =
+            list.and_then(|list| list.iter().map(|v| v.as_f64().map(|v| v as f32)).collect());
+        self.required(key, "three numbers", numbers.and_then(|n| n.try_into().ok()))
+    }
+
     /// The strings of a list, or `None` where the key is absent.
     pub(crate) fn strings(&self, key: &str) -> Result<Option<Vec<&str>>> {
         let Some(value) = self.get(key) else { return Ok(None) };

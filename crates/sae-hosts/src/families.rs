@@ -94,7 +94,7 @@ fn language_info(config: &HostConfig, keys: [&str; 3], vocabulary: i64) -> Resul
 }
 
 /// The facts of a vision model, which all give square images of `image_size`.
-fn image_info(config: &HostConfig) -> Result<HostInfo> {
+fn image_info(config: &HostConfig, class_token: bool) -> Result<HostInfo> {
     Ok(HostInfo {
         family: config.string("model_type")?.to_owned(),
         n_layers: config.count("num_hidden_layers")?,
@@ -102,6 +102,7 @@ fn image_info(config: &HostConfig) -> Result<HostInfo> {
         input: HostInput::Images {
             channels: config.size_or("num_channels", 3)?.unsigned_abs() as usize,
             size: config.count("image_size")?,
+            class_token,
         },
     })
 }

@@ -1,224 +1,62 @@
-//! Runs a host over texts and writes the activations at a hook point to a store.
+//! Runs a host over texts or images and writes the activations at a hook point to a store.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+mod images;
+mod texts;
+
 use std::path::{Path, PathBuf};
 
-use sae_data::{Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
+use sae_data::{Provenance, RowMeta, StoreWriter};
 use tch::{Device, Kind, Tensor};
 
-use crate::contexts::{Context, Contexts, Cut};
-use crate::{Error, HookPoint, HostInput, HostModel, Result, Text, huggingface};
+use crate::{Error, HookPoint, HostModel, Result, huggingface};
 
-/// What is harvested; [`HarvestOptions::default`] suits most hosts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HarvestOptions {
-    /// Tokens of a context (128).
-    pub context_length: usize,
-    /// Positions at the front of each context that are computed but not stored (1: the first
-    /// token's activations can be hundreds of times larger than all others).
-    pub skip_positions: usize,
-    /// A token put at the front of each context, for hosts that expect one; none by default.
-    pub prepend_token: Option<u32>,
-    /// Tokens of text to take at most; all by default.
-    pub max_tokens: Option<u64>,
-    /// Contexts computed at once (16).
-    pub batch_size: usize,
-    /// Element type of the store (f32).
-    pub dtype: Dtype,
-    /// Rows of a shard; what the store takes by default (about 256 MiB) if `None`.
-    pub rows_per_shard: Option<u64>,
-}
-
-impl Default for HarvestOptions {
-    fn default() -> Self {
-        Self {
-            context_length: 128,
-            skip_positions: 1,
-            prepend_token: None,
-            max_tokens: None,
-            batch_size: 16,
-            dtype: Dtype::F32,
-            rows_per_shard: None,
-        }
-    }
-}
+pub use images::{ImageOptions, ImagePositions, harvest_images};
+pub use texts::{HarvestOptions, harvest};
 
 /// How far a harvest is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct HarvestProgress {
-    /// Tokens of text seen.
-    pub tokens_seen: u64,
+    /// Tokens of text, or images, seen.
+    pub n_seen: u64,
     /// Rows in the store, those of an earlier, interrupted harvest included.
     pub n_rows: u64,
     /// The share of the work that is done, from 0 to 1.
     pub fraction: f64,
 }
 
-/// Harvests activations into a new store in `out`.
-///
-/// Each text is one document; contexts do not reach across documents, and the last context of a
-/// document may be short. The rows of a context are stored in order, with token id, document and
-/// position. A harvest that was interrupted, by `progress` breaking off or by a crash, goes on
-/// after the last whole shard when it is called again with the same arguments, and ends in the
-/// same bytes on the same machine with the same number of threads.
-///
-/// `progress` is called after each batch.
-///
-/// # Errors
-/// [`Error::Input`] for options out of range; [`Error::HookLayer`]; [`Error::Tokenizer`];
-/// [`Error::Store`] if the store cannot be written, is finished, or was begun with other arguments;
-/// [`Error::Interrupted`] if `progress` broke off.
-pub fn harvest(
-    host: &HostModel,
-    texts: &[Text],
-    hook: HookPoint,
-    options: &HarvestOptions,
-    out: &Path,
-    progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
-) -> Result<HarvestProgress> {
-    check(host, options)?;
-    hook.check(host.info().n_layers)?;
-    let d_model = host.info().d_model;
-    let mut spec = StoreSpec::new(d_model, options.dtype);
-    spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
-    spec.provenance = provenance(host, texts, hook, options)?;
-    let mut writer = StoreWriter::resume(out, spec)?;
-
-    let cut = Cut {
-        length: options.context_length,
-        prepend: options.prepend_token,
-        max_tokens: options.max_tokens.unwrap_or(u64::MAX),
-    };
-    let mut contexts = Contexts::new(host.tokenizer()?, texts, cut);
-    // Rows that an earlier harvest has left: batches are the same as then, so that a batch which
-    // is there in part is computed again as a whole.
-    let mut present = writer.n_rows();
-    loop {
-        let batch = next_batch(&mut contexts, options.batch_size)?;
-        let n_rows = |context: &Context| context.ids.len().saturating_sub(options.skip_positions);
-        let total: u64 = batch.iter().map(|context| n_rows(context) as u64).sum();
-        if batch.is_empty() {
-            break;
-        }
-        if present >= total {
-            present -= total;
-        } else {
-            let rows = rows(host, &batch, hook)?;
-            let length = rows.len() / (batch.len() * d_model);
-            for (context, rows) in batch.iter().zip(rows.chunks_exact(length * d_model)) {
-                let skip = (present as usize).min(n_rows(context));
-                present -= skip as u64;
-                let first = skip + options.skip_positions;
-                if first < context.ids.len() {
-                    let meta = meta(context, first);
-                    writer.append(&rows[first * d_model..context.ids.len() * d_model], &meta)?;
-                }
-            }
-        }
-        let now = HarvestProgress {
-            tokens_seen: contexts.tokens_seen(),
-            n_rows: writer.n_rows(),
-            fraction: contexts.fraction(),
-        };
-        if progress(&now).is_break() {
-            return Err(Error::Interrupted { path: out.to_path_buf() });
-        }
+/// Appends a document's rows, but for those that are `present` already.
+fn append(
+    writer: &mut StoreWriter,
+    present: &mut u64,
+    rows: &[f32],
+    meta: &[RowMeta],
+) -> Result<()> {
+    let skip = usize::try_from(*present).map_or(meta.len(), |present| present.min(meta.len()));
+    *present -= skip as u64;
+    if skip < meta.len() {
+        let d_model = rows.len() / meta.len();
+        writer.append(&rows[skip * d_model..], &meta[skip..])?;
     }
-    let (tokens_seen, n_rows) = (contexts.tokens_seen(), writer.n_rows());
-    writer.finish()?;
-    Ok(HarvestProgress { tokens_seen, n_rows, fraction: 1.0 })
+    Ok(())
 }
 
-fn next_batch(contexts: &mut Contexts<'_>, batch_size: usize) -> Result<Vec<Context>> {
-    let mut batch = Vec::new();
-    while batch.len() < batch_size {
-        match contexts.next()? {
-            Some(context) => batch.push(context),
-            None => break,
-        }
-    }
-    Ok(batch)
+/// The elements of a tensor in f32.
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let tensor = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+    let mut values = vec![0.0; tensor.numel()];
+    tensor.copy_data(&mut values, tensor.numel());
+    values
 }
 
-/// The activations of a batch, `[contexts, longest, d_model]`: shorter contexts are padded at the
-/// end, which the positions before do not see.
-fn rows(host: &HostModel, batch: &[Context], hook: HookPoint) -> Result<Vec<f32>> {
-    let longest = batch.iter().map(|context| context.ids.len()).max().unwrap_or(0);
-    let ids: Vec<i64> = batch
-        .iter()
-        .flat_map(|context| {
-            let padding = std::iter::repeat_n(&0, longest - context.ids.len());
-            context.ids.iter().chain(padding).map(|id| i64::from(*id))
-        })
-        .collect();
-    let ids = Tensor::from_slice(&ids).view([batch.len() as i64, longest as i64]);
-    let activations = host.activations(&ids.to_device(host.device()), hook)?;
-    let activations = activations.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-    let mut rows = vec![0.0; activations.numel()];
-    activations.copy_data(&mut rows, activations.numel());
-    Ok(rows)
-}
-
-fn meta(context: &Context, first: usize) -> Vec<RowMeta> {
-    (first..context.ids.len())
-        .map(|position| RowMeta {
-            token_id: context.ids[position],
-            document: context.document,
-            position: position as u32,
-        })
-        .collect()
-}
-
-fn check(host: &HostModel, options: &HarvestOptions) -> Result<()> {
-    let HostInput::Tokens { max_positions, .. } = host.info().input else {
-        return Err(Error::input("host", "a language model", &host.info().family));
-    };
-    let range = |name, low: u64, high: u64, got: u64| {
-        if (low..=high).contains(&got) {
-            return Ok(());
-        }
-        let expected =
-            if high == u64::MAX { format!("at least {low}") } else { format!("{low} to {high}") };
-        Err(Error::input(name, expected, got))
-    };
-    let length = options.context_length as u64;
-    let shortest = 1 + u64::from(options.prepend_token.is_some());
-    range("context_length", shortest, max_positions as u64, length)?;
-    range("skip_positions", 0, length - 1, options.skip_positions as u64)?;
-    range("batch_size", 1, u64::MAX, options.batch_size as u64)?;
-    range("max_tokens", 1, u64::MAX, options.max_tokens.unwrap_or(1))
-}
-
-/// Everything that decides the rows: a harvest begun with another is never gone on with.
-fn provenance(
-    host: &HostModel,
-    texts: &[Text],
-    hook: HookPoint,
-    options: &HarvestOptions,
-) -> Result<Provenance> {
-    let mut settings = BTreeMap::new();
-    let mut set = |key: &str, value: String| settings.insert(key.to_owned(), value);
-    set("context_length", options.context_length.to_string());
-    set("skip_positions", options.skip_positions.to_string());
-    set("batch_size", options.batch_size.to_string());
-    set("host_kind", format!("{:?}", host.kind()));
-    if let Some(token) = options.prepend_token {
-        set("prepend_token", token.to_string());
-    }
-    if let Some(max_tokens) = options.max_tokens {
-        set("max_tokens", max_tokens.to_string());
-    }
+/// What every harvest says of its host.
+fn of_host(host: &HostModel, hook: HookPoint) -> Result<Provenance> {
     let name = host.path().file_name().unwrap_or(host.path().as_os_str());
-    let hash = |bytes: &[u8]| blake3::hash(bytes).to_string();
     Ok(Provenance {
         host: name.to_string_lossy().into_owned(),
         host_hash: Some(host_hash(host.path())?),
         hook_point: hook.to_string(),
-        tokenizer_hash: Some(hash(host.tokenizer()?.to_json()?.as_bytes())),
-        text_hashes: texts.iter().map(|text| hash(text.content.as_bytes())).collect(),
-        settings,
+        ..Provenance::default()
     })
 }
 
@@ -229,8 +67,13 @@ fn host_hash(path: &Path) -> Result<String> {
         files = vec![path.join("config.json")];
         files.extend(huggingface::weight_files(path)?);
     }
+    file_hash(&files)
+}
+
+/// The BLAKE3 hash of files, one after another.
+fn file_hash(files: &[PathBuf]) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    for file in &files {
+    for file in files {
         let mut reader = std::fs::File::open(file).map_err(Error::io(file))?;
         hasher.update_reader(&mut reader).map_err(Error::io(file))?;
     }

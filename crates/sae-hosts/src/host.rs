@@ -41,6 +41,8 @@ pub enum HostInput {
         channels: usize,
         /// Height and width.
         size: usize,
+        /// Whether the first position is a class token; the others are patches.
+        class_token: bool,
     },
 }
 
@@ -315,7 +317,7 @@ impl HostModel {
                     return Err(Error::input("token ids", expected, format!("{low} to {high}")));
                 }
             }
-            HostInput::Images { channels, size } => {
+            HostInput::Images { channels, size, .. } => {
                 let image = [channels as i64, size as i64, size as i64];
                 let shaped = shape.len() == 4 && shape[0] > 0 && shape[1..] == image;
                 if !(shaped && on_device && input.kind() == self.kind) {

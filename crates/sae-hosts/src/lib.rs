@@ -11,6 +11,7 @@ mod harvest;
 mod hook;
 mod host;
 mod huggingface;
+mod images;
 mod layers;
 mod text;
 mod tokenizer;
@@ -18,8 +19,11 @@ mod weights;
 
 pub use error::{Error, Result};
 pub use gguf::{GgufArray, GgufFile, GgufValue};
-pub use harvest::{HarvestOptions, HarvestProgress, harvest};
+pub use harvest::{
+    HarvestOptions, HarvestProgress, ImageOptions, ImagePositions, harvest, harvest_images,
+};
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
+pub use images::{Image, ImageProcessor};
 pub use text::Text;
 pub use tokenizer::HostTokenizer;

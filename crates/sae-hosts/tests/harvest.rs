@@ -114,7 +114,7 @@ fn rows_are_the_activations_of_each_context() {
         assert_eq!(meta, expected_meta);
         let difference = (got - Tensor::stack(&expected, 0)).abs().max().double_value(&[]);
         assert!(difference < 1e-5, "{difference}");
-        assert_eq!((summary.tokens_seen, summary.n_rows), (n_tokens as u64, meta.len() as u64));
+        assert_eq!((summary.n_seen, summary.n_rows), (n_tokens as u64, meta.len() as u64));
         let provenance = store.provenance().unwrap();
         assert_eq!(provenance.hook_point, "resid_post.1");
         assert_eq!(provenance.text_hashes.len(), 4);
@@ -206,7 +206,7 @@ fn max_tokens_is_exact_and_other_arguments_are_refused_on_the_same_store() {
     let out = TempDir::new().unwrap();
     let limited = HarvestOptions { max_tokens: Some(23), ..options() };
     let summary = run(&host, &limited, out.path()).unwrap();
-    assert_eq!((summary.tokens_seen, summary.n_rows), (23, 20));
+    assert_eq!((summary.n_seen, summary.n_rows), (23, 20));
     assert!(matches!(run(&host, &limited, out.path()), Err(Error::Store(_))), "finished already");
 
     let out = TempDir::new().unwrap();
@@ -214,7 +214,8 @@ fn max_tokens_is_exact_and_other_arguments_are_refused_on_the_same_store() {
     let begun = harvest(&host, &texts(), hook(), &options(), out.path(), stop);
     assert!(matches!(begun, Err(Error::Interrupted { .. })));
     let error = run(&host, &limited, out.path()).unwrap_err().to_string();
-    assert!(error.contains("provenance") && error.contains("max_tokens"), "{error}");
+    let expected = "manifest.json: expected provenance.settings.max_tokens 23, got none";
+    assert!(error.ends_with(expected), "{error}");
 }
 
 #[test]

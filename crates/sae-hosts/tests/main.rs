@@ -6,5 +6,6 @@ mod gguf_builder;
 mod gguf_llama;
 mod golden_families;
 mod harvest;
+mod images;
 mod smollm2;
 mod support;

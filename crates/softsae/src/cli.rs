@@ -1,6 +1,6 @@
 //! Arguments of every command.
 
-use std::num::NonZeroI32;
+use std::num::{NonZeroI32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -18,7 +18,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run texts through a host model and store the activations at a hook point
+    /// Run texts or images through a host model and store the activations at a hook point
     Harvest(HarvestArgs),
     /// Write an activation store made of known features, and what they are
     Plant(PlantArgs),
@@ -42,14 +42,21 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --text austen.txt \\
-      --hook resid_post.15 --out stores/austen")]
+      --hook resid_post.15 --out stores/austen
+  softsae harvest --host dinov2-small --images photos --hook resid_post.5 --out stores/photos
+
+Images need a host folder with preprocessor_config.json.")]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["text", "images"])))]
 pub(crate) struct HarvestArgs {
     /// Host model: a GGUF file or a folder with config.json and model.safetensors
     #[arg(long, value_name = "PATH")]
     pub(crate) host: PathBuf,
-    /// UTF-8 text file; may be given several times
-    #[arg(long, value_name = "FILE", required = true)]
+    /// UTF-8 text file, for a language model; may be given several times
+    #[arg(long, value_name = "FILE")]
     pub(crate) text: Vec<PathBuf>,
+    /// Folder of images (PNG, JPEG, WebP, BMP; folders in it too), for a vision model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
     /// Hook point: resid_pre.L, resid_post.L, attn_out.L or mlp_out.L
     #[arg(long, value_name = "HOOK")]
     pub(crate) hook: String,
@@ -57,17 +64,34 @@ pub(crate) struct HarvestArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Stop after this many tokens
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "images")]
     pub(crate) max_tokens: Option<u64>,
     /// Tokens a context
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, conflicts_with = "images")]
     pub(crate) context_length: usize,
     /// First positions of each context left out of the store (position 0 carries massive activations)
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "images")]
     pub(crate) skip_positions: usize,
+    /// Positions of each image that are stored
+    #[arg(long, value_enum, default_value_t = Positions::Patches, conflicts_with = "text")]
+    pub(crate) positions: Positions,
+    /// Stop after this many images, by name
+    #[arg(long, value_name = "N", conflicts_with = "text")]
+    pub(crate) max_images: Option<NonZeroUsize>,
     /// Where to compute: cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
+}
+
+/// Which positions of an image are stored.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Positions {
+    /// The class token and the patches
+    All,
+    /// The class token
+    Class,
+    /// The patches
+    Patches,
 }
 
 #[derive(Debug, Args)]

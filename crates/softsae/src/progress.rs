@@ -1,6 +1,6 @@
 //! Progress of a long job: a bar on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -53,14 +53,16 @@ impl Progress {
         let rate = if seconds > 0.0 { (done - done_at_start) as f64 / seconds } else { 0.0 };
         let (what, unit, total) = (self.what, self.unit, self.total);
         let message = message();
-        if total == 0 {
-            eprintln!("{what}: {done} {unit}, {rate:.0}/s {message}");
+        let line = if total == 0 {
+            format!("{what}: {done} {unit}, {rate:.0}/s {message}")
         } else if rate > 0.0 {
             let eta = (total.saturating_sub(done)) as f64 / rate;
-            eprintln!("{what}: {done}/{total} {unit}, {rate:.0}/s, ETA {eta:.0} s {message}");
+            format!("{what}: {done}/{total} {unit}, {rate:.0}/s, ETA {eta:.0} s {message}")
         } else {
-            eprintln!("{what}: {done}/{total} {unit} {message}");
-        }
+            format!("{what}: {done}/{total} {unit} {message}")
+        };
+        // The job goes on when nobody listens any more.
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
 }
 

@@ -1,10 +1,11 @@
-//! Harvest, inspect, train, resume, eval and encode on SmolLM2.
+//! Harvest, inspect, train, resume, eval and encode on SmolLM2; the same of images on a tiny host.
 
 use std::fs;
+use std::path::Path;
 
 use sae_config::Evaluation;
 
-use crate::{run_toml, smollm2, str, succeed};
+use crate::{fail, run_toml, smollm2, str, succeed};
 
 /// Public-domain prose (Dickens, A Tale of Two Cities) and the shape of a list.
 const TEXT: &str = "It was the best of times, it was the worst of times, it was the age of wisdom, \
@@ -64,4 +65,41 @@ fn check(evaluation: &Evaluation, k: f64, architecture: &str) {
     assert!(r2 > 0.0 && r2 < 1.0, "{architecture}: R² {r2}");
     let ce = evaluation.cross_entropy.as_ref().expect("a host was given");
     assert!(ce.clean < ce.spliced && ce.spliced < ce.zero, "{architecture}: {ce:?}");
+}
+
+#[test]
+fn from_images_to_an_evaluation() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sae-hosts/testdata");
+    let host = at("dinov2-tiny");
+    fs::create_dir(&host).expect("a folder");
+    for (from, file) in [
+        ("golden/hosts/dinov2", "config.json"),
+        ("golden/hosts/dinov2", "model.safetensors"),
+        ("images/dinov2", "preprocessor_config.json"),
+    ] {
+        fs::copy(hosts.join(from).join(file), host.join(file)).expect("a golden file");
+    }
+    let (photos, store) = (hosts.join("images/photos"), at("store"));
+    let harvest = ["harvest", "--host", str(&host), "--images", str(&photos)];
+    let more = ["--hook", "resid_post.1", "--out", str(&store), "--positions", "all"];
+    let printed = succeed(harvest.into_iter().chain(more));
+    assert!(printed.ends_with("68 rows from 4 images\n"), "{printed}");
+    let config = at("run.toml");
+    fs::write(&config, run_toml(&store, "name = \"soft\"\nk = 3", 20)).expect("writes");
+    let run = at("run");
+    succeed(["train", str(&config), "--out", str(&run)]);
+    let printed = succeed(["eval", str(&run.join("checkpoint")), "--data", str(&store)]);
+    assert!(printed.contains("rows            68"), "{printed}");
+
+    let other = at("other");
+    let harvest = harvest.into_iter().chain(["--hook", "resid_post.1", "--out", str(&other)]);
+    fail(harvest.clone().chain(["--context-length", "9"]), 2, &["--images", "--context-length"]);
+    fail(harvest.clone().chain(["--max-images", "0"]), 2, &["--max-images"]);
+    let printed = succeed(harvest.chain(["--max-images", "3"]));
+    assert!(printed.ends_with("48 rows from 3 images\n"), "{printed}");
+    let out = at("out");
+    let neither = ["harvest", "--host", str(&host), "--hook", "resid_post.1", "--out", str(&out)];
+    fail(neither, 2, &["--text <FILE>|--images <DIR>"]);
 }

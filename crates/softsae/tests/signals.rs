@@ -120,3 +120,22 @@ fn a_second_process_in_one_place_is_refused() {
     succeed(eval);
     assert!(softsae(["inspect", str(&store)]).status.success(), "reading needs no lock");
 }
+
+#[test]
+fn a_reader_that_goes_is_no_failure() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let (store, config, out) = (at("store"), at("run.toml"), at("out"));
+    plant(&store, 500, 16);
+    fs::write(&config, run_toml(&store, "name = \"topk\"\nk = 3", 10)).expect("writes");
+    let alone = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(softsae_program());
+        command.args(args).stdout(writer.try_clone().expect("another end")).stderr(writer);
+        assert!(command.status().expect("softsae starts").success(), "{args:?}");
+    };
+    alone(&["train", str(&config), "--out", str(&out), "--profile"]);
+    alone(&["inspect", str(&store)]);
+    alone(&["eval", str(&out.join("checkpoint")), "--data", str(&store)]);
+}

@@ -35,7 +35,7 @@ struct Clip {
 }
 
 pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
-    let info = image_info(config)?;
+    let info = image_info(config, true)?;
     let d_model = config.size("hidden_size")?;
     let d_mlp = config.size("intermediate_size")?;
     let prefix = weights.prefix(&["vision_model.", ""], "embeddings.class_embedding")?;

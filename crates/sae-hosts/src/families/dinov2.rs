@@ -33,7 +33,7 @@ struct Dinov2 {
 
 pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
     config.only("use_swiglu_ffn", false)?;
-    let info = image_info(config)?;
+    let info = image_info(config, true)?;
     let d_model = config.size("hidden_size")?;
     let d_mlp = d_model * config.size_or("mlp_ratio", 4)?;
     let prefix = weights.prefix(&["dinov2.", ""], "embeddings.cls_token")?;

@@ -38,7 +38,7 @@ struct Pooler {
 
 pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
     config.only("vision_use_head", true)?;
-    let info = image_info(config)?;
+    let info = image_info(config, false)?;
     let d_model = config.size("hidden_size")?;
     let d_mlp = config.size("intermediate_size")?;
     let prefix = weights.prefix(&["vision_model.", ""], "embeddings.patch_embedding.weight")?;

@@ -34,7 +34,7 @@ struct Vit {
 
 pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
     config.only("pooler_act", "tanh")?;
-    let info = image_info(config)?;
+    let info = image_info(config, true)?;
     let d_model = config.size("hidden_size")?;
     let d_mlp = config.size("intermediate_size")?;
     let prefix = weights.prefix(&["vit.", ""], "embeddings.cls_token")?;

@@ -4,6 +4,7 @@ use sae_data::{Dtype, Error, Format, convert, open_store};
 
 use crate::cli::{ConvertArgs, StoreDtype, StoreFormat};
 use crate::failure::{Blame as _, Failure};
+use crate::output::say;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
@@ -28,6 +29,6 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
         Error::Value { .. } | Error::Locked { .. } => Failure::usage(error),
         other => Failure::run(other),
     })?;
-    println!("{}: {} rows of {dtype}", args.out.display(), store.n_rows());
+    say!("{}: {} rows of {dtype}", args.out.display(), store.n_rows());
     Ok(())
 }

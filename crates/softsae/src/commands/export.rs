@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::locked;
 use crate::cli::ExportArgs;
 use crate::failure::{Blame as _, Failure};
+use crate::output::say;
 
 /// Most rows that are compared.
 const VERIFY_ROWS: u64 = 4096;
@@ -40,8 +41,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
             sae_models::Error::Io { .. } => Failure::run(e),
             other => Failure::usage(other),
         })?;
-    files.iter().for_each(|file| println!("{}", file.display()));
-    differences.iter().for_each(|what| println!("differs: {what}"));
+    files.iter().for_each(|file| say!("{}", file.display()));
+    differences.iter().for_each(|what| say!("differs: {what}"));
     if args.verify {
         let again = sae_models::import(&args.out, format).or_run()?;
         let x = match &store {
@@ -86,7 +87,7 @@ fn verify(sae: &dyn Sae, again: &dyn Sae, x: &Tensor) -> Result<(), Failure> {
     let off = norm(&(&x_hat - &x_hat_again)) / norm(&x_hat).max(f64::MIN_POSITIVE);
     let n_rows = x.size()[0];
     let n_other = n_rows - is_same.sum(Kind::Int64).int64_value(&[]);
-    println!(
+    say!(
         "verified on {n_rows} rows: {n_other} with other active features, the reconstructions of \
          the rest off by {off:.1e} of their norm"
     );

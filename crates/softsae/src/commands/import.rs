@@ -5,6 +5,7 @@ use sae_data::OutputLock;
 use super::locked;
 use crate::cli::ImportArgs;
 use crate::failure::{Blame as _, Failure};
+use crate::output::say;
 
 pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
     let sae = sae_models::import(&args.dir, args.format.into()).or_usage()?;
@@ -12,6 +13,6 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
     sae_models::save_checkpoint(sae.as_ref(), &args.out).or_run()?;
     let config = sae.config();
     let (name, d, f) = (config.architecture.name(), config.d_model, config.n_features);
-    println!("{}: {name}, {d} dimensions, {f} features", args.out.display());
+    say!("{}: {name}, {d} dimensions, {f} features", args.out.display());
     Ok(())
 }

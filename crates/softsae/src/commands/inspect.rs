@@ -9,6 +9,7 @@ use tch::Device;
 
 use crate::cli::InspectArgs;
 use crate::failure::{Blame as _, Failure};
+use crate::output::say;
 
 /// Width of the longest bar of the histogram.
 const BAR_WIDTH: u64 = 40;
@@ -22,38 +23,39 @@ pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
 }
 
 fn describe_store(store: &dyn ActivationStore) -> Result<(), Failure> {
-    println!("rows                      {}", store.n_rows());
-    println!("d_model                   {}", store.d_model());
-    println!("dtype                     {}", store.dtype());
-    println!("content hash              {}", store.content_hash().or_run()?);
+    say!("rows                      {}", store.n_rows());
+    say!("d_model                   {}", store.d_model());
+    say!("dtype                     {}", store.dtype());
+    say!("content hash              {}", store.content_hash().or_run()?);
     if let Some(provenance) = store.provenance() {
-        println!("host                      {}", provenance.host);
-        println!("hook point                {}", provenance.hook_point);
+        say!("host                      {}", provenance.host);
+        say!("hook point                {}", provenance.hook_point);
         for (key, value) in &provenance.settings {
-            println!("{key:<25} {value}");
+            say!("{key:<25} {value}");
         }
     }
     let inspection = Inspection::of(store).or_run()?;
-    println!(
+    say!(
         "not finite                {} rows, {:.3e} of all values",
-        inspection.n_non_finite_rows, inspection.non_finite_fraction
+        inspection.n_non_finite_rows,
+        inspection.non_finite_fraction
     );
-    println!("mean norm                 {:.4}", inspection.mean_norm);
-    println!("median norm               {:.4}", inspection.median_norm);
-    println!("rows by norm");
+    say!("mean norm                 {:.4}", inspection.mean_norm);
+    say!("median norm               {:.4}", inspection.median_norm);
+    say!("rows by norm");
     let most = inspection.norms.iter().map(|bin| bin.n_rows).max().unwrap_or_default().max(1);
     for NormBin { from, to, n_rows } in inspection.norms {
         let bar = "█".repeat((n_rows * BAR_WIDTH).div_ceil(most) as usize);
-        println!("  {from:>10.4} to {to:>10.4} {n_rows:>10} {bar}");
+        say!("  {from:>10.4} to {to:>10.4} {n_rows:>10} {bar}");
     }
     let (dimensions, positions) = (inspection.outlier_dimensions, inspection.outlier_positions);
-    println!("outlying dimensions       {}", dimensions.len());
+    say!("outlying dimensions       {}", dimensions.len());
     for OutlierDimension { dimension, ratio } in dimensions {
-        println!("  {dimension:<23} root mean square {ratio:.2} times the median one");
+        say!("  {dimension:<23} root mean square {ratio:.2} times the median one");
     }
-    println!("outlying positions        {}", positions.len());
+    say!("outlying positions        {}", positions.len());
     for OutlierPosition { position, ratio, n_rows } in positions {
-        println!("  {position:<23} mean norm {ratio:.2} times the median, {n_rows} rows");
+        say!("  {position:<23} mean norm {ratio:.2} times the median, {n_rows} rows");
     }
     Ok(())
 }
@@ -61,10 +63,10 @@ fn describe_store(store: &dyn ActivationStore) -> Result<(), Failure> {
 fn checkpoint(path: &Path) -> Result<(), Failure> {
     let sae = sae_models::load_checkpoint(path, Device::Cpu).or_usage()?;
     let config = toml::to_string_pretty(sae.config()).or_run()?;
-    println!("{config}");
-    println!("[tensors]");
+    say!("{config}");
+    say!("[tensors]");
     for (name, tensor) in sae.parameters().into_iter().chain(sae.buffers()) {
-        println!("{name:<25} {:?} {:?}", tensor.kind(), tensor.size());
+        say!("{name:<25} {:?} {:?}", tensor.kind(), tensor.size());
     }
     Ok(())
 }

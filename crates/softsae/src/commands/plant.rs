@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::cli::PlantArgs;
 use crate::failure::{Blame as _, Failure};
+use crate::output::say;
 
 /// The file that tells what to plant.
 #[derive(Deserialize)]
@@ -20,7 +21,7 @@ pub(crate) fn run(args: &PlantArgs) -> Result<(), Failure> {
         Error::Value { .. } | Error::Locked { .. } => Failure::usage(error),
         other => Failure::run(other),
     })?;
-    println!("{}: {} rows of {} features", args.out.display(), planted.n_rows, planted.n_features);
+    say!("{}: {} rows of {} features", args.out.display(), planted.n_rows, planted.n_features);
     Ok(())
 }
 

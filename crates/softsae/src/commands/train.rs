@@ -8,6 +8,7 @@ use super::device;
 use crate::cli::TrainArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
+use crate::output::say;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
         other => Failure::run(other),
     })?;
     let (steps, seconds) = (summary.steps, summary.seconds);
-    println!("{}: {steps} steps in {seconds:.1} s", summary.checkpoint.display());
+    say!("{}: {steps} steps in {seconds:.1} s", summary.checkpoint.display());
     if args.profile {
         print_profile(summary.profile.as_ref());
     }
@@ -61,10 +62,10 @@ fn print_plan(config: &RunConfig, d_model: usize) -> Result<(), Failure> {
         Engine::Fast => "fast",
         Engine::Reference => "reference",
     };
-    print!("{:12} {engine}\n{plan}", "engine");
+    say!("{:12} {engine}\n{}", "engine", plan.to_string().trim_end());
     match free_memory() {
         Some(free) if config.training.device == "cpu" => {
-            println!("{:12} {:>9} MB", "free", free / 1_000_000);
+            say!("{:12} {:>9} MB", "free", free / 1_000_000);
             plan.check(config, free).or_usage()
         }
         _ => Ok(()),
@@ -76,17 +77,17 @@ fn print_profile(profile: Option<&Profile>) {
     match profile {
         Some(profile) => {
             let total: f64 = profile.parts().map(|(_, time)| time.as_secs_f64()).sum();
-            println!("{:24} {:>10}  share, mean of {} steps", "part", "ms", profile.steps());
+            say!("{:24} {:>10}  share, mean of {} steps", "part", "ms", profile.steps());
             for (part, time) in profile.parts() {
                 let time = time.as_secs_f64();
-                println!("{part:24} {:>10.2}  {:.3}", time * 1e3, time / total);
+                say!("{part:24} {:>10.2}  {:.3}", time * 1e3, time / total);
             }
-            println!("{:24} {:>10.2}", "step", total * 1e3);
+            say!("{:24} {:>10.2}", "step", total * 1e3);
         }
-        None => println!("parts of a step: measured by the fast engine only"),
+        None => say!("parts of a step: measured by the fast engine only"),
     }
     if let Some(bytes) = peak_memory() {
-        println!("{:24} {:>10} MB", "peak resident memory", bytes / 1_000_000);
+        say!("{:24} {:>10} MB", "peak resident memory", bytes / 1_000_000);
     }
 }
 

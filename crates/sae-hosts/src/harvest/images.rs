@@ -1,0 +1,177 @@
+//! A vision model over images.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use sae_data::{Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
+use tch::Tensor;
+
+use super::{HarvestProgress, append, file_hash, of_host, values};
+use crate::images::{Image, ImageProcessor};
+use crate::{Error, HookPoint, HostInput, HostModel, Result};
+
+/// The file that says how a host wants its images.
+const PROCESSOR_FILE: &str = "preprocessor_config.json";
+
+/// Which positions of an image are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ImagePositions {
+    /// All of them.
+    All,
+    /// The class token alone.
+    Class,
+    /// The patches by rows.
+    #[default]
+    Patches,
+}
+
+/// What is harvested of images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// Which positions are stored (the patches).
+    pub positions: ImagePositions,
+    /// Images computed at once (16).
+    pub batch_size: usize,
+    /// Element type of the store (f32).
+    pub dtype: Dtype,
+    /// Rows of a shard; what the store takes by default (about 256 MiB) if `None`.
+    pub rows_per_shard: Option<u64>,
+}
+
+impl Default for ImageOptions {
+    fn default() -> Self {
+        Self {
+            positions: ImagePositions::default(),
+            batch_size: 16,
+            dtype: Dtype::F32,
+            rows_per_shard: None,
+        }
+    }
+}
+
+/// Harvests the activations of a vision host on images into a new store in `out`.
+///
+/// Images are prepared as the host's `preprocessor_config.json` says. Each is a document, in the
+/// order given; its rows have its number and their position (0 is the class token, if the host has
+/// one). The provenance keeps the images' names and hashes. An interrupted harvest goes on as that
+/// of texts does ([`harvest`]).
+///
+/// # Errors
+/// As [`harvest`]; [`Error::Io`] or [`Error::File`] for an image or a
+/// `preprocessor_config.json` that cannot be read, or gives images of another size than the host's.
+pub fn harvest_images(
+    host: &HostModel,
+    images: &[Image],
+    hook: HookPoint,
+    options: &ImageOptions,
+    out: &Path,
+    progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
+) -> Result<HarvestProgress> {
+    let HostInput::Images { size, class_token, .. } = host.info().input else {
+        return Err(Error::input("host", "a vision model", &host.info().family));
+    };
+    if options.batch_size == 0 {
+        return Err(Error::input("batch_size", "at least 1", 0));
+    }
+    if options.positions == ImagePositions::Class && !class_token {
+        return Err(Error::input("positions", "a host with a class token", &host.info().family));
+    }
+    hook.check(host.info().n_layers)?;
+    let processor = ImageProcessor::read(&host.path().join(PROCESSOR_FILE))?;
+    let d_model = host.info().d_model;
+    let mut spec = StoreSpec::new(d_model, options.dtype);
+    spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
+    spec.provenance = image_provenance(host, images, hook, options)?;
+    let mut writer = StoreWriter::resume(out, spec)?;
+
+    let first_patch = usize::from(class_token);
+    let (mut present, mut n_seen) = (writer.n_rows(), 0_u64);
+    // How many rows an image has is known once one was computed; until then batches are computed
+    // whose rows may all be there.
+    let mut n_stored = None;
+    for batch in images.chunks(options.batch_size) {
+        n_seen += batch.len() as u64;
+        if let Some(n_rows) = n_stored.map(|n: usize| (n * batch.len()) as u64)
+            && present >= n_rows
+        {
+            present -= n_rows;
+            continue;
+        }
+        let rows = image_rows(host, &processor, batch, hook, size)?;
+        let n_positions = rows.len() / (batch.len() * d_model);
+        let stored = match options.positions {
+            ImagePositions::All => 0..n_positions,
+            ImagePositions::Class => 0..1,
+            ImagePositions::Patches => first_patch..n_positions,
+        };
+        n_stored = Some(stored.len());
+        let first = n_seen as usize - batch.len();
+        for (i, rows) in rows.chunks_exact(n_positions * d_model).enumerate() {
+            let of_position = |position: usize| RowMeta {
+                token_id: 0,
+                document: (first + i) as u32,
+                position: position as u32,
+            };
+            let meta: Vec<RowMeta> = stored.clone().map(of_position).collect();
+            let rows = &rows[stored.start * d_model..stored.end * d_model];
+            append(&mut writer, &mut present, rows, &meta)?;
+        }
+        let fraction = n_seen as f64 / images.len() as f64;
+        if progress(&HarvestProgress { n_seen, n_rows: writer.n_rows(), fraction }).is_break() {
+            return Err(Error::Interrupted { path: out.to_path_buf() });
+        }
+    }
+    let n_rows = writer.n_rows();
+    writer.finish()?;
+    Ok(HarvestProgress { n_seen, n_rows, fraction: 1.0 })
+}
+
+/// The activations of a batch of images, `[images, positions, d_model]`.
+fn image_rows(
+    host: &HostModel,
+    processor: &ImageProcessor,
+    batch: &[Image],
+    hook: HookPoint,
+    size: usize,
+) -> Result<Vec<f32>> {
+    let mut pixels = Vec::new();
+    for image in batch {
+        let (of_image, got) = processor.pixels(image)?;
+        if got != [size; 2] {
+            let path = host.path().join(PROCESSOR_FILE);
+            let (expected, got) = (format!("{size} × {size}"), format!("{} × {}", got[0], got[1]));
+            return Err(Error::file(&path, "size of images", expected, got));
+        }
+        pixels.extend(of_image);
+    }
+    let size = size as i64;
+    let pixels = Tensor::from_slice(&pixels).view([batch.len() as i64, 3, size, size]);
+    let pixels = pixels.to_device(host.device()).to_kind(host.kind());
+    Ok(values(&host.activations(&pixels, hook)?))
+}
+
+fn image_provenance(
+    host: &HostModel,
+    images: &[Image],
+    hook: HookPoint,
+    options: &ImageOptions,
+) -> Result<Provenance> {
+    let positions = match options.positions {
+        ImagePositions::All => "all",
+        ImagePositions::Class => "class",
+        ImagePositions::Patches => "patches",
+    };
+    let settings = [
+        ("positions", positions.to_owned()),
+        ("batch_size", options.batch_size.to_string()),
+        ("host_kind", format!("{:?}", host.kind())),
+        ("preprocessor_hash", file_hash(&[host.path().join(PROCESSOR_FILE)])?),
+    ];
+    let hashes = images.iter().map(|image| file_hash(std::slice::from_ref(&image.path)));
+    Ok(Provenance {
+        image_hashes: hashes.collect::<Result<_>>()?,
+        image_names: images.iter().map(|image| image.name.clone()).collect(),
+        settings: settings.map(|(key, value)| (key.to_owned(), value)).into(),
+        ..of_host(host, hook)?
+    })
+}

@@ -1,0 +1,189 @@
+//! Images: prepared as transformers does, and harvested.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use sae_data::{ActivationStore, RowMeta, open_store};
+use sae_hosts::{
+    Error, HarvestProgress, HookPoint, HostModel, Image, ImageOptions, ImagePositions,
+    ImageProcessor, harvest_images,
+};
+use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
+
+use crate::support::golden;
+
+/// One level of a byte, in the units of the smallest deviation: resampling may round otherwise.
+const LEVEL: f64 = 1.0 / 255.0 / 0.224;
+
+fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/images").join(name)
+}
+
+fn photos() -> Vec<Image> {
+    Image::find(&testdata("photos")).unwrap()
+}
+
+/// A golden vision host with its processor.
+fn host_in(folder: &Path, family: &str) -> HostModel {
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("hosts").join(family).join(name), folder.join(name)).unwrap();
+    }
+    let processor = "preprocessor_config.json";
+    std::fs::copy(testdata(family).join(processor), folder.join(processor)).unwrap();
+    HostModel::load(folder, Device::Cpu).unwrap()
+}
+
+fn hook() -> HookPoint {
+    "resid_post.1".parse().unwrap()
+}
+
+#[test]
+fn images_are_found_by_name() {
+    let names: Vec<String> = photos().into_iter().map(|image| image.name).collect();
+    assert_eq!(names, ["a/grey.png", "a/wide.png", "b/tall.png", "b/transparent.png"]);
+    let empty = TempDir::new().unwrap();
+    std::fs::write(empty.path().join("notes.txt"), "no image").unwrap();
+    let error = Image::find(empty.path()).unwrap_err().to_string();
+    assert!(error.contains("expected files that end in bmp, jpeg, jpg, png, webp"), "{error}");
+}
+
+#[test]
+fn pixels_are_those_of_transformers() {
+    for family in ["vit", "dinov2", "clip_vision", "siglip_vision"] {
+        let folder = testdata(family);
+        let processor = ImageProcessor::read(&folder.join("preprocessor_config.json")).unwrap();
+        let expected = Tensor::read_safetensors(folder.join("expected.safetensors")).unwrap();
+        for image in photos() {
+            let (pixels, size) = processor.pixels(&image).unwrap();
+            assert_eq!(size, [32, 32]);
+            let (_, expected) = expected.iter().find(|(name, _)| *name == image.name).unwrap();
+            let got = Tensor::from_slice(&pixels).view([3, 32, 32]);
+            let off = (got - expected).abs();
+            let (most, mean) =
+                (off.max().double_value(&[]), off.mean(Kind::Double).double_value(&[]));
+            assert!(most < 1.01 * LEVEL, "{family} {}: off by up to {most}", image.name);
+            // Recent versions of Pillow resize some images in rows first, older ones none.
+            assert!(mean < 0.1 * LEVEL, "{family} {}: off by {mean} on average", image.name);
+        }
+    }
+}
+
+/// The rows and metadata of a store.
+fn contents(path: &Path) -> (Vec<f32>, Vec<RowMeta>) {
+    let store = open_store(path).unwrap();
+    let n = store.n_rows() as usize;
+    let mut rows = vec![0.0; n * store.d_model()];
+    store.read_rows(0, &mut rows).unwrap();
+    let mut meta = vec![RowMeta::default(); n];
+    store.read_meta(0, &mut meta).unwrap();
+    (rows, meta)
+}
+
+fn goes_on(_: &HarvestProgress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[test]
+fn a_harvest_holds_the_positions_that_were_asked_for() {
+    for (family, class_token) in [("dinov2", true), ("siglip_vision", false)] {
+        let folder = TempDir::new().unwrap();
+        let host = host_in(folder.path(), family);
+        let processor =
+            ImageProcessor::read(&folder.path().join("preprocessor_config.json")).unwrap();
+        let images = photos();
+        let pixels: Vec<f32> =
+            images.iter().flat_map(|image| processor.pixels(image).unwrap().0).collect();
+        let pixels = Tensor::from_slice(&pixels).view([4, 3, 32, 32]);
+        let all = host.activations(&pixels, hook()).unwrap();
+        let first_patch = usize::from(class_token);
+        let n_positions = 16 + first_patch;
+        for (positions, stored) in [
+            (ImagePositions::All, 0..n_positions),
+            (ImagePositions::Patches, first_patch..n_positions),
+            (ImagePositions::Class, 0..1),
+        ] {
+            let out = folder.path().join(format!("{positions:?}"));
+            // Batches of three leave one over.
+            let options = ImageOptions { positions, batch_size: 3, ..ImageOptions::default() };
+            let done = harvest_images(&host, &images, hook(), &options, &out, &mut goes_on);
+            if positions == ImagePositions::Class && !class_token {
+                let error = done.unwrap_err().to_string();
+                assert!(
+                    error.starts_with("positions: expected a host with a class token"),
+                    "{error}"
+                );
+                continue;
+            }
+            let done = done.unwrap();
+            assert_eq!((done.n_seen, done.n_rows), (4, 4 * stored.len() as u64));
+            let (rows, meta) = contents(&out);
+            let expected =
+                all.narrow(1, stored.start as i64, stored.len() as i64).contiguous().view(-1);
+            let off = (Tensor::from_slice(&rows) - expected).abs().max().double_value(&[]);
+            assert!(off < 1e-5, "{family} {positions:?}: off by {off}");
+            let expected: Vec<(u32, u32)> =
+                (0..4).flat_map(|d| stored.clone().map(move |p| (d, p as u32))).collect();
+            let got: Vec<(u32, u32)> = meta.iter().map(|m| (m.document, m.position)).collect();
+            assert_eq!(got, expected);
+            let store = open_store(&out).unwrap();
+            let provenance = store.provenance().unwrap();
+            assert_eq!(provenance.image_names[2], "b/tall.png");
+            assert_eq!(provenance.image_hashes.len(), 4);
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_harvest_of_images_ends_in_the_same_bytes() {
+    let folder = TempDir::new().unwrap();
+    let host = host_in(folder.path(), "vit");
+    let images = photos();
+    let options =
+        ImageOptions { batch_size: 1, rows_per_shard: Some(7), ..ImageOptions::default() };
+    let whole = folder.path().join("whole");
+    harvest_images(&host, &images, hook(), &options, &whole, &mut goes_on).unwrap();
+    for stop_at in 1..4 {
+        let out = folder.path().join(format!("stopped-{stop_at}"));
+        let mut stop = |now: &HarvestProgress| {
+            if now.n_seen == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let stopped = harvest_images(&host, &images, hook(), &options, &out, &mut stop);
+        assert!(matches!(stopped, Err(Error::Interrupted { .. })));
+        harvest_images(&host, &images, hook(), &options, &out, &mut goes_on).unwrap();
+        assert_eq!(contents(&out), contents(&whole));
+        let hash = |path: &Path| open_store(path).unwrap().content_hash().unwrap();
+        assert_eq!(hash(&out), hash(&whole));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let folder = TempDir::new().unwrap();
+    let host = host_in(folder.path(), "dinov2");
+    let processor = folder.path().join("preprocessor_config.json");
+    let text = std::fs::read_to_string(&processor).unwrap();
+    let harvest = |images: &[Image]| {
+        let (options, out) = (ImageOptions::default(), TempDir::new().unwrap());
+        let done = harvest_images(&host, images, hook(), &options, out.path(), &mut goes_on);
+        done.unwrap_err().to_string()
+    };
+    let with = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&processor, text.replace(from, to)).unwrap();
+        harvest(&photos())
+    };
+    let error = with("\"height\": 32", "\"height\": 30");
+    assert!(error.contains("size of images: expected 32 × 32, got 30 × 32"), "{error}");
+    let error = with("\"height\": 32", "\"height\": 37");
+    assert!(error.contains("expected at least 37 × 32 pixels after resizing"), "{error}");
+    let error = with("\"resample\": 3", "\"resample\": 9");
+    assert!(error.contains("`resample`: expected 0 (nearest)"), "{error}");
+    let error = with("0.485,", "");
+    assert!(error.contains("`image_mean`: expected three numbers"), "{error}");
+    std::fs::write(&processor, &text).unwrap();
+    let bad = folder.path().join("bad.png");
+    std::fs::write(&bad, b"\x89PNG\r\n\x1a\nnothing").unwrap();
+    let error = harvest(&[Image { name: "bad.png".into(), path: bad }]);
+    assert!(error.contains("bad.png: image: expected one that can be decoded"), "{error}");
+}
