@@ -103,6 +103,7 @@ fn image_info(config: &HostConfig, class_token: bool) -> Result<HostInfo> {
             channels: config.size_or("num_channels", 3)?.unsigned_abs() as usize,
             size: config.count("image_size")?,
             class_token,
+            multiple_of: None,
         },
     })
 }

@@ -43,6 +43,8 @@ pub enum HostInput {
         size: usize,
         /// Whether the first position is a class token; the others are patches.
         class_token: bool,
+        /// Other heights and widths are read too if they are multiples of this.
+        multiple_of: Option<usize>,
     },
 }
 
@@ -317,12 +319,17 @@ impl HostModel {
                     return Err(Error::input("token ids", expected, format!("{low} to {high}")));
                 }
             }
-            HostInput::Images { channels, size, .. } => {
-                let image = [channels as i64, size as i64, size as i64];
-                let shaped = shape.len() == 4 && shape[0] > 0 && shape[1..] == image;
+            HostInput::Images { channels, size, multiple_of, .. } => {
+                let fits = |edge: i64| match multiple_of {
+                    Some(part) => edge > 0 && edge % part as i64 == 0,
+                    None => edge == size as i64,
+                };
+                let shaped = matches!(shape[..], [batch, c, height, width]
+                    if batch > 0 && c == channels as i64 && fits(height) && fits(width));
                 if !(shaped && on_device && input.kind() == self.kind) {
+                    let edge = multiple_of.map_or(size.to_string(), |p| format!("multiple of {p}"));
                     let expected =
-                        describe(self.kind, &format!("[batch, {channels}, {size}, {size}]"));
+                        describe(self.kind, &format!("[batch, {channels}, {edge}, {edge}]"));
                     return Err(Error::input("pixels", expected, got()));
                 }
             }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use sae_data::{ActivationStore, RowMeta, open_store};
+use sae_data::{RowMeta, open_store};
 use sae_hosts::{
     Error, HarvestProgress, HookPoint, HostModel, Image, ImageOptions, ImagePositions,
     ImageProcessor, harvest_images,
@@ -158,6 +158,29 @@ fn an_interrupted_harvest_of_images_ends_in_the_same_bytes() {
 }
 
 #[test]
+fn dinov2_reads_images_of_other_sizes() {
+    let host = HostModel::load(&golden("hosts/dinov2"), Device::Cpu).unwrap();
+    let expected = Tensor::read_safetensors(testdata("dinov2/other_sizes.safetensors")).unwrap();
+    let get = |name: &str| &expected.iter().find(|(n, _)| n == name).unwrap().1;
+    for size in ["24x24", "48x32", "32x40"] {
+        let pixels = get(&format!("{size}.pixels"));
+        for (hook, state) in [("resid_pre.0", 0), ("resid_post.1", 2)] {
+            let got = host.activations(pixels, hook.parse().unwrap()).unwrap();
+            let off = (got - get(&format!("{size}.hidden_states.{state}"))).abs().max();
+            assert!(off.double_value(&[]) < 1e-4, "{size} {hook}: off by {off:?}");
+        }
+        let off = host.image_embeddings(pixels).unwrap() - get(&format!("{size}.pooler_output"));
+        assert!(off.abs().max().double_value(&[]) < 1e-4, "{size}");
+    }
+    let odd = Tensor::zeros([1, 3, 30, 32], (Kind::Float, Device::Cpu));
+    let error = host.activations(&odd, hook()).unwrap_err().to_string();
+    assert!(
+        error.contains("multiple of 8, multiple of 8] on Cpu, got Float [1, 3, 30, 32]"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     let folder = TempDir::new().unwrap();
     let host = host_in(folder.path(), "dinov2");
@@ -174,7 +197,9 @@ fn what_does_not_fit_is_named() {
         harvest(&photos())
     };
     let error = with("\"height\": 32", "\"height\": 30");
-    assert!(error.contains("size of images: expected 32 × 32, got 30 × 32"), "{error}");
+    assert!(error.contains("size of a/grey.png: expected multiples of 8, got 30 × 32"), "{error}");
+    let error = with("\"do_center_crop\": true", "\"do_center_crop\": false");
+    assert!(error.contains("size of a/grey.png: expected multiples of 8, got 36 × 38"), "{error}");
     let error = with("\"height\": 32", "\"height\": 37");
     assert!(error.contains("expected at least 37 × 32 pixels after resizing"), "{error}");
     let error = with("\"resample\": 3", "\"resample\": 9");

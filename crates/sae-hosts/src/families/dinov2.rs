@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{Family, Tap, image_info};
 use crate::Result;
 use crate::config::HostConfig;
-use crate::host::HostInfo;
+use crate::host::{HostInfo, HostInput};
 use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, PatchEmbedding};
 use crate::weights::Weights;
 
@@ -25,7 +25,9 @@ const NAMES: EncoderNames = EncoderNames {
 
 struct Dinov2 {
     patches: PatchEmbedding,
+    patch_size: i64,
     class: Tensor,
+    /// `[1, 1 + patches, d_model]`, of images of the configured size.
     positions: Tensor,
     layers: Vec<EncoderLayer>,
     norm: LayerNorm,
@@ -33,7 +35,11 @@ struct Dinov2 {
 
 pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
     config.only("use_swiglu_ffn", false)?;
-    let info = image_info(config, true)?;
+    let mut info = image_info(config, true)?;
+    let patch_size = config.count("patch_size")?;
+    if let HostInput::Images { multiple_of, .. } = &mut info.input {
+        *multiple_of = Some(patch_size);
+    }
     let d_model = config.size("hidden_size")?;
     let d_mlp = d_model * config.size_or("mlp_ratio", 4)?;
     let prefix = weights.prefix(&["dinov2.", ""], "embeddings.cls_token")?;
@@ -49,6 +55,7 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
     let eps = config.float("layer_norm_eps")?;
     let host = Dinov2 {
         patches: PatchEmbedding::load(config, weights, &projection, true)?,
+        patch_size: patch_size as i64,
         class: weights.take(&name("embeddings.cls_token"), &[1, 1, d_model])?,
         positions: weights
             .take(&name("embeddings.position_embeddings"), &[1, n_positions, d_model])?,
@@ -58,9 +65,29 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
     Ok((info, Box::new(host)))
 }
 
+impl Dinov2 {
+    /// The position embeddings of `grid` patches by height and width: bicubic between those of the
+    /// configured size, as transformers does.
+    fn positions(&self, grid: [i64; 2]) -> Tensor {
+        let [_, n, d_model] = self.positions.size()[..] else { unreachable!("three dimensions") };
+        let edge = ((n - 1) as f64).sqrt().round() as i64;
+        if grid == [edge; 2] {
+            return self.positions.shallow_clone();
+        }
+        let (class, patches) = (self.positions.narrow(1, 0, 1), self.positions.narrow(1, 1, n - 1));
+        let patches = patches.view([1, edge, edge, d_model]).permute([0, 3, 1, 2]);
+        let resized = patches.to_kind(Kind::Float).upsample_bicubic2d(grid, false, None, None);
+        let resized = resized.permute([0, 2, 3, 1]).reshape([1, grid[0] * grid[1], d_model]);
+        Tensor::cat(&[class, resized.to_kind(self.positions.kind())], 1)
+    }
+}
+
 impl Family for Dinov2 {
     fn embed(&self, input: &Tensor) -> Tensor {
-        super::after_class(&self.class, &self.patches.forward(input)) + &self.positions
+        let size = input.size();
+        let grid = [size[2] / self.patch_size, size[3] / self.patch_size];
+        let x = super::after_class(&self.class, &self.patches.forward(input));
+        x + self.positions(grid)
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {

@@ -67,7 +67,7 @@ pub fn harvest_images(
     out: &Path,
     progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
 ) -> Result<HarvestProgress> {
-    let HostInput::Images { size, class_token, .. } = host.info().input else {
+    let HostInput::Images { class_token, .. } = host.info().input else {
         return Err(Error::input("host", "a vision model", &host.info().family));
     };
     if options.batch_size == 0 {
@@ -88,7 +88,7 @@ pub fn harvest_images(
     let (mut present, mut n_seen) = (writer.n_rows(), 0_u64);
     // How many rows an image has is known once one was computed; until then batches are computed
     // whose rows may all be there.
-    let mut n_stored = None;
+    let (mut n_stored, mut size) = (None, None);
     for batch in images.chunks(options.batch_size) {
         n_seen += batch.len() as u64;
         if let Some(n_rows) = n_stored.map(|n: usize| (n * batch.len()) as u64)
@@ -97,7 +97,7 @@ pub fn harvest_images(
             present -= n_rows;
             continue;
         }
-        let rows = image_rows(host, &processor, batch, hook, size)?;
+        let rows = image_rows(host, &processor, batch, hook, &mut size)?;
         let n_positions = rows.len() / (batch.len() * d_model);
         let stored = match options.positions {
             ImagePositions::All => 0..n_positions,
@@ -126,26 +126,47 @@ pub fn harvest_images(
     Ok(HarvestProgress { n_seen, n_rows, fraction: 1.0 })
 }
 
+/// The size of an image, if the host reads it and it is that of the images before it.
+fn check_size(
+    host: &HostModel,
+    image: &Image,
+    got: [usize; 2],
+    before: &mut Option<[usize; 2]>,
+) -> Result<[usize; 2]> {
+    let (own, part) = match host.info().input {
+        HostInput::Images { size, multiple_of, .. } => (size, multiple_of),
+        HostInput::Tokens { .. } => (0, None),
+    };
+    let text = |[height, width]: [usize; 2]| format!("{height} × {width}");
+    let expected = match (part, *before) {
+        (_, Some(before)) if before != got => format!("{} as before", text(before)),
+        (Some(part), _) if got.iter().any(|edge| edge % part != 0) => {
+            format!("multiples of {part}")
+        }
+        (None, _) if got != [own; 2] => text([own; 2]),
+        _ => return Ok(*before.insert(got)),
+    };
+    let path = host.path().join(PROCESSOR_FILE);
+    Err(Error::file(&path, format!("size of {}", image.name), expected, text(got)))
+}
+
 /// The activations of a batch of images, `[images, positions, d_model]`.
 fn image_rows(
     host: &HostModel,
     processor: &ImageProcessor,
     batch: &[Image],
     hook: HookPoint,
-    size: usize,
+    size: &mut Option<[usize; 2]>,
 ) -> Result<Vec<f32>> {
     let mut pixels = Vec::new();
+    let mut shape = [batch.len() as i64, 3, 0, 0];
     for image in batch {
         let (of_image, got) = processor.pixels(image)?;
-        if got != [size; 2] {
-            let path = host.path().join(PROCESSOR_FILE);
-            let (expected, got) = (format!("{size} × {size}"), format!("{} × {}", got[0], got[1]));
-            return Err(Error::file(&path, "size of images", expected, got));
-        }
+        let [height, width] = check_size(host, image, got, size)?;
+        (shape[2], shape[3]) = (height as i64, width as i64);
         pixels.extend(of_image);
     }
-    let size = size as i64;
-    let pixels = Tensor::from_slice(&pixels).view([batch.len() as i64, 3, size, size]);
+    let pixels = Tensor::from_slice(&pixels).view(shape);
     let pixels = pixels.to_device(host.device()).to_kind(host.kind());
     Ok(values(&host.activations(&pixels, hook)?))
 }
