@@ -15,7 +15,8 @@ pub(crate) fn slope(x: &[f64], y: &[f64]) -> Option<f64> {
     (xx > 0.0).then(|| covariance(x, y) / xx)
 }
 
-fn ranks(values: &[f64]) -> Vec<f64> {
+/// Ranks from 0, equal values sharing their mean rank.
+pub(crate) fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
     let mut ranks = vec![0.0; values.len()];

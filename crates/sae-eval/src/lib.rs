@@ -12,8 +12,11 @@ mod ground_truth;
 mod intrinsic_dimension;
 mod metrics;
 mod moments;
+mod monosemanticity;
+mod probing;
 mod reconstruction;
 mod sparsity;
+mod tpp;
 
 pub use allocation::allocation;
 pub use complexity::complexity;
@@ -22,3 +25,6 @@ pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use ground_truth::{TruthMetrics, ground_truth};
 pub use metrics::Metrics;
+pub use monosemanticity::monosemanticity;
+pub use probing::{Probe, ProbeScores, SparseProbe, sparse_probing};
+pub use tpp::{Perturbation, targeted_probe_perturbation};

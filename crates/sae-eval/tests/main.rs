@@ -4,5 +4,6 @@ mod golden;
 mod ground_truth;
 mod hosts;
 mod models;
+mod probing;
 mod properties;
 mod stores;
