@@ -245,10 +245,6 @@ fn architecture(settings: &Settings, metadata: &Settings) -> Result<Architecture
         ("gated", _) => {
             ArchitectureConfig::Gated(GatedConfig { l1_penalty: 0.0, sparsity_warmup_steps: 0 })
         }
-        (
-            "standard",
-            Some(own @ (ArchitectureConfig::StandardApril(_) | ArchitectureConfig::PAnneal(_))),
-        ) => own,
         ("standard", _) => ArchitectureConfig::Standard(StandardConfig {
             l1_penalty: 0.0,
             sparsity_warmup_steps: 0,
