@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use crate::families::{self, Family};
+use crate::images::{ImageProcessor, PROCESSOR_FILE};
 use crate::tokenizer::HostTokenizer;
 use crate::weights::Weights;
 use crate::{Error, HookKind, HookPoint, Result, gguf, huggingface};
@@ -135,6 +136,14 @@ impl HostModel {
     pub fn tokenizer(&self) -> Result<&HostTokenizer> {
         let missing = || Error::file(&self.path, "tokenizer.json", "the file", "none");
         self.tokenizer.as_ref().ok_or_else(missing)
+    }
+
+    /// What is done to images before it reads them.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::read`], of `preprocessor_config.json` in its folder.
+    pub fn image_processor(&self) -> Result<ImageProcessor> {
+        ImageProcessor::read(&self.path.join(PROCESSOR_FILE))
     }
 
     /// Where its weights lie.

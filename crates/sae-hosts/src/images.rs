@@ -9,6 +9,9 @@ use image::{ImageReader, RgbImage};
 use crate::config::HostConfig;
 use crate::{Error, Result};
 
+/// The file that says how a host wants its images.
+pub(crate) const PROCESSOR_FILE: &str = "preprocessor_config.json";
+
 /// Extensions of the files that are images.
 const EXTENSIONS: [&str; 5] = ["bmp", "jpeg", "jpg", "png", "webp"];
 

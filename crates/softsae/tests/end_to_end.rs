@@ -99,7 +99,12 @@ fn from_images_to_an_evaluation() {
     fail(harvest.clone().chain(["--max-images", "0"]), 2, &["--max-images"]);
     let printed = succeed(harvest.chain(["--max-images", "3"]));
     assert!(printed.ends_with("48 rows from 3 images\n"), "{printed}");
+    fs::remove_file(host.join("preprocessor_config.json")).expect("a file");
     let out = at("out");
+    let blind = ["harvest", "--host", str(&host), "--images", str(&photos)];
+    let blind = blind.into_iter().chain(["--hook", "resid_post.1", "--out", str(&out)]);
+    fail(blind, 2, &["preprocessor_config.json"]);
+    assert!(!out.exists(), "nothing may be written");
     let neither = ["harvest", "--host", str(&host), "--hook", "resid_post.1", "--out", str(&out)];
     fail(neither, 2, &["--text <FILE>|--images <DIR>"]);
 }

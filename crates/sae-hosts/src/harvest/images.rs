@@ -7,11 +7,8 @@ use sae_data::{Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
 use tch::Tensor;
 
 use super::{HarvestProgress, append, file_hash, of_host, values};
-use crate::images::{Image, ImageProcessor};
+use crate::images::{Image, ImageProcessor, PROCESSOR_FILE};
 use crate::{Error, HookPoint, HostInput, HostModel, Result};
-
-/// The file that says how a host wants its images.
-const PROCESSOR_FILE: &str = "preprocessor_config.json";
 
 /// Which positions of an image are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,7 +74,7 @@ pub fn harvest_images(
         return Err(Error::input("positions", "a host with a class token", &host.info().family));
     }
     hook.check(host.info().n_layers)?;
-    let processor = ImageProcessor::read(&host.path().join(PROCESSOR_FILE))?;
+    let processor = host.image_processor()?;
     let d_model = host.info().d_model;
     let mut spec = StoreSpec::new(d_model, options.dtype);
     spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);

@@ -42,6 +42,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     };
     let harvested = match &images {
         Some(images) => {
+            host.image_processor().or_usage()?;
             let positions = match args.positions {
                 Positions::All => ImagePositions::All,
                 Positions::Class => ImagePositions::Class,
