@@ -51,10 +51,10 @@ impl Default for ImageOptions {
 /// Images are prepared as the host's `preprocessor_config.json` says. Each is a document, in the
 /// order given; its rows have its number and their position (0 is the class token, if the host has
 /// one). The provenance keeps the images' names and hashes. An interrupted harvest goes on as that
-/// of texts does ([`harvest`]).
+/// of texts does ([`harvest()`](crate::harvest())).
 ///
 /// # Errors
-/// As [`harvest`]; [`Error::Io`] or [`Error::File`] for an image or a
+/// As [`harvest()`](crate::harvest()); [`Error::Io`] or [`Error::File`] for an image or a
 /// `preprocessor_config.json` that cannot be read, or gives images of another size than the host's.
 pub fn harvest_images(
     host: &HostModel,
