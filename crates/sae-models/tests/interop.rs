@@ -209,6 +209,23 @@ fn thresholds_that_a_tool_would_ignore_are_refused() {
     }
 }
 
+/// Our configuration adds to what a file says, and does not stand against it.
+#[test]
+fn a_k_that_was_changed_in_a_file_holds() {
+    let sae = model(architectures().remove(0), Normalization::None, Kind::Float, 1);
+    let dir = tempfile::tempdir().unwrap();
+    export(sae.as_ref(), Format::Sparsify, &Origin::default(), dir.path()).unwrap();
+    let path = dir.path().join("cfg.json");
+    let mut settings: serde_json::Value = sae_config::read_json(&path).unwrap();
+    settings["k"] = 2.into();
+    sae_config::write_json(&path, &settings).unwrap();
+    let changed = import(dir.path(), Format::Sparsify).unwrap();
+    assert_eq!(changed.config().architecture.target_l0(), Some(2.0));
+    let (features, _) = forward(changed.as_ref(), &rows(5, Kind::Float, 1));
+    let active = features.not_equal(0.0).sum_dim_intlist(1, false, Kind::Int64);
+    assert!(active.max().int64_value(&[]) <= 2);
+}
+
 #[test]
 fn what_a_tool_needs_to_know_of_the_host_is_told() {
     let sae = model(architectures().remove(0), Normalization::None, Kind::Float, 1);

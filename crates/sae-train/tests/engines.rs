@@ -211,7 +211,7 @@ fn many_dead_features_and_dense_codes_agree_too() {
         "name = \"soft\"\nk = 30\nalpha_start = 1.0\nalpha_anneal_steps = 3\nalpha = 1e-3\n\
          k_anneal_steps = 2\n[architecture.auxk]\ndead_after_rows = 30",
     ];
-    // Of the last two, micro-batches have so many codes that they are used up one by one.
+    // Micro-batches of `jumprelu` and `soft` have so many codes that they are used up one by one.
     for (architecture, micro) in architectures.iter().flat_map(|a| [(a, 7), (a, 30)]) {
         let case = Case {
             architecture: (*architecture).into(),

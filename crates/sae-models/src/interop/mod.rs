@@ -166,7 +166,7 @@ fn no_counterpart(tool: &str, has: &str, sae: &dyn Sae) -> Error {
     sae_config::Error::value("architecture", expected, sae.config().architecture.name()).into()
 }
 
-/// The model that takes `config` from a file of another tool, if the file is one of ours.
+/// Our own configuration in the settings of another tool, if we wrote them.
 fn own_config(settings: &Map<String, Value>, path: &Path) -> Result<Option<ModelConfig>> {
     let Some(value) = settings.get(OWN_KEY) else { return Ok(None) };
     let config = serde_json::from_value(value.clone()).map_err(|e| Error::Format {
@@ -190,23 +190,31 @@ fn model(
     if let Some(own) = own.filter(|o| rule(&o.architecture) == rule(&config.architecture)) {
         let said = std::mem::replace(&mut config.architecture, own.architecture);
         config.parity = own.parity;
-        match (&mut config.architecture, said) {
-            (ArchitectureConfig::JumpRelu(own), ArchitectureConfig::JumpRelu(said)) => {
-                own.subtract_b_dec = said.subtract_b_dec;
-            }
-            // Files have the hidden layer, however it came about.
-            (ArchitectureConfig::Soft(own), _) => match own.k_estimator {
-                KEstimator::Shared | KEstimator::LowRank { .. } => {
-                    own.k_estimator = KEstimator::Mlp;
-                }
-                KEstimator::Mlp | KEstimator::Narrow { .. } => {}
-            },
-            _ => {}
-        }
+        take_said(&mut config.architecture, said);
     }
     let plain = |(name, tensor): (&str, Tensor)| (name.to_owned(), tensor.contiguous());
     let map = tensors.into_iter().map(plain).collect();
     build(config, Tensors::new(map, Kind::Float, Device::Cpu)).map_err(|e| e.in_file(path))
+}
+
+/// Puts what the settings of a file say of inference into our own.
+fn take_said(own: &mut ArchitectureConfig, said: ArchitectureConfig) {
+    use ArchitectureConfig::{BatchTopK, JumpRelu, MatryoshkaBatchTopK, Soft, TopK};
+    match (own, said) {
+        (TopK(own), TopK(said)) | (BatchTopK(own), BatchTopK(said)) => own.k = said.k,
+        (MatryoshkaBatchTopK(own), MatryoshkaBatchTopK(said)) => own.k = said.k,
+        (JumpRelu(own), JumpRelu(said)) => own.subtract_b_dec = said.subtract_b_dec,
+        (Soft(own), Soft(said)) => {
+            if own.k_bound() != said.k_bound() {
+                own.k_max = said.k_max;
+            }
+            // Files have the hidden layer, however it came about.
+            if let KEstimator::Shared | KEstimator::LowRank { .. } = own.k_estimator {
+                own.k_estimator = KEstimator::Mlp;
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The rule of inference of an architecture, which several may share.
