@@ -66,7 +66,11 @@ pub(crate) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
     ];
     let wanted = config.string("model_type")?;
     match FAMILIES.iter().find(|(name, _)| *name == wanted) {
-        Some((_, load)) => load(config, weights),
+        Some((_, load)) => {
+            let host = load(config, weights)?;
+            weights.finish(|_| false)?;
+            Ok(host)
+        }
         None => {
             let known: Vec<_> = FAMILIES.iter().map(|(name, _)| format!("`{name}`")).collect();
             let expected = format!("one of {}", known.join(", "));

@@ -124,6 +124,10 @@ impl TensorSource for SafetensorsFolder {
         if let [(path, _)] = self.files.as_slice() { path } else { &self.folder }
     }
 
+    fn stored_names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
     fn shape(&self, name: &str) -> Option<Vec<u64>> {
         self.tensors.get(name).map(|entry| entry.shape.clone())
     }

@@ -1,5 +1,7 @@
 //! Named weights of a host, from whatever file holds them, checked for shape and put on a device.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
@@ -10,7 +12,9 @@ use crate::{Error, Result};
 pub(crate) trait TensorSource {
     /// The file or folder.
     fn path(&self) -> &Path;
-    /// What the file itself calls a tensor, for messages.
+    /// The names of all tensors, as the file itself has them.
+    fn stored_names(&self) -> Vec<String>;
+    /// What the file itself calls a tensor.
     fn stored_name(&self, name: &str) -> String {
         name.to_owned()
     }
@@ -25,11 +29,13 @@ pub(crate) struct Weights {
     source: Box<dyn TensorSource>,
     device: Device,
     kind: Kind,
+    /// Stored names of the tensors that were taken.
+    taken: RefCell<BTreeSet<String>>,
 }
 
 impl Weights {
     pub(crate) fn new(source: Box<dyn TensorSource>, device: Device, kind: Kind) -> Self {
-        Self { source, device, kind }
+        Self { source, device, kind, taken: RefCell::default() }
     }
 
     pub(crate) fn device(&self) -> Device {
@@ -64,7 +70,22 @@ impl Weights {
             return Err(self.wrong(name, &expected, &got));
         }
         let values = self.source.read_f32(name)?;
+        self.taken.borrow_mut().insert(self.source.stored_name(name));
         Ok(Tensor::from_slice(&values).view(shape).to_device(self.device).to_kind(self.kind))
+    }
+
+    /// Refuses a source with a tensor that was not taken and that `is_unused` does not name: it
+    /// would change what the model computes.
+    pub(crate) fn finish(&self, is_unused: impl Fn(&str) -> bool) -> Result<()> {
+        let taken = self.taken.borrow();
+        let left = self.source.stored_names().into_iter();
+        match left.filter(|name| !taken.contains(name)).find(|name| !is_unused(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let (field, expected) = (format!("tensor `{name}`"), "no such tensor in this model");
+                Err(Error::file(self.source.path(), field, expected, "it in the file"))
+            }
+        }
     }
 
     fn missing(&self, name: &str) -> Error {

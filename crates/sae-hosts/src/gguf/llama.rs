@@ -99,6 +99,10 @@ impl TensorSource for LlamaSource {
         &self.gguf.path
     }
 
+    fn stored_names(&self) -> Vec<String> {
+        self.gguf.tensor_names().map(str::to_owned).collect()
+    }
+
     fn stored_name(&self, name: &str) -> String {
         gguf_name(name).unwrap_or_else(|| name.to_owned())
     }
