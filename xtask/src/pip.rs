@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::wheel;
 
 /// A file of the package index, pinned by version and hash.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pin {
     /// Package and version as pip takes them.
     pub(crate) requirement: &'static str,
@@ -115,28 +115,35 @@ fn run(command: &mut Command, requirement: &str) -> Result<()> {
 }
 
 /// What to do about a failure of pip, from what it said.
-fn remedy(said: &str) -> &'static str {
+fn remedy(said: &str) -> String {
     let any = |marks: &[&str]| marks.iter().any(|mark| said.contains(mark));
     if any(&["No space left on device", "Disk quota exceeded"]) {
-        "the disk is full; free space under target/ and in the temporary folder (TMPDIR)"
+        "the disk is full; free space under target/ and in the temporary folder (TMPDIR)".into()
     } else if any(&["Permission denied"]) {
-        "a folder cannot be written; check the rights of target/"
+        "a folder cannot be written; check the rights of target/".into()
     } else if any(&[
         "NewConnectionError",
+        "ConnectionError",
+        "Connection refused",
+        "Connection reset",
+        "Connection aborted",
         "Max retries exceeded",
         "Name or service not known",
         "Temporary failure in name resolution",
         "timed out",
         "Network is unreachable",
         "ProxyError",
-        "Connection",
     ]) {
         "the package index cannot be reached; check the network, the proxy and pip's configuration"
-    } else if any(&["No matching distribution found"]) {
-        "the package index does not offer this version; check the network and pip's configuration \
-         (`pip config list`)"
+            .into()
+    } else if let Some((_, missing)) = said.split_once("No matching distribution found for ") {
+        let missing = missing.lines().next().unwrap_or_default().trim();
+        format!(
+            "the package index does not offer {missing}; check pip's configuration \
+             (`pip config list`)"
+        )
     } else {
-        "see its message above"
+        "see its message above".into()
     }
 }
 
@@ -171,8 +178,10 @@ pub(crate) mod tests {
         assert!(full.contains("thing==1") && full.contains("the disk is full"), "{full}");
         let offline = download("echo 'WARNING: NewConnectionError' >&2; exit 1");
         assert!(offline.contains("check the network"), "{offline}");
-        let unknown = download("echo 'ERROR: No matching distribution found for x' >&2; exit 1");
-        assert!(unknown.contains("pip config list"), "{unknown}");
+        let unknown =
+            "echo 'ERROR: No matching distribution found for x-cudnn==9 (from torch)' >&2";
+        let unknown = download(&format!("{unknown}; echo 'Connection: close' >&2; exit 1"));
+        assert!(unknown.contains("does not offer x-cudnn==9 (from torch); check pip"), "{unknown}");
         assert!(download("exit 3").contains("exit status: 3"));
     }
 

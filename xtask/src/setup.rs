@@ -2,6 +2,7 @@
 
 mod install;
 mod probe;
+mod release;
 mod tree;
 
 use std::fs::File;
@@ -14,19 +15,22 @@ use clap::{Args, ValueEnum};
 use crate::exit::usage;
 use crate::pip::Pip;
 use crate::workspace::Workspace;
+pub(crate) use release::{Release, parse as parse_release};
 use tree::Tree;
-
-/// The version of libtorch that the `tch` of this workspace is made for.
-const VERSION: &str = "2.13.0";
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   cargo xtask setup
+  cargo xtask setup --torch 2.11
   LIBTORCH=/opt/libtorch cargo xtask setup")]
 pub(crate) struct SetupArgs {
     /// Which build of libtorch; default: the one that is there, else cpu
     #[arg(long, value_enum)]
     device: Option<Device>,
+    /// Which release of libtorch, 2.11 to 2.13; default: the one that is there, else the newest.
+    /// Cargo.lock is changed to the tch that is made for it
+    #[arg(long, value_name = "VERSION")]
+    torch: Option<String>,
 }
 
 /// A build of libtorch.
@@ -39,15 +43,22 @@ enum Device {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &SetupArgs) -> Result<()> {
+    let release = args.torch.as_deref().map(parse_release).transpose()?;
     let setup = Setup::new(workspace);
-    setup.ensure(args.device)?;
+    setup.ensure(args.device, release)?.lock(workspace)?;
     println!("{}", Tree::new(setup.libtorch()).describe()?);
     Ok(())
 }
 
-/// Makes sure that a libtorch is there; says nothing if it is.
+/// Makes sure that a libtorch is there, and the tch that fits it; says nothing if they are.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
-    Setup::new(workspace).ensure(None)
+    Setup::new(workspace).ensure(None, None)?.lock(workspace)
+}
+
+/// Makes sure that `libtorch` of a release is there for the CPU.
+pub(crate) fn ensure_release(workspace: &Workspace, release: &'static Release) -> Result<()> {
+    let setup = Setup { own: None, ..Setup::new(workspace) };
+    setup.ensure(Some(Device::Cpu), Some(release))?.lock(workspace)
 }
 
 /// A setup of libtorch in a target folder.
@@ -72,50 +83,73 @@ impl Setup {
         self.target.join("libtorch")
     }
 
-    fn ensure(&self, device: Option<Device>) -> Result<()> {
-        if self.is_good(device) {
-            return Ok(());
+    /// Makes sure that a libtorch as wanted is there, and gives its release.
+    fn ensure(
+        &self,
+        device: Option<Device>,
+        release: Option<&'static Release>,
+    ) -> Result<&'static Release> {
+        if let Some(found) = self.good(device, release) {
+            return Ok(found);
         }
         std::fs::create_dir_all(&self.target).with_context(|| self.target.display().to_string())?;
         let _lock = lock(&self.target.join(".setup.lock"))?;
-        if self.is_good(device) {
-            return Ok(());
+        if let Some(found) = self.good(device, release) {
+            return Ok(found);
         }
         if let Some(own) = &self.own {
-            return self.link_own(own, device);
+            return self.link_own(own, device, release);
         }
+        let release = release.unwrap_or_else(Release::newest);
         if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
             bail!(usage(format!(
-                "libtorch is fetched for Linux on x86-64 only; install libtorch {VERSION} and set \
-                 LIBTORCH to its folder"
+                "libtorch is fetched for Linux on x86-64 only; install libtorch {} and set \
+                 LIBTORCH to its folder",
+                release.version
             )));
         }
         let python = self.python.as_ref();
         let pip = python.map_or_else(Pip::find, Pip::with).context("downloading libtorch")?;
         let start = Instant::now();
         match device {
-            Some(Device::Cuda) => install::cuda(&self.target, &pip)?,
-            _ => install::cpu(&self.target, &pip)?,
+            Some(Device::Cuda) => install::cuda(&self.target, &pip, release)?,
+            _ => install::cpu(&self.target, &pip, release)?,
         }
         eprintln!("libtorch is ready after {:.0} s", start.elapsed().as_secs_f64());
-        Ok(())
+        Ok(release)
     }
 
-    /// Whether `target/libtorch` is what is wanted: whole, of the right version and build.
-    fn is_good(&self, device: Option<Device>) -> bool {
+    /// The release in `target/libtorch` if it is what is wanted: whole, of the right version and
+    /// build.
+    fn good(
+        &self,
+        device: Option<Device>,
+        release: Option<&'static Release>,
+    ) -> Option<&'static Release> {
         let tree = Tree::new(self.libtorch());
+        let found = tree.check().ok()?;
         let is_own = |own: &PathBuf| own.canonicalize().ok() == tree.root().canonicalize().ok();
-        tree.check().is_ok()
-            && self.own.as_ref().is_none_or(is_own)
+        let is_wanted = self.own.as_ref().is_none_or(is_own)
             && device.is_none_or(|device| tree.device() == device)
+            && release.is_none_or(|release| found == release);
+        is_wanted.then_some(found)
     }
 
     /// Makes `target/libtorch` a link to the user's libtorch, if that can be used.
-    fn link_own(&self, own: &Path, device: Option<Device>) -> Result<()> {
+    fn link_own(
+        &self,
+        own: &Path,
+        device: Option<Device>,
+        release: Option<&'static Release>,
+    ) -> Result<&'static Release> {
         let tree = Tree::new(own.canonicalize().unwrap_or_else(|_| own.into()));
         let remedy = "LIBTORCH is set, but cannot be used; correct it, or unset it to have \
                       libtorch fetched";
-        tree.check().map_err(|e| usage(format!("{e:#}"))).context(remedy)?;
+        let found = tree.check().map_err(|e| usage(format!("{e:#}"))).context(remedy)?;
+        if let Some(release) = release.filter(|release| *release != found) {
+            let expected = release.version;
+            bail!(usage(format!("LIBTORCH: expected libtorch {expected}, got {}", found.version)));
+        }
         if let Some(device) = device
             && device != tree.device()
         {
@@ -125,7 +159,8 @@ impl Setup {
         eprintln!("using the libtorch of LIBTORCH, {}", tree.root().display());
         probe::run(&tree, &self.target).context(remedy)?;
         let scratch = install::scratch(&self.target)?;
-        install::link(tree.root(), &self.libtorch(), scratch.path())
+        install::link(tree.root(), &self.libtorch(), scratch.path())?;
+        Ok(found)
     }
 }
 
@@ -155,7 +190,7 @@ mod tests {
         let python = fake_python(folder.path(), script);
         let target = folder.path().join("target");
         let setup = Setup { python: Some(python), ..setup(&target) };
-        let error = format!("{:#}", setup.ensure(None).unwrap_err());
+        let error = format!("{:#}", setup.ensure(None, None).unwrap_err());
         assert!(error.contains("torch==2.13.0") && error.contains("the disk is full"), "{error}");
         let left = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<Vec<_>>(), [".setup.lock"]);
@@ -165,7 +200,7 @@ mod tests {
     fn without_pip_the_remedy_is_named() {
         let target = tempfile::tempdir().unwrap();
         let setup = Setup { python: Some("/bin/false".into()), ..setup(target.path()) };
-        let error = format!("{:#}", setup.ensure(None).unwrap_err());
+        let error = format!("{:#}", setup.ensure(None, None).unwrap_err());
         assert!(error.contains("downloading libtorch: `/bin/false -m pip`"), "{error}");
     }
 
@@ -174,14 +209,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let setup = setup(folder.path());
         tree::tests::make(&setup.libtorch(), "2.13.0+cpu");
-        setup.ensure(None).unwrap();
-        setup.ensure(Some(Device::Cpu)).unwrap();
-        assert!(!setup.is_good(Some(Device::Cuda)));
+        assert_eq!(setup.ensure(None, None).unwrap(), Release::newest());
+        setup.ensure(Some(Device::Cpu), None).unwrap();
+        assert_eq!(setup.good(Some(Device::Cuda), None), None);
+        assert_eq!(setup.good(None, Release::find("2.11")), None);
 
         let own = folder.path().join("own");
         tree::tests::make(&own, "2.4.0");
         let setup = Setup { own: Some(own), ..setup };
-        let error = setup.ensure(None).unwrap_err();
+        let error = setup.ensure(None, None).unwrap_err();
         let text = crate::exit::message(&error);
         assert!(text.contains("LIBTORCH") && text.contains("2.13.0") && text.contains("2.4.0"));
     }

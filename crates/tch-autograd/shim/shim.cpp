@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/basic_ops.h>
 #include <torch/csrc/autograd/functions/utils.h>
+#include <torch/version.h>
 
 #include <cstdint>
 #include <cstring>
@@ -64,7 +65,12 @@ void forbid_second_derivative(const Holder &holder, const List &grad_outputs, Li
   for (const auto &grad : grad_outputs)
     if (grad.defined() && grad.requires_grad())
       edges.push_back(torch::autograd::impl::gradient_edge(grad));
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
   auto error = c10::make_intrusive<torch::autograd::Error>(
+#else
+  // Before 2.13 nodes of the graph are held by std::shared_ptr.
+  auto error = std::make_shared<torch::autograd::Error>(
+#endif
       "the backward of " + holder.name() +
           " is not differentiable: it can be differentiated once only",
       std::move(edges));

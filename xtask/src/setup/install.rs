@@ -7,16 +7,12 @@ use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use super::probe;
+use super::release::Release;
 use super::tree::Tree;
 use crate::pip::{Pin, Pip};
 use crate::wheel::{self, explain};
 
-const TORCH: Pin = Pin {
-    requirement: "torch==2.13.0",
-    sha256: "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7",
-};
-
-/// Two small libraries that `libtorch_cpu.so` of the CUDA build needs.
+/// Two small libraries that `libtorch_cpu.so` of the CUDA build needs, whatever its release.
 const RUNTIME: [Pin; 2] = [
     Pin {
         requirement: "nvidia-cuda-runtime==13.0.96",
@@ -35,11 +31,12 @@ const SCRATCH: &str = ".setup-";
 const LINKER_SCRIPT: &str = "INPUT(libtorch_cpu.so)\n";
 
 /// Installs the CPU part of libtorch as `target/libtorch`.
-pub(super) fn cpu(target: &Path, pip: &Pip) -> Result<()> {
+pub(super) fn cpu(target: &Path, pip: &Pip, release: &Release) -> Result<()> {
     let scratch = scratch(target)?;
     let tree = Tree::new(scratch.path().join("libtorch"));
-    eprintln!("libtorch: downloading torch (527 MB) and two CUDA stubs (13 MB)");
-    for pin in [&TORCH, &RUNTIME[0], &RUNTIME[1]] {
+    let version = release.version;
+    eprintln!("libtorch: downloading torch {version} (530 MB) and two CUDA stubs (13 MB)");
+    for pin in [&release.wheel, &RUNTIME[0], &RUNTIME[1]] {
         let wheel = pip.download(pin, scratch.path())?;
         eprintln!("libtorch: unpacking {}", pin.requirement);
         wheel::unpack(&wheel, tree.root(), cpu_place)?;
@@ -71,11 +68,12 @@ fn cpu_place(name: &str) -> Option<String> {
 
 /// Installs torch with CUDA as `target/libtorch-cuda`, and `target/libtorch` as a link into it:
 /// its libraries find those of `nvidia/` beside it by their own relative paths.
-pub(super) fn cuda(target: &Path, pip: &Pip) -> Result<()> {
+pub(super) fn cuda(target: &Path, pip: &Pip, release: &Release) -> Result<()> {
     let scratch = scratch(target)?;
     let all = scratch.path().join("all");
-    eprintln!("libtorch: downloading torch with all CUDA libraries (about 3 GB)");
-    pip.install(TORCH.requirement, &all)?;
+    let version = release.version;
+    eprintln!("libtorch: downloading torch {version} with all CUDA libraries (about 3 GB)");
+    pip.install(release.wheel.requirement, &all)?;
     let tree = Tree::new(all.join("torch"));
     tree.check()?;
     probe::run(&tree, scratch.path())?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Device, VERSION};
+use super::{Device, Release};
 
 /// A folder that holds, or should hold, libtorch.
 pub(super) struct Tree {
@@ -33,8 +33,8 @@ impl Tree {
         if self.root.join("lib/libtorch_cuda.so").exists() { Device::Cuda } else { Device::Cpu }
     }
 
-    /// Checks that nothing is missing and that the version is the right one.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Checks that nothing is missing and that the version is a supported one.
+    pub(super) fn check(&self) -> Result<&'static Release> {
         for name in NEEDED {
             let path = self.root.join(name);
             let size = path.metadata().with_context(|| path.display().to_string())?.len();
@@ -43,12 +43,9 @@ impl Tree {
             }
         }
         let version = self.version()?;
-        let release = version.split('+').next().unwrap_or_default();
-        if release != VERSION {
-            let root = self.root.display();
-            bail!("{root}: expected libtorch {VERSION}, got {version}");
-        }
-        Ok(())
+        let (root, known) = (self.root.display(), Release::versions());
+        Release::find(&version)
+            .with_context(|| format!("{root}: expected libtorch {known}, got {version}"))
     }
 
     /// One line on what it is.
@@ -94,12 +91,12 @@ pub(super) mod tests {
         let error = |tree: &Tree| format!("{:#}", tree.check().unwrap_err());
         assert!(error(&tree).contains("include/ATen/ATen.h"));
         make(tree.root(), "2.13.0+cu130");
-        tree.check().unwrap();
+        assert_eq!(tree.check().unwrap(), Release::newest());
         assert!(tree.describe().unwrap().starts_with("libtorch 2.13.0+cu130 (CPU) in "));
         std::fs::write(tree.root().join("lib/libtorch_cpu.so"), "").unwrap();
         assert!(error(&tree).contains("libtorch_cpu.so: expected a file with content"));
         make(tree.root(), "2.13.1");
-        assert!(error(&tree).contains("expected libtorch 2.13.0, got 2.13.1"));
+        assert!(error(&tree).contains("expected libtorch 2.11.0, 2.12.0, 2.13.0, got 2.13.1"));
         std::fs::write(tree.root().join("build-version"), "2.13.0+cpu\n").unwrap();
         tree.check().unwrap();
         std::fs::write(tree.root().join("lib/libtorch_cuda.so"), "x").unwrap();
