@@ -2,6 +2,7 @@
 
 mod assets;
 mod bench;
+mod bundle;
 mod ci;
 mod exit;
 mod pip;
@@ -43,15 +44,29 @@ enum Command {
     Test(test::TestArgs),
     /// Run the benches
     Bench(bench::BenchArgs),
+    /// Build the programs into a folder that runs with the PyTorch of another machine
+    Bundle(bundle::BundleArgs),
     /// Check layers and house rules
     Tidy,
     /// Everything that must pass: format, clippy, tidy, docs, tests
     Ci,
 }
 
+impl Command {
+    /// Whether a command needs no sources.
+    fn runs_in_a_bundle(&self) -> bool {
+        matches!(self, Self::Fetch(_) | Self::Sweep(_) | Self::SweepRun(_) | Self::Report(_))
+    }
+}
+
 fn main() -> ExitCode {
     let workspace = workspace::Workspace::find();
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if workspace.is_bundle() && !command.runs_in_a_bundle() {
+        let error = exit::usage("a bundle has no sources: it sweeps, reports and fetches models");
+        return exit::report(Err(error));
+    }
+    let done = match command {
         Command::Setup(args) => setup::run(&workspace, &args),
         Command::Fetch(args) => assets::run(&workspace, &args),
         Command::Sweep(args) => sweep::run(&workspace, &args),
@@ -59,6 +74,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
+        Command::Bundle(args) => bundle::run(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
         Command::Ci => ci::run(&workspace),
     };

@@ -1,7 +1,7 @@
 //! Starting other programs.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -41,18 +41,38 @@ pub(crate) fn output(command: &mut Command, what: &str) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{what}: output is not UTF-8"))
 }
 
-/// Builds a binary in release mode and gives its path.
+/// Builds a binary in release mode, unless it is there in a bundle, and gives its path.
 pub(crate) fn build(workspace: &Workspace, package: &str) -> Result<PathBuf> {
+    if workspace.is_bundle() {
+        return Ok(workspace.root().join("bin").join(package));
+    }
+    let selection = ["build", "--release", "--package", package, "--bin", package];
+    let built = executables(workspace, &selection, &format!("building {package}"))?;
+    let own = built.into_iter().find(|(name, _)| name == package);
+    own.map(|(_, path)| path).with_context(|| format!("cargo built no binary `{package}`"))
+}
+
+/// Builds the benches and gives the name and path of each.
+pub(crate) fn build_benches(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
+    let selection = ["bench", "--no-run", "--package", "benches", "--benches"];
+    executables(workspace, &selection, "building the benches")
+}
+
+/// Runs cargo and gives the name and path of each program that it made.
+fn executables(
+    workspace: &Workspace,
+    selection: &[&str],
+    what: &str,
+) -> Result<Vec<(String, PathBuf)>> {
     let mut command = cargo(workspace);
-    command.args(["build", "--release", "--package", package, "--bin", package]);
-    command.arg("--message-format=json-render-diagnostics");
-    let messages = output(&mut command, &format!("building {package}"))?;
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == package)
-        .find_map(|message| Some(Path::new(message["executable"].as_str()?).to_owned()))
-        .with_context(|| format!("cargo built no binary `{package}`"))
+    command.args(selection).arg("--message-format=json-render-diagnostics");
+    let messages = output(&mut command, what)?;
+    let program = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let name = message["target"]["name"].as_str()?.to_owned();
+        Some((name, PathBuf::from(message["executable"].as_str()?)))
+    };
+    Ok(messages.lines().filter_map(program).collect())
 }
 
 fn start_error(program: &OsStr) -> String {

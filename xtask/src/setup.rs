@@ -51,11 +51,21 @@ pub(crate) fn run(workspace: &Workspace, args: &SetupArgs) -> Result<()> {
 }
 
 /// Makes sure that a libtorch is there, and the tch that fits it; says nothing if they are.
+///
+/// A bundle is started with the libtorch that it needs.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
+    if workspace.is_bundle() {
+        return Ok(());
+    }
     Setup::new(workspace).ensure(None, None)?.lock(workspace)
 }
 
-/// Makes sure that `libtorch` of a release is there for the CPU.
+/// The release of the libtorch that is there.
+pub(crate) fn present(workspace: &Workspace) -> Option<&'static Release> {
+    Setup::new(workspace).good(None, None)
+}
+
+/// Makes sure that libtorch of a release is there, for the CPU.
 pub(crate) fn ensure_release(workspace: &Workspace, release: &'static Release) -> Result<()> {
     let setup = Setup { own: None, ..Setup::new(workspace) };
     setup.ensure(Some(Device::Cpu), Some(release))?.lock(workspace)
