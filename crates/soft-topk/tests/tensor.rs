@@ -1,4 +1,6 @@
 //! The tensor functions: autograd, shapes and kinds, against golden numbers and the engine.
+//!
+//! `SOFTSAE_TEST_DEVICE` names the device that they are tested on (`cpu`).
 
 use tch::{Device, Kind, Tensor};
 
@@ -11,26 +13,43 @@ use tch_autograd::{GradcheckOptions, gradcheck};
 
 use crate::golden::{assert_close, cases};
 
+/// The device under test.
+fn device() -> Device {
+    let name = std::env::var("SOFTSAE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    tch_autograd::device(&name).unwrap()
+}
+
+/// A tensor of numbers on the device under test.
+fn on_device<T: tch::kind::Element>(numbers: &[T]) -> Tensor {
+    Tensor::from_slice(numbers).to_device(device())
+}
+
+/// A number on the device under test.
+fn number<T: tch::kind::Element>(number: T) -> Tensor {
+    on_device(&[number]).squeeze()
+}
+
 /// A matrix as a tensor.
 fn tensor(matrix: &ndarray::Array2<f64>) -> Tensor {
     let shape: Vec<i64> = matrix.shape().iter().map(|n| *n as i64).collect();
-    Tensor::from_slice(matrix.as_slice().unwrap()).reshape(&shape)
+    on_device(matrix.as_slice().unwrap()).reshape(&shape)
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
-    Vec::<f64>::try_from(tensor.flatten(0, -1).to_kind(Kind::Double)).unwrap()
+    Vec::<f64>::try_from(tensor.flatten(0, -1).to_kind(Kind::Double).to_device(Device::Cpu))
+        .unwrap()
 }
 
 fn random(shape: &[i64]) -> Tensor {
-    Tensor::randn(shape, (Kind::Double, Device::Cpu))
+    Tensor::randn(shape, (Kind::Double, device()))
 }
 
 #[test]
 fn golden_weights_and_gradients_through_autograd() {
     for case in cases() {
         let x = tensor(&case.x).set_requires_grad(true);
-        let k = Tensor::from_slice(&case.k).set_requires_grad(true);
-        let alpha = Tensor::from(case.alpha).set_requires_grad(true);
+        let k = on_device(&case.k).set_requires_grad(true);
+        let alpha = number(case.alpha).set_requires_grad(true);
         let p = soft_topk(&x, &k, &alpha).unwrap();
         (&p * tensor(&case.v)).sum(Kind::Double).backward();
         let name = |what: &str| format!("{}.{what}", case.name);
@@ -45,8 +64,8 @@ fn golden_weights_and_gradients_through_autograd() {
 fn gradients_agree_with_finite_differences() {
     tch::manual_seed(1);
     let x = random(&[3, 4, 5]).set_requires_grad(true);
-    let k = (Tensor::rand([3, 5], (Kind::Double, Device::Cpu)) * 2 + 1).set_requires_grad(true);
-    let alpha = Tensor::from(0.7).set_requires_grad(true);
+    let k = (Tensor::rand([3, 5], (Kind::Double, device())) * 2 + 1).set_requires_grad(true);
+    let alpha = number(0.7).set_requires_grad(true);
     let inputs = [x, k, alpha];
     let options = GradcheckOptions::default();
     let f = |inputs: &[Tensor]| {
@@ -61,8 +80,8 @@ fn gradients_agree_with_finite_differences() {
 fn gradients_of_the_variants_agree_with_finite_differences() {
     tch::manual_seed(2);
     let x = random(&[3, 8]).set_requires_grad(true);
-    let k = (Tensor::rand([3], (Kind::Double, Device::Cpu)) * 4 + 1).set_requires_grad(true);
-    let alpha = Tensor::from(0.6).set_requires_grad(true);
+    let k = (Tensor::rand([3], (Kind::Double, device())) * 4 + 1).set_requires_grad(true);
+    let alpha = number(0.6).set_requires_grad(true);
     let inputs = [x, k, alpha];
     let torch = |error: Error| tch_autograd::Error::Torch(error.to_string());
     let bottom =
@@ -71,11 +90,11 @@ fn gradients_of_the_variants_agree_with_finite_differences() {
     let log =
         |i: &[Tensor]| log_soft_topk_dim(&i[0], &i[1], &i[2], -1).map(|p| vec![p]).map_err(torch);
     gradcheck(log, &inputs, GradcheckOptions::default()).unwrap();
-    let shared = Tensor::from(2.5).set_requires_grad(true);
+    let shared = number(2.5).set_requires_grad(true);
     let inputs = [inputs[0].shallow_clone(), shared, inputs[2].shallow_clone()];
     let one_budget = |i: &[Tensor]| soft_topk(&i[0], &i[1], &i[2]).map(|p| vec![p]).map_err(torch);
     gradcheck(one_budget, &inputs, GradcheckOptions::default()).unwrap();
-    let k = Tensor::from_slice(&[1_i64, 3, 8]);
+    let k = on_device(&[1_i64, 3, 8]);
     let f = |i: &[Tensor]| hard_topk(&i[0], &k).map(|p| vec![p]).map_err(torch);
     gradcheck(f, &inputs[..1], GradcheckOptions::default()).unwrap();
 }
@@ -83,7 +102,7 @@ fn gradients_of_the_variants_agree_with_finite_differences() {
 #[test]
 fn any_dimension_of_any_rank_is_the_last_one_moved() {
     let x = random(&[3, 6, 2, 5]);
-    let k = Tensor::rand([3, 2, 5], (Kind::Double, Device::Cpu)) * 4 + 0.5;
+    let k = Tensor::rand([3, 2, 5], (Kind::Double, device())) * 4 + 0.5;
     let p = soft_topk_dim(&x, &k, 0.3, 1).unwrap();
     let moved = soft_topk(&x.movedim_int(1, -1), &k, 0.3).unwrap().movedim_int(-1, 1);
     assert_eq!(p.size(), x.size());
@@ -107,8 +126,8 @@ fn any_dimension_of_any_rank_is_the_last_one_moved() {
 fn one_budget_for_all_gets_the_sum_of_the_gradients() {
     let x = random(&[4, 10]);
     let v = random(&[4, 10]);
-    let one = Tensor::from(3.0).set_requires_grad(true);
-    let each = Tensor::full([4], 3.0, (Kind::Double, Device::Cpu)).set_requires_grad(true);
+    let one = number(3.0).set_requires_grad(true);
+    let each = Tensor::full([4], 3.0, (Kind::Double, device())).set_requires_grad(true);
     for k in [&one, &each] {
         (soft_topk(&x, k, 0.5).unwrap() * &v).sum(Kind::Double).backward();
     }
@@ -131,9 +150,9 @@ fn half_precision_is_computed_in_f32() {
 
 #[test]
 fn hard_topk_passes_the_gradient_through_the_chosen() {
-    let x = Tensor::from_slice2(&[[3.0, 1.0, 2.0, 2.0], [5.0, 6.0, 7.0, 8.0]]);
+    let x = Tensor::from_slice2(&[[3.0, 1.0, 2.0, 2.0], [5.0, 6.0, 7.0, 8.0]]).to_device(device());
     let x = x.set_requires_grad(true);
-    let k = Tensor::from_slice(&[2_i64, 1]);
+    let k = on_device(&[2_i64, 1]);
     let kept = hard_topk(&x, &k).unwrap();
     assert_eq!(numbers(&kept), [3.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 8.0]);
     (kept * 3.0).sum(Kind::Double).backward();
@@ -144,45 +163,45 @@ fn hard_topk_passes_the_gradient_through_the_chosen() {
 #[test]
 fn empty_batches_are_empty() {
     let x = random(&[0, 5]).set_requires_grad(true);
-    let p = soft_topk(&x, &Tensor::zeros([0], (Kind::Double, Device::Cpu)), 0.1).unwrap();
+    let p = soft_topk(&x, &Tensor::zeros([0], (Kind::Double, device())), 0.1).unwrap();
     assert_eq!(p.size(), [0, 5]);
     p.sum(Kind::Double).backward();
     assert_eq!(x.grad().size(), [0, 5]);
-    assert_eq!(hard_topk(&x, &Tensor::from(3_i64)).unwrap().size(), [0, 5]);
+    assert_eq!(hard_topk(&x, &number(3_i64)).unwrap().size(), [0, 5]);
 }
 
 #[test]
 fn tensors_that_do_not_fit_are_refused() {
     let x = random(&[2, 5]);
     let refused = |result: Result<Tensor, Error>| result.unwrap_err().to_string();
-    let whole = Tensor::ones([2, 5], (Kind::Int64, Device::Cpu));
+    let whole = Tensor::ones([2, 5], (Kind::Int64, device()));
     assert_eq!(
         refused(soft_topk(&whole, 1.0, 0.1)),
         "kind of x: expected Float, Double, Half or BFloat16, got Int64"
     );
     assert_eq!(refused(soft_topk_dim(&x, 1.0, 0.1, 2)), "dim: expected -2 <= dim < 2, got 2");
     assert_eq!(
-        refused(soft_topk(&Tensor::from(1.0), 1.0, 0.1)),
+        refused(soft_topk(&number(1.0), 1.0, 0.1)),
         "shape of x: expected at least one dimension, got []"
     );
     assert_eq!(
-        refused(soft_topk(&x, &Tensor::from_slice(&[1.0, 2.0, 3.0]), 0.1)),
+        refused(soft_topk(&x, &on_device(&[1.0, 2.0, 3.0]), 0.1)),
         "shape of k: expected [2] or [], got [3]"
     );
     assert_eq!(
-        refused(soft_topk(&x, 1.0, &Tensor::from_slice(&[0.1, 0.2]))),
+        refused(soft_topk(&x, 1.0, &on_device(&[0.1, 0.2]))),
         "shape of alpha: expected [], got [2]"
     );
     assert_eq!(
-        refused(soft_topk(&x, &Tensor::from_slice(&[1.0, 5.0]), 0.1)),
+        refused(soft_topk(&x, &on_device(&[1.0, 5.0]), 0.1)),
         "k of row 1: expected 0 < k < 5, got 5"
     );
     assert_eq!(
-        refused(hard_topk(&x, &Tensor::from_slice(&[1_i64, 6]))),
+        refused(hard_topk(&x, &on_device(&[1_i64, 6]))),
         "k of row 1: expected 0 <= k <= 5, got 6"
     );
     assert_eq!(
-        refused(hard_topk(&x, &Tensor::from(1.0))),
+        refused(hard_topk(&x, &number(1.0))),
         "kind of k: expected whole numbers, got Double"
     );
     let nan = x.shallow_clone();

@@ -2,7 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bridge;
-mod cuda;
+mod device;
 mod error;
 mod ffi;
 mod function;
@@ -11,7 +11,7 @@ mod gradcheck;
 mod product;
 mod view;
 
-pub use cuda::{CudaError, cuda_device};
+pub use device::{DeviceError, device};
 pub use error::{BoxError, Error};
 pub use function::{BackwardContext, ForwardContext, Function, apply};
 pub use gradcheck::{GradcheckOptions, gradcheck};

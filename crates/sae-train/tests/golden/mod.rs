@@ -1,6 +1,7 @@
 //! The published trainers on recorded batches: `parity = "official"` follows each of them.
 //!
 //! Every size and setting is read from the files; `SOFTSAE_GOLDEN` names another folder of them.
+//! `SOFTSAE_TEST_DEVICE` names the device of the reference engine (`cpu`).
 
 mod file;
 mod settings;
@@ -8,7 +9,7 @@ mod settings;
 use file::Golden;
 use sae_models::{Normalizer, Sae};
 use sae_train::Trainer;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Relative to the loss, and to the norm of each tensor.
 const TOLERANCE: f64 = 2e-5;
@@ -26,13 +27,18 @@ const FAST: [&str; 9] = [
     "topk_clip",
 ];
 
+/// The device under test.
+fn device_name() -> String {
+    std::env::var("SOFTSAE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
+}
+
 fn follow(name: &str) {
     tch::set_num_threads(1);
     let golden = Golden::read(name);
     for kind in [Kind::Double, Kind::Float] {
         follow_in(&golden, kind, "reference", None);
     }
-    if FAST.contains(&name) {
+    if FAST.contains(&name) && device_name() == "cpu" {
         follow_in(&golden, Kind::Float, "fast", None);
         let batch = golden.setting("batch_size").unwrap() as usize;
         follow_in(&golden, Kind::Float, "fast", Some(batch.div_ceil(3)));
@@ -40,12 +46,14 @@ fn follow(name: &str) {
 }
 
 fn follow_in(golden: &Golden, kind: Kind, engine: &str, micro_batch: Option<usize>) {
-    let batches = golden.tensor("x").to_kind(kind);
+    let device = tch_autograd::device(&device_name()).unwrap();
+    let batches = golden.tensor("x").to_kind(kind).to_device(device);
     let losses: Vec<f64> = (&golden.tensor("losses")).try_into().unwrap();
     let trace = golden.tensor("trace");
     let d_model = batches.size()[2] as usize;
     let mut config = settings::run_config(golden, engine);
     config.training.micro_batch = micro_batch;
+    config.training.device = device_name();
     let mut trainer = Trainer::new(config, d_model, &Normalizer::None, kind).unwrap();
     copy_state(golden, "init", trainer.sae());
     let what = format!("{} in {kind:?} ({engine}, micro-batch {micro_batch:?})", golden.name);
@@ -88,7 +96,8 @@ fn check_state(golden: &Golden, state: &str, sae: &dyn Sae, what: &str) {
 }
 
 fn close(what: &str, got: &Tensor, expected: &Tensor) {
-    let (got, expected) = (got.detach().to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let plain = |t: &Tensor| t.detach().to_device(Device::Cpu).to_kind(Kind::Double);
+    let (got, expected) = (plain(got), plain(expected));
     let error = (got - &expected).norm().double_value(&[]);
     let norm = expected.norm().double_value(&[]);
     assert!(error <= TOLERANCE * norm, "{what}: off by {:e} of its norm", error / norm);
@@ -111,7 +120,8 @@ fn check_trace(expected: &Tensor, report: &sae_train::StepReport, what: &str) {
 }
 
 fn check_evaluation(golden: &Golden, sae: &dyn Sae, kind: Kind, what: &str) {
-    let encoded = sae.encode(&golden.tensor("eval.x").to_kind(kind)).unwrap();
+    let rows = golden.tensor("eval.x").to_kind(kind).to_device(sae.base().device());
+    let encoded = sae.encode(&rows).unwrap();
     close(&format!("{what}: features"), &encoded.features, &golden.tensor("eval.features"));
     let x_hat = sae.decode(&encoded).unwrap();
     close(&format!("{what}: x_hat"), &x_hat, &golden.tensor("eval.x_hat"));

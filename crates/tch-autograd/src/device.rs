@@ -1,4 +1,4 @@
-//! libtorch's CUDA part, loaded when a CUDA device is asked for.
+//! Devices by name; libtorch's CUDA part is loaded when one of its devices is asked for.
 //!
 //! Programs are linked with the CPU part of libtorch alone, since linkers leave out a library of
 //! which no symbol is used, and the same program has to run where there is no GPU. The CUDA part
@@ -17,10 +17,16 @@ const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 /// The library that lies beside it and is part of every process with libtorch.
 const CPU_LIBRARY: &str = "libtorch_cpu.so";
 
-/// Why a CUDA device cannot be used.
+/// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CudaError {
+pub enum DeviceError {
+    /// Not the name of a device.
+    #[error("expected `cpu`, `cuda` or `cuda:N`, got `{name}`")]
+    Name {
+        /// What was given.
+        name: String,
+    },
     /// The libtorch of this process is a build for the CPU alone.
     #[error(
         "{folder} is a build of libtorch for the CPU alone: it has no {CUDA_LIBRARY}; use one with \
@@ -52,32 +58,45 @@ pub enum CudaError {
     },
 }
 
-/// The CUDA device of a number, after loading libtorch's CUDA part if that has not been done.
+/// The device of a name: `cpu`, `cuda:N`, or `cuda` for the first one.
 ///
-/// Ask here before libtorch is asked about CUDA in any other way: it remembers that there was none.
+/// libtorch's CUDA part is loaded when the first CUDA device is asked for. Ask here before libtorch
+/// is asked about CUDA in any other way: it remembers that there was none.
+///
+/// ```
+/// assert_eq!(tch_autograd::device("cpu"), Ok(tch::Device::Cpu));
+/// let error = tch_autograd::device("gpu").unwrap_err();
+/// assert_eq!(error.to_string(), "expected `cpu`, `cuda` or `cuda:N`, got `gpu`");
+/// ```
 ///
 /// # Errors
-/// [`CudaError`], which says what is missing: the CUDA build of libtorch, a library, the driver, or
-/// the device.
-pub fn cuda_device(ordinal: usize) -> Result<Device, CudaError> {
-    static LOADED: OnceLock<Result<(), CudaError>> = OnceLock::new();
+/// [`DeviceError`], which says what is missing: the CUDA build of libtorch, a library, the driver,
+/// or the device.
+pub fn device(name: &str) -> Result<Device, DeviceError> {
+    static LOADED: OnceLock<Result<(), DeviceError>> = OnceLock::new();
+    let ordinal = match (name, name.strip_prefix("cuda:")) {
+        ("cpu", _) => return Ok(Device::Cpu),
+        ("cuda", _) => Some(0),
+        (_, ordinal) => ordinal.and_then(|ordinal| ordinal.parse::<usize>().ok()),
+    };
+    let ordinal = ordinal.ok_or_else(|| DeviceError::Name { name: name.to_owned() })?;
     LOADED.get_or_init(load_cuda).clone()?;
     match usize::try_from(tch::Cuda::device_count()) {
         Ok(n) if ordinal < n => Ok(Device::Cuda(ordinal)),
-        Ok(n) if n > 0 => Err(CudaError::Ordinal { last: n - 1, got: ordinal }),
-        _ => Err(CudaError::NoDevice { reason: no_device() }),
+        Ok(n) if n > 0 => Err(DeviceError::Ordinal { last: n - 1, got: ordinal }),
+        _ => Err(DeviceError::NoDevice { reason: no_device() }),
     }
 }
 
 /// Loads the CUDA part that lies beside the CPU part of this process.
-fn load_cuda() -> Result<(), CudaError> {
+fn load_cuda() -> Result<(), DeviceError> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let Some(folder) = folder_of(CPU_LIBRARY, &maps) else {
         // The loader looks where it looks for libtorch.
         return load_library(Path::new(CUDA_LIBRARY));
     };
     let path = folder.join(CUDA_LIBRARY);
-    if path.exists() { load_library(&path) } else { Err(CudaError::CpuBuild { folder }) }
+    if path.exists() { load_library(&path) } else { Err(DeviceError::CpuBuild { folder }) }
 }
 
 /// The folder that a library of a process was loaded from.
@@ -87,7 +106,7 @@ fn folder_of(library: &str, maps: &str) -> Option<PathBuf> {
 }
 
 /// Loads a library for the rest of the process; its symbols are visible to those loaded later.
-fn load_library(path: &Path) -> Result<(), CudaError> {
+fn load_library(path: &Path) -> Result<(), DeviceError> {
     // SAFETY: runs the initialisers of a library of libtorch, which are made to run at loading.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
     match library {
@@ -99,7 +118,7 @@ fn load_library(path: &Path) -> Result<(), CudaError> {
         Err(error) => {
             // What the loader said is the cause of the error.
             let cause = error.source().map(ToString::to_string);
-            Err(CudaError::Loader { message: cause.unwrap_or_else(|| error.to_string()) })
+            Err(DeviceError::Loader { message: cause.unwrap_or_else(|| error.to_string()) })
         }
     }
 }
