@@ -137,14 +137,8 @@ impl Trainer {
 
 /// The device that a configuration names.
 pub(crate) fn device(name: &str) -> Result<Device> {
-    let Some(ordinal) = name.strip_prefix("cuda:") else { return Ok(Device::Cpu) };
-    let available = tch::Cuda::device_count();
-    match ordinal.parse() {
-        Ok(n) if (n as i64) < available => Ok(Device::Cuda(n)),
-        _ => {
-            let expected = format!("`cpu` or one of {available} CUDA devices");
-            let error = sae_config::Error::value("training.device", expected, format!("`{name}`"));
-            Err(Error::Config(error))
-        }
-    }
+    tch_autograd::device(name).map_err(|error| {
+        let key = "training.device";
+        Error::Config(sae_config::Error::value(key, "a device that is there", error))
+    })
 }

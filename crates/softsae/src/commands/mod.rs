@@ -17,23 +17,9 @@ use sae_hosts::Text;
 
 use crate::failure::{Blame as _, Failure};
 
-/// Reads `cpu` or `cuda:N`, and checks that the device is there.
+/// The device of a name, if it is there.
 fn device(name: &str) -> Result<tch::Device, Failure> {
-    let parsed = match name.strip_prefix("cuda:").map(str::parse::<usize>) {
-        _ if name == "cpu" => Ok(tch::Device::Cpu),
-        Some(Ok(ordinal)) => {
-            let n_devices = tch::Cuda::device_count();
-            if (ordinal as i64) < n_devices {
-                Ok(tch::Device::Cuda(ordinal))
-            } else {
-                Err(anyhow::anyhow!(
-                    "--device: expected one of {n_devices} CUDA devices, got `{name}`"
-                ))
-            }
-        }
-        _ => Err(anyhow::anyhow!("--device: expected `cpu` or `cuda:N`, got `{name}`")),
-    };
-    parsed.or_usage()
+    tch_autograd::device(name).map_err(|error| Failure::usage(anyhow::anyhow!("--device: {error}")))
 }
 
 /// The right to write a command's output: one that another process holds is the user's mistake.
