@@ -109,8 +109,10 @@ impl ActivationStore for Concatenation {
         self.parts[0].store.d_model()
     }
 
+    /// The narrowest type that holds the values of all stores.
     fn dtype(&self) -> Dtype {
-        self.parts[0].store.dtype()
+        let dtypes = self.parts.iter().map(|part| part.store.dtype());
+        dtypes.reduce(Dtype::common).unwrap_or_default()
     }
 
     fn read_rows_raw(&self, start: u64, out: &mut [f32]) -> Result<()> {

@@ -20,11 +20,14 @@ pub enum Dtype {
     /// IEEE single precision.
     #[default]
     F32,
-    /// IEEE double precision; `.npy` only, rounded to f32 when read.
+    /// IEEE double precision; `.npy` and plain safetensors only, rounded to f32 when read.
     F64,
 }
 
 impl Dtype {
+    /// All element types.
+    pub const ALL: [Self; 4] = [Self::F16, Self::BF16, Self::F32, Self::F64];
+
     /// Bytes an element.
     #[must_use]
     pub const fn size(self) -> usize {
@@ -35,8 +38,19 @@ impl Dtype {
         }
     }
 
+    /// The narrowest type that holds all values of both.
+    pub(crate) fn common(self, other: Self) -> Self {
+        match (self, other) {
+            _ if self == other => self,
+            (Self::F64, _) | (_, Self::F64) => Self::F64,
+            _ => Self::F32,
+        }
+    }
+
     /// Converts little-endian `bytes` of this type to f32; the lengths must match.
-    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
+    ///
+    /// Says whether all values are known to be in the range of f32, as those of narrower types are.
+    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) -> bool {
         debug_assert_eq!(bytes.len(), out.len() * self.size());
         match self {
             Self::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
@@ -47,8 +61,17 @@ impl Dtype {
                 decode_each(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))
             }
             Self::F32 => bytemuck::cast_slice_mut(out).copy_from_slice(bytes),
-            Self::F64 => decode_each(bytes, out, |b| f64::from_le_bytes(b) as f32),
+            Self::F64 => {
+                let mut finite = true;
+                decode_each(bytes, out, |b| {
+                    let value = f64::from_le_bytes(b) as f32;
+                    finite &= value.is_finite();
+                    value
+                });
+                return finite;
+            }
         }
+        true
     }
 
     /// Appends `values` in this type, little-endian, rounded to nearest, to `bytes`.
@@ -79,7 +102,11 @@ impl fmt::Display for Dtype {
     }
 }
 
-fn decode_each<const N: usize>(bytes: &[u8], out: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+fn decode_each<const N: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    mut convert: impl FnMut([u8; N]) -> f32,
+) {
     for (value, b) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *value = convert(*b);
     }
@@ -112,7 +139,7 @@ mod tests {
 
     #[test]
     fn non_finite_values_stay_so() {
-        for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64] {
+        for dtype in Dtype::ALL {
             let mut bytes = Vec::new();
             dtype.encode(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &mut bytes);
             let mut back = [0.0; 3];

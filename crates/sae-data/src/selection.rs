@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::norms::{median, norms};
+use crate::norms::{median_norm, norms, sorted};
 use crate::store::{check_all_rows, check_range, check_rows, to_usize};
 use crate::{ActivationStore, Dtype, Error, Provenance, Result, RowMeta};
 
@@ -72,19 +72,24 @@ impl Selection {
         Self::by_index(store, rows)
     }
 
-    /// The rows whose norm is at most `max_norm_ratio` times the median norm.
+    /// The rows whose norm is at most `max_norm_ratio` times the median norm of those rows that are
+    /// not zero. Rows of zeros are kept and do not count: a store may be padded with them.
     ///
     /// Language models have a few positions (the first token, some delimiters) whose norm is
     /// hundreds of times that of all others; left in, they decide mean and scale.
     ///
     /// # Errors
-    /// A ratio that is not finite or below 1; rows that cannot be read.
+    /// A ratio that is not finite or below 1; rows that cannot be read; a store of zeros.
     pub fn by_norm(store: Arc<dyn ActivationStore>, max_norm_ratio: f64) -> Result<Self> {
         if !(max_norm_ratio.is_finite() && max_norm_ratio >= 1.0) {
             return Err(Error::value("max_norm_ratio", "at least 1", max_norm_ratio));
         }
         let norms = norms(&*store)?;
-        let limit = max_norm_ratio * median(&norms);
+        let median = median_norm(&sorted(&norms)).ok_or_else(|| {
+            let (path, _) = store.locate(0);
+            Error::format(&path, "a row that is not zero, for max_norm_ratio", "zeros only")
+        })?;
+        let limit = max_norm_ratio * median;
         let rows = (0..).zip(&norms).filter(|(_, norm)| f64::from(**norm) <= limit);
         Self::by_index(store, rows.map(|(row, _)| row).collect::<Vec<_>>())
     }

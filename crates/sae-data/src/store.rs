@@ -185,7 +185,7 @@ pub(crate) fn to_usize(n: u64) -> usize {
     usize::try_from(n).expect("counts of rows in memory fit a usize")
 }
 
-fn all_finite(values: &[f32]) -> bool {
+pub(crate) fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     values
         .chunks(4096)

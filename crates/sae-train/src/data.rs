@@ -35,13 +35,13 @@ pub fn open_data(config: &DataConfig) -> Result<Arc<dyn ActivationStore>> {
     Ok(store)
 }
 
-/// The numbers of a text file, one a line; empty lines are passed over.
+/// The numbers of a text file, one a line; empty lines and a byte-order mark are passed over.
 fn read_rows(path: &Path) -> Result<Vec<u64>> {
     let io = |source| Error::Config(sae_config::Error::Io { path: path.into(), source });
     let mut rows = Vec::new();
     for (i, line) in BufReader::new(File::open(path).map_err(io)?).lines().enumerate() {
         let line = line.map_err(io)?;
-        match line.trim() {
+        match line.trim_start_matches('\u{feff}').trim() {
             "" => {}
             number => rows.push(number.parse().map_err(|_| {
                 let place = format!("{}: line {}", path.display(), i + 1);
