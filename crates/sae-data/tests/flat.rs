@@ -49,7 +49,12 @@ fn headerless_takes_its_shape_from_the_name() {
     let path = dir.path().join("clip_train_12_3.npy");
     let bytes: Vec<u8> = rows(0..12, 3).iter().flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(&path, &bytes).unwrap();
-    assert_eq!(read_all(&*open_store(&path).unwrap()), rows(0..12, 3));
+    let store = open_store(&path).unwrap();
+    assert_eq!(read_all(&*store), rows(0..12, 3));
+    let other = dir.path().join("clip_train_9_4.npy");
+    std::fs::write(&other, &bytes).unwrap();
+    let other = open_store(&other).unwrap();
+    assert_ne!(store.content_hash().unwrap(), other.content_hash().unwrap(), "other rows");
 
     for (name, expected) in [
         ("clip_13_3.npy", "expected 156 bytes, got 144"),
