@@ -133,13 +133,18 @@ pub struct Provenance {
 /// Opens a store of any format, read-only.
 ///
 /// - a directory with `manifest.json`: the native format ([`crate::StoreWriter`]);
-/// - any other directory: all `*.npy` files and native stores in it, by name, one after another;
-/// - a file that starts as NumPy's `.npy` does: that format (f16, f32, f64, C order, 2-d);
+/// - a directory with `metadata.json` and `acts*.bin`: shards of the tool saev, of one layer;
+/// - any other directory: all `*.npy` and `*.safetensors` files and native stores in it, one after
+///   another. Numbers in names count by value (`acts_2` before `acts_10`), other bytes as they are.
+///   Hidden entries, texts and pictures are passed over, anything else is refused;
+/// - a file that starts as NumPy's `.npy` does: that format (f16, f32, f64, C order, 2-d), whatever
+///   sizes its name has;
+/// - a file named `*.safetensors`: one 2-d tensor of f16, bf16, f32 or f64;
 /// - a file named `*_N_D.npy`: N rows of D f32 without a header.
 ///
 /// # Errors
 /// A path that cannot be read or holds none of these; an unfinished store; a file whose length
-/// does not match its header or name.
+/// does not match its header or name; a directory with files that may hold rows and are not read.
 pub fn open_store(path: &Path) -> Result<Arc<dyn ActivationStore>> {
     let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
     if metadata.is_dir() { open_directory(path) } else { Ok(Arc::new(FlatStore::open(path)?)) }
