@@ -19,13 +19,14 @@ impl Dtype {
         first_row: u64,
     ) -> Result<()> {
         let (limit, vanishing) = (self.overflow(), self.vanishing());
+        let holds = |value: &f32| value.abs() < limit;
         for (row, values) in (first_row..).zip(rows.chunks(d_model)) {
             let range = |column: usize, expected| {
                 let (path, got) = (path.to_owned(), f64::from(values[column]));
                 Err(Error::Range { path, row, column, expected, got })
             };
-            if !values.iter().fold(true, |all, v| all & (v.abs() < limit)) {
-                let column = values.iter().position(|v| !(v.abs() < limit)).unwrap_or_default();
+            if !values.iter().fold(true, |all, value| all & holds(value)) {
+                let column = values.iter().position(|value| !holds(value)).unwrap_or_default();
                 let got = values[column];
                 if !got.is_finite() {
                     return Err(Error::NonFinite { path: path.to_owned(), row, column, got });
