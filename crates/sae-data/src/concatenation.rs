@@ -141,6 +141,11 @@ impl ActivationStore for Concatenation {
         part.store.locate(part.place(row - part.start).0)
     }
 
+    fn refuse(&self, row: u64, column: usize, got: f32) -> Error {
+        let part = self.part(row);
+        part.store.refuse(part.place(row - part.start).0, column, got)
+    }
+
     fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }

@@ -48,9 +48,7 @@ impl Dtype {
     }
 
     /// Converts little-endian `bytes` of this type to f32; the lengths must match.
-    ///
-    /// Says whether all values are known to be in the range of f32, as those of narrower types are.
-    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) -> bool {
+    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
         debug_assert_eq!(bytes.len(), out.len() * self.size());
         match self {
             Self::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
@@ -61,17 +59,8 @@ impl Dtype {
                 decode_each(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))
             }
             Self::F32 => bytemuck::cast_slice_mut(out).copy_from_slice(bytes),
-            Self::F64 => {
-                let mut finite = true;
-                decode_each(bytes, out, |b| {
-                    let value = f64::from_le_bytes(b) as f32;
-                    finite &= value.is_finite();
-                    value
-                });
-                return finite;
-            }
+            Self::F64 => decode_each(bytes, out, |b| f64::from_le_bytes(b) as f32),
         }
-        true
     }
 
     /// Appends `values` in this type, little-endian, rounded to nearest, to `bytes`.

@@ -107,10 +107,24 @@ impl ActivationStore for FlatStore {
         let row_bytes = (self.d_model * self.dtype.size()) as u64;
         let offset = self.data_offset + start * row_bytes;
         let read = |bytes: &mut [u8]| self.file.read_exact_at(bytes, offset);
-        scratch::read_and_decode(self.dtype, out, read, |bytes, rows, finite| match self.dtype {
-            Dtype::F64 => check_f64(bytes, rows, finite, self.d_model, self.file.path(), start),
+        scratch::read_and_decode(self.dtype, out, read, |bytes, rows| match self.dtype {
+            Dtype::F64 => check_f64(bytes, rows, self.d_model, self.file.path(), start),
             Dtype::F16 | Dtype::BF16 | Dtype::F32 => Ok(()),
         })
+    }
+
+    fn refuse(&self, row: u64, column: usize, got: f32) -> Error {
+        let path = self.file.path().to_owned();
+        let mut bytes = [0; 8];
+        let offset = self.data_offset + 8 * (row * self.d_model as u64 + column as u64);
+        if self.dtype == Dtype::F64 && self.file.read_exact_at(&mut bytes, offset).is_ok() {
+            let source = f64::from_le_bytes(bytes);
+            if source.is_finite() {
+                let expected = "a value that f32 can hold".to_owned();
+                return Error::Range { path, row, column, expected, got: source };
+            }
+        }
+        Error::NonFinite { path, row, column, got }
     }
 
     fn read_meta(&self, start: u64, out: &mut [RowMeta]) -> Result<()> {

@@ -141,7 +141,7 @@ impl OpenShard {
             }
             Ok(())
         };
-        scratch::read_and_decode(dtype, out, read, |_, _, _| Ok(()))
+        scratch::read_and_decode(dtype, out, read, |_, _| Ok(()))
     }
 
     fn read_meta(&self, row: u64, out: &mut [RowMeta]) -> Result<()> {

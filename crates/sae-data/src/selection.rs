@@ -116,6 +116,12 @@ impl Selection {
         Ok(())
     }
 
+    /// The number in the store of a row.
+    fn there(&self, row: u64) -> u64 {
+        let stretch = self.stretches[self.stretch(row)];
+        stretch.there + row.saturating_sub(stretch.here)
+    }
+
     fn stretch(&self, row: u64) -> usize {
         self.stretches.partition_point(|s| s.here <= row).saturating_sub(1)
     }
@@ -155,8 +161,11 @@ impl ActivationStore for Selection {
     }
 
     fn locate(&self, row: u64) -> (PathBuf, u64) {
-        let stretch = self.stretches[self.stretch(row)];
-        self.store.locate(stretch.there + row.saturating_sub(stretch.here))
+        self.store.locate(self.there(row))
+    }
+
+    fn refuse(&self, row: u64, column: usize, got: f32) -> Error {
+        self.store.refuse(self.there(row), column, got)
     }
 
     fn path(&self) -> Option<&Path> {

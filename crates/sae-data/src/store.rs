@@ -64,15 +64,21 @@ pub trait ActivationStore: Send + Sync + Debug {
     ///
     /// # Errors
     /// Those of [`Self::read_rows_raw`], and [`Error::NonFinite`] for the first value that is NaN
-    /// or infinite.
+    /// or infinite, [`Error::Range`] where it is so as f32 only.
     fn read_rows(&self, start: u64, out: &mut [f32]) -> Result<()> {
         self.read_rows_raw(start, out)?;
         if all_finite(out) {
             return Ok(());
         }
         let at = out.iter().position(|v| !v.is_finite()).unwrap_or_default();
-        let (path, row) = self.locate(start + (at / self.d_model()) as u64);
-        Err(Error::NonFinite { path, row, column: at % self.d_model(), got: out[at] })
+        let row = start + (at / self.d_model()) as u64;
+        Err(self.refuse(row, at % self.d_model(), out[at]))
+    }
+
+    /// The error that says that a value, read as `got`, is NaN or infinite.
+    fn refuse(&self, row: u64, column: usize, got: f32) -> Error {
+        let (path, row) = self.locate(row);
+        Error::NonFinite { path, row, column, got }
     }
 
     /// Reads the whole store and checks all that can be checked: checksums and finite values.

@@ -1,9 +1,13 @@
 //! Files of numpy, safetensors and saev, written by `testdata/make.py`: read right or refused by name.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use sae_data::{Dtype, Error, FlatHeader, Provenance, RowMeta, open_store};
+use sae_data::{
+    ActivationStore as _, Concatenation, Dtype, FlatHeader, Inspection, Provenance, RowMeta,
+    Selection, Statistics, open_store,
+};
 
 use crate::support::read_all;
 
@@ -70,23 +74,29 @@ fn what_is_not_read_is_named() {
 
 #[test]
 fn f64_beyond_f32_is_refused_by_row() {
-    let read = |name: &str| {
-        let store = open_store(&testdata(name)).unwrap();
-        let error = store.read_rows(0, &mut [0.0; 4]).unwrap_err();
-        assert!(matches!(store.verify(), Err(Error::Range { .. })));
-        let mut second = [0.0; 2];
-        let raw = store.read_rows_raw(1, &mut second).unwrap_err().to_string();
-        assert_eq!(error.to_string(), raw);
-        raw
-    };
-    let large = read("too_large.npy");
-    assert!(large.ends_with("row 1, column 1: expected a value that f32 can hold, got -1e39"));
-    let small = read("too_small.npy");
+    let large = testdata("too_large.npy");
+    let expected = "row 1, column 1: expected a value that f32 can hold, got -1e39";
+    let store = open_store(&large).unwrap();
+    let joined = Concatenation::new(vec![(Arc::clone(&store), 3.0)]).unwrap();
+    let selected = Selection::by_index(Arc::clone(&store), [0, 1, 0]).unwrap();
+    for message in [
+        store.read_rows(0, &mut [0.0; 4]).unwrap_err().to_string(),
+        joined.read_rows(2, &mut [0.0; 4]).unwrap_err().to_string(),
+        selected.read_rows(0, &mut [0.0; 6]).unwrap_err().to_string(),
+        store.verify().unwrap_err().to_string(),
+        Statistics::of(&*store).unwrap_err().to_string(),
+    ] {
+        assert!(message.ends_with(expected) && message.contains("too_large.npy"), "{message}");
+    }
+    assert_eq!(Inspection::of(&*store).unwrap().n_non_finite_rows, 1);
+
+    let small = open_store(&testdata("too_small.npy")).unwrap();
+    let message = small.read_rows(0, &mut [0.0; 4]).unwrap_err().to_string();
     let expected = "row 1, column 1: expected a row that f32 does not round to zeros, got 1e-60";
-    assert!(small.ends_with(expected), "{small}");
+    assert!(message.ends_with(expected), "{message}");
     // In a row with larger values a small one is rounded to zero, as everywhere.
     let mut first = [1.0; 2];
-    open_store(&testdata("too_small.npy")).unwrap().read_rows(0, &mut first).unwrap();
+    small.read_rows(0, &mut first).unwrap();
     assert_eq!(first, [1.0, 0.0]);
 }
 
