@@ -34,14 +34,14 @@ const KINDS: &[Kind] = &[
         extensions: &["arrow", "feather"],
         magic: b"ARROW1",
         remedy: "import datasets, numpy; x = datasets.Dataset.from_file('IN')\
-                 .with_format('numpy')['COLUMN']; numpy.save('OUT', x.reshape(-1, x.shape[-1]))",
+                 .with_format('numpy')[:]['COLUMN']; numpy.save('OUT', x.reshape(-1, x.shape[-1]))",
     },
     Kind {
         what: "a Parquet file",
         extensions: &["parquet"],
         magic: b"PAR1",
         remedy: "import datasets, numpy; x = datasets.Dataset.from_parquet('IN')\
-                 .with_format('numpy')['COLUMN']; numpy.save('OUT', x.reshape(-1, x.shape[-1]))",
+                 .with_format('numpy')[:]['COLUMN']; numpy.save('OUT', x.reshape(-1, x.shape[-1]))",
     },
     Kind {
         what: "an HDF5 file",
