@@ -40,7 +40,7 @@ pub fn open_data(config: &DataConfig) -> Result<(Arc<dyn ActivationStore>, Vec<F
         *store = Arc::new(selection);
     };
     if let Some(path) = &config.rows {
-        let selection = Selection::by_index(Arc::clone(&store), read_rows(path)?)?;
+        let selection = Selection::by_index(Arc::clone(&store), read_rows(path, store.n_rows())?)?;
         apply(&mut store, "rows", selection);
     }
     if config.min_position.is_some() || config.max_position.is_some() {
@@ -56,20 +56,24 @@ pub fn open_data(config: &DataConfig) -> Result<(Arc<dyn ActivationStore>, Vec<F
     Ok((store, filtered))
 }
 
-/// The numbers of a text file, one a line; empty lines and a byte-order mark are passed over.
-fn read_rows(path: &Path) -> Result<Vec<u64>> {
+/// The numbers of a text file, one a line, each of a row out of `n_rows`; empty lines and a
+/// byte-order mark are passed over.
+fn read_rows(path: &Path, n_rows: u64) -> Result<Vec<u64>> {
     let io = |source| Error::Config(sae_config::Error::Io { path: path.into(), source });
     let mut rows = Vec::new();
     for (i, line) in BufReader::new(File::open(path).map_err(io)?).lines().enumerate() {
         let line = line.map_err(io)?;
         let line = if i == 0 { line.trim_start_matches('\u{feff}') } else { &line };
-        match line.trim() {
-            "" => {}
-            number => rows.push(number.parse().map_err(|_| {
-                let place = format!("{}: line {}", path.display(), i + 1);
-                sae_config::Error::value(place, "a row number", number)
-            })?),
+        let number = line.trim();
+        if number.is_empty() {
+            continue;
         }
+        let row = number.parse().ok().filter(|&row| row < n_rows);
+        rows.push(row.ok_or_else(|| {
+            let place = format!("{}: line {}", path.display(), i + 1);
+            let expected = format!("a row number, from 0, of at most {n_rows} rows");
+            sae_config::Error::value(place, expected, number)
+        })?);
     }
     Ok(rows)
 }
@@ -150,7 +154,8 @@ mod tests {
         let message = rows(&with_list).unwrap_err();
         assert!(message.contains("l.txt: line 2") && message.contains("a row number"), "{message}");
         std::fs::write(&list, "1\n10\n").unwrap();
-        assert!(rows(&with_list).unwrap_err().contains("at most 10 rows"));
+        let message = rows(&with_list).unwrap_err();
+        assert!(message.contains("l.txt: line 2") && message.contains("at most 10 rows"));
         let none = rows(&format!("store = {a:?}\nmin_position = 9")).unwrap_err();
         assert!(none.contains("at least one row"), "{none}");
         let plain = dir.path().join("x_2_2.npy");
