@@ -87,6 +87,9 @@ impl ActivationStore for NativeStore {
     fn read_meta(&self, start: u64, out: &mut [RowMeta]) -> Result<()> {
         let n = out.len() as u64;
         check_range(self, start, n)?;
+        if !self.manifest.row_metadata {
+            return Err(Error::NoMetadata { path: self.path.clone() });
+        }
         self.for_each_shard(start, n, |shard, row, n, done| {
             shard.read_meta(row, &mut out[done..][..n])
         })

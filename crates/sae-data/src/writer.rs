@@ -28,15 +28,19 @@ pub struct StoreSpec {
     pub rows_per_shard: u64,
     /// Where the activations come from.
     pub provenance: Provenance,
+    /// Whether token, document and position of the rows are known; what is written in their place
+    /// otherwise is never read.
+    pub row_metadata: bool,
 }
 
 impl StoreSpec {
-    /// A spec with shards of about 256 MiB and no provenance.
+    /// A spec with shards of about 256 MiB, metadata of the rows and no provenance.
     #[must_use]
     pub fn new(d_model: usize, dtype: Dtype) -> Self {
         let row_bytes = d_model.saturating_mul(dtype.size()).max(1) as u64;
         let rows_per_shard = ((256 << 20) / row_bytes).max(1);
-        Self { d_model, dtype, rows_per_shard, provenance: Provenance::default() }
+        let provenance = Provenance::default();
+        Self { d_model, dtype, rows_per_shard, provenance, row_metadata: true }
     }
 }
 
