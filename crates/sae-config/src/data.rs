@@ -20,7 +20,8 @@ pub struct DataConfig {
     pub min_position: Option<u32>,
     /// Leaves out rows of positions above this one.
     pub max_position: Option<u32>,
-    /// Leaves out rows whose norm exceeds this multiple of the median norm; 0 keeps all.
+    /// Leaves out rows whose norm exceeds this multiple of the median norm of the rows that are not
+    /// zero; 0 keeps all.
     pub max_norm_ratio: f64,
 }
 

@@ -109,8 +109,10 @@ impl ActivationStore for Concatenation {
         self.parts[0].store.d_model()
     }
 
+    /// The narrowest type that holds the values of all stores.
     fn dtype(&self) -> Dtype {
-        self.parts[0].store.dtype()
+        let dtypes = self.parts.iter().map(|part| part.store.dtype());
+        dtypes.reduce(Dtype::common).unwrap_or_default()
     }
 
     fn read_rows_raw(&self, start: u64, out: &mut [f32]) -> Result<()> {
@@ -137,6 +139,11 @@ impl ActivationStore for Concatenation {
     fn locate(&self, row: u64) -> (PathBuf, u64) {
         let part = self.part(row.min(self.n_rows - 1));
         part.store.locate(part.place(row - part.start).0)
+    }
+
+    fn refuse(&self, row: u64, column: usize, got: f32) -> Error {
+        let part = self.part(row);
+        part.store.refuse(part.place(row - part.start).0, column, got)
     }
 
     fn path(&self) -> Option<&Path> {

@@ -24,7 +24,7 @@ pub enum Format {
 
 /// Copies all rows of a store to `out`; `progress` hears the number of rows behind.
 ///
-/// Rows of a store without metadata become documents of one row each when the format is native.
+/// A native copy of a store without metadata of its rows, or of some of them, has none either.
 ///
 /// # Errors
 /// An element type that the format does not have, rows that cannot be read or are not finite, a
@@ -40,10 +40,15 @@ pub fn convert(
     match format {
         Format::Native => {
             let provenance = store.provenance().cloned().unwrap_or_else(Provenance::default);
-            let spec = StoreSpec { provenance, ..StoreSpec::new(d_model, dtype) };
+            let row_metadata = has_metadata(store)?;
+            let spec = StoreSpec { provenance, row_metadata, ..StoreSpec::new(d_model, dtype) };
             let mut writer = StoreWriter::create(out, spec)?;
             copy(store, progress, |start, rows| {
-                writer.append(rows, &metadata(store, start, rows.len() / d_model)?)
+                let mut meta = vec![RowMeta::default(); rows.len() / d_model];
+                if row_metadata {
+                    store.read_meta(start, &mut meta)?;
+                }
+                writer.append(rows, &meta)
             })?;
             writer.finish()
         }
@@ -86,16 +91,17 @@ fn copy(
     Ok(())
 }
 
-fn metadata(store: &dyn ActivationStore, start: u64, n: usize) -> Result<Vec<RowMeta>> {
-    let mut meta = vec![RowMeta::default(); n];
-    match store.read_meta(start, &mut meta) {
-        Err(Error::NoMetadata { .. }) => {
-            for (row, meta) in (start..).zip(&mut meta) {
-                meta.document = u32::try_from(row)
-                    .map_err(|_| Error::value("rows", "at most 2^32 without metadata", row))?;
-            }
+/// Whether token, document and position of all rows are known.
+fn has_metadata(store: &dyn ActivationStore) -> Result<bool> {
+    let mut meta = vec![RowMeta::default(); PIECE_BYTES / size_of::<RowMeta>()];
+    let mut start = 0;
+    while start < store.n_rows() {
+        let n = (meta.len() as u64).min(store.n_rows() - start);
+        match store.read_meta(start, &mut meta[..to_usize(n)]) {
+            Err(Error::NoMetadata { .. }) => return Ok(false),
+            other => other?,
         }
-        other => other?,
+        start += n;
     }
-    Ok(meta)
+    Ok(true)
 }

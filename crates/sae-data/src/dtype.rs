@@ -20,11 +20,14 @@ pub enum Dtype {
     /// IEEE single precision.
     #[default]
     F32,
-    /// IEEE double precision; `.npy` only, rounded to f32 when read.
+    /// IEEE double precision; `.npy` and plain safetensors only, rounded to f32 when read.
     F64,
 }
 
 impl Dtype {
+    /// All element types.
+    pub const ALL: [Self; 4] = [Self::F16, Self::BF16, Self::F32, Self::F64];
+
     /// Bytes an element.
     #[must_use]
     pub const fn size(self) -> usize {
@@ -32,6 +35,15 @@ impl Dtype {
             Self::F16 | Self::BF16 => 2,
             Self::F32 => 4,
             Self::F64 => 8,
+        }
+    }
+
+    /// The narrowest type that holds all values of both.
+    pub(crate) fn common(self, other: Self) -> Self {
+        match (self, other) {
+            _ if self == other => self,
+            (Self::F64, _) | (_, Self::F64) => Self::F64,
+            _ => Self::F32,
         }
     }
 
@@ -79,7 +91,11 @@ impl fmt::Display for Dtype {
     }
 }
 
-fn decode_each<const N: usize>(bytes: &[u8], out: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+fn decode_each<const N: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    mut convert: impl FnMut([u8; N]) -> f32,
+) {
     for (value, b) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *value = convert(*b);
     }
@@ -112,7 +128,7 @@ mod tests {
 
     #[test]
     fn non_finite_values_stay_so() {
-        for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64] {
+        for dtype in Dtype::ALL {
             let mut bytes = Vec::new();
             dtype.encode(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &mut bytes);
             let mut back = [0.0; 3];

@@ -68,6 +68,32 @@ pub enum Error {
         /// The value.
         got: f32,
     },
+    /// A value that an element type makes infinite, or one of a row that it makes all zeros.
+    #[error("{}: row {row}, column {column}: expected {expected}, got {got:e}", path.display())]
+    Range {
+        /// The file.
+        path: PathBuf,
+        /// The row within the file, from 0.
+        row: u64,
+        /// The dimension, from 0.
+        column: usize,
+        /// What the element type can hold.
+        expected: String,
+        /// The value.
+        got: f64,
+    },
+    /// A row too large for its norm to be measured.
+    #[error("{}: row {row}: expected {expected}, got {got:e}", path.display())]
+    Norm {
+        /// The file.
+        path: PathBuf,
+        /// The row within the file, from 0.
+        row: u64,
+        /// The largest norm.
+        expected: String,
+        /// The norm.
+        got: f64,
+    },
     /// A store whose writing was never finished.
     #[error("{}: expected a finished store, got one cut off after {n_rows} rows", path.display())]
     Incomplete {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::norms::{norm, quantile_sorted, sorted};
+use crate::norms::{median_norm, row_norms, sorted};
 use crate::store::to_usize;
 use crate::{ActivationStore, Error, Result, RowMeta};
 
@@ -33,13 +33,16 @@ pub struct Inspection {
     pub n_non_finite_rows: u64,
     /// Share of values that are NaN or infinite.
     pub non_finite_fraction: f64,
+    /// Rows of zeros.
+    pub n_zero_rows: u64,
     /// Mean norm.
     pub mean_norm: f64,
-    /// Median norm.
+    /// Median norm of the rows that are not zero, as that of [`crate::Selection::by_norm`].
     pub median_norm: f64,
     /// Histogram of norms: bins equally wide in log norm from the smallest to the largest.
     pub norms: Vec<NormBin>,
-    /// Dimensions with a root mean square above 5 times the median one, at most 16.
+    /// Dimensions with a root mean square above 5 times the median one of those that are not zero
+    /// throughout, at most 16.
     pub outlier_dimensions: Vec<OutlierDimension>,
     /// Positions with a mean norm above 3 times the median norm, at most 16.
     pub outlier_positions: Vec<OutlierPosition>,
@@ -99,8 +102,8 @@ impl Inspection {
                 Err(Error::NoMetadata { .. }) => false,
                 other => other.map(|()| true)?,
             };
-            for (row, meta) in rows.chunks(d_model).zip(&meta) {
-                seen.add(row, has_meta.then_some(meta));
+            for (row, (values, meta)) in (start..).zip(rows.chunks(d_model).zip(&meta)) {
+                seen.add(store, row, values, has_meta.then_some(meta))?;
             }
             start += n;
         }
@@ -119,16 +122,22 @@ struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, row: &[f32], meta: Option<&RowMeta>) {
-        let n_non_finite = row.iter().filter(|v| !v.is_finite()).count();
+    fn add(
+        &mut self,
+        store: &dyn ActivationStore,
+        row: u64,
+        values: &[f32],
+        meta: Option<&RowMeta>,
+    ) -> Result<()> {
+        let n_non_finite = values.iter().filter(|v| !v.is_finite()).count();
         if n_non_finite > 0 {
             self.n_non_finite += n_non_finite as u64;
             self.n_non_finite_rows += 1;
-            return;
+            return Ok(());
         }
-        let norm = norm(row);
+        let norm = row_norms(store, row, values)?[0];
         self.norms.push(norm);
-        for (sum, &x) in self.squares.iter_mut().zip(row) {
+        for (sum, &x) in self.squares.iter_mut().zip(values) {
             *sum += f64::from(x) * f64::from(x);
         }
         if let Some(meta) = meta {
@@ -136,18 +145,19 @@ impl Seen {
             *sum += f64::from(norm);
             *n += 1;
         }
+        Ok(())
     }
 
     fn finish(self, n_rows: u64) -> Inspection {
         let n_values = n_rows as f64 * self.squares.len() as f64;
         let sorted_norms = sorted(&self.norms);
-        let median_norm =
-            if sorted_norms.is_empty() { 0.0 } else { quantile_sorted(&sorted_norms, 0.5) };
+        let median_norm = median_norm(&sorted_norms).unwrap_or_default();
         let sum: f64 = sorted_norms.iter().map(|&v| f64::from(v)).sum();
         Inspection {
             n_rows,
             n_non_finite_rows: self.n_non_finite_rows,
             non_finite_fraction: self.n_non_finite as f64 / n_values,
+            n_zero_rows: sorted_norms.partition_point(|&norm| norm <= 0.0) as u64,
             mean_norm: sum / sorted_norms.len().max(1) as f64,
             median_norm,
             norms: histogram(&sorted_norms),
@@ -178,12 +188,9 @@ fn histogram(sorted_norms: &[f32]) -> Vec<NormBin> {
 }
 
 fn outlier_dimensions(squares: &[f64]) -> Vec<OutlierDimension> {
-    let mut ascending = squares.to_vec();
+    let mut ascending: Vec<f64> = squares.iter().copied().filter(|&square| square > 0.0).collect();
     ascending.sort_by(f64::total_cmp);
-    let median = ascending[ascending.len() / 2];
-    if median <= 0.0 {
-        return Vec::new();
-    }
+    let Some(median) = ascending.get(ascending.len() / 2) else { return Vec::new() };
     let all = squares.iter().enumerate();
     let mut outliers: Vec<_> = all
         .map(|(dimension, square)| OutlierDimension { dimension, ratio: (square / median).sqrt() })

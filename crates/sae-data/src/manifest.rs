@@ -31,6 +31,9 @@ pub struct Manifest {
     pub complete: bool,
     /// Where the activations came from.
     pub provenance: Provenance,
+    /// Whether token, document and position of the rows are known, as they are where it is absent.
+    #[serde(default = "known", skip_serializing_if = "is_known")]
+    pub row_metadata: bool,
     /// The shards in order.
     pub shards: Vec<Shard>,
 }
@@ -51,6 +54,15 @@ pub struct Shard {
     /// compared when the store is opened. Empty in stores written before it was recorded.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub columns_blake3: String,
+}
+
+const fn known() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_known(row_metadata: &bool) -> bool {
+    *row_metadata
 }
 
 /// The first part in which two values differ: its path, and both.
@@ -88,6 +100,7 @@ impl Manifest {
             rows_per_shard: spec.rows_per_shard,
             complete: false,
             provenance: spec.provenance,
+            row_metadata: spec.row_metadata,
             shards: Vec::new(),
         }
     }
@@ -100,6 +113,7 @@ impl Manifest {
                 "dtype": m.dtype,
                 "rows_per_shard": m.rows_per_shard,
                 "provenance": m.provenance,
+                "row_metadata": m.row_metadata,
             })
         };
         match difference("", &spec(wanted), &spec(self)) {

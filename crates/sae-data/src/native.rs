@@ -87,6 +87,9 @@ impl ActivationStore for NativeStore {
     fn read_meta(&self, start: u64, out: &mut [RowMeta]) -> Result<()> {
         let n = out.len() as u64;
         check_range(self, start, n)?;
+        if !self.manifest.row_metadata {
+            return Err(Error::NoMetadata { path: self.path.clone() });
+        }
         self.for_each_shard(start, n, |shard, row, n, done| {
             shard.read_meta(row, &mut out[done..][..n])
         })
@@ -125,7 +128,7 @@ impl OpenShard {
     /// Reads rows and compares each with its CRC-32.
     fn read_rows(&self, dtype: Dtype, row: u64, out: &mut [f32]) -> Result<()> {
         let row_bytes = to_usize(self.layout.row_bytes);
-        scratch::read_and_decode(dtype, out, |bytes| {
+        let read = |bytes: &mut [u8]| {
             self.file.read_exact_at(bytes, self.layout.row_offset(row))?;
             let checksums = self.read_column(0, row, bytes.len() / row_bytes)?;
             for ((i, bytes), expected) in bytes.chunks(row_bytes).enumerate().zip(checksums) {
@@ -140,7 +143,8 @@ impl OpenShard {
                 }
             }
             Ok(())
-        })
+        };
+        scratch::read_and_decode(dtype, out, read, |_, _| Ok(()))
     }
 
     fn read_meta(&self, row: u64, out: &mut [RowMeta]) -> Result<()> {

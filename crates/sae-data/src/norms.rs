@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::store::to_usize;
-use crate::{ActivationStore, Result};
+use crate::{ActivationStore, Error, Result};
 
 /// Bytes of f32 in a piece.
 const PIECE_BYTES: usize = 1 << 20;
@@ -39,13 +39,29 @@ pub(crate) fn for_each_piece<T: Send>(
     Ok(())
 }
 
-/// The norm of each row.
+/// The norm of each row of a store.
 pub(crate) fn norms(store: &dyn ActivationStore) -> Result<Vec<f32>> {
-    let d_model = store.d_model();
     let mut norms = Vec::new();
-    let measure = |_, rows: &[f32]| Ok(rows.chunks(d_model).map(norm).collect::<Vec<f32>>());
-    for_each_piece(store, measure, |piece| norms.extend(piece))?;
+    for_each_piece(
+        store,
+        |start, rows| row_norms(store, start, rows),
+        |piece| norms.extend(piece),
+    )?;
     Ok(norms)
+}
+
+/// The norms of `rows`, which begin with row `start` of the store and are finite.
+pub(crate) fn row_norms(store: &dyn ActivationStore, start: u64, rows: &[f32]) -> Result<Vec<f32>> {
+    let norms: Vec<f32> = rows.chunks(store.d_model()).map(norm).collect();
+    match norms.iter().position(|norm| !norm.is_finite()) {
+        None => Ok(norms),
+        Some(i) => {
+            let (path, row) = store.locate(start + i as u64);
+            let expected = format!("a norm of at most {:e}", f32::MAX);
+            let got = squared_norm(&rows[i * store.d_model()..][..store.d_model()]).sqrt();
+            Err(Error::Norm { path, row, expected, got })
+        }
+    }
 }
 
 /// ‖row‖, summed in f64.
@@ -66,9 +82,12 @@ pub(crate) fn squared_norm(row: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + tail
 }
 
-/// The middle value, or the mean of the two in the middle.
-pub(crate) fn median(values: &[f32]) -> f64 {
-    quantile_sorted(&sorted(values), 0.5)
+/// The median of the norms that are not zero: the middle value, or the mean of the two in the
+/// middle. Rows of zeros, as padding leaves them, say nothing of the scale of the others.
+pub(crate) fn median_norm(sorted_norms: &[f32]) -> Option<f64> {
+    let zeros = sorted_norms.partition_point(|&norm| norm <= 0.0);
+    let positive = &sorted_norms[zeros..];
+    (!positive.is_empty()).then(|| quantile_sorted(positive, 0.5))
 }
 
 /// The values in ascending order.

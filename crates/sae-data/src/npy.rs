@@ -1,52 +1,31 @@
 //! The header of NumPy's `.npy` format, versions 1 to 3, as numpy.lib.format describes it.
 
 use crate::Dtype;
+use crate::header::{FlatHeader, HeaderMismatch, lossy, mismatch};
 
 /// The first bytes of every `.npy` file.
 pub(crate) const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// Bytes read to find the header; longer ones belong to structured arrays.
-pub(crate) const MAX_HEADER: usize = 1 << 16;
+const KEYS: &str = "keys descr, fortran_order, shape";
 
-/// What the header of a 2-d float array in C order says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NpyHeader {
-    /// Element type.
-    pub dtype: Dtype,
-    /// Rows.
-    pub n_rows: u64,
-    /// Columns.
-    pub d_model: u64,
-    /// Bytes before the data.
-    pub data_offset: u64,
-}
-
-/// What a header should have held, and what it held.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NpyMismatch {
-    /// What is wanted.
-    pub expected: &'static str,
-    /// What is there.
-    pub got: String,
-}
-
-impl NpyHeader {
-    /// Parses the start of a file: any bytes, of which only the header is looked at.
+impl FlatHeader {
+    /// Parses the start of a `.npy` file: any bytes, of which only the header is looked at.
     ///
     /// # Errors
     /// What was expected and what came, where this is no 2-d float array in C order.
-    pub fn parse(bytes: &[u8]) -> Result<Self, NpyMismatch> {
+    pub fn parse_npy(bytes: &[u8]) -> Result<Self, HeaderMismatch> {
         let Some(rest) = bytes.strip_prefix(MAGIC) else {
             return Err(mismatch("a .npy magic", "other bytes"));
         };
         let (header_len, text_offset) = match rest {
-            [1, _, a, b, ..] => (usize::from(u16::from_le_bytes([*a, *b])), 10),
-            [2 | 3, _, a, b, c, d, ..] => {
+            [1, 0, a, b, ..] => (usize::from(u16::from_le_bytes([*a, *b])), 10),
+            [2 | 3, 0, a, b, c, d, ..] => {
                 let len = u32::from_le_bytes([*a, *b, *c, *d]);
                 (usize::try_from(len).unwrap_or(usize::MAX), 12)
             }
-            [version, _, _, _, ..] => {
-                return Err(mismatch(".npy version 1, 2 or 3", format!("version {version}")));
+            [major, minor, _, _, ..] if *minor != 0 || !(1..=3).contains(major) => {
+                let got = format!("version {major}.{minor}");
+                return Err(mismatch(".npy version 1.0, 2.0 or 3.0", got));
             }
             _ => return Err(mismatch("a whole .npy header", "the end of the file")),
         };
@@ -62,7 +41,7 @@ impl NpyHeader {
     }
 
     /// The bytes of a version 1 header that make the data start at a multiple of 64.
-    pub(crate) fn encode(dtype: Dtype, n_rows: u64, d_model: u64) -> Option<Vec<u8>> {
+    pub(crate) fn encode_npy(dtype: Dtype, n_rows: u64, d_model: u64) -> Option<Vec<u8>> {
         let descr = match dtype {
             Dtype::F16 => "<f2",
             Dtype::F32 => "<f4",
@@ -89,35 +68,56 @@ struct Dictionary<'a> {
 }
 
 impl<'a> Dictionary<'a> {
-    fn parse(mut self) -> Result<(Dtype, u64, u64), NpyMismatch> {
+    fn parse(mut self) -> Result<(Dtype, u64, u64), HeaderMismatch> {
         let (mut dtype, mut shape, mut c_order) = (None, None, false);
         self.expect(b'{')?;
         while !self.skip(b'}') {
             let key = self.string()?;
             self.expect(b':')?;
             match key {
-                b"descr" => dtype = Some(dtype_of(self.string()?)?),
-                b"fortran_order" => {
-                    if self.word() != b"False" {
-                        return Err(mismatch("fortran_order False (C order)", "another order"));
+                b"descr" if dtype.is_none() => dtype = Some(self.dtype()?),
+                b"fortran_order" if !c_order => {
+                    let order = self.word();
+                    if order != b"False" {
+                        let expected = "fortran_order False, as of numpy.ascontiguousarray(x)";
+                        return Err(mismatch(expected, lossy(order)));
                     }
                     c_order = true;
                 }
-                b"shape" => shape = Some(self.shape()?),
-                other => return Err(mismatch("keys descr, fortran_order, shape", lossy(other))),
+                b"shape" if shape.is_none() => shape = Some(self.shape()?),
+                other => return Err(mismatch(format!("{KEYS}, each once"), lossy(other))),
             }
             if !self.skip(b',') {
                 self.expect(b'}')?;
                 break;
             }
         }
+        let rest = self.rest.trim_ascii();
+        if !rest.is_empty() {
+            return Err(mismatch("nothing after the .npy header's dictionary", lossy(rest)));
+        }
         match (dtype, shape, c_order) {
             (Some(dtype), Some((n_rows, d_model)), true) => Ok((dtype, n_rows, d_model)),
-            _ => Err(mismatch("keys descr, fortran_order, shape", "a header without one of them")),
+            _ => Err(mismatch(KEYS, "a header without one of them")),
         }
     }
 
-    fn shape(&mut self) -> Result<(u64, u64), NpyMismatch> {
+    fn dtype(&mut self) -> Result<Dtype, HeaderMismatch> {
+        let expected = "descr '<f2', '<f4' or '<f8', as of x.astype('<f4')";
+        self.rest = self.rest.trim_ascii_start();
+        if self.rest.first() == Some(&b'[') {
+            let got = format!("a structured type {}", lossy(self.rest));
+            return Err(mismatch(expected, got));
+        }
+        match self.string()? {
+            b"<f2" => Ok(Dtype::F16),
+            b"<f4" => Ok(Dtype::F32),
+            b"<f8" => Ok(Dtype::F64),
+            other => Err(mismatch(expected, lossy(other))),
+        }
+    }
+
+    fn shape(&mut self) -> Result<(u64, u64), HeaderMismatch> {
         self.expect(b'(')?;
         let mut sizes = Vec::new();
         while !self.skip(b')') {
@@ -131,11 +131,14 @@ impl<'a> Dictionary<'a> {
         }
         match sizes[..] {
             [n_rows, d_model] => Ok((n_rows, d_model)),
-            _ => Err(mismatch("shape (rows, d_model)", format!("{} dimensions", sizes.len()))),
+            _ => {
+                let expected = "shape (rows, d_model), as of x.reshape(-1, d_model)";
+                Err(mismatch(expected, format!("{} dimensions: {sizes:?}", sizes.len())))
+            }
         }
     }
 
-    fn string(&mut self) -> Result<&'a [u8], NpyMismatch> {
+    fn string(&mut self) -> Result<&'a [u8], HeaderMismatch> {
         let quote = if self.skip(b'"') {
             b'"'
         } else {
@@ -167,30 +170,12 @@ impl<'a> Dictionary<'a> {
         found
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), NpyMismatch> {
+    fn expect(&mut self, byte: u8) -> Result<(), HeaderMismatch> {
         if self.skip(byte) {
             return Ok(());
         }
         Err(mismatch("a Python dictionary in the .npy header", lossy(self.rest)))
     }
-}
-
-fn dtype_of(descr: &[u8]) -> Result<Dtype, NpyMismatch> {
-    match descr {
-        b"<f2" => Ok(Dtype::F16),
-        b"<f4" => Ok(Dtype::F32),
-        b"<f8" => Ok(Dtype::F64),
-        other => Err(mismatch("descr '<f2', '<f4' or '<f8'", lossy(other))),
-    }
-}
-
-fn mismatch(expected: &'static str, got: impl Into<String>) -> NpyMismatch {
-    NpyMismatch { expected, got: got.into() }
-}
-
-/// At most 40 characters of what may be anything.
-fn lossy(bytes: &[u8]) -> String {
-    format!("'{}'", bytes[..bytes.len().min(40)].escape_ascii())
 }
 
 #[cfg(test)]
@@ -209,9 +194,9 @@ mod tests {
     #[test]
     fn reads_what_numpy_writes() {
         let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }      \n";
-        let parsed = NpyHeader::parse(&header(text)).unwrap();
+        let parsed = FlatHeader::parse_npy(&header(text)).unwrap();
         let data_offset = 10 + text.len() as u64;
-        assert_eq!(parsed, NpyHeader { dtype: Dtype::F32, n_rows: 3, d_model: 4, data_offset });
+        assert_eq!(parsed, FlatHeader { dtype: Dtype::F32, n_rows: 3, d_model: 4, data_offset });
     }
 
     #[test]
@@ -223,11 +208,14 @@ mod tests {
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (-3, 2)}", "whole number"),
             ("{'descr': '<f4', 'shape': (3, 2)}", "keys"),
             ("['descr']", "dictionary"),
+            ("{'descr': '<f4', 'descr': '<f4'}", "each once"),
+            ("{'fortran_order': False, 'shape': (3, 4), 'more': 1}", "each once"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4)} + 1", "nothing after"),
         ] {
-            let e = NpyHeader::parse(&header(text)).unwrap_err();
+            let e = FlatHeader::parse_npy(&header(text)).unwrap_err();
             assert!(e.expected.contains(expected), "{text}: {e:?}");
         }
-        let cut = NpyHeader::parse(&header("{'descr': '<f4'")[..20]).unwrap_err();
+        let cut = FlatHeader::parse_npy(&header("{'descr': '<f4'")[..20]).unwrap_err();
         assert!(cut.expected.contains("whole"), "{cut:?}");
     }
 
@@ -235,19 +223,19 @@ mod tests {
         #[test]
         fn reads_what_it_writes(n_rows: u64, d_model: u64, which in 0..3_usize) {
             let dtype = [Dtype::F16, Dtype::F32, Dtype::F64][which];
-            let bytes = NpyHeader::encode(dtype, n_rows, d_model).unwrap();
+            let bytes = FlatHeader::encode_npy(dtype, n_rows, d_model).unwrap();
             prop_assert_eq!(bytes.len() % 64, 0);
-            let parsed = NpyHeader::parse(&bytes).unwrap();
+            let parsed = FlatHeader::parse_npy(&bytes).unwrap();
             let data_offset = bytes.len() as u64;
-            prop_assert_eq!(parsed, NpyHeader { dtype, n_rows, d_model, data_offset });
+            prop_assert_eq!(parsed, FlatHeader { dtype, n_rows, d_model, data_offset });
         }
 
         #[test]
         fn never_panics(tail: Vec<u8>, text in "[{}(),:'a-z<f0-9 ]{0,60}") {
             let mut bytes = MAGIC.to_vec();
             bytes.extend_from_slice(&tail);
-            let _ = NpyHeader::parse(&bytes);
-            let _ = NpyHeader::parse(&header(&text));
+            let _ = FlatHeader::parse_npy(&bytes);
+            let _ = FlatHeader::parse_npy(&header(&text));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use atomic_write_file::AtomicWriteFile;
 
-use crate::npy::NpyHeader;
+use crate::header::FlatHeader;
 use crate::{Dtype, Error, Result};
 
 /// Writes rows to a temporary file that gets its name when it is whole.
@@ -16,6 +16,7 @@ pub struct NpyWriter {
     dtype: Dtype,
     d_model: usize,
     values_left: u64,
+    n_written: u64,
     encoded: Vec<u8>,
 }
 
@@ -25,7 +26,7 @@ impl NpyWriter {
     /// # Errors
     /// bf16, which NumPy does not know; no rows or dimensions; a file that cannot be written.
     pub fn create(path: &Path, dtype: Dtype, n_rows: u64, d_model: usize) -> Result<Self> {
-        let header = NpyHeader::encode(dtype, n_rows, d_model as u64)
+        let header = FlatHeader::encode_npy(dtype, n_rows, d_model as u64)
             .ok_or_else(|| Error::value("dtype", "f16, f32 or f64", dtype))?;
         let mut this = Self::start(path, dtype, n_rows, d_model)?;
         this.file.write_all(&header).map_err(Error::io(path))?;
@@ -53,7 +54,7 @@ impl NpyWriter {
             })?;
         let file = AtomicWriteFile::open(path).map_err(Error::io(path))?;
         let encoded = Vec::new();
-        Ok(Self { path: path.to_owned(), file, dtype, d_model, values_left, encoded })
+        Ok(Self { path: path.to_owned(), file, dtype, d_model, values_left, n_written: 0, encoded })
     }
 
     /// Appends rows.
@@ -62,17 +63,20 @@ impl NpyWriter {
     /// `rows` is `[n, d_model]`, row-major.
     ///
     /// # Errors
-    /// More rows than announced, or a file that cannot be written.
+    /// More rows than announced; [`Error::NonFinite`] for a value that is NaN or infinite,
+    /// [`Error::Range`] for one that the element type cannot hold; a file that cannot be written.
     pub fn append(&mut self, rows: &[f32]) -> Result<()> {
         let left = self.values_left.checked_sub(rows.len() as u64);
         let Some(left) = left.filter(|_| rows.len().is_multiple_of(self.d_model)) else {
             let expected = format!("a multiple of {} up to {}", self.d_model, self.values_left);
             return Err(Error::value("rows.len()", expected, rows.len()));
         };
+        self.dtype.check_rows(rows, self.d_model, &self.path, self.n_written)?;
         self.encoded.clear();
         self.dtype.encode(rows, &mut self.encoded);
         self.file.write_all(&self.encoded).map_err(Error::io(&self.path))?;
         self.values_left = left;
+        self.n_written += (rows.len() / self.d_model) as u64;
         Ok(())
     }
 

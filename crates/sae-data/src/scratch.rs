@@ -11,11 +11,13 @@ thread_local! {
     static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lets `read` fill the bytes of `out.len()` elements and converts them into `out`.
+/// Lets `read` fill the bytes of `out.len()` elements, converts them into `out`, and shows both to
+/// `check`; f32, which is read in place, is not shown.
 pub(crate) fn read_and_decode(
     dtype: Dtype,
     out: &mut [f32],
     read: impl FnOnce(&mut [u8]) -> Result<()>,
+    check: impl FnOnce(&[u8], &[f32]) -> Result<()>,
 ) -> Result<()> {
     if dtype == Dtype::F32 {
         return read(bytemuck::cast_slice_mut(out));
@@ -31,6 +33,6 @@ pub(crate) fn read_and_decode(
         for (part, values) in chunks.zip(out.chunks_mut(ELEMENTS_AT_ONCE)) {
             dtype.decode(part, values);
         }
-        Ok(())
+        check(bytes, out)
     })
 }

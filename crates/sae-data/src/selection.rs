@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::norms::{median, norms};
+use crate::norms::{median_norm, norms, sorted};
 use crate::store::{check_all_rows, check_range, check_rows, to_usize};
 use crate::{ActivationStore, Dtype, Error, Provenance, Result, RowMeta};
 
@@ -72,19 +72,24 @@ impl Selection {
         Self::by_index(store, rows)
     }
 
-    /// The rows whose norm is at most `max_norm_ratio` times the median norm.
+    /// The rows whose norm is at most `max_norm_ratio` times the median norm of those rows that are
+    /// not zero. Rows of zeros are kept and do not count: a store may be padded with them.
     ///
     /// Language models have a few positions (the first token, some delimiters) whose norm is
     /// hundreds of times that of all others; left in, they decide mean and scale.
     ///
     /// # Errors
-    /// A ratio that is not finite or below 1; rows that cannot be read.
+    /// A ratio that is not finite or below 1; rows that cannot be read; a store of zeros.
     pub fn by_norm(store: Arc<dyn ActivationStore>, max_norm_ratio: f64) -> Result<Self> {
         if !(max_norm_ratio.is_finite() && max_norm_ratio >= 1.0) {
             return Err(Error::value("max_norm_ratio", "at least 1", max_norm_ratio));
         }
         let norms = norms(&*store)?;
-        let limit = max_norm_ratio * median(&norms);
+        let median = median_norm(&sorted(&norms)).ok_or_else(|| {
+            let (path, _) = store.locate(0);
+            Error::format(&path, "a row that is not zero, for max_norm_ratio", "zeros only")
+        })?;
+        let limit = max_norm_ratio * median;
         let rows = (0..).zip(&norms).filter(|(_, norm)| f64::from(**norm) <= limit);
         Self::by_index(store, rows.map(|(row, _)| row).collect::<Vec<_>>())
     }
@@ -109,6 +114,12 @@ impl Selection {
             i += 1;
         }
         Ok(())
+    }
+
+    /// The number in the store of a row.
+    fn there(&self, row: u64) -> u64 {
+        let stretch = self.stretches[self.stretch(row)];
+        stretch.there + row.saturating_sub(stretch.here)
     }
 
     fn stretch(&self, row: u64) -> usize {
@@ -150,8 +161,11 @@ impl ActivationStore for Selection {
     }
 
     fn locate(&self, row: u64) -> (PathBuf, u64) {
-        let stretch = self.stretches[self.stretch(row)];
-        self.store.locate(stretch.there + row.saturating_sub(stretch.here))
+        self.store.locate(self.there(row))
+    }
+
+    fn refuse(&self, row: u64, column: usize, got: f32) -> Error {
+        self.store.refuse(self.there(row), column, got)
     }
 
     fn path(&self) -> Option<&Path> {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Metadata, TensorInfo};
 
+use crate::safetensors_header::{Entry, Header};
 use crate::store::to_usize;
 use crate::{Dtype, Error, Result};
 
@@ -72,21 +73,29 @@ impl Layout {
             let expected = format!("a safetensors header of {} bytes", DATA_OFFSET - 8);
             return Err(Error::format(path, expected, "another length"));
         }
-        let found: Metadata = serde_json::from_slice(text)
+        let found: Header = serde_json::from_slice(text)
             .map_err(|e| Error::format(path, "a safetensors header", e))?;
-        for (name, wanted) in self.tensors(d_model, dtype, path)? {
-            let got = found.info(&name);
-            let same = got.is_some_and(|got| {
-                got.dtype == wanted.dtype
-                    && got.shape == wanted.shape
-                    && got.data_offsets == wanted.data_offsets
-            });
-            if !same {
+        let wanted = self.tensors(d_model, dtype, path)?;
+        for (name, wanted) in &wanted {
+            let wanted = Entry {
+                dtype: wanted.dtype.to_string(),
+                shape: wanted.shape.iter().map(|&n| n as u64).collect(),
+                data_offsets: [wanted.data_offsets.0 as u64, wanted.data_offsets.1 as u64],
+            };
+            let got = found.tensors.iter().find(|(found, _)| found == name).map(|(_, entry)| entry);
+            if got != Some(&wanted) {
                 let expected = format!("tensor {name} as {wanted:?}");
                 return Err(Error::format(path, expected, format!("{got:?}")));
             }
         }
-        Ok(())
+        let unknown = found.tensors.iter().find(|(name, _)| wanted.iter().all(|(w, _)| w != name));
+        match unknown {
+            Some((name, _)) => Err(Error::format(path, "the tensors of a shard only", name)),
+            None if found.has_metadata => {
+                Err(Error::format(path, "the tensors of a shard only", "__metadata__"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn tensors(

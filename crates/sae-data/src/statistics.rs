@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::norms::{for_each_piece, norm, quantile_sorted, sorted, squared_norm};
+use crate::norms::{for_each_piece, quantile_sorted, row_norms, sorted, squared_norm};
 use crate::{ActivationStore, Error, Result, sidecar};
 
 /// What training and reports need to know of a store.
@@ -21,7 +21,7 @@ pub struct Statistics {
     pub mean_squared_centred_norm: f64,
     /// E‖x‖.
     pub mean_norm: f64,
-    /// Median of ‖x‖.
+    /// Median of ‖x‖ over all rows, those of zeros too.
     pub median_norm: f64,
     /// Smallest ‖x‖.
     pub min_norm: f64,
@@ -46,10 +46,7 @@ impl Statistics {
         let mut norms = Vec::new();
         for_each_piece(
             store,
-            |_, rows| {
-                let norms: Vec<f32> = rows.chunks(d_model).map(norm).collect();
-                Ok((Moments::of(rows, d_model), norms))
-            },
+            |start, rows| Ok((Moments::of(rows, d_model), row_norms(store, start, rows)?)),
             |(piece, piece_norms)| {
                 total.merge(&piece);
                 norms.extend(piece_norms);

@@ -64,15 +64,21 @@ pub trait ActivationStore: Send + Sync + Debug {
     ///
     /// # Errors
     /// Those of [`Self::read_rows_raw`], and [`Error::NonFinite`] for the first value that is NaN
-    /// or infinite.
+    /// or infinite, [`Error::Range`] where it is so as f32 only.
     fn read_rows(&self, start: u64, out: &mut [f32]) -> Result<()> {
         self.read_rows_raw(start, out)?;
         if all_finite(out) {
             return Ok(());
         }
         let at = out.iter().position(|v| !v.is_finite()).unwrap_or_default();
-        let (path, row) = self.locate(start + (at / self.d_model()) as u64);
-        Err(Error::NonFinite { path, row, column: at % self.d_model(), got: out[at] })
+        let row = start + (at / self.d_model()) as u64;
+        Err(self.refuse(row, at % self.d_model(), out[at]))
+    }
+
+    /// The error that says that a value, read as `got`, is NaN or infinite.
+    fn refuse(&self, row: u64, column: usize, got: f32) -> Error {
+        let (path, row) = self.locate(row);
+        Error::NonFinite { path, row, column, got }
     }
 
     /// Reads the whole store and checks all that can be checked: checksums and finite values.
@@ -133,13 +139,18 @@ pub struct Provenance {
 /// Opens a store of any format, read-only.
 ///
 /// - a directory with `manifest.json`: the native format ([`crate::StoreWriter`]);
-/// - any other directory: all `*.npy` files and native stores in it, by name, one after another;
-/// - a file that starts as NumPy's `.npy` does: that format (f16, f32, f64, C order, 2-d);
+/// - a directory with `metadata.json` and `acts*.bin`: shards of the tool saev, of one layer;
+/// - any other directory: all `*.npy` and `*.safetensors` files and native stores in it, one after
+///   another. Numbers in names count by value (`acts_2` before `acts_10`), other bytes as they are.
+///   Hidden entries, texts and pictures are passed over, anything else is refused;
+/// - a file that starts as NumPy's `.npy` does: that format (f16, f32, f64, C order, 2-d), whatever
+///   sizes its name has;
+/// - a file named `*.safetensors`: one 2-d tensor of f16, bf16, f32 or f64;
 /// - a file named `*_N_D.npy`: N rows of D f32 without a header.
 ///
 /// # Errors
 /// A path that cannot be read or holds none of these; an unfinished store; a file whose length
-/// does not match its header or name.
+/// does not match its header or name; a directory with files that may hold rows and are not read.
 pub fn open_store(path: &Path) -> Result<Arc<dyn ActivationStore>> {
     let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
     if metadata.is_dir() { open_directory(path) } else { Ok(Arc::new(FlatStore::open(path)?)) }
@@ -185,7 +196,7 @@ pub(crate) fn to_usize(n: u64) -> usize {
     usize::try_from(n).expect("counts of rows in memory fit a usize")
 }
 
-fn all_finite(values: &[f32]) -> bool {
+pub(crate) fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     values
         .chunks(4096)

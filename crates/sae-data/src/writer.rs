@@ -28,15 +28,19 @@ pub struct StoreSpec {
     pub rows_per_shard: u64,
     /// Where the activations come from.
     pub provenance: Provenance,
+    /// Whether token, document and position of the rows are known; what is written in their place
+    /// otherwise is never read.
+    pub row_metadata: bool,
 }
 
 impl StoreSpec {
-    /// A spec with shards of about 256 MiB and no provenance.
+    /// A spec with shards of about 256 MiB, metadata of the rows and no provenance.
     #[must_use]
     pub fn new(d_model: usize, dtype: Dtype) -> Self {
         let row_bytes = d_model.saturating_mul(dtype.size()).max(1) as u64;
         let rows_per_shard = ((256 << 20) / row_bytes).max(1);
-        Self { d_model, dtype, rows_per_shard, provenance: Provenance::default() }
+        let provenance = Provenance::default();
+        Self { d_model, dtype, rows_per_shard, provenance, row_metadata: true }
     }
 }
 
@@ -120,9 +124,9 @@ impl StoreWriter {
     /// `rows` is `[n, d_model]`, row-major; `meta` is `[n]`.
     ///
     /// # Errors
-    /// Other shapes; [`Error::NonFinite`] for a value that is NaN or infinite, or beyond the range
-    /// of f16, naming the row it would have been in its shard; a disk that cannot be written. After
-    /// an error the writer takes no more rows.
+    /// Other shapes; [`Error::NonFinite`] for a value that is NaN or infinite, [`Error::Range`] for
+    /// one that the element type cannot hold, naming the row it would have been in its shard; a disk
+    /// that cannot be written. After an error the writer takes no more rows.
     pub fn append(&mut self, rows: &[f32], meta: &[RowMeta]) -> Result<()> {
         let d_model = self.manifest.d_model;
         if rows.len() != meta.len() * d_model {
@@ -179,13 +183,13 @@ impl StoreWriter {
 
     fn write(&mut self, rows: &[f32], meta: &[RowMeta]) -> Result<()> {
         let (d_model, dtype) = (self.manifest.d_model, self.manifest.dtype);
-        self.encoded.clear();
-        dtype.encode(rows, &mut self.encoded);
         let shard = match &mut self.shard {
             Some(shard) => shard,
             none => none.insert(ShardWriter::new(&self.dir, self.manifest.shards.len())?),
         };
-        shard.check_finite(dtype, &self.encoded, d_model)?;
+        dtype.check_rows(rows, d_model, &shard.path, shard.columns[0].len() as u64)?;
+        self.encoded.clear();
+        dtype.encode(rows, &mut self.encoded);
         shard.write(&self.encoded, d_model * dtype.size(), meta)?;
         self.n_rows += meta.len() as u64;
         Ok(())
@@ -206,20 +210,6 @@ impl ShardWriter {
         let mut file = AtomicWriteFile::open(&path).map_err(Error::io(&path))?;
         file.write_all(&vec![0; to_usize(DATA_OFFSET)]).map_err(Error::io(&path))?;
         Ok(Self { path, file, columns: Default::default() })
-    }
-
-    /// Checks the values as they will be read, so that an overflow of f16 is found too.
-    fn check_finite(&self, dtype: Dtype, encoded: &[u8], d_model: usize) -> Result<()> {
-        let mut row = vec![0.0; d_model];
-        for (i, bytes) in encoded.chunks(d_model * dtype.size()).enumerate() {
-            dtype.decode(bytes, &mut row);
-            if let Some(column) = row.iter().position(|v| !v.is_finite()) {
-                let row_in_shard = (self.columns[0].len() + i) as u64;
-                let path = self.path.clone();
-                return Err(Error::NonFinite { path, row: row_in_shard, column, got: row[column] });
-            }
-        }
-        Ok(())
     }
 
     fn write(&mut self, encoded: &[u8], row_bytes: usize, meta: &[RowMeta]) -> Result<()> {

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sae_data::{Dtype, Error, Format, NpyWriter, RowMeta, convert, open_store};
+use sae_data::{
+    Concatenation, Dtype, Error, Format, NpyWriter, RowMeta, Selection, convert, open_store,
+};
 
 use crate::support::{meta, read_all, rows, spec, store, write_store};
 
@@ -49,7 +51,12 @@ fn headerless_takes_its_shape_from_the_name() {
     let path = dir.path().join("clip_train_12_3.npy");
     let bytes: Vec<u8> = rows(0..12, 3).iter().flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(&path, &bytes).unwrap();
-    assert_eq!(read_all(&*open_store(&path).unwrap()), rows(0..12, 3));
+    let store = open_store(&path).unwrap();
+    assert_eq!(read_all(&*store), rows(0..12, 3));
+    let other = dir.path().join("clip_train_9_4.npy");
+    std::fs::write(&other, &bytes).unwrap();
+    let other = open_store(&other).unwrap();
+    assert_ne!(store.content_hash().unwrap(), other.content_hash().unwrap(), "other rows");
 
     for (name, expected) in [
         ("clip_13_3.npy", "expected 156 bytes, got 144"),
@@ -111,8 +118,16 @@ fn converts_between_all_formats() {
     let from_npy = open_store(&dir.path().join("x.npy")).unwrap();
     let out = dir.path().join("from npy");
     convert(&*from_npy, &out, Format::Native, Dtype::F32, &mut |_| ()).unwrap();
-    let found = documents(out);
-    assert!(found.iter().zip(0..).all(|(m, i)| m.document == i && m.position == 0));
+    let copy = open_store(&out).unwrap();
+    assert_eq!(read_all(&*copy), rows(0..50, 4));
+    let mixed = Concatenation::new(vec![(native, 1.0), (from_npy, 1.0)]).unwrap();
+    convert(&mixed, &dir.path().join("mixed"), Format::Native, Dtype::F32, &mut |_| ()).unwrap();
+    let mixed = open_store(&dir.path().join("mixed")).unwrap();
+    assert!(mixed.read_meta(0, &mut [RowMeta::default()]).is_err() && mixed.n_rows() == 100);
+    let none = copy.read_meta(0, &mut [RowMeta::default()]).unwrap_err();
+    assert!(matches!(none, Error::NoMetadata { .. }), "positions that nobody knew: {none}");
+    let selected = Selection::by_meta(copy, |meta| meta.position == 0).unwrap_err();
+    assert!(matches!(selected, Error::NoMetadata { .. }), "{selected}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod faults;
 mod flat;
+mod folders;
+mod formats;
 mod loader;
 mod native;
 mod planted;
@@ -9,3 +11,4 @@ mod processes;
 mod properties;
 mod support;
 mod views;
+mod writers;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sae_data::{Loader, LoaderConfig, Statistics};
+use sae_data::{Loader, LoaderConfig, Statistics, open_store};
 
 use crate::support::{number, store};
 
@@ -87,5 +87,46 @@ proptest! {
         prop_assert!(close(s.median_norm, median));
         prop_assert!(close(s.min_norm, norms[0]) && close(s.max_norm, norms[norms.len() - 1]));
         prop_assert!(close(s.mean_norm, norms.iter().sum::<f64>() / n));
+    }
+
+    #[test]
+    fn any_other_key_in_a_manifest_is_refused_by_name(key in "[a-z_]{1,12}", level in 0..3_usize) {
+        let dir = tempfile::tempdir().unwrap();
+        store(dir.path(), 3, 2, 4);
+        let path = dir.path().join("manifest.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let place = match level {
+            0 => &mut manifest,
+            1 => &mut manifest["provenance"],
+            _ => &mut manifest["shards"][0],
+        };
+        prop_assume!(place.get(&key).is_none() && !["image_hashes", "image_names", "row_metadata"].contains(&&*key));
+        place[&key] = 1.into();
+        std::fs::write(&path, manifest.to_string()).unwrap();
+        let error = open_store(dir.path()).unwrap_err().to_string();
+        prop_assert!(error.contains(&format!("unknown field `{key}`")), "{}", error);
+    }
+
+    #[test]
+    fn any_other_tensor_in_a_shard_is_refused_by_name(name in "[a-z_]{1,12}", before: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        store(dir.path(), 3, 2, 4);
+        let path = dir.path().join("shard-00000.safetensors");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let header = std::str::from_utf8(&bytes[8..1024]).unwrap().trim_end().to_owned();
+        prop_assume!(!header.contains(&format!("\"{name}\"")));
+        // One that is empty, where the last tensor ends, changes no other byte.
+        let end = bytes.len() - 1024;
+        let entry = format!(r#""{name}":{{"dtype":"F32","shape":[0],"data_offsets":[{end},{end}]}}"#);
+        let header = match before {
+            true => format!("{{{entry},{}", &header[1..]),
+            false => format!("{},{entry}}}", &header[..header.len() - 1]),
+        };
+        bytes[8..1024].fill(b' ');
+        bytes[8..8 + header.len()].copy_from_slice(header.as_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let error = open_store(dir.path()).unwrap_err().to_string();
+        prop_assert!(error.contains("the tensors of a shard only") && error.contains(&name), "{}", error);
     }
 }

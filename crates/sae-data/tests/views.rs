@@ -63,6 +63,69 @@ fn selects_by_norm_against_the_median() {
     }
 }
 
+/// A headerless store of rows `[0, norm]`.
+fn store_of_norms(dir: &std::path::Path, norms: &[f32]) -> Arc<dyn ActivationStore> {
+    let path = dir.join(format!("x_{}_2.npy", norms.len()));
+    let values: Vec<f32> = norms.iter().flat_map(|norm| [0.0, *norm]).collect();
+    std::fs::write(&path, bytemuck::cast_slice::<f32, u8>(&values)).unwrap();
+    open_store(&path).unwrap()
+}
+
+#[test]
+fn rows_of_zeros_do_not_count_in_the_median_norm() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut norms = vec![0.0; 600];
+    norms.extend((0..399_u16).map(|i| 1.0 + f32::from(i) / 399.0));
+    norms.push(100.0);
+    let store = store_of_norms(dir.path(), &norms);
+    let selection = Selection::by_norm(Arc::clone(&store), 10.0).unwrap();
+    assert_eq!(selection.n_rows(), 999, "all but the last, rows of zeros too");
+    let found = Inspection::of(&*store).unwrap();
+    assert_eq!((found.n_zero_rows, found.n_rows), (600, 1000));
+    assert!((found.median_norm - 1.5).abs() < 0.01, "{}", found.median_norm);
+    assert_eq!(Statistics::of(&*store).unwrap().median_norm, 0.0, "of all rows");
+
+    let zeros = store_of_norms(dir.path(), &[0.0, -0.0, 0.0]);
+    let error = Selection::by_norm(zeros, 10.0).unwrap_err().to_string();
+    assert!(error.ends_with("expected a row that is not zero, for max_norm_ratio, got zeros only"));
+}
+
+#[test]
+fn norms_keep_their_order_to_the_ends_of_f32() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = f32::from_bits(1);
+    let store = store_of_norms(dir.path(), &[tiny, tiny, 4.0 * tiny, 0.0]);
+    assert_eq!(Selection::by_norm(store, 2.0).unwrap().n_rows(), 3);
+    let store = store_of_norms(dir.path(), &[1e30, 2e30, 3e38]);
+    assert_eq!(Selection::by_norm(store, 2.0).unwrap().n_rows(), 2);
+
+    let path = dir.path().join("large_2_2.npy");
+    std::fs::write(&path, bytemuck::cast_slice::<f32, u8>(&[1.0, 1.0, 3e38, 3e38])).unwrap();
+    let store = open_store(&path).unwrap();
+    let messages = [
+        Selection::by_norm(Arc::clone(&store), 2.0).unwrap_err().to_string(),
+        Statistics::of(&*store).unwrap_err().to_string(),
+        Inspection::of(&*store).unwrap_err().to_string(),
+    ];
+    for message in messages {
+        assert!(
+            message.contains("large_2_2.npy: row 1: expected a norm of at most 3.4"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn dimensions_that_are_always_zero_hide_no_outlier() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x_2_8.npy");
+    let row = [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 40.0_f32];
+    std::fs::write(&path, bytemuck::cast_slice::<f32, u8>(&[row, row].concat())).unwrap();
+    let found = Inspection::of(&*open_store(&path).unwrap()).unwrap();
+    let [dimension] = found.outlier_dimensions[..] else { panic!("{found:?}") };
+    assert_eq!((dimension.dimension, dimension.ratio), (7, 40.0));
+}
+
 #[test]
 fn concatenates_with_weights() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,15 +6,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sae_config::{DataConfig, WeightedStore};
-use sae_data::{ActivationStore, Concatenation, Selection, open_store};
+use sae_data::{ActivationStore, Concatenation, RowMeta, Selection, open_store};
 
 use crate::{Error, Result};
 
-/// Opens the stores of a configuration and leaves out the rows that it does not want.
+/// What a filter of the configuration did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filtered {
+    /// Its key, or keys, in the configuration.
+    pub key: &'static str,
+    /// Rows before it.
+    pub before: u64,
+    /// Rows that it kept.
+    pub kept: u64,
+}
+
+/// Opens the stores of a configuration and leaves out the rows that it does not want; tells what
+/// each filter kept.
 ///
 /// # Errors
 /// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing.
-pub fn open_data(config: &DataConfig) -> Result<Arc<dyn ActivationStore>> {
+pub fn open_data(config: &DataConfig) -> Result<(Arc<dyn ActivationStore>, Vec<Filtered>)> {
     let mut store = if config.stores.is_empty() {
         open_store(&config.store)?
     } else {
@@ -22,39 +34,53 @@ pub fn open_data(config: &DataConfig) -> Result<Arc<dyn ActivationStore>> {
         let parts = config.stores.iter().map(open).collect::<Result<_>>()?;
         Arc::new(Concatenation::new(parts)?)
     };
+    let mut filtered = Vec::new();
+    let mut apply = |store: &mut Arc<dyn ActivationStore>, key, selection: Selection| {
+        filtered.push(Filtered { key, before: store.n_rows(), kept: selection.n_rows() });
+        *store = Arc::new(selection);
+    };
     if let Some(path) = &config.rows {
-        store = Arc::new(Selection::by_index(store, read_rows(path)?)?);
+        let selection = Selection::by_index(Arc::clone(&store), read_rows(path, store.n_rows())?)?;
+        apply(&mut store, "rows", selection);
     }
     if config.min_position.is_some() || config.max_position.is_some() {
         let wanted = config.min_position.unwrap_or(0)..=config.max_position.unwrap_or(u32::MAX);
-        store = Arc::new(Selection::by_meta(store, |meta| wanted.contains(&meta.position))?);
+        let keep = |meta: &RowMeta| wanted.contains(&meta.position);
+        let selection = Selection::by_meta(Arc::clone(&store), keep)?;
+        apply(&mut store, "min_position, max_position", selection);
     }
     if config.max_norm_ratio > 0.0 {
-        store = Arc::new(Selection::by_norm(store, config.max_norm_ratio)?);
+        let selection = Selection::by_norm(Arc::clone(&store), config.max_norm_ratio)?;
+        apply(&mut store, "max_norm_ratio", selection);
     }
-    Ok(store)
+    Ok((store, filtered))
 }
 
-/// The numbers of a text file, one a line; empty lines are passed over.
-fn read_rows(path: &Path) -> Result<Vec<u64>> {
+/// The numbers of a text file, one a line, each of a row out of `n_rows`; empty lines and a
+/// byte-order mark are passed over.
+fn read_rows(path: &Path, n_rows: u64) -> Result<Vec<u64>> {
     let io = |source| Error::Config(sae_config::Error::Io { path: path.into(), source });
     let mut rows = Vec::new();
     for (i, line) in BufReader::new(File::open(path).map_err(io)?).lines().enumerate() {
         let line = line.map_err(io)?;
-        match line.trim() {
-            "" => {}
-            number => rows.push(number.parse().map_err(|_| {
-                let place = format!("{}: line {}", path.display(), i + 1);
-                sae_config::Error::value(place, "a row number", number)
-            })?),
+        let line = if i == 0 { line.trim_start_matches('\u{feff}') } else { &line };
+        let number = line.trim();
+        if number.is_empty() {
+            continue;
         }
+        let row = number.parse().ok().filter(|&row| row < n_rows);
+        rows.push(row.ok_or_else(|| {
+            let place = format!("{}: line {}", path.display(), i + 1);
+            let expected = format!("a row number, from 0, of at most {n_rows} rows");
+            sae_config::Error::value(place, expected, number)
+        })?);
     }
     Ok(rows)
 }
 
 #[cfg(test)]
 mod tests {
-    use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter};
+    use sae_data::{Dtype, StoreSpec, StoreWriter};
 
     use super::*;
 
@@ -69,7 +95,7 @@ mod tests {
     }
 
     fn rows(text: &str) -> std::result::Result<Vec<u32>, String> {
-        let store = open_data(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())?;
+        let (store, _) = open_data(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())?;
         let mut values = vec![0.0; 2 * store.n_rows() as usize];
         store.read_rows(0, &mut values).unwrap();
         Ok(values.chunks(2).map(|row| row[0] as u32).collect())
@@ -90,8 +116,31 @@ mod tests {
         assert_eq!(rows(&filtered).unwrap(), [4, 104, 10], "positions 1, 3, 4, 4");
         // The median of what is left is 10.
         assert_eq!(rows(&format!("{filtered}\nmax_norm_ratio = 2")).unwrap(), [4, 10]);
+        let all = toml::from_str(&format!("{filtered}\nmax_norm_ratio = 2")).unwrap();
+        let counts: Vec<_> =
+            open_data(&all).unwrap().1.iter().map(|f| (f.key, f.before, f.kept)).collect();
+        let positions = ("min_position, max_position", 4, 3);
+        assert_eq!(counts, [("rows", 13, 4), positions, ("max_norm_ratio", 3, 2)]);
         let first = format!("store = {a:?}\nmax_position = 0");
         assert_eq!(rows(&first).unwrap(), [1, 6]);
+    }
+
+    #[test]
+    fn lists_of_rows_of_any_editor_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, list) = (dir.path().join("a"), dir.path().join("l.txt"));
+        write(&a, 1, 10);
+        for (text, expected) in
+            [("\u{feff}9\r\n3\r\n\r\n3", vec![10, 4, 4]), ("8\n7\n6\n", vec![9, 8, 7])]
+        {
+            std::fs::write(&list, text).unwrap();
+            assert_eq!(rows(&format!("store = {a:?}\nrows = {list:?}")).unwrap(), expected);
+        }
+        for text in ["1.0", "-1", "1 2", "0x1", "1\n\u{feff}2", "99999999999999999999"] {
+            std::fs::write(&list, text).unwrap();
+            let message = rows(&format!("store = {a:?}\nrows = {list:?}")).unwrap_err();
+            assert!(message.contains("l.txt: line"), "{message}");
+        }
     }
 
     #[test]
@@ -105,7 +154,8 @@ mod tests {
         let message = rows(&with_list).unwrap_err();
         assert!(message.contains("l.txt: line 2") && message.contains("a row number"), "{message}");
         std::fs::write(&list, "1\n10\n").unwrap();
-        assert!(rows(&with_list).unwrap_err().contains("at most 10 rows"));
+        let message = rows(&with_list).unwrap_err();
+        assert!(message.contains("l.txt: line 2") && message.contains("at most 10 rows"));
         let none = rows(&format!("store = {a:?}\nmin_position = 9")).unwrap_err();
         assert!(none.contains("at least one row"), "{none}");
         let plain = dir.path().join("x_2_2.npy");

@@ -20,7 +20,7 @@ mod schedule;
 mod state;
 mod trainer;
 
-pub use data::open_data;
+pub use data::{Filtered, open_data};
 pub use error::{Error, Result};
 pub use fast::Profile;
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};

@@ -11,7 +11,7 @@ use sae_models::{Normalizer, save_checkpoint};
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoints::{Checkpoints, Position, difference, write_folder};
-use crate::data::open_data;
+use crate::data::{Filtered, open_data};
 use crate::metrics::{MetricsLine, MetricsLog};
 use crate::plan::check_memory;
 use crate::trainer::device;
@@ -44,6 +44,8 @@ pub struct Progress<'a> {
     pub steps: u64,
     /// What was logged, where this step was.
     pub logged: Option<&'a MetricsLine>,
+    /// What the filters of the data kept.
+    pub filtered: &'a [Filtered],
 }
 
 /// A run that has ended.
@@ -86,11 +88,11 @@ pub fn train_run(
         states.clear()?;
         return Ok(summary);
     }
-    let store = open_data(&config.data)?;
+    let (store, filtered) = open_data(&config.data)?;
     check_memory(&config, store.d_model())?;
     let mut run = Run::start(&config, out, store, states)?;
     sae_config::write_toml(&out.join(CONFIG_FILE), &config)?;
-    let last = run.train(options.stop, observer)?;
+    let last = run.train(options.stop, &filtered, observer)?;
     write_folder(&checkpoint, |folder| Ok(save_checkpoint(run.trainer.sae(), folder)?))?;
     run.states.clear()?;
     let profile = run.trainer.profile().cloned();
@@ -185,6 +187,7 @@ impl Run {
     fn train(
         &mut self,
         stop: &AtomicBool,
+        filtered: &[Filtered],
         observer: &mut dyn FnMut(&Progress<'_>),
     ) -> Result<Option<StepReport>> {
         let training = self.trainer.config().training.clone();
@@ -218,7 +221,8 @@ impl Run {
                 taken.report()?;
                 self.save(training.keep_checkpoints)?;
             }
-            observer(&Progress { step, steps: training.steps, logged: line.as_ref() });
+            let logged = line.as_ref();
+            observer(&Progress { step, steps: training.steps, logged, filtered });
         }
         Ok(last)
     }

@@ -130,7 +130,7 @@ pub(crate) struct PlantArgs {
   softsae convert stores/austen --out austen.npy --format npy
   softsae convert rows_5000_576.npy --out stores/half --dtype f16")]
 pub(crate) struct ConvertArgs {
-    /// An activation store
+    /// An activation store: native, .npy, .safetensors, headerless *_N_D.npy, shards of saev, or a folder
     #[arg(value_name = "STORE")]
     pub(crate) store: PathBuf,
     /// Where the copy goes
@@ -199,7 +199,7 @@ pub(crate) struct EvalArgs {
     /// Held-out activation store
     #[arg(long, value_name = "STORE")]
     pub(crate) data: PathBuf,
-    /// Leave out rows whose norm exceeds this multiple of the median norm; 0 keeps all
+    /// Leave out rows whose norm exceeds this multiple of the median norm of rows not zero; 0 keeps all
     #[arg(long, value_name = "RATIO", default_value_t = 0.0)]
     pub(crate) max_norm_ratio: f64,
     /// Host model, to measure cross-entropy with the reconstruction spliced in

@@ -9,6 +9,7 @@ mod kills;
 mod memory;
 mod planted;
 mod signals;
+mod stores;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -13,6 +13,10 @@ use crate::{Error, Result};
 /// The file's name within the store.
 const FILE_NAME: &str = "truth.safetensors";
 
+/// The tensors in it.
+const TENSORS: [&str; 5] =
+    ["activations", "dictionary", "features", "intrinsic_dimension", "offsets"];
+
 /// What planted rows are made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlantedTruth {
@@ -55,6 +59,9 @@ impl PlantedTruth {
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|e| Error::format(&path, "a safetensors file", e))?;
+        if let Some(unknown) = tensors.names().iter().find(|name| !TENSORS.contains(name)) {
+            return Err(Error::format(&path, format!("tensors {}", TENSORS.join(", ")), unknown));
+        }
         let dictionary = tensor::<f32>(&tensors, "dictionary", Dtype::F32, &path)?;
         let shape = tensors.tensor("dictionary").map(|t| t.shape().to_vec()).unwrap_or_default();
         let &[n_features, d_model] = &shape[..] else {

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     let converted = convert(store.as_ref(), &args.out, format, dtype, report);
     drop(progress);
     converted.map_err(|error| match error {
-        Error::Value { .. } | Error::Locked { .. } => Failure::usage(error),
+        Error::Value { .. } | Error::Range { .. } | Error::Locked { .. } => Failure::usage(error),
         other => Failure::run(other),
     })?;
     say!("{}: {} rows of {dtype}", args.out.display(), store.n_rows());

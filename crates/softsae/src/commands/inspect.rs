@@ -40,8 +40,10 @@ fn describe_store(store: &dyn ActivationStore) -> Result<(), Failure> {
         inspection.n_non_finite_rows,
         inspection.non_finite_fraction
     );
+    say!("rows of zeros             {}", inspection.n_zero_rows);
     say!("mean norm                 {:.4}", inspection.mean_norm);
-    say!("median norm               {:.4}", inspection.median_norm);
+    let of = if inspection.n_zero_rows > 0 { " of the rows that are not zero" } else { "" };
+    say!("median norm               {:.4}{of}", inspection.median_norm);
     say!("rows by norm");
     let most = inspection.norms.iter().map(|bin| bin.n_rows).max().unwrap_or_default().max(1);
     for NormBin { from, to, n_rows } in inspection.norms {

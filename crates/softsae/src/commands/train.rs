@@ -1,8 +1,10 @@
 //! `softsae train`: a run from its configuration to a checkpoint.
 
+use std::io::Write as _;
+
 use sae_config::{Engine, RunConfig};
 use sae_data::{Error as DataError, open_store};
-use sae_train::{Error, Profile, RunOptions, free_memory, plan, train_run};
+use sae_train::{Error, Filtered, Profile, RunOptions, free_memory, plan, train_run};
 
 use super::device;
 use crate::cli::TrainArgs;
@@ -21,7 +23,13 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     };
     let mut progress = Progress::new("train", "steps", config.training.steps);
     let mut message = String::new();
+    let mut is_first = true;
     let observer = &mut |now: &sae_train::Progress<'_>| {
+        for Filtered { key, before, kept } in now.filtered.iter().filter(|_| is_first) {
+            // The run goes on when nobody listens any more.
+            let _ = writeln!(std::io::stderr(), "data.{key}: kept {kept} of {before} rows");
+        }
+        is_first = false;
         if let Some(line) = now.logged {
             let report = &line.report;
             message = format!("loss {:.4} L0 {:.1}", report.loss, report.l0);
