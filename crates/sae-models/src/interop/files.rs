@@ -17,7 +17,9 @@ pub(super) fn floats(path: &Path, map: BTreeMap<String, Tensor>) -> FileTensors 
     let mut rounded = Vec::new();
     let brought = floats.into_iter().map(|(name, tensor)| {
         let brought = tensor.to_kind(Kind::Float);
-        if tensor.kind() == Kind::Double && brought.to_kind(Kind::Double) != tensor {
+        // A single number is a threshold, which the tools compare with f32 too.
+        let is_wide = tensor.kind() == Kind::Double && tensor.dim() > 0;
+        if is_wide && brought.to_kind(Kind::Double) != tensor {
             rounded.push(name.clone());
         }
         (name, brought)
@@ -31,7 +33,7 @@ pub(super) struct FileTensors {
     pub(super) path: PathBuf,
     floats: Tensors,
     whole: BTreeMap<String, Tensor>,
-    /// Those of f64 that f32 does not hold.
+    /// Arrays of f64 that f32 does not hold.
     rounded: Vec<String>,
 }
 

@@ -36,7 +36,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     };
     let arrays: BTreeMap<_, _> = npz::read(&path)?.into_iter().map(named).collect();
     let [d, f] = *arrays.get("W_enc").map(Tensor::size).unwrap_or_default() else {
-        let error = Error::MissingTensor { name: "W_enc".into(), expected: vec![-1, -1] };
+        let error = Error::MissingTensor { name: "W_enc".into(), expected: vec![] };
         return Err(error.in_file(path));
     };
     let mut file = floats(&path, arrays);

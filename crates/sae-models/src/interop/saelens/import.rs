@@ -292,7 +292,10 @@ fn rule(
                 return Err(settings.wrong("architecture", expected, name));
             };
             config.k_min = settings.number("k_min")?;
-            config.k_max = Some(settings.number("k_max")?);
+            let k_max = settings.number("k_max")?;
+            if config.k_bound() != k_max {
+                config.k_max = Some(k_max);
+            }
             let (hidden, d_in) = (settings.size("d_hidden")? as i64, settings.size("d_in")? as i64);
             let tensors = BTreeMap::from([
                 ("k_estimator.hidden.weight", file.take("W_k", &[d_in, hidden])?.tr()),
