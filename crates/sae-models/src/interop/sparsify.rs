@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sae_config::{ArchitectureConfig, Normalization, Parity};
-use serde_json::{Value, json};
+use serde_json::json;
 use tch::Tensor;
 
 use super::files::{check_finite, floats};
@@ -70,12 +70,14 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     let path = dir.join(WEIGHTS_FILE);
     let mut file = floats(&path, read_tensors(&path)?);
     let d = settings.size("d_in")?;
-    let f = if *settings.value("num_latents") != Value::from(0) && has(&settings, "num_latents") {
+    let has = |key: &str| settings.map.contains_key(key);
+    // 0 latents are as many as the factor says.
+    let f = if has("num_latents") && settings.value("num_latents").as_u64() != Some(0) {
         settings.size("num_latents")?
-    } else if has(&settings, "expansion_factor") {
-        d * settings.size("expansion_factor")?
+    } else if has("expansion_factor") {
+        d.saturating_mul(settings.size("expansion_factor")?)
     } else {
-        d * EXPANSION_FACTOR
+        d.saturating_mul(EXPANSION_FACTOR)
     };
     let (d_in, n_latents) = (d as i64, f as i64);
     let tensors = [
@@ -97,8 +99,4 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     let sae = model(&path, own, config, tensors)?;
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.into());
     Ok(Imported { sae, origin: Origin::of_module(&dir), notes })
-}
-
-fn has(settings: &Settings, key: &str) -> bool {
-    settings.map.contains_key(key)
 }
