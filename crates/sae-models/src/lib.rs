@@ -23,7 +23,7 @@ pub use checkpoint::{CONFIG_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
 pub use config::{ModelConfig, prefixes};
 pub use error::{Error, Result};
 pub use init::InitRng;
-pub use interop::{Exported, Format, Origin, export, import};
+pub use interop::{Exported, Format, Imported, Origin, export, import};
 pub use normalizer::{Normalizer, RowScale};
 pub use sae::{Encoded, Sae};
 pub use sae_kernels::SparseCodes;

@@ -5,7 +5,8 @@ use tch::Tensor;
 
 use crate::{Error, ModelConfig, Result, Tensors};
 
-/// Added to a row's standard deviation before dividing by it, as SAELens does.
+/// Added to a row's standard deviation before dividing by it, not when multiplying by it again, as
+/// SAELens does.
 const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// A normalisation with its constants.
@@ -83,8 +84,11 @@ impl Normalizer {
             Self::LayerNorm => {
                 let shift = x.mean_dim([1i64].as_slice(), true, None);
                 let centred = x - &shift;
-                let scale = centred.std_dim([1i64].as_slice(), true, true) + LAYER_NORM_EPSILON;
-                (centred / &scale, Some(RowScale { shift: Some(shift), scale }))
+                let scale = centred.std_dim([1i64].as_slice(), true, true);
+                (
+                    centred / (&scale + LAYER_NORM_EPSILON),
+                    Some(RowScale { shift: Some(shift), scale }),
+                )
             }
         }
     }

@@ -51,6 +51,11 @@ impl Tensors {
         }
     }
 
+    /// Whether there is a tensor of this name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
     /// Checks that nothing is left.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use sae_config::{ArchitectureConfig, KEstimator, Normalization};
-use sae_models::{Format, ModelConfig, Origin, Sae, export, import, read_tensors};
+use sae_models::{Format, Imported, ModelConfig, Origin, Sae, export, import, read_tensors};
 use tch::{Kind, Tensor};
 
 use crate::common::{NORMALIZATIONS, architectures, model, rows};
@@ -28,39 +28,96 @@ fn forward(sae: &dyn Sae, x: &Tensor) -> (Tensor, Tensor) {
     (encoded.features, x_hat)
 }
 
+/// Checks a folder that a tool wrote against what the tool makes of it; the notes of the import.
+fn check_numbers(folder: &str, format: Format, architecture: &str, tolerance: f64) -> Vec<String> {
+    let dir = testdata(folder);
+    let Imported { sae, notes, .. } = import(&dir, format).unwrap();
+    assert_eq!(sae.config().architecture.name(), architecture, "{folder}");
+    let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
+    let (features, x_hat) = forward(sae.as_ref(), &expected["x"].to_kind(Kind::Float));
+    // With `rescale_acts_by_decoder_norm` its features carry the norms, as ours do.
+    let off = difference(&expected["features"], &features);
+    assert!(off < tolerance, "{folder}: features off by {off:e}");
+    let scale = expected["forward"].abs().max().double_value(&[]).min(1.0);
+    let off = difference(&expected["forward"], &x_hat) / scale;
+    assert!(off < tolerance, "{folder}: reconstructions off by {off:e}");
+    assert!(features.not_equal(0.0).any().int64_value(&[]) == 1, "{folder}: no feature is active");
+    notes
+}
+
 #[test]
 fn files_of_saelens_give_its_numbers() {
     for (folder, architecture) in [
         ("batchtopk", "batch_topk"),
+        ("batchtopk_fraction", "jumprelu"),
         ("batchtopk_training", "batch_topk"),
+        ("batchtopk_unfolded", "batch_topk"),
         ("gated", "gated"),
+        ("gated_no_bdec_input", "gated"),
         ("jumprelu", "jumprelu"),
+        ("layer_norm_small", "standard"),
         ("standard", "standard"),
         ("standard_bdec_input", "standard"),
         ("standard_constant_norm", "standard"),
         ("standard_layer_norm", "standard"),
         ("standard_no_bdec_input", "standard"),
+        ("standard_unfolded", "standard"),
         ("topk", "topk"),
         ("topk_rescaled", "topk"),
+        ("topk_rescaled_constant_norm", "topk"),
+        ("topk_unfolded", "topk"),
     ] {
-        let dir = testdata("saelens").join(folder);
-        let sae = import(&dir, Format::SaeLens).unwrap();
-        assert_eq!(sae.config().architecture.name(), architecture);
-        let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
-        let (features, x_hat) = forward(sae.as_ref(), &expected["x"]);
-        // With `rescale_acts_by_decoder_norm` its features carry the norms, as ours do.
-        let off = difference(&expected["features"], &features);
-        assert!(off < TOLERANCE, "{folder}: features off by {off:e}");
-        let off = difference(&expected["forward"], &x_hat);
-        assert!(off < TOLERANCE, "{folder}: reconstructions off by {off:e}");
+        let folder = format!("saelens/{folder}");
+        let notes = check_numbers(&folder, Format::SaeLens, architecture, TOLERANCE);
+        assert!(notes.is_empty(), "{folder}: {notes:?}");
     }
+}
+
+#[test]
+fn what_a_user_has_to_know_of_a_file_is_noted() {
+    for (folder, architecture, tolerance, notes) in [
+        ("jumprelu_no_bdec_input", "jumprelu", TOLERANCE, &["thresholds below 0"][..]),
+        ("legacy_topk", "topk", TOLERANCE, &["{\"center_writing_weights\":true}"]),
+        // It computes in bf16, of 8 bits.
+        ("standard_bf16", "standard", 0.03, &["computes in bfloat16"]),
+        ("standard_f64", "standard", TOLERANCE, &["computes in float64"]),
+    ] {
+        let folder = format!("saelens/{folder}");
+        let got = check_numbers(&folder, Format::SaeLens, architecture, tolerance);
+        assert_eq!(got.len(), notes.len(), "{folder}: {got:?}");
+        for (got, note) in got.iter().zip(notes) {
+            assert!(got.contains(note), "{folder}: {got}");
+        }
+    }
+}
+
+#[test]
+fn arrays_of_gemma_scope_give_their_numbers() {
+    let notes = check_numbers("gemma_scope", Format::GemmaScope, "jumprelu", TOLERANCE);
+    assert!(notes[0].contains("`b_dec` is of f64") && notes[1].contains("transcoder"), "{notes:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let inside = |folder: &str| {
+        let to = dir.path().join(folder);
+        std::fs::create_dir_all(&to).unwrap();
+        std::fs::copy(testdata("gemma_scope").join("params.npz"), to.join("params.npz")).unwrap();
+        to
+    };
+    let folder = inside("gemma-scope-9b-it-res/layer_20/width_16k/average_l0_47");
+    let Imported { origin, notes, .. } = import(&folder, Format::GemmaScope).unwrap();
+    assert_eq!(origin.host.as_deref(), Some("gemma-2-9b-it"));
+    assert_eq!(origin.hook_point.as_deref(), Some("resid_post.20"));
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    let folder = inside("gemma-scope-2b-pt-transcoders/layer_3/width_16k/average_l0_8");
+    assert!(refusal(&folder, Format::GemmaScope).contains("a transcoder"));
+    let folder = inside("gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6");
+    assert!(refusal(&folder, Format::GemmaScope).contains("embeddings"));
 }
 
 #[test]
 fn files_of_sparsify_give_its_numbers() {
     for folder in ["topk", "expansion"] {
         let dir = testdata("sparsify").join(folder);
-        let sae = import(&dir, Format::Sparsify).unwrap();
+        let sae = import(&dir, Format::Sparsify).unwrap().sae;
         let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
         let (features, x_hat) = forward(sae.as_ref(), &expected["x"]);
         assert!(difference(&expected["features"], &features) < TOLERANCE, "{folder}");
@@ -82,7 +139,7 @@ fn state_dicts_of_the_published_trainers_give_their_numbers() {
         ("softsae_clip_annealed", Format::SoftSae, "soft"),
     ] {
         let dir = testdata("torch").join(folder);
-        let sae = import(&dir, format).unwrap();
+        let sae = import(&dir, format).unwrap().sae;
         assert_eq!(sae.config().architecture.name(), architecture);
         let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
         let (features, x_hat) = forward(sae.as_ref(), &expected["x"]);
@@ -109,7 +166,7 @@ fn state_dicts_of_the_published_trainers_give_their_numbers() {
 #[test]
 fn files_of_a_run_that_goes_on_are_scaled() {
     let dir = testdata("torch").join("mid_run");
-    let sae = import(&dir, Format::DictionaryLearning).unwrap();
+    let sae = import(&dir, Format::DictionaryLearning).unwrap().sae;
     assert_eq!(sae.config().normalization, Normalization::Scale);
     let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
     let (features, x_hat) = forward(sae.as_ref(), &(&expected["x"] * 2.5));
@@ -126,6 +183,7 @@ fn has(format: Format, config: &ModelConfig) -> bool {
         Format::DictionaryLearning => !soft && !by_row,
         Format::Sparsify => matches!(config.architecture, ArchitectureConfig::TopK(_)) && !by_row,
         Format::SoftSae => soft && !by_row,
+        Format::GemmaScope => false,
     }
 }
 
@@ -146,6 +204,7 @@ proptest! {
                     Format::DictionaryLearning,
                     Format::Sparsify,
                     Format::SoftSae,
+                    Format::GemmaScope,
                 ] {
                     let dir = tempfile::tempdir().unwrap();
                     let exported = export(sae.as_ref(), format, &Origin::default(), dir.path());
@@ -156,7 +215,7 @@ proptest! {
                     }
                     let exported = exported.unwrap();
                     prop_assert!(exported.files.iter().all(|file| file.exists()));
-                    let again = import(dir.path(), format).unwrap();
+                    let again = import(dir.path(), format).unwrap().sae;
                     let (features, x_hat) = forward(sae.as_ref(), &x);
                     let (features_again, x_hat_again) = forward(again.as_ref(), &x);
                     let name = sae.config().architecture.name();
@@ -219,7 +278,7 @@ fn a_k_that_was_changed_in_a_file_holds() {
     let mut settings: serde_json::Value = sae_config::read_json(&path).unwrap();
     settings["k"] = 2.into();
     sae_config::write_json(&path, &settings).unwrap();
-    let changed = import(dir.path(), Format::Sparsify).unwrap();
+    let changed = import(dir.path(), Format::Sparsify).unwrap().sae;
     assert_eq!(changed.config().architecture.target_l0(), Some(2.0));
     let (features, _) = forward(changed.as_ref(), &rows(5, Kind::Float, 1));
     let active = features.not_equal(0.0).sum_dim_intlist(1, false, Kind::Int64);
@@ -269,7 +328,8 @@ fn what_cannot_be_read_is_named() {
     };
     let error = with("\"topk\"", "\"transcoder\"");
     assert!(
-        error.contains("cfg.json: expected `architecture`") && error.ends_with("got transcoder"),
+        error.contains("cfg.json: expected `architecture`")
+            && error.ends_with("got transcoder, whose output is not its input"),
         "{error}"
     );
     let error = with("\"k\": 5", "\"k\": \"five\"");
@@ -291,8 +351,187 @@ fn what_cannot_be_read_is_named() {
     let mut tensors = read_tensors(&weights).unwrap();
     let _ = tensors.get_mut("threshold").unwrap().get(0).fill_(9.0);
     sae_models::write_tensors(&weights, tensors.iter().map(|(n, t)| (n.as_str(), t))).unwrap();
+    let read = import(dir.path(), Format::SaeLens).unwrap().sae;
+    assert_eq!(read.config().architecture.name(), "jumprelu", "its thresholds differ");
+}
+
+/// The same settings with others, by a dotted path; null removes.
+fn edit(dir: &Path, file: &str, path: &str, value: serde_json::Value) {
+    let file = dir.join(file);
+    let mut settings: serde_json::Value = sae_config::read_json(&file).unwrap();
+    let mut at = &mut settings;
+    for key in path.split('.') {
+        at = &mut at[key];
+    }
+    *at = value;
+    sae_config::write_json(&file, &settings).unwrap();
+}
+
+#[test]
+fn a_scale_that_is_not_in_the_weights_is_asked_for() {
+    let dir = copied(&testdata("saelens").join("standard_unfolded"));
+    let scaler = dir.path().join("activation_scaler.json");
+    let with = |text: &str| {
+        std::fs::write(&scaler, text).unwrap();
+        refusal(dir.path(), Format::SaeLens)
+    };
+    let asked = "expected `normalize_activations` `none`, or activation_scaler.json";
+    assert!(with("{\"scaling_factor\": null}").contains(asked));
+    for odd in ["0", "-1.0", "\"0.05\"", "1e400"] {
+        let error = with(&format!("{{\"scaling_factor\": {odd}}}"));
+        assert!(error.contains("activation_scaler.json"), "{odd}: {error}");
+    }
+    let error = with("{\"scaling_factor\": 0.05, \"has_whitening\": true}");
+    assert!(error.contains("`has_whitening` false"), "{error}");
+    let error = with("{\"scaling_factor\": 0.05, \"shift\": 1}");
+    assert!(error.contains("`shift`: 1"), "{error}");
+    std::fs::remove_file(&scaler).unwrap();
+    assert!(refusal(dir.path(), Format::SaeLens).contains(asked));
+
+    let dir = copied(&testdata("saelens").join("standard"));
+    let scaler = dir.path().join("activation_scaler.json");
+    std::fs::write(&scaler, "{\"scaling_factor\": null}").unwrap();
+    assert!(import(dir.path(), Format::SaeLens).is_ok());
+    std::fs::write(&scaler, "{\"scaling_factor\": 2.0}").unwrap();
+    assert!(refusal(dir.path(), Format::SaeLens).contains("`scaling_factor` null, as"));
+    edit(dir.path(), "cfg.json", "normalize_activations", "covariance_whitening".into());
+    assert!(refusal(dir.path(), Format::SaeLens).contains("scaling_factor"));
+    std::fs::remove_file(&scaler).unwrap();
+    assert!(refusal(dir.path(), Format::SaeLens).ends_with("got covariance_whitening"));
+}
+
+/// Before version 6, features are multiplied by a factor on their way to the decoder.
+#[test]
+fn a_factor_of_finetuning_is_applied_to_decoded_features() {
+    let dir = copied(&testdata("saelens").join("legacy_topk"));
+    let x = rows_of(&testdata("saelens").join("legacy_topk"));
+    let plain = import(dir.path(), Format::SaeLens).unwrap().sae;
+    let weights = dir.path().join("sae_weights.safetensors");
+    let mut tensors = read_tensors(&weights).unwrap();
+    let factor = Tensor::linspace(0.5, 2.0, 40, (Kind::Float, tch::Device::Cpu));
+    tensors.insert("scaling_factor".into(), factor.shallow_clone());
+    sae_models::write_tensors(&weights, tensors.iter().map(|(n, t)| (n.as_str(), t))).unwrap();
     let error = refusal(dir.path(), Format::SaeLens);
-    assert!(error.contains("`threshold`: expected one value"), "{error}");
+    assert!(error.contains("`scaling_factor`: expected ones"), "{error}");
+    edit(dir.path(), "cfg.json", "finetuning_scaling_factor", true.into());
+    let scaled = import(dir.path(), Format::SaeLens).unwrap().sae;
+    let ((features, _), (same, x_hat)) =
+        (forward(plain.as_ref(), &x), forward(scaled.as_ref(), &x));
+    assert_eq!(features, same);
+    let expected = plain.decode(&sae_models::Encoded::from(&features * &factor)).unwrap();
+    assert!(difference(&expected, &x_hat) < TOLERANCE);
+    tensors.remove("scaling_factor");
+    sae_models::write_tensors(&weights, tensors.iter().map(|(n, t)| (n.as_str(), t))).unwrap();
+    assert!(refusal(dir.path(), Format::SaeLens).contains("no tensor `scaling_factor`"));
+}
+
+fn rows_of(dir: &Path) -> Tensor {
+    read_tensors(&dir.join("expected.safetensors")).unwrap().remove("x").unwrap()
+}
+
+#[test]
+fn settings_that_change_inference_are_refused() {
+    for (folder, path, value, error) in [
+        ("topk", "metadata.sae_lens_version", "7.0.0".into(), "at most version 6"),
+        ("topk", "metadata", serde_json::json!([1]), "`metadata` an object"),
+        ("topk", "dtype", "float8".into(), "`dtype`"),
+        ("topk", "k", 41.into(), "`k`: expected at most the 40 features"),
+        ("topk", "k", 2.5.into(), "`k` a whole number"),
+        ("topk", "reshape_activations", "heads".into(), "`reshape_activations`"),
+        ("standard", "architecture", serde_json::Value::Null, "`architecture` a string"),
+        ("standard", "architecture", "temporal".into(), "temporal, which reads other positions"),
+        ("standard", "rescale_acts_by_decoder_norm", true.into(), "scaled by the decoder"),
+        ("standard", "activation_fn", "tanh-relu".into(), "`activation_fn`"),
+        ("standard", "metadata.hook_head_index", 3.into(), "one attention head"),
+        ("standard", "metadata.hook_name_out", "blocks.0.hook_mlp_out".into(), "a transcoder"),
+        ("batchtopk_unfolded", "rescale_acts_by_decoder_norm", "yes".into(), "true or false"),
+        ("legacy_topk", "activation_fn_str", "tanh-relu".into(), "`activation_fn_str`"),
+        ("legacy_topk", "activation_fn_kwargs.postact_fn", "x".into(), "activation_fn_kwargs"),
+        ("legacy_topk", "k", 4.into(), "`k` 3, as activation_fn_kwargs"),
+        ("legacy_topk", "normalize_activations", true.into(), "activation_scaler.json"),
+        ("legacy_topk", "architecture", "jumprelu".into(), "of a standard SAE"),
+    ] {
+        let dir = copied(&testdata("saelens").join(folder));
+        edit(dir.path(), "cfg.json", path, value);
+        let got = refusal(dir.path(), Format::SaeLens);
+        assert!(got.contains(error), "{path}: {got}");
+    }
+    for (format, file, path, value, error) in [
+        (Format::Sparsify, "cfg.json", "transcode", true.into(), "a transcoder"),
+        (Format::Sparsify, "cfg.json", "activation", "groupmax".into(), "another selection"),
+        (Format::Sparsify, "cfg.json", "num_latents", "40".into(), "`num_latents` a whole number"),
+        (Format::DictionaryLearning, "config.json", "trainer.k", 7.into(), "`trainer.k` 6"),
+        (Format::DictionaryLearning, "config.json", "buffer.io", "in_and_out".into(), "transcoder"),
+        (Format::DictionaryLearning, "config.json", "buffer.layer", 3.into(), "attention head"),
+        (Format::DictionaryLearning, "config.json", "trainer", 3.into(), "`trainer` an object"),
+    ] {
+        let folder = if format == Format::Sparsify { "sparsify/topk" } else { "torch/topk" };
+        let dir = copied(&testdata(folder));
+        edit(dir.path(), file, path, value);
+        let got = refusal(dir.path(), format);
+        assert!(got.contains(error), "{path}: {got}");
+    }
+    let dir = copied(&testdata("saelens").join("topk"));
+    let text = "model_kind: cross_layer_transcoder\nscan: x\n";
+    std::fs::write(dir.path().join("config.yaml"), text).unwrap();
+    assert!(refusal(dir.path(), Format::SaeLens).contains("circuit-tracer"));
+}
+
+#[test]
+fn an_import_tells_where_the_activations_came_from() {
+    let dir = testdata("saelens").join("legacy_topk");
+    let origin = import(&dir, Format::SaeLens).unwrap().origin;
+    assert_eq!(origin.host.as_deref(), Some("gpt2-small"));
+    assert_eq!(origin.hook_point.as_deref(), Some("resid_pre.8"));
+    let sae = model(architectures().remove(0), Normalization::None, Kind::Float, 1);
+    let origin = Origin { host: Some("SmolLM2".into()), hook_point: Some("attn_out.15".into()) };
+    for format in [Format::SaeLens, Format::DictionaryLearning] {
+        let dir = tempfile::tempdir().unwrap();
+        export(sae.as_ref(), format, &origin, dir.path()).unwrap();
+        assert_eq!(import(dir.path(), format).unwrap().origin, origin);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("layers.10");
+    export(sae.as_ref(), Format::Sparsify, &origin, &folder).unwrap();
+    let origin = import(&folder, Format::Sparsify).unwrap().origin;
+    assert_eq!(origin.hook_point.as_deref(), Some("resid_post.10"));
+}
+
+/// k̂'s bounds and rounding are in the settings too, which SAELens reads.
+#[test]
+fn bounds_of_k_that_were_changed_in_a_file_hold() {
+    let soft = architectures().into_iter().find(|a| a.name() == "soft").unwrap();
+    let sae = model(soft, Normalization::None, Kind::Float, 1);
+    let dir = tempfile::tempdir().unwrap();
+    export(sae.as_ref(), Format::SaeLens, &Origin::default(), dir.path()).unwrap();
+    edit(dir.path(), "cfg.json", "k_max", 9.0.into());
+    edit(dir.path(), "cfg.json", "k_min", 3.0.into());
+    edit(dir.path(), "cfg.json", "round_down", true.into());
+    let changed = import(dir.path(), Format::SaeLens).unwrap().sae;
+    assert_eq!(changed.config().parity, sae_config::Parity::Official);
+    let k_hat = changed.encode(&rows(50, Kind::Float, 1)).unwrap().k_hat.unwrap();
+    assert!(k_hat.min().double_value(&[]) >= 3.0 && k_hat.max().double_value(&[]) <= 9.0);
+}
+
+/// f16 holds at most 65504, and folding needs more digits than it has.
+#[test]
+fn a_model_of_few_digits_is_folded_in_many_and_what_f32_cannot_hold_is_refused() {
+    let normalization = Normalization::Scale;
+    let sae = model(architectures().remove(0), normalization, Kind::Half, 1);
+    let dir = tempfile::tempdir().unwrap();
+    export(sae.as_ref(), Format::Sparsify, &Origin::default(), dir.path()).unwrap();
+    let weights = read_tensors(&dir.path().join("sae.safetensors")).unwrap();
+    let exact = sae.base().weights.w_enc.to_kind(Kind::Double) / 3.7;
+    assert!(difference(&exact.to_kind(Kind::Float), &weights["encoder.weight"]) < 1e-7);
+
+    let sae = model(architectures().remove(0), Normalization::None, Kind::Double, 1);
+    let exported = export(sae.as_ref(), Format::SaeLens, &Origin::default(), dir.path()).unwrap();
+    assert_eq!(exported.differences, ["weights are f32 there, f64 here"]);
+    let _ = sae.base().weights.b_dec.get(2).fill_(1e39);
+    for format in [Format::SaeLens, Format::DictionaryLearning, Format::Sparsify] {
+        let error = export(sae.as_ref(), format, &Origin::default(), dir.path()).unwrap_err();
+        assert!(error.to_string().contains("expected finite values, got 1"), "{error}");
+    }
 }
 
 #[test]
@@ -310,10 +549,10 @@ fn damaged_archives_are_refused() {
         bytes[at] ^= 0x55;
         std::fs::write(&path, &bytes).unwrap();
         // A flipped bit in an archive is found by its checksums, or lies where it does not matter.
-        if let Ok(sae) = import(dir.path(), Format::DictionaryLearning) {
+        if let Ok(read) = import(dir.path(), Format::DictionaryLearning) {
             let whole =
-                import(&testdata("torch").join("topk"), Format::DictionaryLearning).unwrap();
-            for ((name, a), (_, b)) in sae.parameters().iter().zip(whole.parameters()) {
+                import(&testdata("torch").join("topk"), Format::DictionaryLearning).unwrap().sae;
+            for ((name, a), (_, b)) in read.sae.parameters().iter().zip(whole.parameters()) {
                 assert!(*a == b, "byte {at} changed {name} unseen");
             }
         }

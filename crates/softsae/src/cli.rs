@@ -283,7 +283,10 @@ pub(crate) struct ExportArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  softsae import gemma-scope-sae --format saelens --out checkpoints/gemma-scope")]
+  softsae import gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --format gemma-scope \\
+      --out checkpoints/gemma-scope
+
+Every key and tensor is followed or refused; what a user has to know is printed as a note.")]
 pub(crate) struct ImportArgs {
     /// Folder with the files
     #[arg(value_name = "DIR")]
@@ -296,9 +299,9 @@ pub(crate) struct ImportArgs {
     pub(crate) out: PathBuf,
 }
 
-/// A tool whose model files are read and written.
+/// A tool whose model files are written.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum ModelFormat {
+pub(crate) enum ExportFormat {
     /// SAELens: cfg.json and sae_weights.safetensors
     #[value(name = "saelens")]
     SaeLens,
@@ -311,6 +314,34 @@ pub(crate) enum ModelFormat {
     SoftSae,
 }
 
+impl From<ExportFormat> for sae_models::Format {
+    fn from(format: ExportFormat) -> Self {
+        match format {
+            ExportFormat::SaeLens => Self::SaeLens,
+            ExportFormat::DictionaryLearning => Self::DictionaryLearning,
+            ExportFormat::Sparsify => Self::Sparsify,
+            ExportFormat::SoftSae => Self::SoftSae,
+        }
+    }
+}
+
+/// A tool whose model files are read.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ModelFormat {
+    /// SAELens: cfg.json and sae_weights.safetensors
+    #[value(name = "saelens")]
+    SaeLens,
+    /// dictionary_learning: config.json and ae.pt
+    DictionaryLearning,
+    /// sparsify: cfg.json and sae.safetensors; topk alone
+    Sparsify,
+    /// The published code of SoftSAE: config.json and ae.pt; soft alone
+    #[value(name = "softsae")]
+    SoftSae,
+    /// Gemma Scope: params.npz; jumprelu alone
+    GemmaScope,
+}
+
 impl From<ModelFormat> for sae_models::Format {
     fn from(format: ModelFormat) -> Self {
         match format {
@@ -318,6 +349,7 @@ impl From<ModelFormat> for sae_models::Format {
             ModelFormat::DictionaryLearning => Self::DictionaryLearning,
             ModelFormat::Sparsify => Self::Sparsify,
             ModelFormat::SoftSae => Self::SoftSae,
+            ModelFormat::GemmaScope => Self::GemmaScope,
         }
     }
 }

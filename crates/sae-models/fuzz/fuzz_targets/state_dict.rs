@@ -13,8 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
     std::fs::create_dir_all(&dir).unwrap();
     for archive in [bytes.to_vec(), archive(bytes)] {
         std::fs::write(dir.join("ae.pt"), archive).unwrap();
-        if let Ok(sae) = import(&dir, Format::SoftSae) {
-            assert_eq!(sae.config().architecture.name(), "soft");
+        if let Ok(read) = import(&dir, Format::SoftSae) {
+            assert_eq!(read.sae.config().architecture.name(), "soft");
         }
     }
     std::fs::remove_dir_all(&dir).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Linear layers have their weights `[out, in]`: `encoder.weight [F, D]`, `decoder.weight [D, F]`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sae_config::{
     ArchitectureConfig, GatedConfig, JumpReluConfig, MatryoshkaBatchTopKConfig, Normalization,
@@ -11,15 +11,85 @@ use sae_config::{
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+use super::files::{FileTensors, floats};
+use super::own::{OWN_KEY, model, own_config, top_k};
+use super::settings::{Keys, Settings};
 use super::torch_file::{self, StateDict};
 use super::{
-    Exported, FileTensors, OWN_KEY, Origin, Settings, check_thresholds, floats, model, moved_bias,
-    no_counterpart, own_config, tensor, top_k,
+    Exported, Imported, Origin, check_thresholds, moved_bias, no_counterpart, positive, tensor,
 };
-use crate::{ModelConfig, Result, Sae, prefixes};
+use crate::{Error, ModelConfig, Result, Sae, prefixes};
 
 pub(super) const CONFIG_FILE: &str = "config.json";
 pub(super) const WEIGHTS_FILE: &str = "ae.pt";
+
+/// Keys of the file itself.
+pub(super) const FILE: Keys = Keys { read: &["trainer", "buffer"], neutral: &[], ignored: &[] };
+
+const TRAINING: &str = "of the loss, the optimiser or the run";
+
+/// Keys of `trainer`.
+pub(super) const TRAINER: Keys = Keys {
+    read: &[
+        "dict_class",
+        "activation_dim",
+        "dict_size",
+        "k",
+        "layer",
+        "lm_name",
+        "submodule_name",
+        OWN_KEY,
+    ],
+    neutral: &[],
+    ignored: &[
+        (TRAINING, TRAINING_KEYS),
+        ("the weights of a finished run have it", &["norm_factor"]),
+        ("the tensor of that name is read", &["group_sizes"]),
+    ],
+};
+
+/// Keys of `buffer`.
+pub(super) const BUFFER: Keys = Keys {
+    read: &[],
+    neutral: &[
+        ("io", &["\"in\"", "\"out\""], "a transcoder, whose output is not its input"),
+        ("layer", &[], "an SAE of one attention head"),
+    ],
+    ignored: &[(
+        "of the texts and rows it was trained on",
+        &["d_submodule", "n_ctxs", "ctx_len", "refresh_batch_size", "out_batch_size", "device"],
+    )],
+};
+
+const TRAINING_KEYS: &[&str] = &[
+    "anneal_start",
+    "auxk_alpha",
+    "bandwidth",
+    "decay_start",
+    "device",
+    "group_fractions",
+    "group_weights",
+    "k_anneal_steps",
+    "l1_penalty",
+    "lr",
+    "n_sparsity_updates",
+    "p_end",
+    "p_start",
+    "resample_steps",
+    "seed",
+    "sparsity_function",
+    "sparsity_penalty",
+    "sparsity_queue_length",
+    "sparsity_warmup_steps",
+    "steps",
+    "target_l0",
+    "threshold_beta",
+    "threshold_start_step",
+    "top_k_aux",
+    "trainer_class",
+    "wandb_name",
+    "warmup_steps",
+];
 
 pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
@@ -131,10 +201,51 @@ pub(super) fn trainer(config: &ModelConfig, origin: &Origin) -> Value {
     trainer
 }
 
-pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
-    let settings = Settings::read(dir.join(CONFIG_FILE))?.inner("trainer");
+/// `trainer` of `config.json`, every key of the file known.
+pub(super) fn settings(path: PathBuf, more: &[&Keys]) -> Result<Settings> {
+    let file = Settings::read(path)?;
+    file.check(&[&FILE])?;
+    file.inner("buffer")?.check(&[&BUFFER])?;
+    let trainer = file.inner("trainer")?;
+    trainer.check(&[&[&TRAINER], more].concat())?;
+    Ok(trainer)
+}
+
+/// Where the activations came from, as far as `trainer` tells for certain.
+pub(super) fn origin(trainer: &Settings) -> Result<Origin> {
+    let layer = trainer.value("layer").as_u64();
+    let submodule = trainer.text_or_none("submodule_name")?;
+    Ok(Origin::of_submodule(trainer.text_or_none("lm_name")?, submodule, layer))
+}
+
+/// k as the tensor has it, which the settings have to agree with, as its loader asks.
+fn k(settings: &Settings, file: &mut FileTensors) -> Result<usize> {
+    // Files of old versions have no tensor.
+    if !file.contains("k") {
+        return settings.size("k");
+    }
+    let k = file.size("k")?;
+    if settings.map.contains_key("k") && settings.size("k")? != k {
+        let expected = format!("{k}, as the tensor `k` of {WEIGHTS_FILE}");
+        return Err(settings.wrong("k", &expected, settings.value("k")));
+    }
+    Ok(k)
+}
+
+/// The threshold of BatchTopK; −1 is one that training has not set yet.
+fn one_threshold(file: &mut FileTensors, notes: &mut Vec<String>) -> Result<Tensor> {
+    let threshold = file.take("threshold", &[])?;
+    if threshold.double_value(&[]) < 0.0 {
+        notes.push("its threshold was not set yet: every positive feature is active".into());
+    }
+    Ok(threshold)
+}
+
+pub(super) fn import(dir: &Path) -> Result<Imported> {
+    let settings = settings(dir.join(CONFIG_FILE), &[])?;
     let path = dir.join(WEIGHTS_FILE);
     let StateDict { tensors, norm_factor } = torch_file::read(&path)?;
+    let mut notes = Vec::new();
     let mut file = floats(&path, tensors);
     let (d, f) = (settings.size("activation_dim")?, settings.size("dict_size")?);
     let (d_in, d_sae) = (d as i64, f as i64);
@@ -142,23 +253,30 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
     let (architecture, mut tensors) = match class {
         "AutoEncoderTopK" | "BatchTopKSAE" => {
             let mut tensors = Vec::from(linear(&mut file, "encoder.bias", "b_dec", d_in, d_sae)?);
-            let config = top_k(file.size("k")?);
+            let config = top_k(k(&settings, &mut file)?);
             if class == "BatchTopKSAE" {
-                tensors.push(("threshold", file.take("threshold", &[])?));
+                tensors.push(("threshold", one_threshold(&mut file, &mut notes)?));
                 (ArchitectureConfig::BatchTopK(config), tensors)
             } else {
                 // Files of old versions have none.
-                let threshold = file.take("threshold", &[]);
-                tensors.push(("threshold", threshold.unwrap_or_else(|_| Tensor::from(-1.0_f32))));
+                let threshold = file.take_either(&["threshold"], &[])?;
+                tensors.push(("threshold", threshold.unwrap_or_else(|| Tensor::from(-1.0_f32))));
                 (ArchitectureConfig::TopK(config), tensors)
             }
         }
         "MatryoshkaBatchTopKSAE" => {
             let mut tensors = Vec::from(transposed(&mut file, d_in, d_sae)?);
-            tensors.push(("threshold", file.take("threshold", &[])?));
+            tensors.push(("threshold", one_threshold(&mut file, &mut notes)?));
             let sizes = file.sizes("group_sizes")?;
+            if sizes.iter().sum::<usize>() != f {
+                return Err(Error::Format {
+                    path,
+                    expected: format!("`group_sizes` of {f} features in all"),
+                    got: format!("{sizes:?}"),
+                });
+            }
             let config = MatryoshkaBatchTopKConfig {
-                k: file.size("k")?,
+                k: k(&settings, &mut file)?,
                 group_fractions: sizes.iter().map(|n| *n as f64 / f as f64).collect(),
                 group_weights: None,
                 k_anneal_steps: 0,
@@ -170,8 +288,7 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
         "JumpReluAutoEncoder" => {
             let mut tensors = Vec::from(transposed(&mut file, d_in, d_sae)?);
             let threshold = file.take("threshold", &[d_sae])?;
-            check_thresholds(&threshold).map_err(|e| e.in_file(&path))?;
-            tensors.push(("threshold", threshold));
+            tensors.push(("threshold", positive(&threshold, &mut notes)));
             let config = JumpReluConfig {
                 target_l0: 0.0,
                 sparsity_weight: 0.0,
@@ -214,10 +331,10 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
             let known = "`AutoEncoder`, `AutoEncoderNew`, `GatedAutoEncoder`, \
                          `JumpReluAutoEncoder`, `AutoEncoderTopK`, `BatchTopKSAE` or \
                          `MatryoshkaBatchTopKSAE`";
-            return Err(settings.wrong("trainer.dict_class", known, other));
+            return Err(settings.wrong("dict_class", known, other));
         }
     };
-    file.finish(architecture.name())?;
+    notes.extend(file.finish(architecture.name())?);
     // A run that goes on has weights for activations divided by this.
     let normalization = match norm_factor {
         Some(scale) => {
@@ -228,7 +345,9 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
     };
     let parity = Parity::None;
     let config = ModelConfig { d_model: d, n_features: f, normalization, parity, architecture };
-    model(&path, own_config(&settings.map, &settings.path)?, config, tensors)
+    let own = own_config(&settings.map, &settings.path)?;
+    let sae = model(&path, own, config, tensors)?;
+    Ok(Imported { sae, origin: origin(&settings)?, notes })
 }
 
 /// Encoder and decoder as linear layers, by our names.

@@ -22,7 +22,8 @@ pub(super) enum Value {
     Global(Rc<str>),
     Storage(Storage),
     Tensor(Rc<StoredTensor>),
-    /// None, booleans, lists, and results of calls that are not understood.
+    None,
+    /// Booleans, lists, and results of calls that are not understood.
     Opaque,
 }
 
@@ -56,7 +57,8 @@ impl Value {
     /// The value of a text key in a dictionary.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         let is_key = |k: &Value| matches!(k, Self::Text(text) if &**text == key);
-        self.entries()?.iter().find(|(k, _)| is_key(k)).map(|(_, value)| value)
+        // The last of a key holds.
+        self.entries()?.iter().rev().find(|(k, _)| is_key(k)).map(|(_, value)| value)
     }
 
     fn depth(&self) -> usize {
@@ -114,8 +116,9 @@ impl<'a> Machine<'a> {
             b'.' => return Ok(true),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            // NONE, NEWTRUE, NEWFALSE, EMPTY_LIST
-            b'N' | 0x88 | 0x89 | b']' => self.push(Value::Opaque)?,
+            b'N' => self.push(Value::None)?,
+            // NEWTRUE, NEWFALSE, EMPTY_LIST
+            0x88 | 0x89 | b']' => self.push(Value::Opaque)?,
             // BININT, BININT1, BININT2, LONG1
             b'J' => {
                 let n = i32::from_le_bytes(self.take()?);

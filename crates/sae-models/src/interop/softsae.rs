@@ -8,12 +8,35 @@ use std::path::Path;
 use sae_config::{ArchitectureConfig, Budget, KEstimator, Normalization, Parity, SoftConfig};
 use tch::{Kind, Tensor};
 
-use super::dictionary_learning::{CONFIG_FILE, WEIGHTS_FILE, trainer, write};
+use super::dictionary_learning::{CONFIG_FILE, WEIGHTS_FILE, origin, settings, trainer, write};
+use super::files::floats;
+use super::own::{model, own_config};
+use super::settings::{Keys, Settings};
 use super::torch_file::{self, StateDict};
-use super::{
-    Exported, Origin, Settings, floats, hidden_layer, model, no_counterpart, own_config, tensor,
-};
+use super::{Exported, Imported, Origin, hidden_layer, no_counterpart, tensor};
 use crate::{Error, ModelConfig, Result, Sae};
+
+/// Keys of `trainer` beyond those of dictionary_learning.
+pub(super) const TRAINER: Keys = Keys {
+    read: &[],
+    neutral: &[],
+    ignored: &[
+        (
+            "of the loss, the optimiser or the run",
+            &[
+                "alpha_anneal_steps",
+                "dead_feature_threshold",
+                "hard_topk_steps",
+                "k_loss_beta",
+                "k_loss_type",
+                "k_loss_weight",
+                "soft_topk_alpha",
+            ],
+        ),
+        ("the tensor of that name is read", &["k_max", "alpha"]),
+        ("the mean of the tensor `shift_factor`", &["shift_factor_mean"]),
+    ],
+};
 
 pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
@@ -64,9 +87,9 @@ pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Expor
     Ok(Exported { differences, ..exported })
 }
 
-pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
+pub(super) fn import(dir: &Path) -> Result<Imported> {
     let path = dir.join(WEIGHTS_FILE);
-    let StateDict { tensors, .. } = torch_file::read(&path)?;
+    let StateDict { tensors, norm_factor } = torch_file::read(&path)?;
     let [f, d] = *tensors.get("encoder.weight").map(Tensor::size).unwrap_or_default() else {
         let error = Error::MissingTensor { name: "encoder.weight".into(), expected: vec![] };
         return Err(error.in_file(path));
@@ -84,6 +107,19 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
         ("k_estimator.output.bias", file.take("k_estimator.2.bias", &[1])?.reshape([])),
     ];
     let scale = file.take("norm_factor", &[])?;
+    // A run that goes on may have its factor beside the model, where the model's own is 1.
+    let scale = match (norm_factor, scale.double_value(&[])) {
+        (None, _) => scale,
+        (Some(factor), own) if factor as f32 == own as f32 => scale,
+        (Some(factor), 1.0) if !is_shifted => Tensor::from(factor).to_kind(Kind::Float),
+        (Some(factor), own) => {
+            return Err(Error::Format {
+                path,
+                expected: format!("`norm_factor` {own}, as the model's own"),
+                got: factor.to_string(),
+            });
+        }
+    };
     let normalization = if is_shifted {
         all.push(("normalization.shift", file.take("shift_factor", &[d])?));
         Normalization::ShiftScale
@@ -117,14 +153,24 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
         group_weights: None,
         auxk: sae_config::AuxKConfig::default(),
     };
-    file.finish("soft")?;
-    let settings = dir.join(CONFIG_FILE);
-    let own = if settings.exists() {
-        let settings = Settings::read(settings)?;
-        own_config(&settings.inner("trainer").map, &settings.path)?
-    } else {
-        None
-    };
+    // Ours bounds k̂ by F − 1.
+    if soft.k_bound() > f as f64 {
+        let error =
+            sae_config::Error::value("k_max", format!("at most {f} features"), soft.k_bound());
+        return Err(Error::from(error).in_file(path));
+    }
+    let notes = file.finish("soft")?;
+    let config = dir.join(CONFIG_FILE);
+    let settings =
+        if config.exists() { settings(config, &[&TRAINER])? } else { Settings::none(config) };
+    check_sizes(&settings, d, f)?;
+    match settings.text_or_none("dict_class")? {
+        None | Some("SoftSAE" | "SoftTopKSAE") => {}
+        Some(other) => {
+            return Err(settings.wrong("dict_class", "`SoftSAE` or `SoftTopKSAE`", other));
+        }
+    }
+    let own = own_config(&settings.map, &settings.path)?;
     // Units that fill up the hidden layer stay.
     let own = own.map(|mut own| {
         if let ArchitectureConfig::Soft(soft) = &mut own.architecture {
@@ -139,5 +185,16 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
         parity: Parity::Official,
         architecture: ArchitectureConfig::Soft(soft),
     };
-    model(&path, own, config, all)
+    Ok(Imported { sae: model(&path, own, config, all)?, origin: origin(&settings)?, notes })
+}
+
+/// Refuses settings of a model of another size.
+fn check_sizes(settings: &Settings, d: i64, f: i64) -> Result<()> {
+    for (key, size) in [("activation_dim", d), ("dict_size", f)] {
+        if settings.map.contains_key(key) && settings.size(key)? as i64 != size {
+            let expected = format!("{size}, as the tensors of {WEIGHTS_FILE}");
+            return Err(settings.wrong(key, &expected, settings.value(key)));
+        }
+    }
+    Ok(())
 }

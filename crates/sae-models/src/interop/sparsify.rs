@@ -6,9 +6,10 @@ use sae_config::{ArchitectureConfig, Normalization, Parity};
 use serde_json::json;
 use tch::Tensor;
 
-use super::{
-    Exported, OWN_KEY, Settings, floats, model, no_counterpart, own_config, tensor, top_k,
-};
+use super::files::{check_finite, floats};
+use super::own::{OWN_KEY, model, own_config, top_k};
+use super::settings::{Keys, Settings};
+use super::{Exported, Imported, Origin, no_counterpart, tensor};
 use crate::{ModelConfig, Result, Sae, read_tensors, write_tensors};
 
 const CONFIG_FILE: &str = "cfg.json";
@@ -16,6 +17,21 @@ const WEIGHTS_FILE: &str = "sae.safetensors";
 
 /// The latents a dimension where a file tells neither these nor their number.
 const EXPANSION_FACTOR: usize = 32;
+
+/// Every key of `cfg.json`.
+pub(super) const KEYS: Keys = Keys {
+    read: &["d_in", "num_latents", "expansion_factor", "k", OWN_KEY],
+    neutral: &[
+        ("activation", &["\"topk\""], "another selection"),
+        ("skip_connection", &["false"], "a linear path beside the features"),
+        ("transcode", &["false"], "a transcoder, whose output is not its input"),
+        ("signed", &["false"], "a selection by absolute values"),
+    ],
+    ignored: &[(
+        "of training: the decoder is saved as it is used",
+        &["normalize_decoder", "multi_topk"],
+    )],
+};
 
 pub(super) fn export(sae: &dyn Sae, dir: &Path) -> Result<Exported> {
     let config = sae.config();
@@ -40,31 +56,28 @@ pub(super) fn export(sae: &dyn Sae, dir: &Path) -> Result<Exported> {
         "d_in": config.d_model,
         OWN_KEY: config,
     });
+    let weights = weights.iter().map(|(name, tensor)| (*name, tensor));
+    check_finite(weights.clone())?;
     let files = vec![dir.join(WEIGHTS_FILE), dir.join(CONFIG_FILE)];
-    write_tensors(&files[0], weights.iter().map(|(name, tensor)| (*name, tensor)))?;
+    write_tensors(&files[0], weights)?;
     sae_config::write_json(&files[1], &settings)?;
     Ok(Exported { files, differences: vec![] })
 }
 
-pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
+pub(super) fn import(dir: &Path) -> Result<Imported> {
     let settings = Settings::read(dir.join(CONFIG_FILE))?;
+    settings.check(&[&KEYS])?;
     let path = dir.join(WEIGHTS_FILE);
     let mut file = floats(&path, read_tensors(&path)?);
-    for flag in ["skip_connection", "transcode"] {
-        if settings.flag(flag, false)? {
-            return Err(settings.wrong(flag, "false: an autoencoder", true));
-        }
-    }
-    if settings.map.contains_key("activation") && settings.text("activation")? != "topk" {
-        return Err(settings.wrong("activation", "`topk`", settings.text("activation")?));
-    }
     let d = settings.size("d_in")?;
-    let f = match settings.size("num_latents") {
-        Ok(f) => f,
-        Err(_) if settings.map.contains_key("expansion_factor") => {
-            d * settings.size("expansion_factor")?
-        }
-        Err(_) => d * EXPANSION_FACTOR,
+    let has = |key: &str| settings.map.contains_key(key);
+    // 0 latents are as many as the factor says.
+    let f = if has("num_latents") && settings.value("num_latents").as_u64() != Some(0) {
+        settings.size("num_latents")?
+    } else if has("expansion_factor") {
+        d.saturating_mul(settings.size("expansion_factor")?)
+    } else {
+        d.saturating_mul(EXPANSION_FACTOR)
     };
     let (d_in, n_latents) = (d as i64, f as i64);
     let tensors = [
@@ -74,7 +87,7 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
         ("decoder.bias", file.take("b_dec", &[d_in])?),
         ("threshold", Tensor::from(-1.0_f32)),
     ];
-    file.finish("topk")?;
+    let notes = file.finish("topk")?;
     let config = ModelConfig {
         d_model: d,
         n_features: f,
@@ -82,5 +95,8 @@ pub(super) fn import(dir: &Path) -> Result<Box<dyn Sae>> {
         parity: Parity::None,
         architecture: ArchitectureConfig::TopK(top_k(settings.size("k")?)),
     };
-    model(&path, own_config(&settings.map, &settings.path)?, config, tensors)
+    let own = own_config(&settings.map, &settings.path)?;
+    let sae = model(&path, own, config, tensors)?;
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.into());
+    Ok(Imported { sae, origin: Origin::of_module(&dir), notes })
 }

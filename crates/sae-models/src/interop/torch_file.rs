@@ -9,8 +9,8 @@ use tch::{Device, Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use super::files::{check_finite, write_file};
 use super::pickle::{self, StoredTensor, Value};
-use super::write_file;
 use crate::tensors::io;
 use crate::{Error, Result};
 
@@ -22,6 +22,10 @@ const MAX_TENSORS: usize = 64;
 
 /// torch aligns storages to this.
 const ALIGNMENT: u16 = 64;
+
+/// What the file of a run that goes on has beside its state dict: the step, the state of the
+/// optimiser and a copy of `config.json` do not change the model.
+const RUN: [&str; 5] = ["ae", "norm_factor", "step", "optimizer", "config"];
 
 /// Kinds of tensors and the classes of their storages.
 const STORAGES: [(Kind, &str); 6] = [
@@ -58,8 +62,14 @@ pub(super) fn read(path: &Path) -> Result<StateDict> {
     let prefix = name.trim_end_matches("data.pkl").to_owned();
     let bytes = entry(&mut archive, &name, MAX_PICKLE).map_err(&bad)?;
     let root = pickle::read(&bytes).map_err(|e| bad(format!("a pickle with {e}")))?;
+    match entry(&mut archive, &format!("{prefix}byteorder"), MAX_PICKLE) {
+        Ok(order) if order != b"little" => {
+            return Err(bad("numbers that are not little-endian".into()));
+        }
+        _ => {}
+    }
     let (dict, norm_factor) = match root.get("ae") {
-        Some(inner) => (inner.clone(), number(root.get("norm_factor"))),
+        Some(inner) => (inner.clone(), run(&root).map_err(&bad)?),
         None => (root, None),
     };
     let entries = dict.entries().ok_or_else(|| bad("another object".into()))?;
@@ -78,11 +88,19 @@ pub(super) fn read(path: &Path) -> Result<StateDict> {
     Ok(StateDict { tensors, norm_factor })
 }
 
-fn number(value: Option<&Value>) -> Option<f64> {
-    match value? {
-        Value::Float(x) => Some(*x),
-        Value::Int(n) => Some(*n as f64),
-        _ => None,
+/// `norm_factor` of the file of a run that goes on; refuses what such a file does not have.
+fn run(root: &Value) -> Result<Option<f64>, String> {
+    for (key, _) in root.entries().unwrap_or_default() {
+        match key {
+            Value::Text(key) if RUN.contains(&&**key) => {}
+            other => return Err(format!("{other:?} beside `ae`")),
+        }
+    }
+    match root.get("norm_factor") {
+        None | Some(Value::None) => Ok(None),
+        Some(Value::Float(x)) => Ok(Some(*x)),
+        Some(Value::Int(n)) => Ok(Some(*n as f64)),
+        Some(other) => Err(format!("{other:?} as `norm_factor`")),
     }
 }
 
@@ -133,8 +151,9 @@ fn stored(
 /// Writes a state dict that `torch.load(path, weights_only=True)` reads.
 ///
 /// # Errors
-/// A file that cannot be written, by name.
+/// A file that cannot be written, or a tensor with values that are not finite, by name.
 pub(super) fn write(path: &Path, tensors: &[(&str, Tensor)]) -> Result<()> {
+    check_finite(tensors.iter().map(|(name, tensor)| (*name, tensor)))?;
     let bad = |e: zip::result::ZipError| io(path, e.into());
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default()

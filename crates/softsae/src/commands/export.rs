@@ -49,7 +49,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
             Some(store) => first_rows(store.as_ref())?,
             None => random_rows(sae.as_ref()),
         };
-        verify(sae.as_ref(), again.as_ref(), &x)?;
+        verify(sae.as_ref(), again.sae.as_ref(), &x)?;
     }
     Ok(())
 }

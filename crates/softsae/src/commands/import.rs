@@ -1,6 +1,7 @@
 //! `softsae import`: a checkpoint of another tool's files.
 
 use sae_data::OutputLock;
+use sae_models::Imported;
 
 use super::locked;
 use crate::cli::ImportArgs;
@@ -8,11 +9,19 @@ use crate::failure::{Blame as _, Failure};
 use crate::output::say;
 
 pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
-    let sae = sae_models::import(&args.dir, args.format.into()).or_usage()?;
+    let Imported { sae, origin, notes } =
+        sae_models::import(&args.dir, args.format.into()).or_usage()?;
     let _lock = locked(OutputLock::directory(&args.out))?;
     sae_models::save_checkpoint(sae.as_ref(), &args.out).or_run()?;
     let config = sae.config();
     let (name, d, f) = (config.architecture.name(), config.d_model, config.n_features);
     say!("{}: {name}, {d} dimensions, {f} features", args.out.display());
+    if let Some(host) = origin.host {
+        say!("host: {host}");
+    }
+    if let Some(hook_point) = origin.hook_point {
+        say!("hook point: {hook_point}");
+    }
+    notes.iter().for_each(|note| say!("note: {note}"));
     Ok(())
 }

@@ -1,0 +1,127 @@
+//! From a model of ours to SAELens' files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sae_config::{ArchitectureConfig, Normalization, Parity, SoftConfig};
+use serde_json::{Value, json};
+use tch::Tensor;
+
+use super::super::files::{check_finite, write_file};
+use super::super::own::OWN_KEY;
+use super::super::{Exported, Origin, check_thresholds, hidden_layer, tensor};
+use super::{CONFIG_FILE, WEIGHTS_FILE};
+use crate::{ModelConfig, Result, Sae, write_tensors};
+
+/// The version whose files these are.
+const VERSION: &str = "6.54.12";
+
+/// The class that reads a SoftSAE.
+const SOFT_CLASS_FILE: &str = "softsae_saelens.py";
+const SOFT_CLASS: &str = include_str!("softsae_saelens.py");
+
+pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
+    let config = sae.config();
+    let mut weights = BTreeMap::from([
+        ("W_enc", tensor(sae, "encoder.weight")?.tr()),
+        ("W_dec", tensor(sae, "decoder.weight")?),
+        ("b_dec", tensor(sae, "decoder.bias")?),
+    ]);
+    let b_enc = tensor(sae, "encoder.bias")?;
+    let mut settings = json!({
+        "d_in": config.d_model,
+        "d_sae": config.n_features,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": sae.subtracts_b_dec(),
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": metadata(config, origin),
+    });
+    match config.normalization {
+        Normalization::LayerNorm => settings["normalize_activations"] = "layer_norm".into(),
+        // There rows come to a norm of √d_in, here to one of 1.
+        Normalization::UnitNorm => {
+            settings["normalize_activations"] = "constant_norm_rescale".into();
+            let root = (config.d_model as f64).sqrt();
+            weights.insert("W_enc", &weights["W_enc"] / root);
+            weights.insert("W_dec", &weights["W_dec"] * root);
+            weights.insert("b_dec", &weights["b_dec"] * root);
+        }
+        _ => {}
+    }
+    let mut files = vec![dir.join(WEIGHTS_FILE), dir.join(CONFIG_FILE)];
+    settings["architecture"] = match &config.architecture {
+        ArchitectureConfig::TopK(c) => {
+            settings["k"] = c.k.into();
+            settings["rescale_acts_by_decoder_norm"] = false.into();
+            "topk"
+        }
+        ArchitectureConfig::BatchTopK(_) | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
+            let least = tensor(sae, "threshold")?.clamp_min(0.0);
+            weights.insert("threshold", least.expand([config.n_features as i64], false));
+            "jumprelu"
+        }
+        ArchitectureConfig::JumpRelu(_) => {
+            let threshold = tensor(sae, "threshold")?;
+            check_thresholds(&threshold)?;
+            weights.insert("threshold", threshold);
+            "jumprelu"
+        }
+        ArchitectureConfig::Gated(_) => {
+            weights.insert("r_mag", tensor(sae, "magnitude.log_scale")?);
+            weights.insert("b_mag", tensor(sae, "magnitude.bias")?);
+            "gated"
+        }
+        ArchitectureConfig::Soft(c) => {
+            add_estimator(sae, c, &mut weights, &mut settings)?;
+            let path = dir.join(SOFT_CLASS_FILE);
+            write_file(&path, SOFT_CLASS.as_bytes())?;
+            files.push(path);
+            "softsae"
+        }
+        _ => "standard",
+    }
+    .into();
+    let gated = matches!(config.architecture, ArchitectureConfig::Gated(_));
+    weights.insert(if gated { "b_gate" } else { "b_enc" }, b_enc);
+    check_finite(weights.iter().map(|(name, tensor)| (*name, tensor)))?;
+    write_tensors(&files[0], weights.iter().map(|(name, tensor)| (*name, tensor)))?;
+    sae_config::write_json(&files[1], &settings)?;
+    Ok(Exported { files, differences: vec![] })
+}
+
+/// What SAELens keeps beside the settings; its loader asks for the version.
+fn metadata(config: &ModelConfig, origin: &Origin) -> Value {
+    let mut metadata = json!({ "sae_lens_version": VERSION, OWN_KEY: config });
+    if let Some(host) = &origin.host {
+        metadata["model_name"] = host.as_str().into();
+    }
+    if let Some(name) = origin.transformer_lens_name() {
+        metadata["hook_name"] = name.into();
+    }
+    metadata
+}
+
+/// The k-estimator in the input that the encoder reads.
+fn add_estimator(
+    sae: &dyn Sae,
+    config: &SoftConfig,
+    weights: &mut BTreeMap<&'static str, Tensor>,
+    settings: &mut Value,
+) -> Result<()> {
+    let (hidden, bias) = hidden_layer(sae, config)?;
+    let scale = match sae.config().normalization {
+        Normalization::UnitNorm => (sae.config().d_model as f64).sqrt(),
+        _ => 1.0,
+    };
+    settings["d_hidden"] = hidden.size()[0].into();
+    settings["k_min"] = config.k_min.into();
+    settings["k_max"] = config.k_bound().into();
+    settings["round_down"] = (sae.config().parity == Parity::Official).into();
+    weights.insert("W_k", hidden.tr() / scale);
+    weights.insert("b_k", bias);
+    weights.insert("w_k_out", tensor(sae, "k_estimator.output.weight")?);
+    weights.insert("b_k_out", tensor(sae, "k_estimator.output.bias")?);
+    Ok(())
+}
