@@ -149,6 +149,10 @@ impl ActivationStore for Selection {
         self.store.provenance()
     }
 
+    fn provenances(&self) -> Vec<&Provenance> {
+        self.store.provenances()
+    }
+
     fn locate(&self, row: u64) -> (PathBuf, u64) {
         let stretch = self.stretches[self.stretch(row)];
         self.store.locate(stretch.there + row.saturating_sub(stretch.here))
