@@ -21,8 +21,7 @@ pub use architectures::{BatchTopK, Gated, JumpRelu, KEstimatorWeights, Soft, Sta
 pub use base::{Base, Weights};
 pub use build::{build, init, rebuild};
 pub use checkpoint::{
-    CONFIG_FILE, WEIGHTS_FILE, checkpoint_hash, checkpoint_origin, load_checkpoint,
-    save_checkpoint,
+    CONFIG_FILE, WEIGHTS_FILE, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
 };
 pub use config::{ModelConfig, prefixes};
 pub use error::{Error, Result};

@@ -49,7 +49,7 @@ pub struct OriginDifference {
 impl std::fmt::Display for OriginDifference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { what, trained_on, got } = self;
-        write!(f, "{what}: expected {trained_on}, as the model was trained on, got {got}")
+        write!(f, "{what}: expected {trained_on}, got {got}")
     }
 }
 
@@ -132,14 +132,14 @@ mod tests {
         assert_eq!(n("host = 'b'\nhook_point = 'resid_post.7'"), 2);
         assert_eq!(TrainedOn::default().elsewhere(&model), []);
         let said = model.elsewhere(&origin("hook_point = 'resid_post.7'"))[0].to_string();
-        let expected = "hook point: expected resid_post.15, as the model was trained on, got \
-                        resid_post.7";
+        let expected = "hook point: expected resid_post.15, got resid_post.7";
         assert_eq!(said, expected);
     }
 
     #[test]
     fn every_other_part_is_said_to_differ() {
-        let model = origin("dtype = 'f16'\nbos = 'true'\nspecial_tokens = 'x'\ncontext_length = '9'");
+        let model =
+            origin("dtype = 'f16'\nbos = 'true'\nspecial_tokens = 'x'\ncontext_length = '9'");
         for part in ["dtype", "bos", "special_tokens", "context_length"] {
             let other = origin(&format!("{part} = 'another'"));
             assert_eq!(model.made_otherwise(&other).len(), 1, "{part}");

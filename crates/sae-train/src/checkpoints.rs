@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use sae_config::RunConfig;
 use sae_data::LoaderPosition;
-use sae_models::Sae;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -106,7 +105,7 @@ impl Checkpoints {
                 return Err(Error::OtherRun { path: state, what, expected, got: position.data });
             }
             let trainer = Trainer::load_for(&state, ours, device)?;
-            check_init(&state, init, trainer.sae())?;
+            check_init(&state, init, trainer.sae().base().trained_on.init.as_deref())?;
             return Ok(Some((trainer, position)));
         }
         refusal.map_or(Ok(None), Err)
@@ -145,8 +144,7 @@ impl Checkpoints {
 }
 
 /// Checks that a model in training started from the weights of hash `expected`.
-pub(crate) fn check_init(path: &Path, expected: Option<&str>, sae: &dyn Sae) -> Result<()> {
-    let got = sae.base().trained_on.init.as_deref();
+pub(crate) fn check_init(path: &Path, expected: Option<&str>, got: Option<&str>) -> Result<()> {
     if got == expected {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sae_config::{Normalization, Parity, RunConfig};
 use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
-use sae_models::{Normalizer, TrainedOn, checkpoint_hash, load_checkpoint, save_checkpoint};
+use sae_models::{Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, save_checkpoint};
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoints::{Checkpoints, Position, check_init, difference, write_folder};
@@ -128,10 +128,14 @@ pub fn train_run(
     Ok(RunSummary { checkpoint, steps, seconds, last, profile, resumed_at })
 }
 
-/// Steps of the run that has ended in the folder: the last one is always logged.
+/// Steps of the run that has ended in the folder: the last one is always logged. Its run.toml, which
+/// may have been edited since, tells where the log is gone.
 fn ended_after(out: &Path) -> Result<u64> {
-    let lines = read_metrics(&out.join(METRICS_FILE))?;
-    Ok(lines.last().map_or(0, |line| line.report.step + 1))
+    let log = out.join(METRICS_FILE);
+    if !log.exists() {
+        return Ok(RunConfig::read(&out.join(CONFIG_FILE))?.training.steps);
+    }
+    Ok(read_metrics(&log)?.last().map_or(0, |line| line.report.step + 1))
 }
 
 /// Whether the run that has ended in the folder, after `steps`, is `written` itself; a run of
@@ -149,7 +153,7 @@ fn is_finished(
     if let Some((what, expected, got)) = difference(&ours, &theirs) {
         return Err(Error::OtherRun { path, what, expected, got });
     }
-    check_init(checkpoint, init, load_checkpoint(checkpoint, Device::Cpu)?.as_ref())?;
+    check_init(checkpoint, init, checkpoint_origin(checkpoint)?.init.as_deref())?;
     Ok(steps == ours.training.steps && difference_before(steps, &ours, &theirs).is_none())
 }
 

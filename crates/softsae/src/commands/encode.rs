@@ -58,7 +58,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
     }
     let place = origin(store.as_ref()).or_usage()?;
     let of_model = &sae.base().trained_on;
-    let data = args.data.display().to_string();
+    let data = format!("{}: against the model", args.data.display());
     let found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     let _lock = locked(OutputLock::directory(&args.out))?;
     let mut progress = Progress::new("encode", "rows", store.n_rows());

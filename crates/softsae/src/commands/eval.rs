@@ -25,7 +25,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let store = open_store(&args.data).or_usage()?;
     let place = origin(store.as_ref()).or_usage()?;
     let of_model = &sae.base().trained_on;
-    let data = args.data.display().to_string();
+    let data = format!("{}: against the model", args.data.display());
     let mut found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     let spliced = match &args.host {
         Some(host) => {
@@ -107,8 +107,9 @@ impl Spliced {
     ) -> Result<Differences, Failure> {
         let here = origin_of(&host_provenance(&self.host, self.hook).or_usage()?);
         let mut found = Differences::default();
-        for (of, name) in [(of_model, ""), (of_store, ", which the store is of")] {
-            let source = format!("--host {}, --hook {}{name}", host.display(), self.hook);
+        for (of, name) in [(of_model, "the model"), (of_store, "the store")] {
+            let splice = format!("--host {}, --hook {}", host.display(), self.hook);
+            let source = format!("{splice}: against {name}");
             found.add(Differences::find(of, &here, &source, args.elsewhere)?);
         }
         Ok(found)

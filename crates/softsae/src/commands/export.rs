@@ -34,7 +34,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     let mut place = of_model.clone();
     if let (Some(store), Some(path)) = (&store, &args.data) {
         let of_store = origin(store.as_ref()).or_usage()?;
-        let source = format!("--data {}", path.display());
+        let source = format!("--data {}: against the model", path.display());
         Differences::find(of_model, &of_store, &source, args.elsewhere)?;
         place.host = of_store.host.or(place.host);
         place.hook_point = of_store.hook_point.or(place.hook_point);

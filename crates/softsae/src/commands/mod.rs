@@ -70,10 +70,10 @@ impl Differences {
             let error = anyhow::anyhow!("{source}: {first}; `--elsewhere` lets it pass");
             return Err(Failure::usage(error));
         }
-        let all = other.iter().chain(&model.made_otherwise(activations)).map(ToString::to_string).collect();
-        let found = Self { elsewhere: !other.is_empty(), lines: all };
-        found.lines.iter().for_each(|line| eprintln!("warning: {source}: {line}"));
-        Ok(found)
+        let otherwise = model.made_otherwise(activations);
+        let lines: Vec<_> = other.iter().chain(&otherwise).map(ToString::to_string).collect();
+        lines.iter().for_each(|line| eprintln!("warning: {source}: {line}"));
+        Ok(Self { elsewhere: !other.is_empty(), lines })
     }
 
     /// Adds what was found of other activations.
