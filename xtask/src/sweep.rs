@@ -138,7 +138,7 @@ fn conclude(plan: &Plan, job: &Job) -> Result<()> {
 fn check_devices(devices: &[String]) -> Result<()> {
     for device in devices {
         let ordinal = device.strip_prefix("cuda:").map(str::parse::<usize>);
-        if device != "cpu" && !matches!(ordinal, Some(Ok(_))) {
+        if !["cpu", "cuda"].contains(&device.as_str()) && !matches!(ordinal, Some(Ok(_))) {
             bail!(usage(format!("--devices: expected `cpu` or `cuda:N`, got `{device}`")));
         }
     }

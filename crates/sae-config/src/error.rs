@@ -15,7 +15,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The file is not what its type expects: bad syntax, an unknown key, a wrong type.
     #[error("{path}: {message}", path = path.display())]
@@ -47,7 +47,7 @@ pub enum Error {
         /// What sets the run apart.
         run: String,
         /// What is wrong in it.
-        source: Box<Error>,
+        r#source: Box<Error>,
     },
     /// An error found in a known file.
     #[error("{path}: {source}", path = path.display())]
@@ -55,7 +55,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong in it.
-        source: Box<Error>,
+        r#source: Box<Error>,
     },
 }
 

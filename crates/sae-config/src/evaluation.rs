@@ -27,6 +27,13 @@ pub struct Evaluation {
     /// What was found of the features that are there, where they are known.
     #[serde(default)]
     pub ground_truth: Option<GroundTruth>,
+    /// Whether the activations are of another host or hook point than the model's, which
+    /// `--elsewhere` let pass.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub elsewhere: bool,
+    /// In what the activations differ from those that the model was trained on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
 }
 
 /// How well activations are rebuilt; sums over all rows in f64.

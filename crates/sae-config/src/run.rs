@@ -52,21 +52,37 @@ pub enum Normalization {
 }
 
 impl RunConfig {
-    /// Reads, checks and resolves a run file, which may name a preset to build on.
+    /// Reads and checks a run file, which may name a preset to build on. Relative paths in it start
+    /// at its folder.
+    ///
+    /// Settings that are not written stay absent: [`RunConfig::resolve`] fills them in.
     ///
     /// # Errors
     /// An error that names the file and the key.
     pub fn read(path: &Path) -> Result<Self> {
         let table: toml::Table = read_toml(path)?;
-        if !table.contains_key("preset") {
-            let config: Self = read_toml(path)?;
-            return config.resolve().map_err(|e| e.in_file(path));
+        let mut config: Self = if table.contains_key("preset") {
+            let table = apply_preset(table).map_err(|e| e.in_file(path))?;
+            let config = table.try_into();
+            config.map_err(|e| Error::Parse { path: path.into(), message: e.to_string() })?
+        } else {
+            read_toml(path)?
+        };
+        config.clone().resolve().map_err(|e| e.in_file(path))?;
+        let folder = std::path::absolute(path.parent().unwrap_or(Path::new("")));
+        let folder = folder.or_else(|_| std::env::current_dir());
+        config.root_paths(&folder.map_err(|source| Error::Io { path: path.into(), source })?);
+        Ok(config)
+    }
+
+    /// Lets relative paths start at `folder`.
+    pub fn root_paths(&mut self, folder: &Path) {
+        let Self { data, training, .. } = self;
+        let stores = data.stores.iter_mut().map(|store| &mut store.path);
+        let single = [&mut data.store].into_iter().filter(|store| !store.as_os_str().is_empty());
+        for path in single.chain(stores).chain(&mut data.rows).chain(&mut training.init) {
+            *path = folder.join(&*path);
         }
-        let table = apply_preset(table).map_err(|e| e.in_file(path))?;
-        let config = table.try_into::<Self>();
-        let config =
-            config.map_err(|e| Error::Parse { path: path.into(), message: e.to_string() })?;
-        config.resolve().map_err(|e| e.in_file(path))
     }
 
     /// Checks every value and writes every default into the configuration.
@@ -83,5 +99,39 @@ impl RunConfig {
         self.architecture.resolve(self.training.steps, self.training.parity);
         check_architecture(&self.architecture, self.sae.n_features, &self.training)?;
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::RunConfig;
+
+    #[test]
+    fn relative_paths_start_at_the_folder_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run.toml");
+        let more = "sae.n_features = 64\narchitecture = { name = 'topk', k = 4 }\n[training]\n\
+                    steps = 9\nbatch_size = 8\ninit = '../other/checkpoint'\n";
+        let read = |data: &str| {
+            std::fs::write(&file, format!("{data}\n{more}")).unwrap();
+            RunConfig::read(&file).unwrap()
+        };
+        let config = read("data = { store = 'a.npy', rows = 'lists/rows.txt' }");
+        let at = |name: &str| folder.path().join(name);
+        assert_eq!(config.data.store, at("a.npy"));
+        assert_eq!(config.data.rows, Some(at("lists/rows.txt")));
+        assert_eq!(config.training.init, Some(at("../other/checkpoint")));
+        let config = read("data.stores = [{ path = 'b' }, { path = '/elsewhere/c' }]");
+        let paths: Vec<&Path> = config.data.stores.iter().map(|s| s.path.as_path()).collect();
+        assert_eq!(paths, [at("b").as_path(), Path::new("/elsewhere/c")]);
+        assert!(config.data.store.as_os_str().is_empty());
+
+        // What is written out can be read from anywhere.
+        let copy = folder.path().join("sub/run.toml");
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        crate::write_toml(&copy, &config).unwrap();
+        assert_eq!(RunConfig::read(&copy).unwrap(), config);
     }
 }

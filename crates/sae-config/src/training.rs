@@ -1,5 +1,7 @@
 //! How a run is trained: length, batches, learning rate, device.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -53,7 +55,11 @@ pub struct TrainingConfig {
     /// Seed of initialisation and shuffling.
     #[serde(default)]
     pub seed: u64,
-    /// `cpu` or `cuda:N`.
+    /// A checkpoint whose weights training starts from, of the same architecture and sizes; its
+    /// normalisation is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// `cpu`, `cuda:N`, or `cuda` for the first.
     #[serde(default = "default_device")]
     pub device: String,
     /// Which code computes a step; default the fast one where it computes the architecture.
@@ -102,6 +108,9 @@ const fn default_keep_checkpoints() -> usize {
 impl TrainingConfig {
     /// Fills in the defaults that depend on the rest of the run.
     pub(crate) fn resolve(&mut self, n_features: usize) {
+        if self.device == "cuda" {
+            self.device = "cuda:0".into();
+        }
         self.lr.get_or_insert(2e-4 / (n_features as f64 / 16384.0).sqrt());
         self.decay_start.get_or_insert((self.steps - self.steps / 5).max(self.warmup_steps));
     }
@@ -148,7 +157,7 @@ impl TrainingConfig {
         }
         let device = self.device.as_str();
         let ordinal = device.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok());
-        if device != "cpu" && ordinal.is_none() {
+        if !["cpu", "cuda"].contains(&device) && ordinal.is_none() {
             return bad("device", "`cpu` or `cuda:N`", &format!("`{device}`"));
         }
         Ok(())
@@ -189,6 +198,16 @@ mod tests {
         ] {
             let config: TrainingConfig = toml::from_str(text).unwrap();
             assert!(config.check().unwrap_err().to_string().starts_with(key));
+        }
+    }
+
+    #[test]
+    fn cuda_is_the_first_of_its_devices() {
+        for (device, resolved) in [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")] {
+            let mut config = training(&format!("device = '{device}'"));
+            config.check().unwrap();
+            config.resolve(64);
+            assert_eq!(config.device, resolved);
         }
     }
 

@@ -136,6 +136,10 @@ impl ActivationStore for Concatenation {
         self.parts.iter().all(|part| part.store.provenance() == Some(first)).then_some(first)
     }
 
+    fn provenances(&self) -> Vec<&Provenance> {
+        self.parts.iter().flat_map(|part| part.store.provenances()).collect()
+    }
+
     fn locate(&self, row: u64) -> (PathBuf, u64) {
         let part = self.part(row.min(self.n_rows - 1));
         part.store.locate(part.place(row - part.start).0)

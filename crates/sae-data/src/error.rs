@@ -12,7 +12,7 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A file is not what its place or name says.
     #[error("{}: expected {expected}, got {got}", path.display())]

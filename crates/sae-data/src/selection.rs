@@ -160,6 +160,10 @@ impl ActivationStore for Selection {
         self.store.provenance()
     }
 
+    fn provenances(&self) -> Vec<&Provenance> {
+        self.store.provenances()
+    }
+
     fn locate(&self, row: u64) -> (PathBuf, u64) {
         self.store.locate(self.there(row))
     }

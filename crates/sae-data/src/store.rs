@@ -45,6 +45,11 @@ pub trait ActivationStore: Send + Sync + Debug {
     /// Where the activations came from, if the store knows.
     fn provenance(&self) -> Option<&Provenance>;
 
+    /// Where each of the stores that it is made of came from, of those that know.
+    fn provenances(&self) -> Vec<&Provenance> {
+        self.provenance().into_iter().collect()
+    }
+
     /// The file that holds a row, and the row's number in that file.
     fn locate(&self, row: u64) -> (PathBuf, u64);
 

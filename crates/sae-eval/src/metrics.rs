@@ -142,6 +142,8 @@ impl Metrics {
             complexity: None,
             cross_entropy: None,
             ground_truth: None,
+            elsewhere: false,
+            differences: Vec::new(),
         })
     }
 

@@ -17,7 +17,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A file is truncated, corrupt, or describes what this crate does not support.
     #[error("{path}: {field}: expected {expected}, got {got}", path = path.display())]
@@ -78,7 +78,7 @@ pub enum Error {
         /// Where it was called.
         hook: HookPoint,
         /// What it said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        r#source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The store could not be written.
     #[error(transparent)]

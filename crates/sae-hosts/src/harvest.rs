@@ -49,8 +49,11 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     values
 }
 
-/// What every harvest says of its host.
-fn of_host(host: &HostModel, hook: HookPoint) -> Result<Provenance> {
+/// What every harvest says of its host: its name, its hash and the hook point.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn of_host(host: &HostModel, hook: HookPoint) -> Result<Provenance> {
     let name = host.path().file_name().unwrap_or(host.path().as_os_str());
     Ok(Provenance {
         host: name.to_string_lossy().into_owned(),

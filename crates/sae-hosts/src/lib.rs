@@ -19,6 +19,7 @@ mod weights;
 
 pub use error::{Error, Result};
 pub use gguf::{GgufArray, GgufFile, GgufValue};
+pub use harvest::of_host as host_provenance;
 pub use harvest::{
     HarvestOptions, HarvestProgress, ImageOptions, ImagePositions, harvest, harvest_images,
 };

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, ModelConfig, Normalizer, Result, Tensors};
+use crate::{Error, ModelConfig, Normalizer, Result, Tensors, TrainedOn};
 
 /// Encoder and decoder; one row a feature in both matrices.
 #[derive(Debug)]
@@ -108,6 +108,8 @@ pub struct Base {
     pub normalizer: Normalizer,
     /// Encoder and decoder.
     pub weights: Weights,
+    /// The host, hook point and data that it belongs to, where known.
+    pub trained_on: TrainedOn,
 }
 
 impl Base {

@@ -4,7 +4,7 @@ use sae_config::ArchitectureConfig;
 use tch::{Device, Kind};
 
 use crate::architectures::{BatchTopK, Gated, JumpRelu, Soft, Standard, TopK};
-use crate::{Base, InitRng, ModelConfig, Normalizer, Result, Sae, Tensors, Weights};
+use crate::{Base, InitRng, ModelConfig, Normalizer, Result, Sae, Tensors, TrainedOn, Weights};
 
 /// Builds the model that `config` names from its tensors.
 ///
@@ -14,7 +14,7 @@ pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> 
     let architecture = config.architecture.clone();
     let normalizer = Normalizer::take(&config, &mut tensors)?;
     let weights = Weights::take(&config, &mut tensors)?;
-    let base = Base { config, normalizer, weights };
+    let base = Base { config, normalizer, weights, trained_on: TrainedOn::default() };
     let sae: Box<dyn Sae> = match &architecture {
         ArchitectureConfig::TopK(c) => Box::new(TopK::new(base, c, &mut tensors)?),
         ArchitectureConfig::BatchTopK(_) | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
@@ -27,6 +27,27 @@ pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> 
     };
     tensors.finish(architecture.name())?;
     Ok(sae)
+}
+
+/// The weights and the normalisation of `sae`, copied into a model of another configuration, of
+/// `kind` on `device`.
+///
+/// # Errors
+/// A tensor that is absent, left over, or of another shape, by name.
+pub fn rebuild(
+    sae: &dyn Sae,
+    config: ModelConfig,
+    kind: Kind,
+    device: Device,
+) -> Result<Box<dyn Sae>> {
+    let constants = sae.base().normalizer.tensors();
+    let constants = constants.iter().map(|(name, tensor)| (*name, tensor));
+    let all = sae.parameters().into_iter().chain(sae.buffers()).chain(constants);
+    let copied = |(name, tensor): (&str, &tch::Tensor)| {
+        let kind = if name == "normalization.scale" { Kind::Double } else { kind };
+        (name.to_owned(), tensor.detach().copy().to_kind(kind))
+    };
+    build(config, Tensors::new(all.map(copied).collect(), kind, device))
 }
 
 /// A new model with initial weights of `kind` on `device`.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::tensors::io;
-use crate::{Error, ModelConfig, Result, Sae, Tensors, build, read_tensors_of_hash, write_tensors};
+use crate::{
+    Error, ModelConfig, Result, Sae, Tensors, TrainedOn, build, read_tensors_of_hash, write_tensors,
+};
 
 /// The file with the configuration.
 pub const CONFIG_FILE: &str = "sae.json";
@@ -24,6 +26,9 @@ struct Manifest {
     version: u32,
     weights_blake3: String,
     config: ModelConfig,
+    /// Absent from models of which nothing is known, and written before it was recorded.
+    #[serde(default, skip_serializing_if = "TrainedOn::is_unknown")]
+    trained_on: TrainedOn,
 }
 
 /// Writes `sae` into the folder `dir`, which is created if need be.
@@ -47,6 +52,7 @@ pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
         version: VERSION,
         weights_blake3: write_tensors(&dir.join(WEIGHTS_FILE), tensors)?,
         config: sae.config().clone(),
+        trained_on: sae.base().trained_on.clone(),
     };
     Ok(sae_config::write_json(&dir.join(CONFIG_FILE), &manifest)?)
 }
@@ -57,6 +63,38 @@ pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
 /// A file that is absent, damaged or of another version, or a tensor that does not fit the
 /// configuration; each by name.
 pub fn load_checkpoint(dir: &Path, device: Device) -> Result<Box<dyn Sae>> {
+    let manifest = read_manifest(dir)?;
+    let path = dir.join(WEIGHTS_FILE);
+    let map = read_tensors_of_hash(&path, &manifest.weights_blake3)?;
+    let kind = map.get("decoder.weight").map_or(Kind::Float, tch::Tensor::kind);
+    let tensors = Tensors::new(map, kind, device);
+    let mut sae = build(manifest.config, tensors).map_err(|e| e.in_file(path))?;
+    sae.base_mut().trained_on = manifest.trained_on;
+    Ok(sae)
+}
+
+/// The hash that stands for a model in the identity of what is made from it: that of its tensors
+/// and its configuration.
+///
+/// # Errors
+/// A configuration that is absent, damaged or of another version, by name.
+pub fn checkpoint_hash(dir: &Path) -> Result<String> {
+    let manifest = read_manifest(dir)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(manifest.weights_blake3.as_bytes());
+    hasher.update(&serde_json::to_vec(&manifest.config).unwrap_or_default());
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// What the model in `dir` was trained on, as far as it is known.
+///
+/// # Errors
+/// A configuration that is absent, damaged or of another version, by name.
+pub fn checkpoint_origin(dir: &Path) -> Result<TrainedOn> {
+    Ok(read_manifest(dir)?.trained_on)
+}
+
+fn read_manifest(dir: &Path) -> Result<Manifest> {
     let config_path = dir.join(CONFIG_FILE);
     let manifest: Manifest = sae_config::read_json(&config_path)?;
     if manifest.format != FORMAT || manifest.version != VERSION {
@@ -66,9 +104,5 @@ pub fn load_checkpoint(dir: &Path, device: Device) -> Result<Box<dyn Sae>> {
             got: format!("format {}, version {}", manifest.format, manifest.version),
         });
     }
-    let path = dir.join(WEIGHTS_FILE);
-    let map = read_tensors_of_hash(&path, &manifest.weights_blake3)?;
-    let kind = map.get("decoder.weight").map_or(Kind::Float, tch::Tensor::kind);
-    let tensors = Tensors::new(map, kind, device);
-    build(manifest.config, tensors).map_err(|e| e.in_file(path))
+    Ok(manifest)
 }

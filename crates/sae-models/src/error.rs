@@ -84,7 +84,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A file that is not what its name says.
     #[error("{path}: expected {expected}, got {got}", path = path.display())]
@@ -102,17 +102,17 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong in it.
-        source: Box<Error>,
+        r#source: Box<Error>,
     },
     /// A kernel of sparse codes was given arguments that do not fit.
     #[error("sparse codes: {0}")]
-    Kernel(#[from] sae_kernels::Error),
+    Kernel(sae_kernels::Error),
     /// A tensor that cannot be seen as a slice.
     #[error("sparse codes: {0}")]
-    View(#[from] tch_autograd::Error),
+    View(tch_autograd::Error),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
 }
 
 impl Error {
@@ -123,5 +123,23 @@ impl Error {
             named @ (Self::Io { .. } | Self::Format { .. } | Self::InFile { .. }) => named,
             other => Self::InFile { path: path.into(), source: Box::new(other) },
         }
+    }
+}
+
+impl From<sae_kernels::Error> for Error {
+    fn from(error: sae_kernels::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<tch_autograd::Error> for Error {
+    fn from(error: tch_autograd::Error) -> Self {
+        Self::View(error)
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error)
     }
 }

@@ -15,11 +15,14 @@ mod sae;
 mod select;
 mod sparse;
 mod tensors;
+mod trained_on;
 
 pub use architectures::{BatchTopK, Gated, JumpRelu, KEstimatorWeights, Soft, Standard, TopK};
 pub use base::{Base, Weights};
-pub use build::{build, init};
-pub use checkpoint::{CONFIG_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint};
+pub use build::{build, init, rebuild};
+pub use checkpoint::{
+    CONFIG_FILE, WEIGHTS_FILE, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
+};
 pub use config::{ModelConfig, prefixes};
 pub use error::{Error, Result};
 pub use init::InitRng;
@@ -30,3 +33,4 @@ pub use sae_kernels::SparseCodes;
 pub use select::{top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
 pub use sparse::{Products, SparseCoder, SparseEncoded};
 pub use tensors::{Tensors, read_tensors, read_tensors_of_hash, write_tensors};
+pub use trained_on::{OriginDifference, TrainedOn};

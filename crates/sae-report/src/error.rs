@@ -18,7 +18,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A line of a metrics file is no JSON object.
     #[error("{path}, line {line}: expected a JSON object, got {got}", path = path.display())]

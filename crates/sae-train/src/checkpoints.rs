@@ -8,6 +8,7 @@ use sae_data::LoaderPosition;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
+use crate::prolong::{OF_LENGTH, difference_before, free_of_length, resolved_after};
 use crate::{Error, Result, Trainer};
 
 const POSITION_FILE: &str = "position.json";
@@ -34,38 +35,80 @@ impl Checkpoints {
         Self { folder }
     }
 
-    /// Writes a state and drops those that are older than the newest `keep`.
+    /// Writes a state and drops those that are older than the newest `keep`, but for the newest
+    /// that a longer run can go on from.
     pub(crate) fn save(&self, trainer: &Trainer, position: &Position, keep: usize) -> Result<()> {
         let target = self.folder.join(format!("step-{:010}", trainer.steps_done()));
         write_folder(&target, |folder| {
             trainer.save(folder)?;
             Ok(sae_config::write_json(&folder.join(POSITION_FILE), position)?)
         })?;
+        self.drop_old(keep, free_of_length(trainer.config()))
+    }
+
+    /// Leaves of a training that has ended the newest state that a longer run can go on from.
+    pub(crate) fn end(&self, config: &RunConfig) -> Result<()> {
+        self.drop_old(0, free_of_length(config))?;
+        if self.any()? { Ok(()) } else { self.clear() }
+    }
+
+    /// Drops all states but the newest `keep` and the newest of at most `spared` steps.
+    fn drop_old(&self, keep: usize, spared: u64) -> Result<()> {
         let states = self.states()?;
-        for old in &states[..states.len().saturating_sub(keep)] {
-            fs::remove_dir_all(old).map_err(|e| io(old, e))?;
+        let spared = states.iter().rposition(|(step, _)| *step <= spared);
+        for (i, (_, old)) in states[..states.len().saturating_sub(keep)].iter().enumerate() {
+            if Some(i) != spared {
+                remove(old)?;
+            }
         }
         Ok(())
     }
 
-    /// The newest state, if there is one that `config` and the data of hash `data` may go on from.
+    /// Drops the states after `step`, which a longer or shorter run did not go through.
+    pub(crate) fn drop_after(&self, step: u64) -> Result<()> {
+        let states = self.states()?;
+        states.iter().filter(|(at, _)| *at > step).try_for_each(|(_, path)| remove(path))
+    }
+
+    /// The newest state that the run `written` may go on from, with the run's resolved
+    /// configuration; none where there is no state.
+    ///
+    /// `data` is the hash of the activations, `init` that of the model it starts from.
     pub(crate) fn resume(
         &self,
-        config: &RunConfig,
+        written: &RunConfig,
         data: &str,
+        init: Option<&str>,
         device: Device,
     ) -> Result<Option<(Trainer, Position)>> {
-        let Some(newest) = self.states()?.pop() else { return Ok(None) };
-        let trainer = Trainer::load(&newest, device)?;
-        let position: Position = sae_config::read_json(&newest.join(POSITION_FILE))?;
-        if let Some((what, expected, got)) = difference(config, trainer.config()) {
-            return Err(Error::OtherRun { path: newest, what, expected, got });
+        let mut refusal = None;
+        for (step, state) in self.states()?.into_iter().rev() {
+            let theirs = Trainer::saved_config(&state)?;
+            let ours = resolved_after(written, &theirs)?;
+            if let Some((what, expected, got)) = difference(&ours, &theirs) {
+                return Err(Error::OtherRun { path: state, what, expected, got });
+            }
+            let steps = ours.training.steps;
+            let different = match difference_before(step, &ours, &theirs) {
+                _ if step > steps => Some("training.steps"),
+                different => different,
+            };
+            if let Some(because) = different {
+                let taken = theirs.training.steps;
+                let length = Error::OtherLength { path: state, taken, steps, step, because };
+                refusal.get_or_insert(length);
+                continue;
+            }
+            let position: Position = sae_config::read_json(&state.join(POSITION_FILE))?;
+            if position.data != data {
+                let (what, expected) = ("data.store".into(), format!("activations of hash {data}"));
+                return Err(Error::OtherRun { path: state, what, expected, got: position.data });
+            }
+            let trainer = Trainer::load_for(&state, ours, device)?;
+            check_init(&state, init, trainer.sae().base().trained_on.init.as_deref())?;
+            return Ok(Some((trainer, position)));
         }
-        if position.data != data {
-            let (what, expected) = ("data.store".into(), format!("activations of hash {data}"));
-            return Err(Error::OtherRun { path: newest, what, expected, got: position.data });
-        }
-        Ok(Some((trainer, position)))
+        refusal.map_or(Ok(None), Err)
     }
 
     /// Whether there is a state.
@@ -81,8 +124,8 @@ impl Checkpoints {
         }
     }
 
-    /// The states, the oldest first.
-    fn states(&self) -> Result<Vec<PathBuf>> {
+    /// The states and their steps, the oldest first.
+    fn states(&self) -> Result<Vec<(u64, PathBuf)>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
             other => other.map_err(|e| io(&self.folder, e))?,
@@ -91,13 +134,25 @@ impl Checkpoints {
         for entry in entries {
             let path = entry.map_err(|e| io(&self.folder, e))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("step-") && !name.ends_with(PARTIAL) {
-                states.push(path);
+            if let Some(step) = name.strip_prefix("step-").and_then(|step| step.parse().ok()) {
+                states.push((step, path));
             }
         }
         states.sort();
         Ok(states)
     }
+}
+
+/// Checks that a model in training started from the weights of hash `expected`.
+pub(crate) fn check_init(path: &Path, expected: Option<&str>, got: Option<&str>) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    let told = |hash: Option<&str>| {
+        hash.map_or("no checkpoint".into(), |hash| format!("the checkpoint of hash {hash}"))
+    };
+    let (what, expected, got) = ("training.init".into(), told(expected), told(got));
+    Err(Error::OtherRun { path: path.into(), what, expected, got })
 }
 
 /// Lets `fill` write a folder under another name, syncs it and renames it to `target`.
@@ -117,11 +172,16 @@ pub(crate) fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<()>
     target.parent().map_or(Ok(()), sync)
 }
 
+fn remove(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).map_err(|e| io(folder, e))
+}
+
 fn sync(folder: &Path) -> Result<()> {
     fs::File::open(folder).and_then(|f| f.sync_all()).map_err(|e| io(folder, e))
 }
 
-/// The first setting that differs and shapes the training: its key, ours and theirs.
+/// The first setting that differs and shapes the training, whatever its length: its key, ours and
+/// theirs.
 pub(crate) fn difference(ours: &RunConfig, theirs: &RunConfig) -> Option<(String, String, String)> {
     let (ours, theirs) = (settings(ours), settings(theirs));
     let keys = ours.iter().chain(&theirs).map(|(key, _)| key);
@@ -132,18 +192,21 @@ pub(crate) fn difference(ours: &RunConfig, theirs: &RunConfig) -> Option<(String
     keys.map(|key| (key.clone(), value(&ours, key), value(&theirs, key))).find(|(_, a, b)| a != b)
 }
 
-/// Keys that change nothing in the weights: where the data lie (their hash counts), and the
-/// bookkeeping.
-const FREE: [&str; 5] = [
+/// Keys that change nothing in the weights: where the data and the first weights lie (their hashes
+/// count), and the bookkeeping.
+const FREE: [&str; 6] = [
     "data.store",
     "data.rows",
+    "training.init",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",
 ];
 
 fn is_free(key: &str) -> bool {
-    FREE.contains(&key) || (key.starts_with("data.stores[") && key.ends_with("].path"))
+    FREE.contains(&key)
+        || OF_LENGTH.contains(&key)
+        || (key.starts_with("data.stores[") && key.ends_with("].path"))
 }
 
 fn settings(config: &RunConfig) -> Vec<(String, String)> {

@@ -103,7 +103,7 @@ fn add(mut sums: Vec<Tensor>, gradients: Vec<Tensor>) -> Vec<Tensor> {
 impl StepEngine for ReferenceEngine {
     fn step(&mut self, state: &mut TrainerState, x: &Tensor) -> Result<Loss> {
         let step = state.step;
-        if step == 0 {
+        if step == 0 && state.config.training.init.is_none() {
             self.rule.start(x);
         }
         let (loss, gradients) = self.differentiate(state, x)?;

@@ -32,7 +32,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The activations are all the same, so there is nothing to scale by.
     #[error("{store}: expected rows that differ, got a mean squared norm of {got} to scale by", store = store.display())]
@@ -52,6 +52,50 @@ pub enum Error {
         /// What the configuration or the data say.
         expected: String,
         /// What the state was trained with.
+        got: String,
+    },
+    /// The training in the folder has another length, and no state of it can be gone on from.
+    #[error(
+        "{path}: `training.steps`: expected {taken}, as trained, got {steps}: by step {step}, \
+         `{because}` of that length has taken effect, and no earlier state is left. To go on from \
+         its weights, train into another folder with `training.init`; to have a run that can be \
+         made longer, set `training.decay_start` to `training.steps`",
+        path = path.display()
+    )]
+    OtherLength {
+        /// The folder or state.
+        path: PathBuf,
+        /// Steps of the run that was trained.
+        taken: u64,
+        /// Steps of the run asked for.
+        steps: u64,
+        /// Steps done.
+        step: u64,
+        /// The setting under which they differ.
+        because: &'static str,
+    },
+    /// The activations come from several places.
+    #[error("{store}: expected activations of one {what}, got {first} and {other}", store = store.display())]
+    MixedStores {
+        /// The store, or the first of them.
+        store: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// What the first part says.
+        first: String,
+        /// What another part says.
+        other: String,
+    },
+    /// The checkpoint of `training.init` does not fit the run.
+    #[error("`training.init`: {path}: {what}: expected {expected}, got {got}", path = path.display())]
+    Init {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// What the run asks for.
+        expected: String,
+        /// What the checkpoint has.
         got: String,
     },
     /// The folder already holds a training.
@@ -74,23 +118,41 @@ pub enum Error {
         /// The step, counted from 0.
         step: u64,
         /// What the operator said.
-        source: soft_topk::Error,
+        r#source: soft_topk::Error,
     },
     /// A kernel of the fast engine was given arguments that do not fit.
     #[error("fast engine: {0}")]
-    Kernel(#[from] sae_kernels::Error),
+    Kernel(sae_kernels::Error),
     /// A tensor of the fast engine is not a plain one of its own.
     #[error("fast engine: {0}")]
-    View(#[from] tch_autograd::Error),
+    View(tch_autograd::Error),
     /// libtorch refused an operation of the fast engine.
     #[error("fast engine: {0}")]
-    Tch(#[from] tch::TchError),
+    Tch(tch::TchError),
     /// libtorch refused an operation.
     #[error("step {step}: libtorch: {source}")]
     Torch {
         /// The step, counted from 0.
         step: u64,
         /// What libtorch said.
-        source: tch::TchError,
+        r#source: tch::TchError,
     },
+}
+
+impl From<sae_kernels::Error> for Error {
+    fn from(error: sae_kernels::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<tch_autograd::Error> for Error {
+    fn from(error: tch_autograd::Error) -> Self {
+        Self::View(error)
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Tch(error)
+    }
 }

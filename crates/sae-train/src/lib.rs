@@ -12,7 +12,9 @@ mod fast;
 mod geometric_median;
 mod metrics;
 mod optimizer;
+mod origin;
 mod plan;
+mod prolong;
 mod report;
 mod rules;
 mod run;
@@ -24,6 +26,7 @@ pub use data::{Filtered, open_data};
 pub use error::{Error, Result};
 pub use fast::Profile;
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};
+pub use origin::{origin, origin_of};
 pub use plan::{MemoryPlan, free_memory, plan};
 pub use report::{Step, StepReport};
 pub use run::{

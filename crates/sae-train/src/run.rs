@@ -7,13 +7,15 @@ use std::time::Instant;
 
 use sae_config::{Normalization, Parity, RunConfig};
 use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
-use sae_models::{Normalizer, save_checkpoint};
+use sae_models::{Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, save_checkpoint};
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoints::{Checkpoints, Position, difference, write_folder};
+use crate::checkpoints::{Checkpoints, Position, check_init, difference, write_folder};
 use crate::data::{Filtered, open_data};
-use crate::metrics::{MetricsLine, MetricsLog};
+use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
+use crate::origin::origin;
 use crate::plan::check_memory;
+use crate::prolong::{difference_before, free_of_length, resolved_after};
 use crate::trainer::device;
 use crate::{Error, Profile, Result, StepReport, Trainer};
 
@@ -23,7 +25,8 @@ pub const CHECKPOINT_FOLDER: &str = "checkpoint";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// File of the resolved configuration in a run's folder.
 pub const CONFIG_FILE: &str = "run.toml";
-/// Folder of the training states in a run's folder, there while the run lasts.
+/// Folder of the training states in a run's folder; of a run that has ended, the newest that a
+/// longer run can go on from.
 const TRAINING_FOLDER: &str = "training";
 
 /// How a run is started and stopped.
@@ -61,6 +64,8 @@ pub struct RunSummary {
     pub last: Option<StepReport>,
     /// Where the time of the steps went, where the engine measures it.
     pub profile: Option<Profile>,
+    /// Steps that an earlier training had done, where this one went on from it.
+    pub resumed_at: Option<u64>,
 }
 
 /// Trains `config` and leaves in the folder `out` the resolved configuration, the metrics log, its
@@ -75,40 +80,83 @@ pub fn train_run(
     options: &RunOptions<'_>,
     observer: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<RunSummary> {
-    let config = config.clone().resolve()?;
+    let written = config;
+    let config = written.clone().resolve()?;
     let _lock = OutputLock::directory(out)?;
     let checkpoint = out.join(CHECKPOINT_FOLDER);
     let states = Checkpoints::new(out.join(TRAINING_FOLDER));
     if !options.resume && (checkpoint.exists() || states.any()?) {
         return Err(Error::Exists { path: out.into() });
     }
-    if checkpoint.exists() {
-        let summary = finished(&config, out, checkpoint)?;
-        // Left by a kill between the last two steps of a run.
-        states.clear()?;
-        return Ok(summary);
+    let init = config.training.init.as_deref().map(checkpoint_hash).transpose()?;
+    let init = init.as_deref();
+    let ended = checkpoint.exists().then(|| ended_after(out)).transpose()?;
+    if let Some(steps) = ended {
+        let same_length = is_finished(written, init, steps, out, &checkpoint)?;
+        if same_length {
+            // A kill just before the end may have left more of them.
+            states.end(&config)?;
+            let (seconds, resumed_at) = (0.0, None);
+            let (last, profile) = (None, None);
+            return Ok(RunSummary { checkpoint, steps, seconds, last, profile, resumed_at });
+        }
+        if !states.any()? {
+            let (path, taken, step) = (out.into(), steps, steps);
+            let (steps, because) = (config.training.steps, "training.decay_start");
+            return Err(Error::OtherLength { path, taken, steps, step, because });
+        }
     }
     let (store, filtered) = open_data(&config.data)?;
     check_memory(&config, store.d_model())?;
-    let mut run = Run::start(&config, out, store, states)?;
+    let mut run = Run::start(written, out, store, states, init)?;
+    let config = run.trainer.config().clone();
+    let resumed_at = Some(run.trainer.steps_done()).filter(|step| *step > 0);
+    if ended.is_some() {
+        // The model of another length makes way for the one to come.
+        std::fs::remove_dir_all(&checkpoint)
+            .map_err(|source| Error::Io { path: checkpoint.clone(), source })?;
+    }
+    run.states.drop_after(run.trainer.steps_done())?;
     sae_config::write_toml(&out.join(CONFIG_FILE), &config)?;
     let last = run.train(options.stop, &filtered, observer)?;
+    let keeps_last = free_of_length(&config) == config.training.steps;
+    if keeps_last && config.training.checkpoint_every > 0 {
+        run.save(config.training.keep_checkpoints)?;
+    }
     write_folder(&checkpoint, |folder| Ok(save_checkpoint(run.trainer.sae(), folder)?))?;
-    run.states.clear()?;
+    run.states.end(&config)?;
     let profile = run.trainer.profile().cloned();
     let (steps, seconds) = (config.training.steps, run.seconds());
-    Ok(RunSummary { checkpoint, steps, seconds, last, profile })
+    Ok(RunSummary { checkpoint, steps, seconds, last, profile, resumed_at })
 }
 
-/// The summary of a run that had ended before, if it is the same run.
-fn finished(config: &RunConfig, out: &Path, checkpoint: PathBuf) -> Result<RunSummary> {
+/// Steps of the run that has ended in the folder: the last one is always logged. Its run.toml, which
+/// may have been edited since, tells where the log is gone.
+fn ended_after(out: &Path) -> Result<u64> {
+    let log = out.join(METRICS_FILE);
+    if !log.exists() {
+        return Ok(RunConfig::read(&out.join(CONFIG_FILE))?.training.steps);
+    }
+    Ok(read_metrics(&log)?.last().map_or(0, |line| line.report.step + 1))
+}
+
+/// Whether the run that has ended in the folder, after `steps`, is `written` itself; a run of
+/// another length is not.
+fn is_finished(
+    written: &RunConfig,
+    init: Option<&str>,
+    steps: u64,
+    out: &Path,
+    checkpoint: &Path,
+) -> Result<bool> {
     let path = out.join(CONFIG_FILE);
-    let theirs = RunConfig::read(&path)?;
-    if let Some((what, expected, got)) = difference(config, &theirs) {
+    let theirs = RunConfig::read(&path)?.resolve()?;
+    let ours = resolved_after(written, &theirs)?;
+    if let Some((what, expected, got)) = difference(&ours, &theirs) {
         return Err(Error::OtherRun { path, what, expected, got });
     }
-    let steps = config.training.steps;
-    Ok(RunSummary { checkpoint, steps, seconds: 0.0, last: None, profile: None })
+    check_init(checkpoint, init, checkpoint_origin(checkpoint)?.init.as_deref())?;
+    Ok(steps == ours.training.steps && difference_before(steps, &ours, &theirs).is_none())
 }
 
 /// The normalisation of a configuration, with constants measured on the whole store.
@@ -155,12 +203,14 @@ struct Run {
 
 impl Run {
     fn start(
-        config: &RunConfig,
+        written: &RunConfig,
         out: &Path,
         store: Arc<dyn ActivationStore>,
         states: Checkpoints,
+        init: Option<&str>,
     ) -> Result<Self> {
         let data = store.content_hash()?;
+        let config = &written.clone().resolve()?;
         let training = &config.training;
         let loader_config = LoaderConfig {
             batch_size: training.batch_size,
@@ -168,15 +218,26 @@ impl Run {
             ..LoaderConfig::default()
         };
         let (trainer, loader, seconds_before) =
-            match states.resume(config, &data, device(&training.device)?)? {
+            match states.resume(written, &data, init, device(&training.device)?)? {
                 Some((trainer, position)) => {
                     let loader = Loader::resume(store, loader_config, &position.loader)?;
                     (trainer, loader, position.seconds)
                 }
                 None => {
-                    let normalizer = normalizer(config, &*store)?;
-                    let d_model = store.d_model();
-                    let trainer = Trainer::new(config.clone(), d_model, &normalizer, Kind::Float)?;
+                    let origin = TrainedOn {
+                        data_hash: Some(data.clone()),
+                        init: init.map(str::to_owned),
+                        ..origin(&*store)?
+                    };
+                    let (config, d_model) = (config.clone(), store.d_model());
+                    let mut trainer = match config.training.init.clone() {
+                        Some(init) => Trainer::from_checkpoint(config, d_model, &init)?,
+                        None => {
+                            let normalizer = normalizer(&config, &*store)?;
+                            Trainer::new(config, d_model, &normalizer, Kind::Float)?
+                        }
+                    };
+                    trainer.set_origin(origin);
                     (trainer, Loader::new(store, loader_config)?, 0.0)
                 }
             };

@@ -77,10 +77,16 @@ impl TrainerState {
         Ok(sae_config::write_json(&dir.join(MANIFEST_FILE), &manifest)?)
     }
 
-    /// Reads what `save` wrote, and the engine's part of it.
-    pub(crate) fn load(dir: &Path, device: Device) -> Result<(Self, Value)> {
+    /// The configuration of what `save` wrote.
+    pub(crate) fn config(dir: &Path) -> Result<RunConfig> {
         let manifest: Manifest = sae_config::read_json(&dir.join(MANIFEST_FILE))?;
-        let mut state = Self::new(manifest.config, load_checkpoint(dir, device)?);
+        Ok(manifest.config)
+    }
+
+    /// Reads what `save` wrote, to go on with `config`, and the engine's part of it.
+    pub(crate) fn load(dir: &Path, config: RunConfig, device: Device) -> Result<(Self, Value)> {
+        let manifest: Manifest = sae_config::read_json(&dir.join(MANIFEST_FILE))?;
+        let mut state = Self::new(config, load_checkpoint(dir, device)?);
         let path = dir.join(TENSORS_FILE);
         let mut tensors = read_tensors_of_hash(&path, &manifest.tensors_blake3)?;
         for parameter in &mut state.parameters {

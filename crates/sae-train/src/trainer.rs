@@ -4,14 +4,21 @@ use std::cell::Cell;
 use std::path::Path;
 
 use sae_config::{Precision, RunConfig};
-use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init};
+use sae_models::{
+    InitRng, ModelConfig, Normalizer, Sae, TrainedOn, init, load_checkpoint, rebuild,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::engine::{ReferenceEngine, StepEngine};
 use crate::fast::{self, FastEngine, Profile};
+use crate::optimizer::Decoder;
 use crate::report::Step;
+use crate::rules::rule;
 use crate::state::TrainerState;
 use crate::{Error, Result};
+
+/// How far the norms of a decoder's rows may be from 1 for the sake of rounding, bfloat16's too.
+const UNIT_NORM_TOLERANCE: f64 = 1e-2;
 
 /// A model in training.
 pub struct Trainer {
@@ -47,12 +54,71 @@ impl Trainer {
         Self::of(TrainerState::new(config, sae))
     }
 
+    /// A new training in f32 of the model in the folder `init`, whose weights and normalisation it
+    /// starts from.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read, or of another architecture, size or normalisation than
+    /// `config` asks for; a device that is not there.
+    pub fn from_checkpoint(config: RunConfig, d_model: usize, init: &Path) -> Result<Self> {
+        let config = config.resolve()?;
+        let device = device(&config.training.device)?;
+        let sae = load_checkpoint(init, device)?;
+        let theirs = sae.config();
+        let wrong = |what, expected: String, got: String| {
+            Err(Error::Init { path: init.into(), what, expected, got })
+        };
+        let (ours, name) = (config.architecture.name(), theirs.architecture.name());
+        if ours != name {
+            return wrong("architecture", ours.into(), name.into());
+        }
+        for (what, expected, got) in [
+            ("d_model", d_model, theirs.d_model),
+            ("n_features", config.sae.n_features, theirs.n_features),
+        ] {
+            if expected != got {
+                return wrong(what, expected.to_string(), got.to_string());
+            }
+        }
+        if config.sae.normalization != theirs.normalization {
+            let expected = format!("{:?}, as `sae.normalization` says", config.sae.normalization);
+            return wrong("normalization", expected, format!("{:?}", theirs.normalization));
+        }
+        let model = ModelConfig {
+            parity: config.training.parity,
+            architecture: config.architecture.clone(),
+            ..theirs.clone()
+        };
+        let sae = rebuild(sae.as_ref(), model, Kind::Float, device).map_err(|e| e.in_file(init))?;
+        if rule(&config, sae.as_ref())?.optimizer().decoder == Decoder::UnitNorm {
+            let norms = sae.base().weights.w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
+            let (least, most) = (norms.min().double_value(&[]), norms.max().double_value(&[]));
+            if (least - 1.0).abs().max((most - 1.0).abs()) > UNIT_NORM_TOLERANCE {
+                let expected = "rows of norm 1, which training keeps them at".into();
+                let got = format!("norms from {least:.4} to {most:.4}");
+                return wrong("decoder.weight", expected, got);
+            }
+        }
+        Self::of(TrainerState::new(config, sae))
+    }
+
     /// Goes on with the training that [`Trainer::save`] wrote into `dir`.
     ///
     /// # Errors
     /// A file that is absent or damaged, by name.
     pub fn load(dir: &Path, device: Device) -> Result<Self> {
-        let (state, engine) = TrainerState::load(dir, device)?;
+        Self::load_for(dir, Self::saved_config(dir)?, device)
+    }
+
+    /// The configuration of the training that [`Trainer::save`] wrote into `dir`.
+    pub(crate) fn saved_config(dir: &Path) -> Result<RunConfig> {
+        TrainerState::config(dir)
+    }
+
+    /// Goes on with the training in `dir`, with a configuration that may differ in what is still to
+    /// come.
+    pub(crate) fn load_for(dir: &Path, config: RunConfig, device: Device) -> Result<Self> {
+        let (state, engine) = TrainerState::load(dir, config, device)?;
         let mut trainer = Self::of(state)?;
         trainer.engine.restore(&engine)?;
         Ok(trainer)
@@ -108,6 +174,11 @@ impl Trainer {
     pub fn sae(&self) -> &dyn Sae {
         self.publish();
         self.state.sae.as_ref()
+    }
+
+    /// Records what the model is trained on.
+    pub fn set_origin(&mut self, origin: TrainedOn) {
+        self.state.sae.base_mut().trained_on = origin;
     }
 
     /// Where the time of the steps went, where the engine measures it.

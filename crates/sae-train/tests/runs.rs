@@ -57,6 +57,18 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// Steps and folders of the states that are kept, the oldest first.
+fn states(out: &Path) -> Vec<(u64, std::path::PathBuf)> {
+    let entries = std::fs::read_dir(out.join("training")).into_iter().flatten();
+    let step = |path: std::path::PathBuf| {
+        let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+        Some((step, path))
+    };
+    let mut all: Vec<_> = entries.filter_map(|entry| step(entry.unwrap().path())).collect();
+    all.sort();
+    all
+}
+
 /// The log without what the clock says.
 fn log(out: &Path) -> Vec<sae_train::StepReport> {
     read_metrics(&out.join("metrics.jsonl")).unwrap().into_iter().map(|l| l.report).collect()
@@ -105,7 +117,8 @@ proptest! {
         train(&config, &parts, true, u64::MAX).unwrap();
         prop_assert_eq!(files(&whole.join("checkpoint")), files(&parts.join("checkpoint")));
         prop_assert_eq!(log(&whole), log(&parts));
-        prop_assert!(!parts.join("training").exists());
+        let left = |out: &Path| states(out).into_iter().map(|(step, _)| step).collect::<Vec<_>>();
+        prop_assert!(left(&parts).len() <= 1 && (left(&parts) == left(&whole) || killed));
     }
 }
 
@@ -139,6 +152,7 @@ fn another_run_is_refused_by_its_difference() {
     std::fs::create_dir_all(&left).unwrap();
     assert!(train(&good, &out, true, u64::MAX).unwrap().last.is_none());
     assert!(!left.exists(), "states that a kill just before the end has left are removed");
+    assert_eq!(states(&out), []);
     assert!(message(&seed).ends_with("`training.seed`: expected 3, got 0"));
 }
 
@@ -185,4 +199,206 @@ fn rows_that_are_all_the_same_cannot_be_scaled() {
     let config = config(&store, ARCHITECTURES[0], "");
     let error = train(&config, &dir.path().join("run"), false, u64::MAX).unwrap_err();
     assert!(matches!(error, Error::NothingToScale { .. }), "{error}");
+}
+
+/// Longer runs, with schedules that do not depend on the length until the end or until a decay.
+#[test]
+fn a_run_made_longer_ends_with_the_bits_of_the_longer_run() {
+    tch::set_num_threads(1);
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    write_store(&store, 7);
+    // The threshold starts where the shorter run had it, as its run.toml says.
+    let threshold = "name = 'batch_topk', k = 3";
+    let cases = ARCHITECTURES.iter().copied().chain([threshold]);
+    for (i, architecture) in cases.enumerate() {
+        for decays in [false, true] {
+            let run = |steps: u64| {
+                let decay = if decays { String::new() } else { format!("decay_start = {steps}\n") };
+                let more = format!("{decay}checkpoint_every = 2");
+                let mut config = config(&store, architecture, &more);
+                config.training.steps = steps;
+                config
+            };
+            let name = format!("{i} {decays}");
+            let (long, whole) = (dir.path().join(&name), dir.path().join(format!("{name} whole")));
+            train(&run(20), &long, false, u64::MAX).unwrap();
+            let kept = states(&long);
+            assert_eq!(kept.len(), 1, "{architecture}: the state to go on from is kept");
+            let summary = train(&run(40), &long, true, u64::MAX).unwrap();
+            assert_eq!(summary.resumed_at, Some(kept[0].0), "{architecture}");
+            let as_resolved = RunConfig::read(&long.join("run.toml")).unwrap();
+            train(&as_resolved, &whole, false, u64::MAX).unwrap();
+            assert_eq!(weights(&whole), weights(&long), "{name}: {architecture}");
+            assert_eq!(log(&whole), log(&long), "{name}: {architecture}");
+            assert_eq!(log(&long).last().unwrap().step, 39);
+            // Again, it is the run that has ended.
+            assert!(train(&run(40), &long, true, u64::MAX).unwrap().last.is_none());
+        }
+    }
+}
+
+fn weights(out: &Path) -> Vec<u8> {
+    std::fs::read(out.join("checkpoint/sae.safetensors")).unwrap()
+}
+
+#[test]
+fn another_length_that_would_change_steps_taken_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    write_store(&store, 7);
+    let out = dir.path().join("run");
+    let run = |steps: u64, more: &str| {
+        let mut config = config(&store, ARCHITECTURES[0], more);
+        config.training.steps = steps;
+        config
+    };
+    // No state is kept, so that the one of the decay is all there is.
+    train(&run(20, "checkpoint_every = 0"), &out, false, u64::MAX).unwrap();
+    let before = weights(&out);
+    for (steps, more) in [(40, ""), (10, ""), (40, "decay_start = 40")] {
+        let error = train(&run(steps, more), &out, true, u64::MAX).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::OtherLength { taken: 20, .. }), "{message}");
+        assert!(message.contains("`training.steps`: expected 20"), "{message}");
+        assert!(message.contains("training.init"), "{message}");
+    }
+    assert_eq!(weights(&out), before, "a refusal changes nothing");
+
+    // Interrupted in its decay, and no earlier state is there.
+    let stopped = dir.path().join("stopped");
+    train(&run(20, ""), &stopped, false, 18).unwrap_err();
+    let message = train(&run(40, ""), &stopped, true, u64::MAX).unwrap_err().to_string();
+    assert!(message.contains("`training.decay_start` of that length"), "{message}");
+    let message = train(&run(17, ""), &stopped, true, u64::MAX).unwrap_err().to_string();
+    assert!(message.contains("got 17: by step 18"), "{message}");
+    // The run itself goes on.
+    train(&run(20, ""), &stopped, true, u64::MAX).unwrap();
+    assert_eq!(weights(&stopped), before);
+}
+
+const ALL_ARCHITECTURES: [&str; 9] = [
+    "name = 'topk', k = 3",
+    "name = 'batch_topk', k = 3",
+    "name = 'matryoshka_batch_topk', k = 2, group_fractions = [0.25, 0.75]",
+    "name = 'soft', k = 3",
+    "name = 'jumprelu', target_l0 = 3.0, bandwidth = 0.1",
+    "name = 'gated', l1_penalty = 0.1",
+    "name = 'standard', l1_penalty = 0.1",
+    "name = 'standard_april', l1_penalty = 0.1",
+    "name = 'p_anneal', initial_sparsity_penalty = 0.1, anneal_start = 4",
+];
+
+#[test]
+fn every_architecture_starts_from_the_weights_of_a_checkpoint_on_both_engines() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, other) = (dir.path().join("store"), dir.path().join("other"));
+    write_store(&store, 7);
+    write_store(&other, 8);
+    for (i, architecture) in ALL_ARCHITECTURES.iter().enumerate() {
+        let first = dir.path().join(format!("first-{i}"));
+        train(&config(&store, architecture, ""), &first, false, u64::MAX).unwrap();
+        let init = first.join("checkpoint");
+        for engine in ["reference", "fast"] {
+            if engine == "fast" && i >= 5 {
+                continue;
+            }
+            // With a learning rate of next to nothing, the model stays what it was.
+            let more = format!("init = {init:?}\nengine = '{engine}'");
+            let mut config = config(&other, architecture, &more);
+            config.training.lr = Some(1e-12);
+            let out = dir.path().join(format!("tuned-{i}-{engine}"));
+            train(&config, &out, false, u64::MAX).unwrap();
+            let read = |folder: &Path| {
+                let device = tch::Device::Cpu;
+                sae_models::load_checkpoint(folder, device).unwrap()
+            };
+            let (before, after) = (read(&init), read(&out.join("checkpoint")));
+            for ((name, before), (_, after)) in before.parameters().iter().zip(after.parameters()) {
+                let off = (*before - after).abs().max().double_value(&[]);
+                assert!(off < 1e-5, "{architecture}, {engine}: {name} off by {off}");
+            }
+            // The normalisation is that of the checkpoint, not of the other store.
+            let scale = |sae: &dyn sae_models::Sae| match &sae.base().normalizer {
+                sae_models::Normalizer::ShiftScale { scale, .. } => *scale,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(scale(before.as_ref()), scale(after.as_ref()));
+            assert!(after.base().trained_on.init.is_some());
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_to_start_from_must_fit_and_stay_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    write_store(&store, 7);
+    let first = dir.path().join("first");
+    let topk = ALL_ARCHITECTURES[0];
+    train(&config(&store, topk, ""), &first, false, u64::MAX).unwrap();
+    let init = first.join("checkpoint");
+    let more = format!("init = {init:?}");
+    let out = dir.path().join("out");
+    let refused = |config: &RunConfig, words: &str| {
+        let message = train(config, &out, true, u64::MAX).unwrap_err().to_string();
+        assert!(message.contains("training.init") && message.contains(words), "{message}");
+    };
+    refused(&config(&store, ALL_ARCHITECTURES[1], &more), "expected batch_topk, got topk");
+    let mut wide = config(&store, topk, &more);
+    wide.sae.n_features = 32;
+    refused(&wide, "n_features: expected 32, got 24");
+    let mut plain = config(&store, topk, &more);
+    plain.sae.normalization = sae_config::Normalization::None;
+    refused(&plain, "`sae.normalization`");
+
+    // The weights it started from are part of the run.
+    let good = config(&store, topk, &more);
+    train(&good, &out, true, 5).unwrap_err();
+    refused(&config(&store, topk, ""), "got the checkpoint of hash");
+    let second = config(&store, topk, "seed = 9");
+    std::fs::remove_dir_all(&first).unwrap();
+    train(&second, &first, false, u64::MAX).unwrap();
+    refused(&good, "expected the checkpoint of hash");
+}
+
+#[test]
+fn stores_of_several_hook_points_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, hook: &str, bos: &str| {
+        let store = dir.path().join(name);
+        let mut spec = StoreSpec::new(D_MODEL, Dtype::F32);
+        spec.provenance.host = "host".into();
+        spec.provenance.hook_point = hook.into();
+        spec.provenance.settings.insert("bos".into(), bos.into());
+        let mut writer = StoreWriter::create(&store, spec).unwrap();
+        for row in 0..40u32 {
+            let values: Vec<f32> = (0..8).map(|i| ((row * 8 + i) as f32).sin()).collect();
+            writer.append(&values, &[RowMeta { token_id: 0, document: 0, position: row }]).unwrap();
+        }
+        writer.finish().unwrap();
+        store
+    };
+    let (a, b) = (write("a", "resid_post.7", "true"), write("b", "resid_post.7", "false"));
+    let c = write("c", "resid_post.15", "true");
+    let with = |stores: &[&Path]| {
+        let mut config = config(&a, ALL_ARCHITECTURES[0], "");
+        config.data.store = "".into();
+        let part = |path: &&Path| sae_config::WeightedStore { path: path.into(), weight: 1.0 };
+        config.data.stores = stores.iter().map(part).collect();
+        config
+    };
+    let out = dir.path().join("out");
+    let message = train(&with(&[&a, &c]), &out, false, u64::MAX).unwrap_err().to_string();
+    assert!(message.contains("one hook point, got resid_post.7 and resid_post.15"), "{message}");
+    let folder = config(dir.path(), ALL_ARCHITECTURES[0], "");
+    let message = train(&folder, &dir.path().join("x"), false, u64::MAX).unwrap_err().to_string();
+    assert!(message.contains("one hook point"), "{message}");
+
+    train(&with(&[&a, &b]), &out, false, u64::MAX).unwrap();
+    let origin = sae_models::checkpoint_origin(&out.join("checkpoint")).unwrap();
+    assert_eq!(origin.hook_point.as_deref(), Some("resid_post.7"));
+    assert_eq!(origin.bos.as_deref(), Some("true and false"));
+    assert_eq!(origin.dtype.as_deref(), Some("f32"));
+    assert!(origin.data_hash.is_some());
 }

@@ -78,7 +78,7 @@ pub(crate) struct HarvestArgs {
     /// Stop after this many images, by name
     #[arg(long, value_name = "N", conflicts_with = "text")]
     pub(crate) max_images: Option<NonZeroUsize>,
-    /// Where to compute: cpu or cuda:N
+    /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -211,6 +211,9 @@ pub(crate) struct EvalArgs {
     /// Hook point; default: the one the store was harvested at
     #[arg(long, value_name = "HOOK")]
     pub(crate) hook: Option<String>,
+    /// Let pass activations of another host or hook point than the checkpoint's
+    #[arg(long)]
+    pub(crate) elsewhere: bool,
     /// Tokens a context
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) context_length: usize,
@@ -223,7 +226,7 @@ pub(crate) struct EvalArgs {
     /// Write the evaluation as JSON to this file too
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Where to compute: cpu or cuda:N
+    /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -241,7 +244,10 @@ pub(crate) struct EncodeArgs {
     /// Folder for the codes, as safetensors shards (indptr, indices, values)
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Where to compute: cpu or cuda:N
+    /// Let pass activations of another host or hook point than the checkpoint's
+    #[arg(long)]
+    pub(crate) elsewhere: bool,
+    /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -275,6 +281,9 @@ pub(crate) struct ExportArgs {
     /// Activation store that names host and hook point, and has rows to verify with
     #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
+    /// Let pass a store of another host or hook point than the checkpoint's
+    #[arg(long)]
+    pub(crate) elsewhere: bool,
     /// Read the files back and compare features and reconstructions with those of the checkpoint,
     /// on rows of --data or on random ones
     #[arg(long)]

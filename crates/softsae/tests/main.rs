@@ -7,6 +7,7 @@ mod faults;
 mod interop;
 mod kills;
 mod memory;
+mod places;
 mod planted;
 mod signals;
 mod stores;

@@ -99,6 +99,10 @@ impl Job {
                 evaluation = Some(read_json::<Evaluation>(&eval_file)?);
             }
         }
+        // A sweep's run is never made longer: another length is another run.
+        if evaluation.is_some() {
+            let _ = std::fs::remove_dir_all(folder.join("training"));
+        }
         let status = if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed };
         let run_id = id.into();
         let result = RunResult { run_id, variant: None, status, config, train_seconds, evaluation };

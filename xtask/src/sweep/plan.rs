@@ -79,9 +79,16 @@ impl Plan {
         let (source, data) = Source::of(&config).with_context(|| file.display().to_string())?;
         let filters = filters.iter().map(|f| Filter::parse(f)).collect::<Result<Vec<_>>>()?;
         let mut runs = Vec::new();
-        for point in points {
+        for mut point in points {
             let is_selected = is_selected(&filters, &point)?;
-            runs.push(PlannedRun { id: run_id(&point.config, &data), point, is_selected });
+            let config = &mut point.config;
+            let mut id = run_id(config, &data);
+            config.root_paths(&std::path::absolute(file.parent().unwrap_or(Path::new("")))?);
+            if let Some(init) = &config.training.init {
+                let init = fingerprint("training.init", init)?;
+                id = run_id(config, &format!("{data}, init {init}"));
+            }
+            runs.push(PlannedRun { id, point, is_selected });
         }
         if !runs.iter().any(|run| run.is_selected) {
             bail!(usage("--filter: expected a value that some run has, got none"));

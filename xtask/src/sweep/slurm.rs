@@ -16,14 +16,11 @@ use super::stop;
 use crate::exit::{Interrupted, usage};
 use crate::process;
 
-/// Time between two looks at the runs' own files.
-const POLL: Duration = Duration::from_secs(2);
+/// Times between two questions to the scheduler: the first, and the longest while it answers.
+const POLL: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 
-/// Time between two questions to the scheduler while it answers.
-const ASK: Duration = Duration::from_secs(10);
-
-/// The longest time between two questions to a scheduler that does not answer.
-const ASK_AT_LAST: Duration = Duration::from_secs(120);
+/// The longest time between two questions while it does not.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Submits the runs as one array job and follows it to its end; Ctrl-C cancels it.
 pub(super) fn run(
@@ -81,14 +78,16 @@ fn follow(job: &Job, runs: &[&PlannedRun], array: &str) -> Result<()> {
     let mut progress = Runs::new(runs.len(), n_steps);
     let mut waiting: BTreeSet<usize> = (0..runs.len()).collect();
     let mut started = BTreeSet::new();
-    let mut queue = Queue::new(array);
+    let mut pace = Pace::default();
     loop {
         if stop::requested() {
             process::run(Command::new("scancel").arg(array), "scancel")?;
             bail!(Interrupted);
         }
-        // Asked before the results are read: what has left the queue has written its own.
-        let is_queued = queue.is_queued(Instant::now());
+        // Asked before the results are looked at: what has left the queue has written its own.
+        if let Some(line) = pace.answered(&is_queued("squeue", array)) {
+            eprintln!("{line}");
+        }
         for index in waiting.clone() {
             let run = runs[index];
             let steps = run.point.config.training.steps;
@@ -108,7 +107,7 @@ fn follow(job: &Job, runs: &[&PlannedRun], array: &str) -> Result<()> {
         if waiting.is_empty() {
             return Ok(());
         }
-        if !is_queued {
+        if pace.n_gone > 1 {
             for index in waiting {
                 let (run, log) = (runs[index], job.out.join(format!("tasks/{index}.log")));
                 let steps = run.point.config.training.steps;
@@ -118,116 +117,110 @@ fn follow(job: &Job, runs: &[&PlannedRun], array: &str) -> Result<()> {
             }
             return Ok(());
         }
-        std::thread::sleep(POLL);
+        sleep(pace.wait);
     }
 }
 
-/// What the scheduler says of the array.
-///
-/// A scheduler that does not answer (a controller that restarts, a network that is gone) says
-/// nothing of the tasks: it is asked again, less and less often, until it answers.
-struct Queue<'a> {
-    array: &'a str,
-    program: &'a str,
-    next: Option<Instant>,
-    pause: Duration,
-    is_failing: bool,
+/// How often the scheduler is asked: less and less often, and again and again while it does not
+/// answer, since the array runs on.
+struct Pace {
+    /// Time to the next question.
+    wait: Duration,
+    fails: bool,
+    /// Answers in a row that no task is left: results may show later than that on a shared disk.
+    n_gone: u32,
 }
 
-impl<'a> Queue<'a> {
-    fn new(array: &'a str) -> Self {
-        Self { array, program: "squeue", next: None, pause: ASK, is_failing: false }
+impl Default for Pace {
+    fn default() -> Self {
+        Self { wait: POLL[0], fails: false, n_gone: 0 }
     }
+}
 
-    /// Whether any task of the array waits or works, as far as is known.
-    fn is_queued(&mut self, now: Instant) -> bool {
-        if self.next.is_some_and(|next| now < next) {
-            return true;
-        }
-        let answer = self.ask();
-        self.pause = match &answer {
-            Ok(_) => ASK,
-            Err(_) if self.is_failing => (2 * self.pause).min(ASK_AT_LAST),
-            Err(_) => POLL,
+impl Pace {
+    /// Takes an answer; gives a line to print where the scheduler has begun to fail or to answer.
+    fn answered(&mut self, answer: &Result<bool>) -> Option<String> {
+        let fails = answer.is_err();
+        let longest = if fails { LONGEST_WAIT } else { POLL[1] };
+        let changed = fails != self.fails;
+        self.wait = if changed { POLL[0] } else { (self.wait * 3 / 2).min(longest) };
+        self.n_gone = match answer {
+            Ok(false) => self.n_gone + 1,
+            Ok(true) => 0,
+            Err(_) => self.n_gone,
         };
-        self.next = Some(now + self.pause);
-        match &answer {
-            Err(reason) if !self.is_failing => {
-                eprintln!("squeue does not answer ({reason}); the array goes on, asking again");
-            }
-            Ok(_) if self.is_failing => eprintln!("squeue answers again"),
-            _ => {}
+        self.fails = fails;
+        match answer {
+            _ if !changed => None,
+            Err(error) => Some(format!("{error:#}; the runs go on, and it is asked again")),
+            Ok(_) => Some("squeue answers again".into()),
         }
-        self.is_failing = answer.is_err();
-        answer.unwrap_or(true)
     }
+}
 
-    fn ask(&self) -> Result<bool> {
-        let mut command = Command::new(self.program);
-        command.args(["--noheader", "--format=%i", "--jobs", self.array]);
-        let output =
-            command.output().with_context(|| format!("cannot start `{}`", self.program))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() {
-            return Ok(!output.stdout.trim_ascii().is_empty());
-        }
-        // A job that ended some minutes ago is not known any more.
-        if said.contains("Invalid job id") {
-            return Ok(false);
-        }
-        bail!("{}: {}", output.status, said.trim())
+/// Sleeps, but no longer than until the user stops the sweep.
+fn sleep(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time && !stop::requested() {
+        std::thread::sleep(Duration::from_millis(100).min(time));
     }
+}
+
+/// Whether any task of the array waits or works.
+fn is_queued(squeue: &str, array: &str) -> Result<bool> {
+    let mut command = Command::new(squeue);
+    command.args(["--noheader", "--format=%i", "--jobs", array]);
+    let output = command.output().context("cannot start `squeue`")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok(!output.stdout.trim_ascii().is_empty());
+    }
+    // A job that ended some minutes ago is not known any more.
+    if said.contains("Invalid job id") {
+        return Ok(false);
+    }
+    bail!("squeue failed ({}): {}", output.status, said.trim())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
-    /// A `squeue` that does as the file `answer` beside it says.
-    fn fake(folder: &Path) -> String {
-        let path = folder.join("squeue");
-        // A shell writes it: a program that is open for writing does not start.
-        let mut shell = Command::new("sh");
-        shell.args([
-            "-c",
-            "printf '#!/bin/sh\\n. %s/answer\\n' \"$1\" > \"$1/squeue\"; chmod +x \"$1/squeue\"",
-            "sh",
-        ]);
-        assert!(shell.arg(folder).status().unwrap().success());
-        path.display().to_string()
+    /// What is made of a `squeue` that does this.
+    fn asked(folder: &Path, does: &str) -> Result<bool> {
+        let squeue = folder.join(format!("squeue-{}", does.len()));
+        std::fs::write(&squeue, format!("#!/bin/sh\n{does}\n")).unwrap();
+        std::fs::set_permissions(&squeue, std::fs::Permissions::from_mode(0o755)).unwrap();
+        is_queued(squeue.to_str().unwrap(), "7")
     }
 
     #[test]
-    fn a_scheduler_that_does_not_answer_is_asked_again_ever_less_often() {
+    fn a_scheduler_that_fails_is_asked_again_until_it_answers() {
         let folder = tempfile::tempdir().unwrap();
-        let program = fake(folder.path());
-        let answer = |text: &str| std::fs::write(folder.path().join("answer"), text).unwrap();
-        let mut queue = Queue { program: &program, ..Queue::new("7") };
-        let start = Instant::now();
-        answer("echo 7_1");
-        assert!(queue.is_queued(start) && !queue.is_failing);
-
-        answer("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1");
-        let mut now = start;
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            now = queue.next.unwrap();
-            assert!(queue.is_queued(now) && queue.is_failing);
-            pauses.push(queue.pause.as_secs());
+        let fails = "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1";
+        let mut pace = Pace::default();
+        assert!(asked(folder.path(), "echo 7_1").unwrap());
+        assert!(pace.answered(&Ok(true)).is_none());
+        let line = pace.answered(&asked(folder.path(), fails)).unwrap();
+        assert!(line.contains("Unable to contact"), "{line}");
+        for _ in 0..50 {
+            assert!(pace.answered(&asked(folder.path(), fails)).is_none(), "it is said once");
         }
-        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 120, 120, 120]);
-
-        // Until it is time to ask again, nothing has changed.
-        answer("true");
-        assert!(queue.is_queued(now + Duration::from_secs(1)));
-        assert!(!queue.is_queued(queue.next.unwrap()) && !queue.is_failing);
-        answer("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");
-        assert!(!queue.is_queued(queue.next.unwrap()));
+        assert_eq!((pace.wait, pace.n_gone), (LONGEST_WAIT, 0));
+        assert_eq!(pace.answered(&Ok(true)).unwrap(), "squeue answers again");
+        assert_eq!(pace.wait, POLL[0]);
     }
 
     #[test]
-    fn a_squeue_that_cannot_be_started_is_no_end_of_the_array() {
-        let mut queue = Queue { program: "/no/such/squeue", ..Queue::new("7") };
-        assert!(queue.is_queued(Instant::now()) && queue.is_failing);
+    fn a_job_is_gone_once_that_was_said_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let unknown = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1";
+        let mut pace = Pace::default();
+        for (n_gone, does) in ["exit 0", "echo 7_2", unknown, "exit 0"].into_iter().enumerate() {
+            assert!(pace.answered(&asked(folder.path(), does)).is_none());
+            assert_eq!(pace.n_gone, [1, 0, 1, 2][n_gone], "{does}");
+        }
     }
 }

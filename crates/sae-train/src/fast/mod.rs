@@ -247,7 +247,8 @@ impl FastEngine {
         let (batch, d, f) = (x.size()[0] as usize, config.d_model, config.n_features);
         let step = state.step;
         self.profile.begin();
-        if step == 0 && !matches!(self.rule, FastRule::JumpRelu(_)) {
+        let is_new = step == 0 && state.config.training.init.is_none();
+        if is_new && !matches!(self.rule, FastRule::JumpRelu(_)) {
             state.parameters[self.slots.b_dec].value.copy_(&geometric_median(&x));
         }
         let micro = state.config.training.micro_batch.unwrap_or(batch).min(batch);

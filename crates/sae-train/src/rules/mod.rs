@@ -19,7 +19,8 @@ mod topk;
 pub(crate) use budget::BudgetLoss;
 pub(crate) use codes::Codes;
 pub(crate) use loss::{Active, Detail, Loss};
-pub(crate) use soft::SoftSchedule;
+pub(crate) use p_anneal::update_steps;
+pub(crate) use soft::{SoftSchedule, hard_from};
 pub(crate) use threshold::annealed_k;
 
 use sae_config::{ArchitectureConfig, Parity, RunConfig};

@@ -38,11 +38,10 @@ struct PAnnealState {
 impl PAnnealRule {
     pub(crate) fn new(config: &PAnnealConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
         let n = config.n_sparsity_updates as usize;
-        let steps = line(config.anneal_start as f64, training.steps as f64, n);
         Self {
             config: config.clone(),
             weights: sae.base().weights.alias(),
-            update_steps: steps.into_iter().map(|step| step as u64).collect(),
+            update_steps: update_steps(config, training),
             p_values: line(config.p_start, config.p_end, n),
             state: PAnnealState {
                 p: config.p_start,
@@ -113,6 +112,13 @@ impl Rule for PAnnealRule {
             .map_err(|e| sae_config::Error::value("rule", "the state of p_anneal", e))?;
         Ok(())
     }
+}
+
+/// The steps at which p falls.
+pub(crate) fn update_steps(config: &PAnnealConfig, training: &TrainingConfig) -> Vec<u64> {
+    let n = config.n_sparsity_updates as usize;
+    let steps = line(config.anneal_start as f64, training.steps as f64, n);
+    steps.into_iter().map(|step| step as u64).collect()
 }
 
 /// `n` values spaced evenly from `start` to `end`.

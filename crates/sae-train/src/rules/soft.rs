@@ -32,15 +32,20 @@ pub(crate) struct SoftSchedule {
     alpha: Anneal,
 }
 
+/// The first step with the hard selection.
+pub(crate) fn hard_from(config: &SoftConfig, training: &TrainingConfig) -> u64 {
+    let soft_steps = training.steps - config.hard_steps.min(training.steps);
+    soft_steps + u64::from(training.parity == Parity::Official)
+}
+
 impl SoftSchedule {
     pub(crate) fn new(config: &SoftConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
         let official = training.parity == Parity::Official;
-        let soft_steps = training.steps - config.hard_steps.min(training.steps);
         let end = config.k as f64;
         let start = (sae.config().d_model as f64).min(sae.config().n_features as f64).max(end);
         let first = if official { end } else { start };
         Self {
-            hard_from: soft_steps + u64::from(official),
+            hard_from: hard_from(config, training),
             k: Anneal {
                 first: config.k_first.map_or(first, |k| k as f64),
                 start,

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use sae_data::{ActivationStore, OutputLock, open_store};
 use sae_models::{Sae, SparseCoder, load_checkpoint, write_tensors};
+use sae_train::origin;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use super::{device, locked};
+use super::{Differences, device, locked};
 use crate::cli::EncodeArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::progress::Progress;
@@ -28,6 +29,12 @@ struct Codes<'a> {
     checkpoint: &'a Path,
     store: &'a Path,
     store_hash: String,
+    /// Whether the store is of another host or hook point than the checkpoint.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    elsewhere: bool,
+    /// In what the store differs from the one that the model was trained on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<String>,
     shards: Vec<Shard>,
 }
 
@@ -49,6 +56,10 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
             args.data.display()
         )));
     }
+    let place = origin(store.as_ref()).or_usage()?;
+    let of_model = &sae.base().trained_on;
+    let data = format!("{}: against the model", args.data.display());
+    let found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     let _lock = locked(OutputLock::directory(&args.out))?;
     let mut progress = Progress::new("encode", "rows", store.n_rows());
     let mut shards = Vec::new();
@@ -69,6 +80,8 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
         checkpoint: &args.checkpoint,
         store: &args.data,
         store_hash: store.content_hash().or_run()?,
+        elsewhere: found.elsewhere,
+        differences: found.lines,
         shards,
     };
     sae_config::write_json(&args.out.join("codes.json"), &codes).or_run()

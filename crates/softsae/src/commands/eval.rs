@@ -9,10 +9,11 @@ use sae_eval::{
     CrossEntropyOptions, EvaluateOptions, allocation, complexity, cross_entropy, evaluate,
     ground_truth,
 };
-use sae_hosts::{HookPoint, HostModel, Text};
-use sae_models::{Sae, load_checkpoint};
+use sae_hosts::{HookPoint, HostModel, Text, host_provenance};
+use sae_models::{Sae, TrainedOn, load_checkpoint};
+use sae_train::{origin, origin_of};
 
-use super::{device, locked, read_texts};
+use super::{Differences, device, locked, read_texts};
 use crate::cli::EvalArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
@@ -22,8 +23,16 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
+    let place = origin(store.as_ref()).or_usage()?;
+    let of_model = &sae.base().trained_on;
+    let data = format!("{}: against the model", args.data.display());
+    let mut found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     let spliced = match &args.host {
-        Some(host) => Some(Spliced::open(args, host, store.as_ref(), device)?),
+        Some(host) => {
+            let spliced = Spliced::open(args, host, store.as_ref(), device)?;
+            found.add(spliced.differences(args, host, of_model, &place)?);
+            Some(spliced)
+        }
         None => None,
     };
     let truth = PlantedTruth::find(&args.data).or_usage()?;
@@ -51,6 +60,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     if let Some(spliced) = spliced {
         evaluation.cross_entropy = Some(spliced.measure(args, sae.as_ref())?);
     }
+    (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     print(&evaluation);
     if let Some(out) = &args.out {
         sae_config::write_json(out, &evaluation).or_run()?;
@@ -86,6 +96,25 @@ impl Spliced {
         })
     }
 
+    /// In what host and hook point differ from those of the model, or where these are not known
+    /// from those of the store.
+    fn differences(
+        &self,
+        args: &EvalArgs,
+        host: &std::path::Path,
+        of_model: &TrainedOn,
+        of_store: &TrainedOn,
+    ) -> Result<Differences, Failure> {
+        let here = origin_of(&host_provenance(&self.host, self.hook).or_usage()?);
+        let mut found = Differences::default();
+        for (of, name) in [(of_model, "the model"), (of_store, "the store")] {
+            let splice = format!("--host {}, --hook {}", host.display(), self.hook);
+            let source = format!("{splice}: against {name}");
+            found.add(Differences::find(of, &here, &source, args.elsewhere)?);
+        }
+        Ok(found)
+    }
+
     fn measure(&self, args: &EvalArgs, sae: &dyn Sae) -> Result<CrossEntropy, Failure> {
         let texts: Vec<&str> = self.texts.iter().map(|text| text.content.as_str()).collect();
         let options = CrossEntropyOptions {
@@ -106,6 +135,9 @@ impl Spliced {
 
 fn print(evaluation: &Evaluation) {
     let (fidelity, sparsity) = (&evaluation.reconstruction, &evaluation.sparsity);
+    if evaluation.elsewhere {
+        say!("elsewhere       {}", evaluation.differences.join("; "));
+    }
     say!("rows            {}", evaluation.n_rows);
     say!("R²              {:.4}", fidelity.r2);
     say!("FVE (official)  {:.4}", fidelity.frac_variance_explained);

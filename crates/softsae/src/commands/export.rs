@@ -2,9 +2,10 @@
 
 use sae_data::{ActivationStore, OutputLock, open_store};
 use sae_models::{Exported, Format, Normalizer, Origin, Sae, load_checkpoint};
+use sae_train::origin;
 use tch::{Device, Kind, Tensor};
 
-use super::locked;
+use super::{Differences, locked};
 use crate::cli::ExportArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
@@ -29,11 +30,16 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
             store.d_model()
         )));
     }
-    let provenance = store.as_ref().and_then(|store| store.provenance());
-    let origin = Origin {
-        host: provenance.map(|p| p.host.clone()),
-        hook_point: provenance.map(|p| p.hook_point.clone()),
-    };
+    let of_model = &sae.base().trained_on;
+    let mut place = of_model.clone();
+    if let (Some(store), Some(path)) = (&store, &args.data) {
+        let of_store = origin(store.as_ref()).or_usage()?;
+        let source = format!("--data {}: against the model", path.display());
+        Differences::find(of_model, &of_store, &source, args.elsewhere)?;
+        place.host = of_store.host.or(place.host);
+        place.hook_point = of_store.hook_point.or(place.hook_point);
+    }
+    let origin = Origin { host: place.host, hook_point: place.hook_point };
     let format = Format::from(args.format);
     let _lock = locked(OutputLock::directory(&args.out))?;
     let Exported { files, differences } =

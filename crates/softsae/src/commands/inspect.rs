@@ -66,6 +66,9 @@ fn checkpoint(path: &Path) -> Result<(), Failure> {
     let sae = sae_models::load_checkpoint(path, Device::Cpu).or_usage()?;
     let config = toml::to_string_pretty(sae.config()).or_run()?;
     say!("{config}");
+    if !sae.base().trained_on.is_unknown() {
+        say!("[trained_on]\n{}", toml::to_string_pretty(&sae.base().trained_on).or_run()?);
+    }
     say!("[tensors]");
     for (name, tensor) in sae.parameters().into_iter().chain(sae.buffers()) {
         say!("{name:<25} {:?} {:?}", tensor.kind(), tensor.size());

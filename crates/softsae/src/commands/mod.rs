@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use sae_data::{Error, OutputLock};
 use sae_hosts::Text;
+use sae_models::TrainedOn;
 
 use crate::failure::{Blame as _, Failure};
 
@@ -28,6 +29,47 @@ fn locked(lock: sae_data::Result<OutputLock>) -> Result<OutputLock, Failure> {
         Error::Locked { .. } => Failure::usage(error),
         other => Failure::run(other),
     })
+}
+
+/// In what the activations that a model is applied to differ from those it was trained on.
+#[derive(Debug, Default)]
+struct Differences {
+    /// Whether they are of another host or hook point.
+    elsewhere: bool,
+    /// All of them, in words.
+    lines: Vec<String>,
+}
+
+impl Differences {
+    /// Compares a model with activations, which `source` names; prints what differs.
+    ///
+    /// Another host or hook point is a mistake of usage unless `elsewhere` lets it pass.
+    fn find(
+        model: &TrainedOn,
+        activations: &TrainedOn,
+        source: &str,
+        elsewhere: bool,
+    ) -> Result<Self, Failure> {
+        let other = model.elsewhere(activations);
+        if let Some(first) = other.first().filter(|_| !elsewhere) {
+            let error = anyhow::anyhow!("{source}: {first}; `--elsewhere` lets it pass");
+            return Err(Failure::usage(error));
+        }
+        let otherwise = model.made_otherwise(activations);
+        let lines: Vec<_> = other.iter().chain(&otherwise).map(ToString::to_string).collect();
+        lines.iter().for_each(|line| eprintln!("warning: {source}: {line}"));
+        Ok(Self { elsewhere: !other.is_empty(), lines })
+    }
+
+    /// Adds what was found of other activations.
+    fn add(&mut self, other: Self) {
+        self.elsewhere |= other.elsewhere;
+        for line in other.lines {
+            if !self.lines.contains(&line) {
+                self.lines.push(line);
+            }
+        }
+    }
 }
 
 /// Reads UTF-8 text files, each a document.

@@ -1,10 +1,14 @@
 //! `softsae train`: a run from its configuration to a checkpoint.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use sae_config::{Engine, RunConfig};
 use sae_data::{Error as DataError, open_store};
-use sae_train::{Error, Filtered, Profile, RunOptions, free_memory, plan, train_run};
+use sae_models::checkpoint_origin;
+use sae_train::{
+    Error, Filtered, Profile, RunOptions, free_memory, origin, plan, train_run,
+};
 
 use super::device;
 use crate::cli::TrainArgs;
@@ -14,13 +18,17 @@ use crate::output::say;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
-    let config = RunConfig::read(&args.config).or_usage()?;
+    let written = RunConfig::read(&args.config).or_usage()?;
+    let config = written.clone().resolve().or_usage()?;
     device(&config.training.device)?;
     let d_model = open_stores(&config)?;
     // Without --out there is only --plan, as clap sees to.
     let Some(out) = args.out.as_ref().filter(|_| !args.plan) else {
         return print_plan(&config, d_model);
     };
+    if let Some(init) = &config.training.init {
+        say_if_elsewhere(init, &config)?;
+    }
     let mut progress = Progress::new("train", "steps", config.training.steps);
     let mut message = String::new();
     let mut is_first = true;
@@ -37,18 +45,39 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
         progress.at(now.step, || message.clone());
     };
     let options = RunOptions { resume: args.resume, stop: interrupt::flag() };
-    let trained = train_run(&config, out, &options, observer);
+    let trained = train_run(&written, out, &options, observer);
     drop(progress);
     let summary = trained.map_err(|error| match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
         Error::Config(_) | Error::Exists { .. } | Error::OtherRun { .. } => Failure::usage(error),
-        Error::Data(DataError::Locked { .. }) => Failure::usage(error),
+        Error::OtherLength { .. } | Error::MixedStores { .. } | Error::Init { .. } => {
+            Failure::usage(error)
+        }
+        // What a checkpoint to start from says of itself; the run's own model is made here.
+        Error::Model(_) if config.training.init.is_some() => Failure::usage(error),
+        Error::Data(
+            DataError::Locked { .. } | DataError::Value { .. } | DataError::NoMetadata { .. },
+        ) => Failure::usage(error),
         other => Failure::run(other),
     })?;
     let (steps, seconds) = (summary.steps, summary.seconds);
+    if let Some(step) = summary.resumed_at {
+        say!("went on from step {step}");
+    }
     say!("{}: {steps} steps in {seconds:.1} s", summary.checkpoint.display());
     if args.profile {
         print_profile(summary.profile.as_ref());
+    }
+    Ok(())
+}
+
+/// Says where a checkpoint to start from comes from another host or hook point: that is a transfer.
+fn say_if_elsewhere(init: &Path, config: &RunConfig) -> Result<(), Failure> {
+    let of_init = checkpoint_origin(init).or_usage()?;
+    let first = config.data.stores.first().map_or(&config.data.store, |store| &store.path);
+    let place = origin(open_store(first).or_usage()?.as_ref()).or_usage()?;
+    for difference in of_init.elsewhere(&place) {
+        eprintln!("note: training.init: {}: {difference}", init.display());
     }
     Ok(())
 }
