@@ -62,8 +62,9 @@ impl TrainedOn {
 
     /// Where `other` is of another host or hook point: a model means nothing there.
     ///
-    /// Hosts are compared by their hash where both are known, else by name. What is not known of
-    /// either differs in nothing.
+    /// Hosts are compared by their hash where both are known, else by name: names of one model, such
+    /// as `google/gemma-2-2b` and `gemma-2-2b.gguf`, hold one another. What is not known of either
+    /// differs in nothing.
     #[must_use]
     pub fn elsewhere(&self, other: &Self) -> Vec<OriginDifference> {
         let host = match (&self.host_hash, &other.host_hash) {
@@ -73,7 +74,8 @@ impl TrainedOn {
                 trained_on: named(self.host.as_deref(), ours),
                 got: named(other.host.as_deref(), theirs),
             }),
-            _ => difference("host", &self.host, &other.host),
+            _ => difference("host", &self.host, &other.host)
+                .filter(|found| !may_be_one(&found.trained_on, &found.got)),
         };
         let hook_point = difference("hook point", &self.hook_point, &other.hook_point);
         host.into_iter().chain(hook_point).collect()
@@ -91,6 +93,17 @@ impl TrainedOn {
         ];
         all.into_iter().flatten().collect()
     }
+}
+
+/// Whether two names may be those of one model: the letters and digits of one's last part hold those
+/// of the other's.
+fn may_be_one(a: &str, b: &str) -> bool {
+    let plain = |name: &str| -> String {
+        let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        last.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
+    };
+    let (a, b) = (plain(a), plain(b));
+    a.contains(&b) || b.contains(&a)
 }
 
 /// A name with the start of its hash, which tells namesakes apart.
@@ -129,6 +142,7 @@ mod tests {
         assert_eq!(n("host = 'a'\nhost_hash = '22'"), 1, "a namesake");
         assert_eq!(n("host = 'a'"), 0);
         assert_eq!(n("host = 'b'"), 1);
+        assert_eq!(n("host = 'b/A.gguf'"), 0);
         assert_eq!(n("host = 'b'\nhook_point = 'resid_post.7'"), 2);
         assert_eq!(TrainedOn::default().elsewhere(&model), []);
         let said = model.elsewhere(&origin("hook_point = 'resid_post.7'"))[0].to_string();

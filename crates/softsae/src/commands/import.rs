@@ -1,7 +1,8 @@
 //! `softsae import`: a checkpoint of another tool's files.
 
 use sae_data::OutputLock;
-use sae_models::Imported;
+use sae_hosts::HookPoint;
+use sae_models::{Imported, TrainedOn};
 
 use super::locked;
 use crate::cli::ImportArgs;
@@ -9,8 +10,15 @@ use crate::failure::{Blame as _, Failure};
 use crate::output::say;
 
 pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
-    let Imported { sae, origin, notes } =
+    let Imported { mut sae, origin, notes } =
         sae_models::import(&args.dir, args.format.into()).or_usage()?;
+    // A name of the tool's own is none that stores have: nothing could be compared with it.
+    let is_ours = |hook: &String| hook.parse::<HookPoint>().is_ok_and(|h| h.to_string() == *hook);
+    sae.base_mut().trained_on = TrainedOn {
+        host: origin.host.clone(),
+        hook_point: origin.hook_point.clone().filter(is_ours),
+        ..TrainedOn::default()
+    };
     let _lock = locked(OutputLock::directory(&args.out))?;
     sae_models::save_checkpoint(sae.as_ref(), &args.out).or_run()?;
     let config = sae.config();
