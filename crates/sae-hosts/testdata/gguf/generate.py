@@ -100,15 +100,12 @@ def byte_level(pre, text, texts, n_tokens):
     model = json.loads(tokenizer.to_str())["model"]
     if whole_words:
         # A word that is a token, but that no merges make.
-        model["vocab"]["ĠreasonsX"] = len(model["vocab"])
-        model["vocab"]["reasons"] = len(model["vocab"]) if "reasons" not in model["vocab"] else model["vocab"]["reasons"]
-        del model["vocab"]["ĠreasonsX"]
-        model["vocab"] = {t: i for i, t in enumerate(sorted(model["vocab"], key=model["vocab"].get))}
-        model["ignore_merges"] = True
         whole = json.loads(tokenizer.to_str())
-        whole["model"] = model
+        model = whole["model"]
+        model["vocab"]["xylograph"] = len(model["vocab"])
+        model["ignore_merges"] = True
         tokenizer = tokenizers.Tokenizer.from_str(json.dumps(whole))
-        texts = [*texts, "reasons reasons"]
+        texts = [*texts, "xylograph xylograph"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
     return {
         "model": "gpt2",
