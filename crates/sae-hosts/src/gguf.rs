@@ -117,6 +117,9 @@ impl TensorInfo {
         if !offset.is_multiple_of(alignment) {
             return Err(wrong(&format!("an offset of a multiple of {alignment}"), &offset));
         }
+        if shape.contains(&0) {
+            return Err(wrong("sizes above 0", &format!("{shape:?}")));
+        }
         let block = kind.block_weights();
         let row = shape.first().copied().unwrap_or(1);
         if !row.is_multiple_of(block) {

@@ -111,6 +111,10 @@ fn each_fault_names_the_field_what_was_expected_and_what_came() {
         patched(find("packed") + 18, &[3]),
         "tensor `packed`: expected 102 bytes at offset 32 of the data, got 68 bytes"
     );
+    assert_eq!(
+        patched(find("plain") + 9, &[0]),
+        "tensor `plain`: expected sizes above 0, got [0, 3]"
+    );
     let huge = [u64::MAX.to_le_bytes(), u64::MAX.to_le_bytes()].concat();
     assert!(
         patched(find("plain") + 9, &huge).starts_with("tensor `plain`: expected a size of less")

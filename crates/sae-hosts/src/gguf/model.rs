@@ -101,6 +101,7 @@ fn settings(keys: &Keys<'_>, architecture: Architecture) -> Result<(Map<String, 
         .float(&eps_key)?
         .ok_or_else(|| keys.wrong(&eps_key, "a finite float", "no such key"))?;
     let theta = keys.float(&key("rope.freq_base"))?.unwrap_or(10_000.0);
+    check_layers(keys, n_layers, n_heads, head_dim)?;
     check_neutral(keys, &key)?;
     check_vocabulary(keys, &key("vocab_size"))?;
 
@@ -155,6 +156,21 @@ fn settings(keys: &Keys<'_>, architecture: Architecture) -> Result<(Map<String, 
         }
     }
     Ok((config, Heads { queries: n_heads, keys: n_kv_heads }))
+}
+
+/// Refuses sizes that the tensors do not have, so that memory is taken in proportion to the file.
+fn check_layers(keys: &Keys<'_>, n_layers: u64, n_heads: u64, head_dim: u64) -> Result<()> {
+    let last = format!("blk.{}.attn_q.weight", n_layers - 1);
+    let rows = keys.gguf.shape(&last).and_then(|shape| shape.first());
+    let expected = n_heads.saturating_mul(head_dim);
+    match rows {
+        Some(rows) if *rows == expected => Ok(()),
+        Some(rows) => {
+            let expected = format!("{expected} rows, {head_dim} for each of {n_heads} heads");
+            Err(keys.wrong(&format!("tensor `{last}`"), expected, rows))
+        }
+        None => Err(keys.wrong(&format!("tensor `{last}`"), "it in the file", "none")),
+    }
 }
 
 fn check_neutral(keys: &Keys<'_>, key: &impl Fn(&str) -> String) -> Result<()> {

@@ -124,7 +124,8 @@ fn merges(
         }
     }
     found.sort_by(|a, b| b.0.total_cmp(&a.0));
-    if let Some([a, b]) = found.array_windows().find(|[a, b]| a.0 == b.0 && a.1 != b.1) {
+    let (tokens, next) = (found.iter(), found.iter().skip(1));
+    if let Some((a, b)) = tokens.zip(next).find(|(a, b)| a.0 == b.0 && a.1 != b.1) {
         let got = format!("{} for both `{}` and `{}`", a.0, a.1, b.1);
         return Err(keys.wrong(SCORES, "distinct scores of tokens made of others", got));
     }
