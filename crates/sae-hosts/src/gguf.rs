@@ -1,8 +1,13 @@
-//! GGUF version 3, the file format of llama.cpp: read-only, every length checked before use.
+//! GGUF, the file format of llama.cpp: read-only, every length checked before use.
 
 mod dequantize;
 mod header;
-mod llama;
+mod k_quants;
+mod keys;
+mod model;
+mod sentencepiece;
+mod tensors;
+mod tokenizer;
 mod value;
 
 use std::collections::BTreeMap;
@@ -11,7 +16,7 @@ use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use llama::open_llama;
+pub(crate) use model::open;
 pub use value::{GgufArray, GgufValue};
 
 use crate::{Error, Result};
@@ -45,8 +50,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::File`], which names the field, if it is not
-    /// GGUF version 3, truncated, inconsistent, or holds a tensor type other than F32, F16, Q4_1
-    /// and Q8_0.
+    /// GGUF version 2 or 3, truncated, inconsistent, or holds a tensor type that is not read.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
         let length = file.metadata().map_err(Error::io(path))?.len();
@@ -77,7 +81,7 @@ impl GgufFile {
     /// The weights of a tensor, dequantised, in row-major order.
     ///
     /// Quantised weights are the f32 product of scale and integer, then plus the offset: two
-    /// roundings, as llama.cpp computes them without fused multiply-add.
+    /// roundings, as ggml computes them without fused multiply-add.
     ///
     /// # Errors
     /// [`Error::File`] if there is no such tensor; [`Error::Io`] if the file shrank since.
@@ -92,20 +96,6 @@ impl GgufFile {
         self.file.read_exact_at(&mut bytes, info.offset).map_err(Error::io(&self.path))?;
         Ok(info.kind.dequantize(&bytes))
     }
-
-    fn required(&self, key: &str, expected: &str) -> Result<&GgufValue> {
-        self.value(key).ok_or_else(|| Error::file(&self.path, key, expected, "no such key"))
-    }
-
-    pub(crate) fn string(&self, key: &str) -> Result<&str> {
-        let value = self.required(key, "a string")?;
-        value.as_str().ok_or_else(|| Error::file(&self.path, key, "a string", value.kind_name()))
-    }
-
-    pub(crate) fn array(&self, key: &str) -> Result<&GgufArray> {
-        let value = self.required(key, "an array")?;
-        value.as_array().ok_or_else(|| Error::file(&self.path, key, "an array", value.kind_name()))
-    }
 }
 
 impl TensorInfo {
@@ -116,13 +106,20 @@ impl TensorInfo {
         mut shape: Vec<u64>,
         kind: u32,
         offset: u64,
+        alignment: u64,
         data: std::ops::Range<u64>,
     ) -> Result<Self> {
         let wrong = |expected: &str, got: &dyn std::fmt::Display| {
             Error::file(path, format!("tensor `{name}`"), expected, got)
         };
         let kind = TensorType::from_id(kind)
-            .ok_or_else(|| wrong("type F32 (0), F16 (1), Q4_1 (3) or Q8_0 (8)", &kind))?;
+            .ok_or_else(|| wrong(&format!("a type of {}", TensorType::known()), &kind))?;
+        if !offset.is_multiple_of(alignment) {
+            return Err(wrong(&format!("an offset of a multiple of {alignment}"), &offset));
+        }
+        if shape.contains(&0) {
+            return Err(wrong("sizes above 0", &format!("{shape:?}")));
+        }
         let block = kind.block_weights();
         let row = shape.first().copied().unwrap_or(1);
         if !row.is_multiple_of(block) {

@@ -111,7 +111,7 @@ impl HostModel {
         let (config, source, tokenizer) = if is_folder {
             huggingface::open(path)?
         } else {
-            let (config, source, tokenizer) = gguf::open_llama(path)?;
+            let (config, source, tokenizer) = gguf::open(path)?;
             (config, source, Some(tokenizer))
         };
         let weights = Weights::new(source, device, kind);

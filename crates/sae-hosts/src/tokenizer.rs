@@ -2,98 +2,34 @@
 
 use std::path::Path;
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::Tokenizer;
 
-use crate::gguf::GgufFile;
 use crate::{Error, Result};
 
 /// Longest piece of text given to the tokenizer at once, so that memory stays bounded.
 const PIECE_BYTES: usize = 1 << 18;
 
-/// `tokenizer.ggml.token_type` of control tokens such as `<|endoftext|>`.
-const CONTROL: i64 = 3;
-/// `tokenizer.ggml.token_type` of tokens added to the vocabulary by its user.
-const USER_DEFINED: i64 = 4;
-
 /// Turns text into token ids and back.
 #[derive(Debug)]
 pub struct HostTokenizer {
     inner: Tokenizer,
+    bos: Option<u32>,
+    adds_bos: bool,
 }
 
 impl HostTokenizer {
+    /// A tokenizer, the token that starts a text if it has one, and whether the model's own
+    /// tokenizer puts that before each text.
+    pub(crate) fn new(inner: Tokenizer, bos: Option<u32>, adds_bos: bool) -> Self {
+        Self { inner, bos, adds_bos }
+    }
+
     /// Reads a `tokenizer.json`.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let inner = Tokenizer::from_bytes(bytes)
             .map_err(|error| Error::file(path, "top level", "a tokenizer", error))?;
-        Ok(Self { inner })
-    }
-
-    /// Builds the byte-level BPE tokenizer that a GGUF file describes.
-    pub(crate) fn from_gguf(gguf: &GgufFile) -> Result<Self> {
-        let wrong =
-            |key: &str, expected: &str, got: &str| Error::file(gguf.path(), key, expected, got);
-        let model = gguf.string("tokenizer.ggml.model")?;
-        if model != "gpt2" {
-            return Err(wrong("tokenizer.ggml.model", "`gpt2` (byte-level BPE)", model));
-        }
-        // GPT-2's pattern splits words, numbers, punctuation and space; `smollm` first takes
-        // every digit off on its own.
-        let byte_level = ByteLevel::new(false, true, true);
-        let pre_tokenizer = match gguf.string("tokenizer.ggml.pre")? {
-            "gpt-2" => PreTokenizerWrapper::from(byte_level),
-            "smollm" => Sequence::new(vec![Digits::new(true).into(), byte_level.into()]).into(),
-            other => return Err(wrong("tokenizer.ggml.pre", "`gpt-2` or `smollm`", other)),
-        };
-
-        let strings = |key: &str| -> Result<Vec<String>> {
-            let array = gguf.array(key)?;
-            let strings = array.strings().ok_or_else(|| wrong(key, "strings", "other values"))?;
-            Ok(strings.map(str::to_owned).collect())
-        };
-        let tokens = strings("tokenizer.ggml.tokens")?;
-        let merges = strings("tokenizer.ggml.merges")?
-            .iter()
-            .map(|merge| match merge.split_once(' ') {
-                Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
-                None => Err(wrong("tokenizer.ggml.merges", "two tokens and a space", merge)),
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let types_key = "tokenizer.ggml.token_type";
-        let types: Vec<i64> = match gguf.array(types_key)?.integers() {
-            Some(types) => types.collect(),
-            None => return Err(wrong(types_key, "32-bit integers", "other values")),
-        };
-        if types.len() != tokens.len() {
-            let expected = format!("{} values, one a token", tokens.len());
-            return Err(wrong(types_key, &expected, &types.len().to_string()));
-        }
-
-        let vocabulary: Vocab = tokens.iter().cloned().zip(0..).collect();
-        if vocabulary.len() != tokens.len() {
-            return Err(wrong("tokenizer.ggml.tokens", "distinct tokens", "a repeated one"));
-        }
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocabulary, merges)
-            .build()
-            .map_err(|error| wrong("tokenizer.ggml.merges", "a BPE model", &error.to_string()))?;
-        let mut inner = Tokenizer::new(bpe);
-        inner.with_pre_tokenizer(Some(pre_tokenizer)).with_decoder(Some(byte_level));
-        let of_type = |wanted: i64| {
-            let pairs = tokens.iter().zip(&types);
-            pairs.filter(move |(_, kind)| **kind == wanted).map(|(token, _)| token)
-        };
-        let special: Vec<_> = of_type(CONTROL).map(|t| AddedToken::from(t, true)).collect();
-        let added: Vec<_> = of_type(USER_DEFINED).map(|t| AddedToken::from(t, false)).collect();
-        inner.add_special_tokens(&special);
-        inner.add_tokens(&added);
-        Ok(Self { inner })
+        Ok(Self::new(inner, None, false))
     }
 
     /// The token ids of a text, without any that the model puts at its front or end. A control
@@ -137,6 +73,16 @@ impl HostTokenizer {
     /// The id of a token as the vocabulary spells it.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// The token that starts a text, if the model has one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Whether the model's own tokenizer puts that token before each text.
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
     }
 
     /// The ids of control tokens, sorted.

@@ -1,9 +1,11 @@
 //! The GGUF reader on well-formed, truncated and corrupt files.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use proptest::prelude::*;
 use sae_hosts::{GgufFile, GgufValue};
+use tch::Tensor;
 use tempfile::NamedTempFile;
 
 use crate::gguf_builder::GgufBuilder;
@@ -73,7 +75,7 @@ fn each_fault_names_the_field_what_was_expected_and_what_came() {
     let find =
         |text: &str| good.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
     assert_eq!(patched(0, b"GGML"), "magic: expected GGUF, got GGML");
-    assert_eq!(patched(4, &[2]), "version: expected 3, got 2");
+    assert_eq!(patched(4, &[1]), "version: expected 2 or 3, got 1");
     assert_eq!(
         patched(24, &u64::MAX.to_le_bytes()),
         format!(
@@ -92,8 +94,14 @@ fn each_fault_names_the_field_what_was_expected_and_what_came() {
     );
     assert_eq!(patched(find("plain") + 5, &[5]), "plain: expected at most 4 dimensions, got 5");
     assert_eq!(
-        patched(find("plain") + 25, &[12]),
-        "tensor `plain`: expected type F32 (0), F16 (1), Q4_1 (3) or Q8_0 (8), got 12"
+        patched(find("plain") + 25, &[20]),
+        "tensor `plain`: expected a type of F32 (0), F16 (1), Q4_0 (2), Q4_1 (3), Q5_0 (6), \
+         Q5_1 (7), Q8_0 (8), Q2_K (10), Q3_K (11), Q4_K (12), Q5_K (13), Q6_K (14), BF16 (30), \
+         got 20"
+    );
+    assert_eq!(
+        patched(find("packed") + 30, &[33]),
+        "tensor `packed`: expected an offset of a multiple of 32, got 33"
     );
     assert_eq!(
         patched(find("packed") + 10, &[33]),
@@ -103,10 +111,54 @@ fn each_fault_names_the_field_what_was_expected_and_what_came() {
         patched(find("packed") + 18, &[3]),
         "tensor `packed`: expected 102 bytes at offset 32 of the data, got 68 bytes"
     );
+    assert_eq!(
+        patched(find("plain") + 9, &[0]),
+        "tensor `plain`: expected sizes above 0, got [0, 3]"
+    );
     let huge = [u64::MAX.to_le_bytes(), u64::MAX.to_le_bytes()].concat();
     assert!(
         patched(find("plain") + 9, &huge).starts_with("tensor `plain`: expected a size of less")
     );
+}
+
+#[test]
+fn version_2_is_read_alike() {
+    let mut old = valid();
+    old[4] = 2;
+    assert_eq!(open(&old).unwrap().read_f32("packed").unwrap()[0], 0.5);
+}
+
+/// Against gguf's own numpy code, to the bit.
+#[test]
+fn dequantised_weights_are_those_of_the_reference() {
+    const TYPES: [(&str, u32, u64); 13] = [
+        ("F32", 0, 32),
+        ("F16", 1, 32),
+        ("Q4_0", 2, 32),
+        ("Q4_1", 3, 32),
+        ("Q5_0", 6, 32),
+        ("Q5_1", 7, 32),
+        ("Q8_0", 8, 32),
+        ("Q2_K", 10, 256),
+        ("Q3_K", 11, 256),
+        ("Q4_K", 12, 256),
+        ("Q5_K", 13, 256),
+        ("Q6_K", 14, 256),
+        ("BF16", 30, 32),
+    ];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/gguf/dequantize.safetensors");
+    let tensors: HashMap<String, Tensor> =
+        Tensor::read_safetensors(path).unwrap().into_iter().collect();
+    assert_eq!(tensors.len(), 2 * TYPES.len());
+    for (name, id, width) in TYPES {
+        let bytes: Vec<u8> = (&tensors[&format!("{name}.bytes")]).try_into().unwrap();
+        let expected: Vec<f32> = (&tensors[&format!("{name}.weights")]).try_into().unwrap();
+        let file = GgufBuilder::default().tensor("x", &[3, width], id, &bytes).build();
+        let file = write(&file);
+        let weights = GgufFile::open(file.path()).unwrap().read_f32("x").unwrap();
+        let bits = |weights: &[f32]| weights.iter().map(|w| w.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&weights), bits(&expected), "{name}");
+    }
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Writes GGUF files for tests.
 
+use sae_hosts::{HostModel, Result};
+use tch::{Device, Tensor};
+use tempfile::NamedTempFile;
+
 /// A file under construction; keys and tensors are written in the order they are added.
 #[derive(Clone, Default)]
 pub(crate) struct GgufBuilder {
@@ -20,6 +24,15 @@ impl GgufBuilder {
         self.key(key, 6, value.to_le_bytes().to_vec())
     }
 
+    pub(crate) fn bool(self, key: &str, value: bool) -> Self {
+        self.key(key, 7, vec![value.into()])
+    }
+
+    pub(crate) fn f32s(self, key: &str, values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.array(key, 6, values.len(), bytes)
+    }
+
     pub(crate) fn strings(self, key: &str, values: &[impl AsRef<str>]) -> Self {
         let bytes = values.iter().flat_map(|value| text(value.as_ref())).collect();
         self.array(key, 8, values.len(), bytes)
@@ -36,6 +49,13 @@ impl GgufBuilder {
         self.tensor(name, shape, 0, &bytes)
     }
 
+    /// A tensor of F32 with the values and shape of another.
+    pub(crate) fn copy_of(self, name: &str, tensor: &Tensor) -> Self {
+        let values: Vec<f32> = tensor.reshape([-1]).try_into().unwrap();
+        let shape: Vec<u64> = tensor.size().iter().map(|size| *size as u64).collect();
+        self.f32_tensor(name, &shape, &values)
+    }
+
     /// A tensor of any type number.
     pub(crate) fn tensor(mut self, name: &str, shape: &[u64], kind: u32, bytes: &[u8]) -> Self {
         let shape = shape.iter().rev().copied().collect();
@@ -43,11 +63,30 @@ impl GgufBuilder {
         self
     }
 
+    /// The shape, rows first, and values of a tensor of F32.
+    pub(crate) fn f32_values(&self, name: &str) -> (Vec<u64>, Vec<f32>) {
+        let (_, shape, _, bytes) = self.tensors.iter().find(|(known, ..)| known == name).unwrap();
+        let values = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        (shape.iter().rev().copied().collect(), values)
+    }
+
     /// The same file without a key or tensor.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.keys.retain(|(key, _)| key != name);
         self.tensors.retain(|(tensor, ..)| tensor != name);
         self
+    }
+
+    pub(crate) fn load(&self) -> Result<HostModel> {
+        let file = NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), self.build()).unwrap();
+        HostModel::load(file.path(), Device::Cpu)
+    }
+
+    /// What is wrong with the file, without its random path.
+    pub(crate) fn message(&self) -> String {
+        let error = self.load().expect_err("the file is refused").to_string();
+        error.split_once(": ").expect("the file is named").1.to_owned()
     }
 
     pub(crate) fn build(&self) -> Vec<u8> {

@@ -3,7 +3,9 @@
 mod folder;
 mod gguf;
 mod gguf_builder;
-mod gguf_llama;
+mod gguf_hosts;
+mod gguf_keys;
+mod gguf_tokenizers;
 mod golden_families;
 mod harvest;
 mod images;

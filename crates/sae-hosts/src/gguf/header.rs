@@ -12,7 +12,8 @@ use super::value::{GgufArray, GgufValue, ValueType};
 use crate::{Error, Result};
 
 const MAGIC: [u8; 4] = *b"GGUF";
-const VERSION: u32 = 3;
+/// Version 3 added files of the other byte order, which are refused; little-endian ones are alike.
+const VERSIONS: [u32; 2] = [2, 3];
 const DEFAULT_ALIGNMENT: u64 = 32;
 /// The format's own limit (`GGML_MAX_DIMS`).
 const MAX_DIMENSIONS: u32 = 4;
@@ -29,8 +30,8 @@ pub(super) fn read(
         return Err(Error::file(path, "magic", "GGUF", magic.escape_ascii()));
     }
     let version = reader.u32("version")?;
-    if version != VERSION {
-        return Err(Error::file(path, "version", VERSION, version));
+    if !VERSIONS.contains(&version) {
+        return Err(Error::file(path, "version", "2 or 3", version));
     }
     let n_tensors = reader.u64("tensor count")?;
     let n_keys = reader.u64("metadata count")?;
@@ -61,7 +62,8 @@ pub(super) fn read(
     let tensors = entries
         .into_iter()
         .map(|(name, (shape, kind, offset))| {
-            let info = TensorInfo::check(path, &name, shape, kind, offset, start..length)?;
+            let info =
+                TensorInfo::check(path, &name, shape, kind, offset, alignment, start..length)?;
             Ok((name, info))
         })
         .collect::<Result<_>>()?;
@@ -75,7 +77,7 @@ fn alignment(metadata: &BTreeMap<String, GgufValue>, path: &Path) -> Result<u64>
         Some(value) => value
             .as_u64()
             .filter(|value| value.is_power_of_two())
-            .ok_or_else(|| Error::file(path, KEY, "a power of two", format!("{value:?}"))),
+            .ok_or_else(|| Error::file(path, KEY, "a power of two", value)),
     }
 }
 

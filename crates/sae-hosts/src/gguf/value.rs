@@ -52,13 +52,38 @@ impl GgufValue {
         }
     }
 
-    pub(crate) fn kind_name(&self) -> &'static str {
+    /// A truth value.
+    pub fn as_bool(&self) -> Option<bool> {
         match self {
-            Self::Unsigned(_) | Self::Signed(_) => "an integer",
-            Self::Float(_) => "a float",
-            Self::Bool(_) => "a truth value",
-            Self::String(_) => "a string",
-            Self::Array(_) => "an array",
+            Self::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// An integer or a float.
+    pub(super) fn as_number(&self) -> Option<f64> {
+        match self {
+            Self::Unsigned(value) => Some(*value as f64),
+            Self::Signed(value) => Some(*value as f64),
+            Self::Float(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+/// The value; of a long text its start, of an array its length.
+impl std::fmt::Display for GgufValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unsigned(value) => write!(f, "{value}"),
+            Self::Signed(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value:?}"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::String(text) => match text.char_indices().nth(60) {
+                Some((end, _)) => write!(f, "`{}…`", &text[..end]),
+                None => write!(f, "`{text}`"),
+            },
+            Self::Array(array) => write!(f, "an array of {} values", array.len()),
         }
     }
 }
@@ -95,6 +120,13 @@ impl GgufArray {
                 std::str::from_utf8(text).ok()
             })
         })
+    }
+
+    /// The values of an array of 32-bit floats.
+    pub fn floats(&self) -> Option<impl Iterator<Item = f32>> {
+        let (values, _) = self.bytes.as_chunks::<4>();
+        (self.element == ValueType::F32)
+            .then(|| values.iter().map(|bytes| f32::from_le_bytes(*bytes)))
     }
 
     /// The values of an array of 32-bit integers.

@@ -19,8 +19,8 @@ pub(crate) struct Rotary {
     head_dim: i64,
     /// Dimensions that turn, counted from the first.
     size: i64,
-    theta: f64,
-    device: Device,
+    /// The angle between two positions of each pair, `[size/2]`.
+    frequencies: Tensor,
     /// e^{i·angle}, `[positions, 1, size/2]`, for as many positions as were asked for so far.
     turns: RefCell<Tensor>,
 }
@@ -51,8 +51,10 @@ impl Rotary {
             let expected = format!("an even size of at most {head_dim} for rotary embedding");
             return Err(config.wrong("head_dim", expected, size));
         }
+        let exponents = Tensor::arange_start_step(0, size, 2, (Kind::Float, device)) / size as f64;
+        let frequencies = divided(config, (exponents * -theta.ln()).exp())?;
         let turns = RefCell::new(Tensor::empty([0, 1, size / 2], (Kind::ComplexFloat, device)));
-        Ok(Self { head_dim, size, theta, device, turns })
+        Ok(Self { head_dim, size, frequencies, turns })
     }
 
     /// Reorders the outputs of a projection to heads, from `(half, pair)` to `(pair, half)`.
@@ -94,14 +96,24 @@ impl Rotary {
     fn turns(&self, positions: i64) -> Tensor {
         let mut turns = self.turns.borrow_mut();
         if turns.size()[0] < positions {
-            let options = (Kind::Float, self.device);
-            let exponents = Tensor::arange_start_step(0, self.size, 2, options) / self.size as f64;
-            let frequencies = (exponents * -self.theta.ln()).exp();
-            let angles = Tensor::arange(positions, options).outer(&frequencies).unsqueeze(1);
+            let options = (Kind::Float, self.frequencies.device());
+            let angles = Tensor::arange(positions, options).outer(&self.frequencies).unsqueeze(1);
             *turns = Tensor::polar(&angles.ones_like(), &angles);
         }
         turns.narrow(0, 0, positions)
     }
+}
+
+/// The frequencies, each divided by its number in `rope_factors`, which settings read from GGUF may
+/// have.
+fn divided(config: &HostConfig, frequencies: Tensor) -> Result<Tensor> {
+    let Some(factors) = config.floats("rope_factors")? else { return Ok(frequencies) };
+    let pairs = frequencies.size()[0];
+    if factors.len() as i64 != pairs {
+        return Err(config.wrong("rope_factors", format!("{pairs} numbers"), factors.len()));
+    }
+    let factors = Tensor::from_slice(&factors).to_kind(Kind::Float).to_device(frequencies.device());
+    Ok(frequencies / factors)
 }
 
 #[cfg(test)]
