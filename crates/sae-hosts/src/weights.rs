@@ -82,7 +82,8 @@ impl Weights {
         match left.filter(|name| !taken.contains(name)).find(|name| !is_unused(name)) {
             None => Ok(()),
             Some(name) => {
-                let (field, expected) = (format!("tensor `{name}`"), "no such tensor in this model");
+                let (field, expected) =
+                    (format!("tensor `{name}`"), "no such tensor in this model");
                 Err(Error::file(self.source.path(), field, expected, "it in the file"))
             }
         }
@@ -92,7 +93,8 @@ impl Weights {
         self.wrong(name, "it in the file", "none")
     }
 
-    fn wrong(&self, name: &str, expected: &str, got: &str) -> Error {
+    /// An error about a tensor.
+    pub(crate) fn wrong(&self, name: &str, expected: &str, got: &str) -> Error {
         let field = format!("tensor `{}`", self.source.stored_name(name));
         Error::file(self.source.path(), field, expected, got)
     }
