@@ -38,6 +38,7 @@ pub(super) const IGNORED: &[&str] = &[
     "attn_pdrop",
     "classifier_dropout",
     "drop_path_rate",
+    "dropout",
     "embd_pdrop",
     "hidden_dropout",
     "hidden_dropout_prob",

@@ -91,13 +91,15 @@ pub(super) fn of_png(bytes: &[u8]) -> Result<Option<Orientation>, String> {
 /// Of a WebP file; animations are refused.
 pub(super) fn of_webp(bytes: &[u8]) -> Result<Option<Orientation>, String> {
     let mut metadata = Metadata::default();
+    let size = bytes.get(4..8).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
+    if size.is_none_or(|size| bytes.len() < size.saturating_add(8)) {
+        return Err("a WebP file that was cut off".to_owned());
+    }
     let mut rest = bytes.get(12..).unwrap_or_default();
     while let Some((kind, after)) = rest.split_first_chunk::<4>() {
         let Some((length, after)) = after.split_first_chunk::<4>() else { break };
         let length = u32::from_le_bytes(*length) as usize;
-        let Some(data) = after.get(..length) else {
-            return Err("a WebP file that was cut off".to_owned());
-        };
+        let Some(data) = after.get(..length) else { break };
         match kind {
             b"EXIF" => metadata.exif.extend(data.strip_prefix(b"Exif\0\0").unwrap_or(data)),
             b"XMP " => metadata.xmp.extend(data),
