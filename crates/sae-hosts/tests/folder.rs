@@ -81,9 +81,16 @@ fn configurations_that_do_not_fit_are_named() {
          `gemma2`, `gpt2`, `gpt_neox`, `llama`, `mistral`, `qwen2`, `qwen3`, `siglip`, \
          `siglip_vision_model`, `vit`, got `mamba`"
     );
+    let text = std::fs::read(golden("hosts/llama/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let size = |key: &str| config[key].as_u64().unwrap();
+    let heads = size("num_attention_heads");
     assert_eq!(
-        with_config("num_key_value_heads", 3.into()),
-        "config.json: `num_key_value_heads`: expected a divisor of 4, got 3"
+        with_config("num_key_value_heads", (heads - 1).into()),
+        format!(
+            "config.json: `num_key_value_heads`: expected a divisor of {heads}, got {}",
+            heads - 1
+        )
     );
     assert_eq!(
         with_config("head_dim", 7.into()),
@@ -93,15 +100,22 @@ fn configurations_that_do_not_fit_are_named() {
         with_config("rope_parameters", serde_json::json!({"rope_type": "yarn"})),
         "config.json: `rope_parameters.rope_type`: expected `default`, `linear` or `llama3`, got `yarn`"
     );
+    let layers = size("num_hidden_layers");
     assert_eq!(
-        with_config("num_hidden_layers", 4.into()),
-        "model.safetensors: tensor `model.layers.3.self_attn.q_proj.weight`: \
-         expected it in the file, got none"
+        with_config("num_hidden_layers", (layers + 1).into()),
+        format!(
+            "model.safetensors: tensor `model.layers.{layers}.self_attn.q_proj.weight`: \
+             expected it in the file, got none"
+        )
     );
+    let (d_model, d_mlp) = (size("hidden_size"), size("intermediate_size"));
     assert_eq!(
-        with_config("intermediate_size", 64.into()),
-        "model.safetensors: tensor `model.layers.0.mlp.gate_proj.weight`: \
-         expected shape [64, 32], got [96, 32]"
+        with_config("intermediate_size", (d_mlp + 1).into()),
+        format!(
+            "model.safetensors: tensor `model.layers.0.mlp.gate_proj.weight`: \
+             expected shape [{}, {d_model}], got [{d_mlp}, {d_model}]",
+            d_mlp + 1
+        )
     );
 }
 

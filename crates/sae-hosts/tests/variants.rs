@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use sae_hosts::{HookPoint, HostInput, HostModel};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tch::{Device, Tensor};
 use tempfile::TempDir;
 
@@ -52,6 +52,44 @@ fn every_variant_computes_what_transformers_does() {
         };
         let difference = max_difference(&got, get(key));
         assert!(difference < TOLERANCE, "{name} {key}: {difference}");
+    }
+}
+
+#[test]
+fn what_a_variant_says_matters() {
+    for (name, key, value) in [
+        ("mistral_window", "sliding_window", Value::Null),
+        ("qwen2_window", "layer_types", json!(["full_attention"; 3])),
+        ("qwen2_window", "sliding_window", json!(5)),
+        ("qwen3_window", "layer_types", json!(["full_attention"; 3])),
+        ("llama_biases", "hidden_act", json!("silu")),
+        ("llama_linear", "rope_parameters", json!({"rope_type": "default"})),
+        ("llama_llama3", "rope_parameters", json!({"rope_theta": 500.0})),
+        ("gemma2_untied", "attn_logit_softcapping", json!(1.0)),
+        ("gemma2_untied", "final_logit_softcapping", Value::Null),
+        ("gpt2_scaled", "scale_attn_by_inverse_layer_idx", json!(false)),
+        ("gpt2_scaled", "scale_attn_weights", json!(true)),
+        ("gpt2_scaled", "activation_function", json!("gelu_new")),
+        ("gpt_neox_linear", "use_parallel_residual", json!(true)),
+        (
+            "gpt_neox_linear",
+            "rope_parameters",
+            json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}),
+        ),
+    ] {
+        let copy = TempDir::new().unwrap();
+        let weights = "model.safetensors";
+        std::fs::copy(folder(name).join(weights), copy.path().join(weights)).unwrap();
+        let mut config: Value =
+            serde_json::from_slice(&std::fs::read(folder(name).join("config.json")).unwrap())
+                .unwrap();
+        config[key] = value;
+        std::fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
+        let host = HostModel::load(copy.path(), Device::Cpu).unwrap();
+        let expected = Tensor::read_safetensors(folder(name).join("expected.safetensors")).unwrap();
+        let get = |key: &str| &expected.iter().find(|(name, _)| name == key).unwrap().1;
+        let difference = max_difference(&host.logits(get("input_ids")).unwrap(), get("logits"));
+        assert!(difference > 10.0 * TOLERANCE, "{name} {key}: {difference}");
     }
 }
 
