@@ -181,7 +181,8 @@ fn a_perfect_sae_recovers_all_and_a_silent_one_nothing() {
         let perfect =
             measure(linear(width(), 1.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
         assert_eq!((perfect.ce_recovered, perfect.kl_recovered), (1.0, 1.0));
-        let silent = measure(linear(width(), 0.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
+        let silent =
+            measure(linear(width(), 0.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
         assert_eq!((silent.ce_recovered, silent.kl_recovered), (0.0, 0.0));
         assert!(silent.kl_zero > 0.0);
     }
@@ -224,7 +225,8 @@ fn host_with_tokenizer(dir: &Path) -> HostModel {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden("hosts/llama").join(name), dir.join(name)).unwrap();
     }
-    let vocabulary: serde_json::Map<_, _> = (0..vocabulary()).map(|i| (format!("w{i}"), i.into())).collect();
+    let vocabulary: serde_json::Map<_, _> =
+        (0..vocabulary()).map(|i| (format!("w{i}"), i.into())).collect();
     let tokenizer = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
         "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},

@@ -11,7 +11,6 @@ use sae_hosts::{
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
-
 /// One level of a byte, in the units of the smallest deviation: resampling may round otherwise.
 const LEVEL: f64 = 1.0 / 255.0 / 0.224;
 

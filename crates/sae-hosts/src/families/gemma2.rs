@@ -85,10 +85,11 @@ fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Fam
     let vocabulary = weights.rows(&embedding)?;
     let info = language_info(config, KEYS, vocabulary)?;
     // The first and then every other layer has a window.
-    let window = Some(config.size("sliding_window")?);
+    let window = config.size("sliding_window")?;
+    config.only_number("sliding_window_size", window as f64)?;
     let scale = config.float("query_pre_attn_scalar")?.sqrt().recip();
     let softcap = config.float_optional("attn_logit_softcapping")?;
-    let layers = masks(config, info.n_layers, window, |layer| layer % 2 == 0)?
+    let layers = masks(config, info.n_layers, Some(window), |layer| layer % 2 == 0)?
         .into_iter()
         .enumerate()
         .map(|(layer, mask)| {

@@ -19,6 +19,8 @@ pub(super) const LOADER: Loader = Loader {
     ignored: &[
         // The same scores, computed in another order or in f32.
         "reorder_and_upcast_attn",
+        // Of versions that had it.
+        "predict_special_tokens",
         // A head for classification.
         "summary_activation",
         "summary_first_dropout",
@@ -86,6 +88,7 @@ fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Fam
         .collect::<Result<_>>()?;
     let n_positions = config.size("n_positions")?;
     config.only_number("n_ctx", n_positions as f64)?;
+    config.only("n_special", 0)?;
     let embedding = weights.take(&format!("{prefix}wte.weight"), &[vocabulary, d_model])?;
     let host = Gpt2 {
         unembedding: unembedding(config, weights, "lm_head", &embedding, true)?,

@@ -26,6 +26,7 @@ pub(super) const IGNORED: &[&str] = &[
     "gradient_checkpointing",
     "output_attentions",
     "output_hidden_states",
+    "output_past",
     "output_scores",
     "pretraining_tp",
     "return_dict",
