@@ -52,11 +52,14 @@ pub(crate) trait Family: Send {
     fn head(&self, x: &Tensor) -> Tensor;
 }
 
+/// Builds a family from settings and weights.
+type Load = fn(&HostConfig, &Weights) -> Result<(HostInfo, Box<dyn Family>)>;
+
 /// How a family is loaded.
 struct Loader {
     /// `model_type` in `config.json`.
     name: &'static str,
-    load: fn(&HostConfig, &Weights) -> Result<(HostInfo, Box<dyn Family>)>,
+    load: Load,
     /// What transformers takes for a key that is absent.
     defaults: fn() -> serde_json::Value,
     /// Keys that are ignored beside those of every family.

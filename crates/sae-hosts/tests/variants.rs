@@ -59,9 +59,9 @@ fn every_variant_computes_what_transformers_does() {
 fn what_a_variant_says_matters() {
     for (name, key, value) in [
         ("mistral_window", "sliding_window", Value::Null),
-        ("qwen2_window", "layer_types", json!(["full_attention"; 3])),
+        ("qwen2_window", "layer_types", json!(vec!["full_attention"; 3])),
         ("qwen2_window", "sliding_window", json!(5)),
-        ("qwen3_window", "layer_types", json!(["full_attention"; 3])),
+        ("qwen3_window", "layer_types", json!(vec!["full_attention"; 3])),
         ("llama_biases", "hidden_act", json!("silu")),
         ("llama_linear", "rope_parameters", json!({"rope_type": "default"})),
         ("llama_llama3", "rope_parameters", json!({"rope_theta": 500.0})),
