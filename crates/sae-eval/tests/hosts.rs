@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sae_config::CrossEntropy;
 use sae_eval::{CrossEntropyOptions, Error, cross_entropy, cross_entropy_of_tokens};
-use sae_hosts::{HookPoint, HostModel};
+use sae_hosts::{HookPoint, HostInput, HostModel};
 use sae_models::Sae;
 use tch::{Device, Kind, Tensor};
 
@@ -13,6 +13,19 @@ use crate::models::{linear, soft};
 
 fn host() -> HostModel {
     HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap()
+}
+
+/// The dimension of the host's residual stream.
+fn width() -> usize {
+    host().info().d_model
+}
+
+/// The number of the host's tokens.
+fn vocabulary() -> u32 {
+    match host().info().input {
+        HostInput::Tokens { vocabulary, .. } => vocabulary as u32,
+        _ => panic!("a language model reads tokens"),
+    }
 }
 
 fn hook(text: &str) -> HookPoint {
@@ -73,7 +86,7 @@ fn the_clean_loss_is_that_of_the_golden_logits() {
     let (contexts, logits) = (contexts(), expected("logits"));
     for skip in [0, 1, 5] {
         let got = measure(
-            linear(32, 0.5, 0.0).as_ref(),
+            linear(width(), 0.5, 0.0).as_ref(),
             hook("resid_post.1"),
             &contexts,
             options(skip, 4),
@@ -91,9 +104,9 @@ fn losses_and_divergences_follow_their_definitions() {
     let ids = expected("input_ids");
     let clean = host.logits(&ids).unwrap();
     for name in ["resid_pre.1", "resid_post.0", "attn_out.2", "mlp_out.1"] {
-        let (hook, sae) = (hook(name), soft(32, 64, 5));
+        let (hook, sae) = (hook(name), soft(width(), 64, 5));
         let got = measure(sae.as_ref(), hook, &contexts, options(skip, 4));
-        let rest = 20 - skip as i64;
+        let rest = ids.size()[1] - skip as i64;
         let splice = |replace: &dyn Fn(Tensor) -> Tensor| {
             host.logits_spliced(&ids, hook, &mut |x| {
                 let replaced = replace(x.narrow(1, skip as i64, rest));
@@ -102,7 +115,7 @@ fn losses_and_divergences_follow_their_definitions() {
             .unwrap()
         };
         let spliced = splice(&|x| {
-            let rows = x.reshape([-1, 32]);
+            let rows = x.reshape([-1, width() as i64]);
             sae.decode(&sae.encode(&rows).unwrap()).unwrap().reshape(x.size())
         });
         let zero = splice(&|x| x.zeros_like());
@@ -140,7 +153,7 @@ fn rank_correlation(pairs: &[(f64, f64)]) -> f64 {
 #[test]
 fn numbers_of_features_are_held_against_the_loss_at_their_position() {
     let (host, contexts, hook, skip) = (host(), contexts(), hook("resid_post.1"), 2);
-    let (ids, sae) = (expected("input_ids"), soft(32, 64, 5));
+    let (ids, sae) = (expected("input_ids"), soft(width(), 64, 5));
     let got = measure(sae.as_ref(), hook, &contexts, options(skip, 4));
     let clean = host.logits(&ids).unwrap();
     let activations = host.prefix(&ids, hook).unwrap().activations().copy();
@@ -166,9 +179,10 @@ fn numbers_of_features_are_held_against_the_loss_at_their_position() {
 fn a_perfect_sae_recovers_all_and_a_silent_one_nothing() {
     for name in ["resid_post.1", "attn_out.0"] {
         let perfect =
-            measure(linear(32, 1.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
+            measure(linear(width(), 1.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
         assert_eq!((perfect.ce_recovered, perfect.kl_recovered), (1.0, 1.0));
-        let silent = measure(linear(32, 0.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
+        let silent =
+            measure(linear(width(), 0.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
         assert_eq!((silent.ce_recovered, silent.kl_recovered), (0.0, 0.0));
         assert!(silent.kl_zero > 0.0);
     }
@@ -177,14 +191,16 @@ fn a_perfect_sae_recovers_all_and_a_silent_one_nothing() {
 #[test]
 fn batches_and_ragged_contexts_change_nothing() {
     let mut contexts = contexts();
+    contexts.truncate(2);
+    let whole = contexts[0].len() as u64 - 2;
     contexts.push(contexts[0][..9].to_vec());
     contexts.push(contexts[1][3..12].to_vec());
     // Too short to hold a prediction after the first position.
     contexts.push(contexts[1][..2].to_vec());
     contexts.push(contexts[0][..3].to_vec());
-    let sae = soft(32, 64, 6);
+    let sae = soft(width(), 64, 6);
     let one = measure(sae.as_ref(), hook("resid_post.1"), &contexts, options(1, 1));
-    assert_eq!(one.n_tokens, 18 + 18 + 7 + 7 + 1);
+    assert_eq!(one.n_tokens, 2 * whole + 7 + 7 + 1);
     for batch_size in [2, 3, 100] {
         let mut steps = vec![];
         let got = cross_entropy_of_tokens(
@@ -209,7 +225,8 @@ fn host_with_tokenizer(dir: &Path) -> HostModel {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden("hosts/llama").join(name), dir.join(name)).unwrap();
     }
-    let vocabulary: serde_json::Map<_, _> = (0..97).map(|i| (format!("w{i}"), i.into())).collect();
+    let vocabulary: serde_json::Map<_, _> =
+        (0..vocabulary()).map(|i| (format!("w{i}"), i.into())).collect();
     let tokenizer = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
         "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
@@ -223,8 +240,8 @@ fn host_with_tokenizer(dir: &Path) -> HostModel {
 #[test]
 fn texts_are_cut_into_contexts_each_on_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let (host, sae) = (host_with_tokenizer(dir.path()), soft(32, 64, 7));
-    let ids: Vec<u32> = (0..25).map(|i| i * 37 % 97).collect();
+    let (host, sae) = (host_with_tokenizer(dir.path()), soft(width(), 64, 7));
+    let ids: Vec<u32> = (0..25).map(|i| i * 37 % vocabulary()).collect();
     let text: String = ids.iter().map(|id| format!("w{id} ")).collect();
     let cut = CrossEntropyOptions { context_length: 8, max_tokens: Some(21), ..options(1, 4) };
     let texts = [text.as_str(), "w5 w6 w7"];
@@ -234,10 +251,10 @@ fn texts_are_cut_into_contexts_each_on_its_own() {
         [&ids[..8], &ids[8..16], &ids[16..21], &[5, 6, 7]].map(<[u32]>::to_vec).to_vec();
     assert_eq!(got, measure(sae.as_ref(), hook, &contexts, options(1, 4)));
 
-    let prepended = CrossEntropyOptions { prepend_token: Some(96), ..cut };
+    let prepended = CrossEntropyOptions { prepend_token: Some(vocabulary() - 1), ..cut };
     let got = cross_entropy(sae.as_ref(), &host, hook, &texts, prepended, &mut |_, _| {}).unwrap();
     let contexts: Vec<Vec<u32>> = [&ids[..7], &ids[7..14], &ids[14..21], &[5, 6, 7]]
-        .map(|ids| [&[96], ids].concat())
+        .map(|ids| [&[vocabulary() - 1], ids].concat())
         .to_vec();
     assert_eq!(got, measure(sae.as_ref(), hook, &contexts, options(1, 4)));
 }
@@ -245,18 +262,19 @@ fn texts_are_cut_into_contexts_each_on_its_own() {
 #[test]
 fn what_cannot_be_measured_is_named() {
     let (host, contexts) = (host(), contexts());
+    let n = host.info().n_layers;
     let run = |sae: &dyn Sae, name: &str, contexts: &[Vec<u32>], options| {
         cross_entropy_of_tokens(sae, &host, hook(name), contexts, options, &mut |_, _| {})
     };
     let text = |result: Result<CrossEntropy, Error>| result.unwrap_err().to_string();
-    let sae = linear(32, 1.0, 0.0);
+    let sae = linear(width(), 1.0, 0.0);
     assert_eq!(
-        text(run(linear(31, 1.0, 0.0).as_ref(), "resid_post.1", &contexts, options(1, 4))),
-        "d_model: expected 31 as the sae has it, got 32 of the host"
+        text(run(linear(width() - 1, 1.0, 0.0).as_ref(), "resid_post.1", &contexts, options(1, 4))),
+        format!("d_model: expected {} as the sae has it, got {} of the host", width() - 1, width())
     );
     assert_eq!(
-        text(run(sae.as_ref(), "resid_post.3", &contexts, options(1, 4))),
-        "hook point `resid_post.3`: expected a layer from 0 to 2, got 3"
+        text(run(sae.as_ref(), &format!("resid_post.{n}"), &contexts, options(1, 4))),
+        format!("hook point `resid_post.{n}`: expected a layer from 0 to {}, got {n}", n - 1)
     );
     assert_eq!(
         text(run(sae.as_ref(), "resid_post.1", &[vec![1, 2]], options(1, 4))),

@@ -1,5 +1,10 @@
 //! The settings of a host (`config.json`), read key by key with errors that name the key.
+//!
+//! Every key that is read is remembered, so that [`HostConfig::finish`] can refuse those that nobody
+//! asked for.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -13,12 +18,23 @@ const MAX_SIZE: i64 = 1 << 31;
 #[derive(Debug)]
 pub(crate) struct HostConfig {
     path: PathBuf,
+    /// The keys that lead to these settings where they are part of others, each with a dot.
+    prefix: String,
     values: Map<String, Value>,
+    /// What an absent key stands for.
+    defaults: Map<String, Value>,
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl HostConfig {
     pub(crate) fn new(path: &Path, values: Map<String, Value>) -> Self {
-        Self { path: path.to_path_buf(), values }
+        Self {
+            path: path.to_path_buf(),
+            prefix: String::new(),
+            values,
+            defaults: Map::new(),
+            read: RefCell::default(),
+        }
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self> {
@@ -30,6 +46,52 @@ impl HostConfig {
         }
     }
 
+    /// The same settings, of which none was read yet, where an absent key (not one that is `null`)
+    /// stands for its value in `defaults`, a JSON object.
+    pub(crate) fn with_defaults(&self, defaults: Value) -> Self {
+        let defaults = if let Value::Object(defaults) = defaults { defaults } else { Map::new() };
+        Self {
+            path: self.path.clone(),
+            prefix: self.prefix.clone(),
+            values: self.values.clone(),
+            defaults,
+            read: RefCell::default(),
+        }
+    }
+
+    /// The object under a key as settings of their own; `None` if the key is absent.
+    ///
+    /// Whoever takes it calls its [`HostConfig::finish`].
+    pub(crate) fn section(&self, key: &str) -> Result<Option<Self>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let values = self.required(key, "an object", value.as_object().cloned())?;
+        let prefix = format!("{}{key}.", self.prefix);
+        Ok(Some(Self { prefix, ..Self::new(&self.path, values) }))
+    }
+
+    /// Settings without a key, for an object that is absent.
+    pub(crate) fn empty(&self) -> Self {
+        Self::new(&self.path, Map::new())
+    }
+
+    /// These settings with those of `other` in place of their own.
+    pub(crate) fn updated(mut self, other: &Self) -> Self {
+        self.values.extend(other.defaults.clone());
+        self.values.extend(other.values.clone());
+        self
+    }
+
+    /// Refuses settings with a key that was not read, is not `null` and is not among `ignored`: it
+    /// may change what is computed.
+    pub(crate) fn finish(&self, ignored: &[&str]) -> Result<()> {
+        let read = self.read.borrow();
+        let unknown = |key: &str| !read.contains(key) && !ignored.contains(&key);
+        match self.values.iter().find(|(key, value)| unknown(key) && !value.is_null()) {
+            None => Ok(()),
+            Some((key, value)) => Err(self.wrong(key, "no such key in this model", value)),
+        }
+    }
+
     /// An error about `key`.
     pub(crate) fn wrong(
         &self,
@@ -37,13 +99,28 @@ impl HostConfig {
         expected: impl std::fmt::Display,
         got: impl std::fmt::Display,
     ) -> Error {
-        Error::file(&self.path, format!("`{key}`"), expected, got)
+        Error::file(&self.path, format!("`{}{key}`", self.prefix), expected, got)
     }
 
-    /// The value of a key, looked up in `rope_parameters` too; `null` counts as absent.
+    /// The value of a key; `null` counts as absent, but has no default.
     fn get(&self, key: &str) -> Option<&Value> {
-        let nested = || self.values.get("rope_parameters")?.get(key);
-        self.values.get(key).or_else(nested).filter(|value| !value.is_null())
+        self.read.borrow_mut().insert(key.to_owned());
+        let value = self.values.get(key).or_else(|| self.defaults.get(key));
+        value.filter(|value| !value.is_null())
+    }
+
+    /// Whether other settings have the same keys and values.
+    pub(crate) fn same_values(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+
+    /// Whether a key has a value.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub(crate) fn is_number(&self, key: &str) -> bool {
+        self.get(key).is_some_and(Value::is_number)
     }
 
     fn required<T>(&self, key: &str, expected: &str, value: Option<T>) -> Result<T> {
@@ -66,6 +143,10 @@ impl HostConfig {
 
     pub(crate) fn size_or(&self, key: &str, default: i64) -> Result<i64> {
         if self.get(key).is_some() { self.size(key) } else { Ok(default) }
+    }
+
+    pub(crate) fn size_optional(&self, key: &str) -> Result<Option<i64>> {
+        self.get(key).map(|_| self.size(key)).transpose()
     }
 
     /// A finite number above 0.
@@ -101,27 +182,6 @@ impl HostConfig {
         }
     }
 
-    /// Whether a key holds an object with this part.
-    pub(crate) fn has(&self, key: &str, part: &str) -> bool {
-        self.get(key).is_some_and(|value| value.get(part).is_some_and(|part| !part.is_null()))
-    }
-
-    /// A size in the object under a key.
-    pub(crate) fn part(&self, key: &str, part: &str) -> Result<u32> {
-        let size =
-            |value: &Value| u32::try_from(value.get(part)?.as_u64()?).ok().filter(|n| *n > 0);
-        let expected = format!("an object with `{part}` above 0");
-        self.required(key, &expected, self.get(key).and_then(size))
-    }
-
-    /// Two sizes in the object under a key; a single number is both.
-    pub(crate) fn pair(&self, key: &str, first: &str, second: &str) -> Result<[u32; 2]> {
-        match self.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()) {
-            Some(both) if both > 0 => Ok([both; 2]),
-            _ => Ok([self.part(key, first)?, self.part(key, second)?]),
-        }
-    }
-
     /// A number for each of three colours.
     pub(crate) fn colours(&self, key: &str) -> Result<[f32; 3]> {
         let list = self.get(key).and_then(Value::as_array);
@@ -150,6 +210,16 @@ impl HostConfig {
         let expected = expected.into();
         match self.get(key) {
             Some(value) if *value != expected => Err(self.wrong(key, expected, value)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses any number under `key` but `expected`.
+    pub(crate) fn only_number(&self, key: &str, expected: f64) -> Result<()> {
+        match self.get(key) {
+            Some(value) if value.as_f64() != Some(expected) => {
+                Err(self.wrong(key, expected, value))
+            }
             _ => Ok(()),
         }
     }
@@ -195,10 +265,31 @@ mod tests {
     }
 
     #[test]
-    fn null_is_absent_and_rope_parameters_are_searched() {
-        let config = config(r#"{"head_dim": null, "rope_parameters": {"rope_theta": 5e5}}"#);
+    fn null_is_absent_but_has_no_default() {
+        let config = config(r#"{"head_dim": null, "cap": null}"#);
+        let config = config.with_defaults(serde_json::json!({"cap": 30.0, "window": 8}));
         assert_eq!(config.size_or("head_dim", 7).unwrap(), 7);
-        assert_eq!(config.float("rope_theta").unwrap(), 5e5);
-        assert!(config.only("rope_type", "default").is_ok());
+        assert_eq!(config.float_optional("cap").unwrap(), None);
+        assert_eq!(config.size("window").unwrap(), 8);
+    }
+
+    #[test]
+    fn keys_that_nobody_read_are_refused_by_name_and_value() {
+        let config = config(r#"{"a": 1, "b": null, "c": {"d": 2, "e": [3]}, "f": 4}"#);
+        assert_eq!(config.size("a").unwrap(), 1);
+        let section = config.section("c").unwrap().unwrap();
+        assert_eq!(section.size("d").unwrap(), 2);
+        assert!(config.finish(&["f"]).is_ok());
+        let message = |result: Result<()>| result.unwrap_err().to_string();
+        let expected = "expected no such key in this model";
+        assert_eq!(message(config.finish(&[])), format!("config.json: `f`: {expected}, got 4"));
+        assert_eq!(
+            message(section.finish(&["f"])),
+            format!("config.json: `c.e`: {expected}, got [3]")
+        );
+        assert_eq!(
+            message(config.section("a").map(drop)),
+            "config.json: `a`: expected an object, got 1"
+        );
     }
 }

@@ -42,11 +42,19 @@ pub enum Error {
     /// A hook point that cannot be read.
     #[error(
         "hook point: expected `resid_pre.L`, `resid_post.L`, `attn_out.L` or `mlp_out.L` \
-         with L a layer, got `{text}`"
+         (or `blocks.L.hook_resid_post` and so on) with L a layer, got `{text}`"
     )]
     HookSyntax {
         /// What was given.
         text: String,
+    },
+    /// A hook point of TransformerLens that this crate does not have, or means otherwise.
+    #[error("hook point `{text}`: {reason}")]
+    HookName {
+        /// What was given.
+        text: String,
+        /// Why it is refused, and what there is instead.
+        reason: String,
     },
     /// A hook point whose layer the host does not have.
     #[error("hook point `{hook}`: expected a layer from 0 to {last}, got {got}", got = hook.layer)]

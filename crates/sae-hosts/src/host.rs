@@ -226,7 +226,7 @@ impl HostModel {
     /// As [`HostModel::activations`].
     pub fn prefix(&self, input: &Tensor, hook: HookPoint) -> Result<Prefix> {
         self.check_input(input)?;
-        hook.check(self.info.n_layers)?;
+        hook.check(&self.info)?;
         Ok(tch::no_grad(|| {
             let layer_input = self.through(0..hook.layer, self.family.embed(input));
             let activations = match hook.kind {

@@ -25,6 +25,12 @@ pub(crate) fn open(
     folder: &Path,
 ) -> Result<(HostConfig, Box<dyn TensorSource>, Option<HostTokenizer>)> {
     let config = HostConfig::read(&folder.join("config.json"))?;
+    // transformers adds such weights to those of the folder.
+    let adapter = folder.join("adapter_config.json");
+    if adapter.exists() {
+        let expected = "no adapter (merge it into the weights: `merge_and_unload` of PEFT)";
+        return Err(Error::file(folder, "adapter_config.json", expected, "the file"));
+    }
     let tokenizer = folder.join(TOKENIZER);
     let tokenizer = tokenizer.exists().then(|| HostTokenizer::read(&tokenizer)).transpose()?;
     Ok((config, Box::new(SafetensorsFolder::open(folder)?), tokenizer))
@@ -32,24 +38,81 @@ pub(crate) fn open(
 
 /// The files of a folder that hold weights.
 pub(crate) fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let index = folder.join(INDEX);
-    if !index.exists() {
-        return Ok(vec![folder.join(WEIGHTS)]);
-    }
-    let text = std::fs::read(&index).map_err(Error::io(&index))?;
-    let parsed: Index = serde_json::from_slice(&text)
-        .map_err(|error| Error::file(&index, "top level", "an object with `weight_map`", error))?;
-    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
-    for name in &names {
-        if Path::new(name).components().count() != 1 {
-            return Err(Error::file(&index, "weight_map", "file names without folders", name));
+    Ok(match WeightFiles::find(folder)? {
+        WeightFiles::Single(path) => vec![path],
+        WeightFiles::Shards { names, .. } => {
+            let names: BTreeSet<&String> = names.values().collect();
+            names.into_iter().map(|name| folder.join(name)).collect()
         }
+    })
+}
+
+/// Where transformers looks for weights: one file, then shards, whatever else there is.
+enum WeightFiles {
+    Single(PathBuf),
+    Shards {
+        index: PathBuf,
+        /// The file of each tensor.
+        names: BTreeMap<String, String>,
+    },
+}
+
+impl WeightFiles {
+    fn find(folder: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let single = folder.join(WEIGHTS);
+        if single.exists() {
+            return Ok(Self::Single(single));
+        }
+        let index = folder.join(INDEX);
+        if !index.exists() {
+            return Err(no_weights(folder));
+        }
+        let text = std::fs::read(&index).map_err(Error::io(&index))?;
+        let Index { weight_map: names } = serde_json::from_slice(&text).map_err(|error| {
+            Error::file(&index, "top level", "an object with `weight_map`", error)
+        })?;
+        for name in names.values() {
+            if Path::new(name).components().count() != 1 {
+                return Err(Error::file(&index, "weight_map", "file names without folders", name));
+            }
+        }
+        Ok(Self::Shards { index, names })
     }
-    Ok(names.iter().map(|name| folder.join(name)).collect())
+}
+
+/// What there is instead of weights that can be read.
+fn no_weights(folder: &Path) -> Error {
+    let expected = format!("`{WEIGHTS}`, or shards with `{INDEX}`");
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| {
+            [".bin", ".safetensors", ".pth", ".pt", ".h5", ".msgpack"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        })
+        .collect();
+    names.sort();
+    let got = if names.iter().any(|name| name.starts_with("pytorch_model")) {
+        format!(
+            "{}; convert with: python3 -c \"import glob, torch; from safetensors.torch import \
+             save_file; save_file({{k: v.clone().contiguous() for f in \
+             glob.glob('pytorch_model*.bin') for k, v in torch.load(f, map_location='cpu', \
+             weights_only=True).items()}}, '{WEIGHTS}')\"",
+            names.join(", ")
+        )
+    } else if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    };
+    Error::file(folder, "weights", expected, got)
 }
 
 /// The tensors of one or more safetensors files.
@@ -70,25 +133,50 @@ struct Entry {
 
 impl SafetensorsFolder {
     fn open(folder: &Path) -> Result<Self> {
-        let mut files = Vec::new();
-        let mut tensors = BTreeMap::new();
-        for path in weight_files(folder)? {
-            let file = File::open(&path).map_err(Error::io(&path))?;
-            let (metadata, data) = read_header(&file, &path)?;
-            for (name, info) in metadata.tensors() {
-                let (start, end) = info.data_offsets;
-                let entry = Entry {
-                    file: files.len(),
-                    dtype: info.dtype,
-                    shape: info.shape.iter().map(|size| *size as u64).collect(),
-                    offset: data + start as u64,
-                    n_bytes: end - start,
-                };
-                tensors.insert(name, entry);
+        let mut opened =
+            Self { folder: folder.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new() };
+        match WeightFiles::find(folder)? {
+            WeightFiles::Single(path) => opened.add(path, |_| Ok(()))?,
+            WeightFiles::Shards { index, names } => {
+                let files: BTreeSet<&String> = names.values().collect();
+                for file in files {
+                    // Each tensor is in the file that the index names, and there alone.
+                    opened.add(folder.join(file), |name| match names.get(name) {
+                        Some(named) if named == file => Ok(()),
+                        named => {
+                            let expected = named.map_or("no such tensor", String::as_str);
+                            Err(Error::file(&index, format!("`{name}`"), file, expected))
+                        }
+                    })?;
+                }
+                let absent = names.keys().find(|name| !opened.tensors.contains_key(*name));
+                if let Some(name) = absent {
+                    let expected = format!("it in `{}`", names[name]);
+                    return Err(Error::file(&index, format!("`{name}`"), expected, "none"));
+                }
             }
-            files.push((path, file));
         }
-        Ok(Self { folder: folder.to_path_buf(), files, tensors })
+        Ok(opened)
+    }
+
+    /// The tensors of another file, each after `check` of its name.
+    fn add(&mut self, path: PathBuf, check: impl Fn(&str) -> Result<()>) -> Result<()> {
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        let (metadata, data) = read_header(&file, &path)?;
+        for (name, info) in metadata.tensors() {
+            check(&name)?;
+            let (start, end) = info.data_offsets;
+            let entry = Entry {
+                file: self.files.len(),
+                dtype: info.dtype,
+                shape: info.shape.iter().map(|size| *size as u64).collect(),
+                offset: data + start as u64,
+                n_bytes: end - start,
+            };
+            self.tensors.insert(name, entry);
+        }
+        self.files.push((path, file));
+        Ok(())
     }
 }
 

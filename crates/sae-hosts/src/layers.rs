@@ -12,4 +12,4 @@ pub(crate) use attention::{Attention, Mask};
 pub(crate) use encoder::{EncoderLayer, EncoderNames, PatchEmbedding};
 pub(crate) use linear::Linear;
 pub(crate) use norm::{LayerNorm, RmsNorm};
-pub(crate) use rotary::Rotary;
+pub(crate) use rotary::{Rotary, RotaryKeys};

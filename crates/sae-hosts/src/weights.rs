@@ -93,7 +93,8 @@ impl Weights {
         self.wrong(name, "it in the file", "none")
     }
 
-    fn wrong(&self, name: &str, expected: &str, got: &str) -> Error {
+    /// An error about a tensor.
+    pub(crate) fn wrong(&self, name: &str, expected: &str, got: &str) -> Error {
         let field = format!("tensor `{}`", self.source.stored_name(name));
         Error::file(self.source.path(), field, expected, got)
     }

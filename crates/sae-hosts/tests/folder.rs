@@ -56,7 +56,19 @@ fn missing_and_truncated_files_are_named() {
     let error = message(folder.path());
     assert!(error.starts_with("model.safetensors: header: expected a safetensors"), "{error}");
     std::fs::remove_file(&weights).unwrap();
-    assert!(message(folder.path()).starts_with("model.safetensors: No such file"));
+    let error = message(folder.path());
+    assert!(error.ends_with(
+        "weights: expected `model.safetensors`, or shards with `model.safetensors.index.json`, got none"
+    ));
+    std::fs::write(folder.path().join("pytorch_model.bin"), "").unwrap();
+    let error = message(folder.path());
+    assert!(error.contains("got pytorch_model.bin; convert with: python3 -c \""), "{error}");
+    std::fs::rename(
+        folder.path().join("pytorch_model.bin"),
+        folder.path().join("model.fp16.safetensors"),
+    )
+    .unwrap();
+    assert!(message(folder.path()).ends_with("got model.fp16.safetensors"));
     std::fs::remove_file(folder.path().join("config.json")).unwrap();
     assert!(message(folder.path()).starts_with("config.json: No such file"));
 }
@@ -65,34 +77,45 @@ fn missing_and_truncated_files_are_named() {
 fn configurations_that_do_not_fit_are_named() {
     assert_eq!(
         with_config("model_type", "mamba".into()),
-        "config.json: `model_type`: expected one of `clip_vision_model`, `dinov2`, `gemma2`, \
-         `gpt2`, `gpt_neox`, `llama`, `qwen2`, `qwen3`, `siglip_vision_model`, `vit`, got `mamba`"
+        "config.json: `model_type`: expected one of `clip`, `clip_vision_model`, `dinov2`, \
+         `gemma2`, `gpt2`, `gpt_neox`, `llama`, `mistral`, `qwen2`, `qwen3`, `siglip`, \
+         `siglip_vision_model`, `vit`, got `mamba`"
     );
+    let text = std::fs::read(golden("hosts/llama/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let size = |key: &str| config[key].as_u64().unwrap();
+    let heads = size("num_attention_heads");
     assert_eq!(
-        with_config("hidden_act", "relu".into()),
-        "config.json: `hidden_act`: expected \"silu\", got \"relu\""
-    );
-    assert_eq!(
-        with_config("num_key_value_heads", 3.into()),
-        "config.json: `num_key_value_heads`: expected a divisor of 4, got 3"
+        with_config("num_key_value_heads", (heads - 1).into()),
+        format!(
+            "config.json: `num_key_value_heads`: expected a divisor of {heads}, got {}",
+            heads - 1
+        )
     );
     assert_eq!(
         with_config("head_dim", 7.into()),
         "config.json: `head_dim`: expected an even size of at most 7 for rotary embedding, got 7"
     );
     assert_eq!(
-        with_config("rope_scaling", serde_json::json!({"rope_type": "llama3"})),
-        "config.json: `rope_scaling`: expected null, got {\"rope_type\":\"llama3\"}"
+        with_config("rope_parameters", serde_json::json!({"rope_type": "yarn"})),
+        "config.json: `rope_parameters.rope_type`: expected `default`, `linear` or `llama3`, got `yarn`"
     );
+    let layers = size("num_hidden_layers");
     assert_eq!(
-        with_config("num_hidden_layers", 4.into()),
-        "model.safetensors: tensor `model.layers.3.self_attn.q_proj.weight`: \
-         expected it in the file, got none"
+        with_config("num_hidden_layers", (layers + 1).into()),
+        format!(
+            "model.safetensors: tensor `model.layers.{layers}.self_attn.q_proj.weight`: \
+             expected it in the file, got none"
+        )
     );
+    let (d_model, d_mlp) = (size("hidden_size"), size("intermediate_size"));
     assert_eq!(
-        with_config("intermediate_size", 64.into()),
-        "model.safetensors: tensor `model.layers.0.mlp.gate_proj.weight`: \
-         expected shape [64, 32], got [96, 32]"
+        with_config("intermediate_size", (d_mlp + 1).into()),
+        format!(
+            "model.safetensors: tensor `model.layers.0.mlp.gate_proj.weight`: \
+             expected shape [{}, {d_model}], got [{d_mlp}, {d_model}]",
+            d_mlp + 1
+        )
     );
 }
 
@@ -125,6 +148,70 @@ fn weights_in_several_files_are_those_of_one() {
         "model.safetensors.index.json: weight_map: expected file names without folders, \
          got ../a.safetensors"
     );
+}
+
+#[test]
+fn the_single_file_wins_over_a_stale_index() {
+    let folder = llama();
+    let index = folder.path().join("model.safetensors.index.json");
+    std::fs::write(index, r#"{"weight_map": {"gone": "model-00001-of-00002.safetensors"}}"#)
+        .unwrap();
+    let ids = &tensors("hosts/llama/expected.safetensors")["input_ids"];
+    let got = HostModel::load(folder.path(), Device::Cpu).unwrap().logits(ids).unwrap();
+    let expected = HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap();
+    assert_eq!(got, expected.logits(ids).unwrap());
+}
+
+#[test]
+fn shards_that_are_not_what_the_index_says_are_named() {
+    let folder = llama();
+    let all = tensors("hosts/llama/model.safetensors");
+    let all: Vec<_> = all.into_iter().collect();
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let (norm, embedding) = ("model.norm.weight", "model.embed_tokens.weight");
+    let write = |file: &str, keep: &dyn Fn(&str) -> bool| {
+        let kept: Vec<_> = all.iter().filter(|(name, _)| keep(name)).map(|(n, t)| (n, t)).collect();
+        tch::Tensor::write_safetensors(&kept, folder.path().join(file)).unwrap();
+    };
+    let index = |skip: &str| {
+        let mut map = serde_json::Map::new();
+        for (name, _) in all.iter().filter(|(name, _)| name != skip) {
+            let file = if name == norm { "b.safetensors" } else { "a.safetensors" };
+            map.insert(name.clone(), file.into());
+        }
+        let text = serde_json::json!({ "weight_map": map }).to_string();
+        std::fs::write(folder.path().join("model.safetensors.index.json"), text).unwrap();
+    };
+    index("");
+    write("a.safetensors", &|name| name != norm);
+    write("b.safetensors", &|name| name == norm);
+    assert!(HostModel::load(folder.path(), Device::Cpu).is_ok());
+    let start = "model.safetensors.index.json: `model.";
+    // In both files, in none, and in a file without being in the index.
+    write("a.safetensors", &|_| true);
+    assert_eq!(
+        message(folder.path()),
+        format!("{start}norm.weight`: expected a.safetensors, got b.safetensors")
+    );
+    write("a.safetensors", &|name| name != norm && name != embedding);
+    assert_eq!(
+        message(folder.path()),
+        format!("{start}embed_tokens.weight`: expected it in `a.safetensors`, got none")
+    );
+    write("a.safetensors", &|name| name != norm);
+    index(embedding);
+    assert_eq!(
+        message(folder.path()),
+        format!("{start}embed_tokens.weight`: expected a.safetensors, got no such tensor")
+    );
+}
+
+#[test]
+fn an_adapter_beside_the_weights_is_refused() {
+    let folder = llama();
+    std::fs::write(folder.path().join("adapter_config.json"), "{}").unwrap();
+    let error = message(folder.path());
+    assert!(error.contains("adapter_config.json: expected no adapter"), "{error}");
 }
 
 #[test]

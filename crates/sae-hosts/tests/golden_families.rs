@@ -1,6 +1,6 @@
 //! Tiny models of each family against what the transformers library computes for them.
 
-use sae_hosts::{Error, HookPoint, HostModel};
+use sae_hosts::{Error, HookPoint, HostInput, HostModel};
 use tch::Device;
 
 use crate::support::{golden, max_difference, tensors};
@@ -69,10 +69,15 @@ fn check_vision_model(folder: &str, family: &str, attention: &str, mlp: &str, po
 
     let error = host.logits(pixels).unwrap_err().to_string();
     assert_eq!(error, format!("host: expected a language model, got {family}"));
-    let error = host.image_embeddings(&pixels.narrow(3, 0, 20)).unwrap_err().to_string();
-    let edge = if family == "dinov2" { "multiple of 8" } else { "32" };
-    let expected = format!("Float [batch, 3, {edge}, {edge}] on Cpu");
-    let got = "Float [2, 3, 32, 20] on Cpu";
+    let HostInput::Images { channels, size, multiple_of, .. } = host.info().input else {
+        panic!("{family} reads images")
+    };
+    // Not the size, and not a multiple of that of a patch.
+    let width = multiple_of.unwrap_or(size / 2) + 1;
+    let error = host.image_embeddings(&pixels.narrow(3, 0, width as i64)).unwrap_err().to_string();
+    let edge = multiple_of.map_or(size.to_string(), |part| format!("multiple of {part}"));
+    let expected = format!("Float [batch, {channels}, {edge}, {edge}] on Cpu");
+    let got = format!("Float [{}, {channels}, {size}, {width}] on Cpu", pixels.size()[0]);
     assert_eq!(error, format!("pixels: expected {expected}, got {got}"));
 }
 
@@ -158,26 +163,37 @@ fn a_failing_splice_and_a_wrong_shape_are_errors() {
     let failed = host.logits_spliced(&ids, hook, &mut |_| Err("no weights".into())).unwrap_err();
     assert_eq!(failed.to_string(), "splice at `resid_post.1`: no weights");
     let shape = host.logits_spliced(&ids, hook, &mut |x| Ok(x.narrow(1, 0, 2))).unwrap_err();
+    let d = host.info().d_model;
     assert_eq!(
         shape.to_string(),
-        "activations: expected Float [1, 3, 32] on Cpu, got Float [1, 2, 32] on Cpu"
+        format!("activations: expected Float [1, 3, {d}] on Cpu, got Float [1, 2, {d}] on Cpu")
     );
-    let range = host.activations(&ids, "attn_out.3".parse().unwrap()).unwrap_err();
-    assert_eq!(range.to_string(), "hook point `attn_out.3`: expected a layer from 0 to 2, got 3");
+    let n = host.info().n_layers;
+    let range = host.activations(&ids, format!("attn_out.{n}").parse().unwrap()).unwrap_err();
+    assert_eq!(
+        range.to_string(),
+        format!("hook point `attn_out.{n}`: expected a layer from 0 to {}, got {n}", n - 1)
+    );
 }
 
 #[test]
 fn ids_of_the_wrong_shape_kind_or_range_are_refused() {
     let host = HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap();
     let hook: HookPoint = "resid_post.0".parse().unwrap();
-    let ids = tch::Tensor::from_slice(&[1_i64, 96, 3]);
+    let HostInput::Tokens { vocabulary, max_positions } = host.info().input else {
+        panic!("a language model reads tokens")
+    };
+    let last = vocabulary as i64 - 1;
+    let ids = tch::Tensor::from_slice(&[1_i64, last, 3]);
+    let long = max_positions as i64 + 1;
+    let zeros = |shape: [i64; 2]| tch::Tensor::zeros(shape, (tch::Kind::Int64, Device::Cpu));
     for (bad, got) in [
-        (ids.shallow_clone(), "Int64 [3] on Cpu"),
-        (ids.to_kind(tch::Kind::Int).view([1, 3]), "Int [1, 3] on Cpu"),
-        (tch::Tensor::zeros([1, 65], (tch::Kind::Int64, Device::Cpu)), "Int64 [1, 65] on Cpu"),
-        (tch::Tensor::zeros([0, 3], (tch::Kind::Int64, Device::Cpu)), "Int64 [0, 3] on Cpu"),
-        ((&ids + 1).view([1, 3]), "2 to 97"),
-        ((&ids - 2).view([1, 3]), "-1 to 94"),
+        (ids.shallow_clone(), "Int64 [3] on Cpu".to_owned()),
+        (ids.to_kind(tch::Kind::Int).view([1, 3]), "Int [1, 3] on Cpu".to_owned()),
+        (zeros([1, long]), format!("Int64 [1, {long}] on Cpu")),
+        (zeros([0, 3]), "Int64 [0, 3] on Cpu".to_owned()),
+        ((&ids + 1).view([1, 3]), format!("2 to {vocabulary}")),
+        ((&ids - 2).view([1, 3]), format!("-1 to {}", last - 2)),
     ] {
         match host.activations(&bad, hook) {
             Err(Error::Input { name: "token ids", got: said, .. }) => assert_eq!(said, got),

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use sae_data::{ActivationStore, RowMeta, open_store};
-use sae_hosts::{Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Text, harvest};
+use sae_hosts::{
+    Error, HarvestOptions, HarvestProgress, HookPoint, HostInput, HostModel, Text, harvest,
+};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
@@ -221,12 +223,15 @@ fn max_tokens_is_exact_and_other_arguments_are_refused_on_the_same_store() {
 #[test]
 fn options_out_of_range_name_themselves() {
     let (_folder, host) = host();
+    let HostInput::Tokens { max_positions, .. } = host.info().input else {
+        panic!("a language model reads tokens")
+    };
     let out = TempDir::new().unwrap();
     let message =
         |options: HarvestOptions| run(&host, &options, out.path()).unwrap_err().to_string();
     assert_eq!(
-        message(HarvestOptions { context_length: 65, ..options() }),
-        "context_length: expected 1 to 64, got 65"
+        message(HarvestOptions { context_length: max_positions + 1, ..options() }),
+        format!("context_length: expected 1 to {max_positions}, got {}", max_positions + 1)
     );
     assert_eq!(
         message(HarvestOptions { skip_positions: 10, ..options() }),

@@ -11,3 +11,5 @@ mod harvest;
 mod images;
 mod smollm2;
 mod support;
+mod unknown;
+mod variants;

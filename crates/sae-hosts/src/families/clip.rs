@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use super::{Family, Tap, image_info};
+use super::{Family, Loader, Tap, finish, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::HostInfo;
@@ -24,6 +24,44 @@ pub(super) const NAMES: EncoderNames = EncoderNames {
     scales: None,
 };
 
+pub(super) const VISION: Loader = Loader {
+    name: "clip_vision_model",
+    load: |config, weights| load(config, weights, config),
+    defaults,
+    ignored: &["tie_word_embeddings"],
+    is_unused,
+};
+
+/// A model of images and texts, of which the image half is loaded.
+pub(super) const WHOLE: Loader = Loader {
+    name: "clip",
+    load: load_whole,
+    defaults: || serde_json::json!({"projection_dim": 512}),
+    ignored: OF_TEXTS,
+    is_unused,
+};
+
+/// Keys of the text half and of what both share.
+pub(super) const OF_TEXTS: &[&str] =
+    &["logit_scale_init_value", "text_config", "text_config_dict", "tie_word_embeddings"];
+
+fn defaults() -> serde_json::Value {
+    serde_json::json!({
+        "hidden_act": "quick_gelu", "hidden_size": 768, "image_size": 224,
+        "intermediate_size": 3072, "layer_norm_eps": 1e-5, "model_type": "clip_vision_model",
+        "num_attention_heads": 12, "num_channels": 3, "num_hidden_layers": 12, "patch_size": 32,
+        "projection_dim": 512,
+    })
+}
+
+/// The text half, the scale of its scores with images, positions by number, a classifier.
+pub(super) fn is_unused(name: &str) -> bool {
+    ["classifier.", "logit_", "text_model.", "text_projection."]
+        .iter()
+        .any(|start| name.starts_with(start))
+        || name.ends_with("embeddings.position_ids")
+}
+
 struct Clip {
     patches: PatchEmbedding,
     class: Tensor,
@@ -34,7 +72,32 @@ struct Clip {
     projection: Option<Linear>,
 }
 
-pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+fn load_whole(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    let mut vision = vision_config(config, defaults())?;
+    // As transformers reads these two: the second counts, its defaults too.
+    if let Some(second) = config.section("vision_config_dict")? {
+        vision = vision.updated(&second.with_defaults(defaults()));
+    }
+    let host = load(&vision, weights, config)?;
+    finish(&vision, VISION.ignored)?;
+    Ok(host)
+}
+
+/// The settings of the image half.
+pub(super) fn vision_config(
+    config: &HostConfig,
+    defaults: serde_json::Value,
+) -> Result<HostConfig> {
+    let vision = config.section("vision_config")?;
+    Ok(vision.unwrap_or_else(|| config.empty()).with_defaults(defaults))
+}
+
+/// The size of the space shared with texts is a key of `whole`.
+fn load(
+    config: &HostConfig,
+    weights: &Weights,
+    whole: &HostConfig,
+) -> Result<(HostInfo, Box<dyn Family>)> {
     let info = image_info(config, true)?;
     let d_model = config.size("hidden_size")?;
     let d_mlp = config.size("intermediate_size")?;
@@ -46,8 +109,9 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
             EncoderLayer::load(config, weights, &name, NAMES, d_mlp)
         })
         .collect::<Result<_>>()?;
+    // The image half alone has it too.
+    let (size, _) = (whole.size("projection_dim")?, config.has("projection_dim"));
     let projection = if weights.contains("visual_projection.weight") {
-        let size = config.size("projection_dim")?;
         Some(Linear::load(weights, "visual_projection", d_model, size, false)?)
     } else {
         None

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use tch::{Kind, Tensor};
 
-use super::{Family, Tap, image_info};
+use super::{Family, Loader, Tap, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::{HostInfo, HostInput};
@@ -23,6 +23,30 @@ const NAMES: EncoderNames = EncoderNames {
     scales: Some(("layer_scale1.lambda1", "layer_scale2.lambda1")),
 };
 
+pub(super) const LOADER: Loader = Loader {
+    name: "dinov2",
+    load,
+    defaults: || {
+        serde_json::json!({
+            "hidden_act": "gelu", "hidden_size": 768, "image_size": 224, "layer_norm_eps": 1e-6,
+            "mlp_ratio": 4, "num_attention_heads": 12, "num_channels": 3,
+            "num_hidden_layers": 12, "patch_size": 14, "qkv_bias": true,
+        })
+    },
+    ignored: &[
+        "tie_word_embeddings",
+        // Which layers a backbone returns, and in what form.
+        "apply_layernorm",
+        "out_features",
+        "out_indices",
+        "reshape_hidden_states",
+        "stage_names",
+        // Training only.
+        "use_mask_token",
+    ],
+    is_unused: |name| name.starts_with("classifier.") || name.ends_with("embeddings.mask_token"),
+};
+
 struct Dinov2 {
     patches: PatchEmbedding,
     patch_size: i64,
@@ -33,7 +57,7 @@ struct Dinov2 {
     norm: LayerNorm,
 }
 
-pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
     config.only("use_swiglu_ffn", false)?;
     let mut info = image_info(config, true)?;
     let patch_size = config.count("patch_size")?;
@@ -41,7 +65,7 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
         *multiple_of = Some(patch_size);
     }
     let d_model = config.size("hidden_size")?;
-    let d_mlp = d_model * config.size_or("mlp_ratio", 4)?;
+    let d_mlp = d_model * config.size("mlp_ratio")?;
     let prefix = weights.prefix(&["dinov2.", ""], "embeddings.cls_token")?;
     let name = |part: &str| format!("{prefix}{part}");
     let layers = (0..info.n_layers)

@@ -5,15 +5,29 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use super::{Family, KEYS, Tap, language_info};
+use super::{Family, KEYS, Loader, Tap, language_info, masks, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, Linear, Mask, RmsNorm, Rotary};
+use crate::layers::{Activation, Attention, Linear, RmsNorm, Rotary, RotaryKeys};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
+pub(super) const LOADER: Loader = Loader {
+    name: "gemma2",
+    load,
+    defaults: || {
+        serde_json::json!({
+            "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "head_dim": 256,
+            "num_key_value_heads": 4, "query_pre_attn_scalar": 256, "sliding_window": 4096,
+        })
+    },
+    ignored: &[],
+    is_unused: super::llama::is_unused,
+};
+
 struct Gemma2 {
     embedding: Tensor,
+    unembedding: Linear,
     layers: Vec<Layer>,
     norm: RmsNorm,
     shape: Shape,
@@ -41,43 +55,52 @@ struct Shape {
     heads: i64,
     kv_heads: i64,
     head_dim: i64,
+    /// Whether the projections of attention have biases.
+    bias: bool,
 }
 
-pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
-    config.only("attention_bias", false)?;
-    config.only("tie_word_embeddings", true)?;
-    let activation = Activation::read(config, "hidden_activation")?;
+fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    config.only("use_bidirectional_attention", false)?;
+    let activation = Activation::read(config, "hidden_activation", Activation::GeluTanh)?;
+    // Files have it for other tools; transformers reads the other key.
+    if Activation::read(config, "hidden_act", activation)? != activation {
+        let got = config.string("hidden_act")?;
+        return Err(config.wrong("hidden_act", "the same as `hidden_activation`", got));
+    }
     let heads = config.size("num_attention_heads")?;
     let shape = Shape {
         d_model: config.size("hidden_size")?,
         d_mlp: config.size("intermediate_size")?,
         heads,
         kv_heads: config.size("num_key_value_heads")?,
-        head_dim: config.size_or("head_dim", 256)?,
+        head_dim: config.size("head_dim")?,
+        bias: config.bool_or("attention_bias", false)?,
     };
     config.divides("num_key_value_heads", heads, shape.kv_heads)?;
     let eps = config.float_or("rms_norm_eps", 1e-6)?;
-    let rotary = Rotary::new(config, shape.head_dim, shape.head_dim, weights.device())?;
+    let rotary = Rotary::new(config, shape.head_dim, RotaryKeys::default(), weights.device())?;
 
     let prefix = weights.prefix(&["model.", ""], "embed_tokens.weight")?;
     let embedding = format!("{prefix}embed_tokens.weight");
     let vocabulary = weights.rows(&embedding)?;
     let info = language_info(config, KEYS, vocabulary)?;
-    let masks = masks(config, info.n_layers)?;
-    let layers = masks
+    // The first and then every other layer has a window.
+    let window = config.size("sliding_window")?;
+    config.only_number("sliding_window_size", window as f64)?;
+    let scale = config.float("query_pre_attn_scalar")?.sqrt().recip();
+    let softcap = config.float_optional("attn_logit_softcapping")?;
+    let layers = masks(config, info.n_layers, Some(window), |layer| layer % 2 == 0)?
         .into_iter()
         .enumerate()
         .map(|(layer, mask)| {
-            let attention = Attention {
-                mask,
-                scale: config.float_or("query_pre_attn_scalar", 256.0)?.sqrt().recip(),
-                softcap: config.float_optional("attn_logit_softcapping")?,
-            };
+            let attention = Attention { mask, scale, softcap };
             Layer::load(weights, &format!("{prefix}layers.{layer}"), attention, shape, eps, &rotary)
         })
         .collect::<Result<_>>()?;
+    let embedding = weights.take(&embedding, &[vocabulary, shape.d_model])?;
     let host = Gemma2 {
-        embedding: weights.take(&embedding, &[vocabulary, shape.d_model])?,
+        unembedding: unembedding(config, weights, "lm_head", &embedding, true)?,
+        embedding,
         layers,
         norm: norm(weights, &format!("{prefix}norm"), shape.d_model, eps)?,
         shape,
@@ -86,28 +109,6 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
         activation,
     };
     Ok((info, Box::new(host)))
-}
-
-/// The mask of each layer: `layer_types`, or the first and then every other with a window.
-fn masks(config: &HostConfig, n_layers: usize) -> Result<Vec<Mask>> {
-    let window = Mask::Window(config.size_or("sliding_window", 4096)?);
-    let Some(types) = config.strings("layer_types")? else {
-        return Ok([window, Mask::Causal].into_iter().cycle().take(n_layers).collect());
-    };
-    if types.len() != n_layers {
-        return Err(config.wrong("layer_types", format!("{n_layers} values"), types.len()));
-    }
-    types
-        .into_iter()
-        .map(|kind| match kind {
-            "sliding_attention" => Ok(window),
-            "full_attention" => Ok(Mask::Causal),
-            other => {
-                let expected = "`sliding_attention` or `full_attention`";
-                Err(config.wrong("layer_types", expected, format!("`{other}`")))
-            }
-        })
-        .collect()
 }
 
 /// Gemma's files hold the weight of a norm less 1.
@@ -124,25 +125,25 @@ impl Layer {
         eps: f64,
         rotary: &Rotary,
     ) -> Result<Self> {
-        let Shape { d_model, d_mlp, heads, kv_heads, head_dim } = shape;
-        let load = |part: &str, inputs, outputs| {
-            Linear::load(weights, &format!("{name}.{part}"), inputs, outputs, false)
+        let Shape { d_model, d_mlp, heads, kv_heads, head_dim, bias } = shape;
+        let load = |part: &str, inputs, outputs, bias| {
+            Linear::load(weights, &format!("{name}.{part}"), inputs, outputs, bias)
         };
         let norm = |part: &str| norm(weights, &format!("{name}.{part}"), d_model, eps);
-        let queries = load("self_attn.q_proj", d_model, heads * head_dim)?;
-        let keys = load("self_attn.k_proj", d_model, kv_heads * head_dim)?;
-        let values = load("self_attn.v_proj", d_model, kv_heads * head_dim)?;
-        let gate = load("mlp.gate_proj", d_model, d_mlp)?;
-        let up = load("mlp.up_proj", d_model, d_mlp)?;
+        let queries = load("self_attn.q_proj", d_model, heads * head_dim, bias)?;
+        let keys = load("self_attn.k_proj", d_model, kv_heads * head_dim, bias)?;
+        let values = load("self_attn.v_proj", d_model, kv_heads * head_dim, bias)?;
+        let gate = load("mlp.gate_proj", d_model, d_mlp, false)?;
+        let up = load("mlp.up_proj", d_model, d_mlp, false)?;
         Ok(Self {
             attention,
             attention_norm: norm("input_layernorm")?,
             qkv: Linear::stack(&[&rotary.pair_rows(&queries), &rotary.pair_rows(&keys), &values]),
-            attention_out: load("self_attn.o_proj", heads * head_dim, d_model)?,
+            attention_out: load("self_attn.o_proj", heads * head_dim, d_model, bias)?,
             attention_post_norm: norm("post_attention_layernorm")?,
             mlp_norm: norm("pre_feedforward_layernorm")?,
             gate_up: Linear::stack(&[&gate, &up]),
-            down: load("mlp.down_proj", d_mlp, d_model)?,
+            down: load("mlp.down_proj", d_mlp, d_model, false)?,
             mlp_post_norm: norm("post_feedforward_layernorm")?,
         })
     }
@@ -187,7 +188,7 @@ impl Family for Gemma2 {
     }
 
     fn head(&self, x: &Tensor) -> Tensor {
-        let logits = self.norm.forward(x).linear(&self.embedding, None::<&Tensor>);
+        let logits = self.unembedding.forward(&self.norm.forward(x));
         match self.logit_cap {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,

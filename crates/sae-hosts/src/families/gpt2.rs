@@ -5,24 +5,45 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use super::{Family, Tap, language_info};
+use super::{Family, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
 use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
+pub(super) const LOADER: Loader = Loader {
+    name: "gpt2",
+    load,
+    defaults: || serde_json::json!({}),
+    ignored: &[
+        // The same scores, computed in another order or in f32.
+        "reorder_and_upcast_attn",
+        // Of versions that had it.
+        "predict_special_tokens",
+        // A head for classification.
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+    ],
+    // Causal masks, which old versions saved.
+    is_unused: |name| name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
+};
+
 struct Gpt2 {
     embedding: Tensor,
+    unembedding: Linear,
     positions: Tensor,
     layers: Vec<Layer>,
     norm: LayerNorm,
     heads: i64,
-    attention: Attention,
     activation: Activation,
 }
 
 struct Layer {
+    attention: Attention,
     attention_norm: LayerNorm,
     qkv: Linear,
     attention_out: Linear,
@@ -31,11 +52,10 @@ struct Layer {
     down: Linear,
 }
 
-pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
-    config.only("scale_attn_by_inverse_layer_idx", false)?;
-    config.only("scale_attn_weights", true)?;
-    config.only("tie_word_embeddings", true)?;
-    let activation = Activation::read(config, "activation_function")?;
+fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    let activation = Activation::read(config, "activation_function", Activation::GeluTanh)?;
+    let by_layer = config.bool_or("scale_attn_by_inverse_layer_idx", false)?;
+    let by_width = config.bool_or("scale_attn_weights", true)?;
     let d_model = config.size("n_embd")?;
     let heads = config.size("n_head")?;
     let head_dim = config.divides("n_head", d_model, heads)?;
@@ -52,7 +72,11 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
             let linear = |part: &str, inputs, outputs| {
                 Linear::load_transposed(weights, &name(part), inputs, outputs)
             };
+            let width = if by_width { head_dim as f64 } else { 1.0 };
+            let depth = if by_layer { layer as f64 + 1.0 } else { 1.0 };
+            let scale = 1.0 / (width.sqrt() * depth);
             Ok(Layer {
+                attention: Attention { mask: Mask::Causal, scale, softcap: None },
                 attention_norm: LayerNorm::load(weights, &name("ln_1"), d_model, eps)?,
                 qkv: linear("attn.c_attn", d_model, 3 * d_model)?,
                 attention_out: linear("attn.c_proj", d_model, d_model)?,
@@ -62,15 +86,17 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
             })
         })
         .collect::<Result<_>>()?;
-    let scale = (head_dim as f64).sqrt().recip();
     let n_positions = config.size("n_positions")?;
+    config.only_number("n_ctx", n_positions as f64)?;
+    config.only("n_special", 0)?;
+    let embedding = weights.take(&format!("{prefix}wte.weight"), &[vocabulary, d_model])?;
     let host = Gpt2 {
-        embedding: weights.take(&format!("{prefix}wte.weight"), &[vocabulary, d_model])?,
+        unembedding: unembedding(config, weights, "lm_head", &embedding, true)?,
+        embedding,
         positions: weights.take(&format!("{prefix}wpe.weight"), &[n_positions, d_model])?,
         layers,
         norm: LayerNorm::load(weights, &format!("{prefix}ln_f"), d_model, eps)?,
         heads,
-        attention: Attention { mask: Mask::Causal, scale, softcap: None },
         activation,
     };
     Ok((info, Box::new(host)))
@@ -89,7 +115,7 @@ impl Family for Gpt2 {
         let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
         let qkv = qkv.view([batch, positions, 3, self.heads, d_model / self.heads]);
         let part = |part| qkv.select(2, part);
-        let attended = self.attention.forward(&part(0), &part(1), &part(2));
+        let attended = layer.attention.forward(&part(0), &part(1), &part(2));
         let x = x + tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?;
         let hidden = self.activation.forward(&layer.up.forward(&layer.mlp_norm.forward(&x)));
         let mlp = tap(HookKind::MlpOut, layer.down.forward(&hidden))?;
@@ -97,6 +123,6 @@ impl Family for Gpt2 {
     }
 
     fn head(&self, x: &Tensor) -> Tensor {
-        self.norm.forward(x).linear(&self.embedding, None::<&Tensor>)
+        self.unembedding.forward(&self.norm.forward(x))
     }
 }

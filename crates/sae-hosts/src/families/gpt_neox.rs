@@ -5,12 +5,25 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use super::{Family, KEYS, Tap, language_info};
+use super::{Family, KEYS, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, Rotary};
+use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, Rotary, RotaryKeys};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
+
+pub(super) const LOADER: Loader = Loader {
+    name: "gpt_neox",
+    load,
+    defaults: || serde_json::json!({}),
+    ignored: &[],
+    // Causal masks and frequencies, which old versions saved.
+    is_unused: |name| {
+        [".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    },
+};
 
 struct GptNeoX {
     embedding: Tensor,
@@ -34,24 +47,16 @@ struct Layer {
     down: Linear,
 }
 
-pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
-    let activation = Activation::read(config, "hidden_act")?;
+fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    let activation = Activation::read(config, "hidden_act", Activation::Gelu)?;
     let d_model = config.size("hidden_size")?;
     let heads = config.size("num_attention_heads")?;
     let head_dim = config.divides("num_attention_heads", d_model, heads)?;
     let d_mlp = config.size("intermediate_size")?;
     let eps = config.float_or("layer_norm_eps", 1e-5)?;
     let bias = config.bool_or("attention_bias", true)?;
-    let share = match config.float_optional("rotary_pct")? {
-        Some(share) => share,
-        None => config.float_or("partial_rotary_factor", 0.25)?,
-    };
-    let theta = match config.float_optional("rotary_emb_base")? {
-        Some(theta) => theta,
-        None => config.float_or("rope_theta", 10_000.0)?,
-    };
-    let turning = (head_dim as f64 * share) as i64;
-    let rotary = Rotary::with_theta(config, head_dim, turning, theta, weights.device())?;
+    let keys = RotaryKeys { theta: "rotary_emb_base", share: Some(("rotary_pct", 0.25)) };
+    let rotary = Rotary::new(config, head_dim, keys, weights.device())?;
 
     let prefix = weights.prefix(&["gpt_neox.", ""], "embed_in.weight")?;
     let vocabulary = weights.rows(&format!("{prefix}embed_in.weight"))?;
@@ -75,11 +80,7 @@ pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
         })
         .collect::<Result<_>>()?;
     let embedding = weights.take(&format!("{prefix}embed_in.weight"), &[vocabulary, d_model])?;
-    let unembedding = if config.bool_or("tie_word_embeddings", false)? {
-        Linear { weight: embedding.shallow_clone(), bias: None }
-    } else {
-        Linear::load(weights, "embed_out", d_model, vocabulary, false)?
-    };
+    let unembedding = unembedding(config, weights, "embed_out", &embedding, false)?;
     let scale = (head_dim as f64).sqrt().recip();
     let host = GptNeoX {
         embedding,

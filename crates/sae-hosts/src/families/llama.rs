@@ -1,25 +1,52 @@
 //! Llama (Touvron et al. 2023) and the models that differ from it by a bias or a norm: root mean
-//! square norms, rotary positions, shared key and value heads, gated SiLU MLPs.
+//! square norms, rotary positions, shared key and value heads, gated SiLU MLPs. Mistral (Jiang et al.
+//! 2023) has a sliding window.
 
 use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use super::{Family, Tap, language_info};
+use super::{Family, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Attention, Linear, Mask, RmsNorm, Rotary};
+use crate::layers::{Activation, Attention, Linear, Mask, RmsNorm, Rotary, RotaryKeys};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
+pub(super) const LOADER: Loader = Loader {
+    name: "llama",
+    load,
+    defaults: || serde_json::json!({}),
+    // Not read by transformers either.
+    ignored: &["max_sequence_length"],
+    is_unused,
+};
+
+pub(super) const MISTRAL: Loader = Loader {
+    name: "mistral",
+    load: load_mistral,
+    defaults: || serde_json::json!({"num_key_value_heads": 8, "sliding_window": 4096}),
+    ignored: &[],
+    is_unused,
+};
+
+/// Frequencies that old versions saved; they are computed from the configuration.
+pub(super) fn is_unused(name: &str) -> bool {
+    name.ends_with(".rotary_emb.inv_freq")
+}
+
 /// In what a model differs from Llama.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Variant {
     pub(super) qkv_bias: bool,
     pub(super) attention_out_bias: bool,
     pub(super) mlp_bias: bool,
     /// Norms of each head's queries and keys.
     pub(super) head_norms: bool,
+    /// The dimension of a head where the configuration does not say.
+    pub(super) head_dim: Option<i64>,
+    /// Of each layer.
+    pub(super) masks: Vec<Mask>,
 }
 
 struct Llama {
@@ -29,10 +56,11 @@ struct Llama {
     unembedding: Linear,
     shape: Shape,
     rotary: Rotary,
-    attention: Attention,
+    activation: Activation,
 }
 
 struct Layer {
+    attention: Attention,
     attention_norm: RmsNorm,
     /// Queries, keys and values side by side.
     qkv: Linear,
@@ -54,13 +82,30 @@ struct Shape {
     head_dim: i64,
 }
 
-pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    config.only("rope_interleaved", false)?;
     let attention_bias = config.bool_or("attention_bias", false)?;
     let variant = Variant {
         qkv_bias: attention_bias,
         attention_out_bias: attention_bias,
         mlp_bias: config.bool_or("mlp_bias", false)?,
         head_norms: false,
+        head_dim: None,
+        masks: vec![Mask::Causal; config.count("num_hidden_layers")?],
+    };
+    load_variant(config, weights, variant)
+}
+
+fn load_mistral(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    let window = config.size_optional("sliding_window")?;
+    let mask = window.map_or(Mask::Causal, Mask::Window);
+    let variant = Variant {
+        qkv_bias: false,
+        attention_out_bias: false,
+        mlp_bias: false,
+        head_norms: false,
+        head_dim: None,
+        masks: vec![mask; config.count("num_hidden_layers")?],
     };
     load_variant(config, weights, variant)
 }
@@ -70,40 +115,39 @@ pub(super) fn load_variant(
     weights: &Weights,
     variant: Variant,
 ) -> Result<(HostInfo, Box<dyn Family>)> {
-    config.only("hidden_act", "silu")?;
     let d_model = config.size("hidden_size")?;
     let heads = config.size("num_attention_heads")?;
-    let kv_heads = config.size_or("num_key_value_heads", heads)?;
+    let kv_heads = config.size_optional("num_key_value_heads")?.unwrap_or(heads);
     config.divides("num_key_value_heads", heads, kv_heads)?;
-    let head_dim = match config.size_or("head_dim", 0)? {
-        0 => config.divides("num_attention_heads", d_model, heads)?,
-        size => size,
+    let head_dim = match config.size_optional("head_dim")?.or(variant.head_dim) {
+        None => config.divides("num_attention_heads", d_model, heads)?,
+        Some(size) => size,
     };
     let d_mlp = config.size("intermediate_size")?;
     let shape = Shape { d_model, d_mlp, heads, kv_heads, head_dim };
     let eps = config.float_or("rms_norm_eps", 1e-6)?;
-    let rotary = Rotary::new(config, head_dim, head_dim, weights.device())?;
+    let rotary = Rotary::new(config, head_dim, RotaryKeys::default(), weights.device())?;
 
     let prefix = weights.prefix(&["model.", ""], "embed_tokens.weight")?;
     let vocabulary = weights.rows(&format!("{prefix}embed_tokens.weight"))?;
     let info = language_info(config, super::KEYS, vocabulary)?;
     let embedding =
         weights.take(&format!("{prefix}embed_tokens.weight"), &[vocabulary, d_model])?;
-    let unembedding = if config.bool_or("tie_word_embeddings", false)? {
-        Linear { weight: embedding.shallow_clone(), bias: None }
-    } else {
-        Linear::load(weights, "lm_head", d_model, vocabulary, false)?
-    };
-    let layers = (0..info.n_layers)
-        .map(|layer| {
+    let unembedding = unembedding(config, weights, "lm_head", &embedding, false)?;
+    let scale = (head_dim as f64).sqrt().recip();
+    let layers = variant
+        .masks
+        .iter()
+        .enumerate()
+        .map(|(layer, mask)| {
             let name = format!("{prefix}layers.{layer}");
-            Layer::load(weights, &name, variant, shape, eps, &rotary)
+            let attention = Attention { mask: *mask, scale, softcap: None };
+            Layer::load(weights, &name, &variant, attention, shape, eps, &rotary)
         })
         .collect::<Result<_>>()?;
     let norm = RmsNorm::load(weights, &format!("{prefix}norm"), d_model, eps)?;
-    let scale = (head_dim as f64).sqrt().recip();
-    let attention = Attention { mask: Mask::Causal, scale, softcap: None };
-    let host = Llama { embedding, layers, norm, unembedding, shape, rotary, attention };
+    let activation = Activation::read(config, "hidden_act", Activation::Silu)?;
+    let host = Llama { embedding, layers, norm, unembedding, shape, rotary, activation };
     Ok((info, Box::new(host)))
 }
 
@@ -111,13 +155,14 @@ impl Layer {
     fn load(
         weights: &Weights,
         name: &str,
-        variant: Variant,
+        variant: &Variant,
+        attention: Attention,
         shape: Shape,
         eps: f64,
         rotary: &Rotary,
     ) -> Result<Self> {
         let Shape { d_model, d_mlp, heads, kv_heads, head_dim } = shape;
-        let Variant { qkv_bias, attention_out_bias, mlp_bias, head_norms } = variant;
+        let &Variant { qkv_bias, attention_out_bias, mlp_bias, head_norms, .. } = variant;
         let load = |part: &str, inputs, outputs, bias| {
             Linear::load(weights, &format!("{name}.{part}"), inputs, outputs, bias)
         };
@@ -137,6 +182,7 @@ impl Layer {
         let gate = load("mlp.gate_proj", d_model, d_mlp, mlp_bias)?;
         let up = load("mlp.up_proj", d_model, d_mlp, mlp_bias)?;
         Ok(Self {
+            attention,
             attention_norm: norm("input_layernorm")?,
             qkv: Linear::stack(&[&rotary.pair_rows(&queries), &rotary.pair_rows(&keys), &values]),
             head_norms,
@@ -161,7 +207,7 @@ impl Llama {
             qk = Tensor::cat(&[queries, keys], 2);
         }
         let qk = self.rotary.forward(&qk);
-        let out = self.attention.forward(
+        let out = layer.attention.forward(
             &qk.narrow(2, 0, heads),
             &qk.narrow(2, heads, kv_heads),
             &qkv.narrow(2, heads + kv_heads, kv_heads),
@@ -172,8 +218,8 @@ impl Llama {
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
         let gate_up = layer.gate_up.forward(&layer.mlp_norm.forward(x));
         let d_mlp = self.shape.d_mlp;
-        let hidden = gate_up.narrow(-1, 0, d_mlp).silu() * gate_up.narrow(-1, d_mlp, d_mlp);
-        layer.down.forward(&hidden)
+        let gate = self.activation.forward(&gate_up.narrow(-1, 0, d_mlp));
+        layer.down.forward(&(gate * gate_up.narrow(-1, d_mlp, d_mlp)))
     }
 }
 

@@ -5,13 +5,39 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use super::clip::NAMES;
-use super::{Family, Tap, image_info};
+use super::clip::{NAMES, OF_TEXTS, is_unused, vision_config};
+use super::{Family, Loader, Tap, finish, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::HostInfo;
 use crate::layers::{Activation, Attention, EncoderLayer, LayerNorm, Linear, Mask, PatchEmbedding};
 use crate::weights::Weights;
+
+pub(super) const VISION: Loader = Loader {
+    name: "siglip_vision_model",
+    load,
+    defaults,
+    ignored: &["tie_word_embeddings"],
+    is_unused,
+};
+
+/// A model of images and texts, of which the image half is loaded.
+pub(super) const WHOLE: Loader = Loader {
+    name: "siglip",
+    load: load_whole,
+    defaults: || serde_json::json!({}),
+    ignored: OF_TEXTS,
+    is_unused,
+};
+
+fn defaults() -> serde_json::Value {
+    serde_json::json!({
+        "hidden_act": "gelu_pytorch_tanh", "hidden_size": 768, "image_size": 224,
+        "intermediate_size": 3072, "layer_norm_eps": 1e-6, "model_type": "siglip_vision_model",
+        "num_attention_heads": 12, "num_channels": 3, "num_hidden_layers": 12, "patch_size": 16,
+        "vision_use_head": true,
+    })
+}
 
 struct Siglip {
     patches: PatchEmbedding,
@@ -36,7 +62,14 @@ struct Pooler {
     activation: Activation,
 }
 
-pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+fn load_whole(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+    let vision = vision_config(config, defaults())?;
+    let host = load(&vision, weights)?;
+    finish(&vision, VISION.ignored)?;
+    Ok(host)
+}
+
+fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
     config.only("vision_use_head", true)?;
     let info = image_info(config, false)?;
     let d_model = config.size("hidden_size")?;
@@ -91,7 +124,7 @@ impl Pooler {
                 scale: (head_dim as f64).sqrt().recip(),
                 softcap: None,
             },
-            activation: Activation::read(config, "hidden_act")?,
+            activation: Activation::read(config, "hidden_act", Activation::GeluTanh)?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use super::{Family, Tap, image_info};
+use super::{Family, Loader, Tap, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::HostInfo;
@@ -23,6 +23,28 @@ const NAMES: EncoderNames = EncoderNames {
     scales: None,
 };
 
+pub(super) const LOADER: Loader = Loader {
+    name: "vit",
+    load,
+    defaults: || {
+        serde_json::json!({
+            "hidden_act": "gelu", "hidden_size": 768, "image_size": 224, "intermediate_size": 3072,
+            "layer_norm_eps": 1e-12, "num_attention_heads": 12, "num_channels": 3,
+            "num_hidden_layers": 12, "patch_size": 16, "qkv_bias": true,
+        })
+    },
+    // Of the head that predicts masked patches.
+    ignored: &["encoder_stride", "tie_word_embeddings"],
+    is_unused,
+};
+
+/// Heads for classification and for masked patches.
+fn is_unused(name: &str) -> bool {
+    name.starts_with("classifier.")
+        || name.starts_with("decoder.")
+        || name.ends_with("embeddings.mask_token")
+}
+
 struct Vit {
     patches: PatchEmbedding,
     class: Tensor,
@@ -32,7 +54,7 @@ struct Vit {
     pooler: Option<Linear>,
 }
 
-pub(super) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
+fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Family>)> {
     config.only("pooler_act", "tanh")?;
     let info = image_info(config, true)?;
     let d_model = config.size("hidden_size")?;

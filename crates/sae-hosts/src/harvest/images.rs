@@ -73,7 +73,7 @@ pub fn harvest_images(
     if options.positions == ImagePositions::Class && !class_token {
         return Err(Error::input("positions", "a host with a class token", &host.info().family));
     }
-    hook.check(host.info().n_layers)?;
+    hook.check(host.info())?;
     let processor = host.image_processor()?;
     let d_model = host.info().d_model;
     let mut spec = StoreSpec::new(d_model, options.dtype);

@@ -68,7 +68,7 @@ pub fn harvest(
     progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
 ) -> Result<HarvestProgress> {
     check(host, options)?;
-    hook.check(host.info().n_layers)?;
+    hook.check(host.info())?;
     let d_model = host.info().d_model;
     let mut spec = StoreSpec::new(d_model, options.dtype);
     spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);

@@ -123,7 +123,7 @@ impl EncoderLayer {
                 scale: (head_dim as f64).sqrt().recip(),
                 softcap: None,
             },
-            activation: Activation::read(config, "hidden_act")?,
+            activation: Activation::read(config, "hidden_act", Activation::Gelu)?,
         })
     }
 

@@ -1,10 +1,13 @@
 //! Rotary position embedding (Su et al. 2021).
 //!
-//! At position p the pair i of a head's first `size` dimensions turns by p·θ^(−2i/size). Model
+//! At position p the pair i of a head's first `size` dimensions turns by p·θ^(−2i/size), or by a
+//! scaled angle ([`frequencies`]). Model
 //! files pair dimension i with i + size/2; heads here pair 2i with 2i + 1, so that a pair is one
 //! complex number and the turn one product. [`Rotary::pair_rows`] reorders the rows of the query
 //! and key projections once, at loading; scores are products of queries and keys, both in the same
 //! order, and stay what they were.
+
+mod frequencies;
 
 use std::cell::RefCell;
 
@@ -12,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::HostConfig;
 use crate::{Result, layers::Linear};
+pub(crate) use frequencies::RotaryKeys;
 
 /// The turns of all positions.
 #[derive(Debug)]
@@ -26,33 +30,15 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    /// Reads `rope_theta` (10000 if absent); any scaling of the frequencies is refused.
+    /// Reads theta, the share of a head that turns and any scaling of the frequencies.
     pub(crate) fn new(
         config: &HostConfig,
         head_dim: i64,
-        size: i64,
+        keys: RotaryKeys,
         device: Device,
     ) -> Result<Self> {
-        let theta = config.float_or("rope_theta", 10_000.0)?;
-        Self::with_theta(config, head_dim, size, theta, device)
-    }
-
-    /// The same for a family that has another key for theta.
-    pub(crate) fn with_theta(
-        config: &HostConfig,
-        head_dim: i64,
-        size: i64,
-        theta: f64,
-        device: Device,
-    ) -> Result<Self> {
-        config.only("rope_scaling", serde_json::Value::Null)?;
-        config.only("rope_type", "default")?;
-        if size < 2 || size % 2 != 0 || size > head_dim {
-            let expected = format!("an even size of at most {head_dim} for rotary embedding");
-            return Err(config.wrong("head_dim", expected, size));
-        }
-        let exponents = Tensor::arange_start_step(0, size, 2, (Kind::Float, device)) / size as f64;
-        let frequencies = divided(config, (exponents * -theta.ln()).exp())?;
+        let (size, frequencies) = frequencies::read(config, head_dim, keys)?;
+        let frequencies = frequencies.to_device(device);
         let turns = RefCell::new(Tensor::empty([0, 1, size / 2], (Kind::ComplexFloat, device)));
         Ok(Self { head_dim, size, frequencies, turns })
     }
@@ -104,26 +90,17 @@ impl Rotary {
     }
 }
 
-/// The frequencies, each divided by its number in `rope_factors`, which settings read from GGUF may
-/// have.
-fn divided(config: &HostConfig, frequencies: Tensor) -> Result<Tensor> {
-    let Some(factors) = config.floats("rope_factors")? else { return Ok(frequencies) };
-    let pairs = frequencies.size()[0];
-    if factors.len() as i64 != pairs {
-        return Err(config.wrong("rope_factors", format!("{pairs} numbers"), factors.len()));
-    }
-    let factors = Tensor::from_slice(&factors).to_kind(Kind::Float).to_device(frequencies.device());
-    Ok(frequencies / factors)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::path::Path;
 
     fn rotary(head_dim: i64, size: i64) -> Rotary {
-        let config = HostConfig::new(Path::new("config.json"), serde_json::Map::new());
-        Rotary::new(&config, head_dim, size, Device::Cpu).unwrap()
+        let share = serde_json::json!({ "share": size as f64 / head_dim as f64 });
+        let share = share.as_object().unwrap().clone();
+        let config = HostConfig::new(Path::new("config.json"), share);
+        let keys = RotaryKeys { share: Some(("share", 1.0)), ..RotaryKeys::default() };
+        Rotary::new(&config, head_dim, keys, Device::Cpu).unwrap()
     }
 
     /// Turns in the layout of the files, from the definition.

@@ -1,0 +1,233 @@
+//! How a vision host wants its images: its `preprocessor_config.json`.
+
+use std::path::Path;
+
+use fast_image_resize::{FilterType, ResizeAlg};
+use serde_json::{Value, json};
+
+use super::resize::{Size, resized};
+use super::{Image, decode};
+use crate::config::HostConfig;
+use crate::{Error, Result};
+
+/// The file that says how a host wants its images.
+pub(crate) const PROCESSOR_FILE: &str = "preprocessor_config.json";
+
+/// Keys that cannot change the pixels: who saved the file, that images become RGB (all do), how the
+/// same numbers are computed.
+const IGNORED: [&str; 11] = [
+    "_processor_class",
+    "_valid_processor_keys",
+    "data_format",
+    "device",
+    "disable_grouping",
+    "do_convert_rgb",
+    "input_data_format",
+    "processor_class",
+    "return_tensors",
+    "tokenizer_class",
+    "transformers_version",
+];
+
+/// What is done to images before a host reads them: its `preprocessor_config.json`.
+#[derive(Debug, Clone)]
+pub struct ImageProcessor {
+    resize: Option<(Size, ResizeAlg)>,
+    /// Height and width.
+    crop: Option<(u32, u32)>,
+    /// From bytes to the values that mean and deviation are of.
+    factor: f32,
+    mean: [f32; 3],
+    deviation: [f32; 3],
+}
+
+/// The processors of transformers that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Vit,
+    Clip,
+    Siglip,
+    Bit,
+}
+
+impl ImageProcessor {
+    /// Reads a `preprocessor_config.json`, as the transformers library writes it. Where it does not
+    /// name its processor, `config.json` beside it names the model, as transformers has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read; [`Error::File`] for a key that is not supported.
+    pub fn read(path: &Path) -> Result<Self> {
+        let config = HostConfig::read(path)?;
+        // transformers 5 takes the settings of another file, if it has them.
+        let other = path.with_file_name("processor_config.json");
+        if other.exists()
+            && let Some(nested) = HostConfig::read(&other)?.section("image_processor")?
+            && !nested.same_values(&config)
+        {
+            let expected = format!("the settings of {}", path.display());
+            return Err(Error::file(&other, "`image_processor`", expected, "others"));
+        }
+        let kind = Kind::read(&config, path)?;
+        let config = config.with_defaults(kind.defaults());
+        for key in ["do_pad", "do_flip_channel_order", "rescale_offset", "use_square_size"] {
+            config.only(key, false)?;
+        }
+        let resize = size(&config, kind)?;
+        let algorithm = algorithm(&config)?;
+        let crop = exact(&config, "crop_size")?;
+        let factor = config.float("rescale_factor")? as f32;
+        let (mean, deviation) = (config.colours("image_mean")?, config.colours("image_std")?);
+        let (neutral_mean, neutral_deviation) = ([0.0; 3], [1.0; 3]);
+        let resizes = config.bool_or("do_resize", true)?;
+        let crops = config.bool_or("do_center_crop", false)?;
+        let normalizes = config.bool_or("do_normalize", true)?;
+        let rescales = config.bool_or("do_rescale", true)?;
+        for key in Kind::KEYS {
+            config.has(key);
+        }
+        config.finish(&IGNORED)?;
+        Ok(Self {
+            resize: resizes.then_some((resize, algorithm)),
+            crop: if crops { Some(crop) } else { None },
+            factor: if rescales { factor } else { 1.0 },
+            mean: if normalizes { mean } else { neutral_mean },
+            deviation: if normalizes { deviation } else { neutral_deviation },
+        })
+    }
+
+    /// The pixels of an image as the host reads them.
+    ///
+    /// # Shapes
+    /// `[3, height, width]`, row-major, and height and width.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] for an image that cannot be read or is smaller than what is
+    /// cut out of it, by name.
+    pub fn pixels(&self, image: &Image) -> Result<(Vec<f32>, [usize; 2])> {
+        let mut rgb = decode::read(&image.path)?;
+        if let Some((size, algorithm)) = self.resize {
+            rgb = resized(&rgb, size, algorithm).map_err(|error| {
+                Error::file(&image.path, "image", "one that can be resized", error)
+            })?;
+        }
+        let (width, height) = rgb.dimensions();
+        let (crop_height, crop_width) = self.crop.unwrap_or((height, width));
+        if crop_height > height || crop_width > width {
+            let expected = format!("at least {crop_height} × {crop_width} pixels after resizing");
+            return Err(Error::file(&image.path, "image", expected, format!("{height} × {width}")));
+        }
+        let (top, left) = ((height - crop_height) / 2, (width - crop_width) / 2);
+        let mut pixels = Vec::with_capacity(3 * (crop_height * crop_width) as usize);
+        for colour in 0..3 {
+            let (mean, deviation) = (self.mean[colour], self.deviation[colour]);
+            for y in top..top + crop_height {
+                pixels.extend((left..left + crop_width).map(|x| {
+                    (f32::from(rgb.get_pixel(x, y).0[colour]) * self.factor - mean) / deviation
+                }));
+            }
+        }
+        Ok((pixels, [crop_height as usize, crop_width as usize]))
+    }
+}
+
+impl Kind {
+    /// Of the name of a processor.
+    const KEYS: [&str; 2] = ["image_processor_type", "feature_extractor_type"];
+
+    fn read(config: &HostConfig, path: &Path) -> Result<Self> {
+        for key in Self::KEYS {
+            if config.has(key) {
+                let name = config.string(key)?;
+                let bare = ["Pil", "Fast"].iter().find_map(|end| name.strip_suffix(end));
+                let bare = bare.unwrap_or(name);
+                let bare =
+                    bare.strip_suffix("ImageProcessor").or(bare.strip_suffix("FeatureExtractor"));
+                return match bare {
+                    Some("ViT") => Ok(Self::Vit),
+                    Some("CLIP") => Ok(Self::Clip),
+                    Some("Siglip") => Ok(Self::Siglip),
+                    Some("Bit") => Ok(Self::Bit),
+                    _ => {
+                        let expected = "the processor of ViT, CLIP, Siglip or Bit";
+                        Err(config.wrong(key, expected, format!("`{name}`")))
+                    }
+                };
+            }
+        }
+        let model = HostConfig::read(&path.with_file_name("config.json"))?;
+        match model.string("model_type")? {
+            "vit" => Ok(Self::Vit),
+            "clip" | "clip_vision_model" => Ok(Self::Clip),
+            "siglip" | "siglip_vision_model" => Ok(Self::Siglip),
+            "dinov2" => Ok(Self::Bit),
+            _ => Err(config.wrong(Self::KEYS[0], "the name of a processor", "nothing")),
+        }
+    }
+
+    /// What transformers takes for a key that is absent.
+    fn defaults(self) -> Value {
+        let half = [0.5; 3];
+        let clip_mean = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+        let clip_deviation = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+        let square = json!({"height": 224, "width": 224});
+        let (resample, mean, deviation, size, crop) = match self {
+            Self::Vit => (2, half, half, square.clone(), false),
+            Self::Siglip => (3, half, half, square.clone(), false),
+            Self::Clip | Self::Bit => {
+                (3, clip_mean, clip_deviation, json!({"shortest_edge": 224}), true)
+            }
+        };
+        json!({
+            "resample": resample, "image_mean": mean, "image_std": deviation, "size": size,
+            "do_center_crop": crop, "crop_size": square, "rescale_factor": 1.0 / 255.0,
+        })
+    }
+}
+
+/// The size that images are resized to. A single number is that of both edges in the processors of
+/// ViT and SigLIP, and that of the shortest in others.
+fn size(config: &HostConfig, kind: Kind) -> Result<Size> {
+    if config.is_number("size") {
+        let edge = config.size("size")? as u32;
+        let square = matches!(kind, Kind::Vit | Kind::Siglip);
+        return Ok(if square {
+            Size::Exact { height: edge, width: edge }
+        } else {
+            Size::ShortestEdge(edge)
+        });
+    }
+    let section = config.section("size")?.unwrap_or_else(|| config.empty());
+    if !section.has("shortest_edge") {
+        let (height, width) = exact(config, "size")?;
+        return Ok(Size::Exact { height, width });
+    }
+    let edge = section.size("shortest_edge")? as u32;
+    section.finish(&[])?;
+    Ok(Size::ShortestEdge(edge))
+}
+
+/// Height and width under a key; a single number is both.
+fn exact(config: &HostConfig, key: &str) -> Result<(u32, u32)> {
+    if config.is_number(key) {
+        let edge = config.size(key)? as u32;
+        return Ok((edge, edge));
+    }
+    let section = config.section(key)?.unwrap_or_else(|| config.empty());
+    let edges = (section.size("height")? as u32, section.size("width")? as u32);
+    section.finish(&[])?;
+    Ok(edges)
+}
+
+/// The resampling filter, by Pillow's number.
+fn algorithm(config: &HostConfig) -> Result<ResizeAlg> {
+    Ok(match config.whole_or("resample", 2)? {
+        0 => ResizeAlg::Nearest,
+        1 => ResizeAlg::Convolution(FilterType::Lanczos3),
+        2 => ResizeAlg::Convolution(FilterType::Bilinear),
+        3 => ResizeAlg::Convolution(FilterType::CatmullRom),
+        other => {
+            let expected = "0 (nearest), 1 (Lanczos), 2 (bilinear) or 3 (bicubic)";
+            return Err(config.wrong("resample", expected, other));
+        }
+    })
+}
