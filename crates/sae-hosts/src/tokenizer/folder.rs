@@ -97,9 +97,8 @@ struct Reader {
 impl Reader {
     fn config(&mut self, path: &Path) -> Result<()> {
         let config = object(path)?;
-        let wrong = |key: &str, expected: &str, got: &Value| {
-            Err(Error::file(path, key, expected, got))
-        };
+        let wrong =
+            |key: &str, expected: &str, got: &Value| Err(Error::file(path, key, expected, got));
         for (key, value) in &config {
             match (key.as_str(), value) {
                 (key, _) if IGNORED.contains(&key) => {}
