@@ -30,7 +30,7 @@ pub use preset::apply_preset;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
-    EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, StoresConfig, SweepConfig,
-    SweepPoint, TextsConfig, run_id,
+    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SpecialTokens,
+    StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
 };
 pub use training::{Engine, Parity, Precision, TrainingConfig};

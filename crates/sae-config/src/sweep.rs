@@ -66,18 +66,70 @@ pub struct HostConfig {
 pub struct HarvestConfig {
     /// The hook point, such as `resid_post.15`.
     pub hook: String,
-    /// Tokens the host sees at once.
-    #[serde(default = "default_context_length")]
-    pub context_length: usize,
+    /// Tokens the host sees at once; 128, or as many as the host has positions, if absent.
+    pub context_length: Option<usize>,
     /// First positions of each context that are left out: their norms dwarf all others.
     #[serde(default = "default_skip_positions")]
     pub skip_positions: usize,
+    /// Whether the host's beginning-of-text token leads each context.
+    #[serde(default)]
+    pub bos: BosPolicy,
+    /// What is done with special tokens that stand in the texts.
+    #[serde(default)]
+    pub special_tokens: SpecialTokens,
     /// Upper bound of tokens read of each training text; all if absent.
     pub max_tokens: Option<u64>,
 }
 
-const fn default_context_length() -> usize {
-    128
+/// When a host's beginning-of-text token leads each context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BosPolicy {
+    /// Where the host's own tokenizer puts it before a text.
+    #[default]
+    Auto,
+    /// With every host that has one; others are refused.
+    Always,
+    /// With none.
+    Never,
+}
+
+impl BosPolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Always, Self::Never];
+
+    /// Its name, as files and the command line have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// What is done with special tokens that stand in a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpecialTokens {
+    /// The host reads them; they are neither trained on nor judged by.
+    #[default]
+    Drop,
+    /// They are tokens like all others.
+    Keep,
+}
+
+impl SpecialTokens {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Drop, Self::Keep];
+
+    /// Its name, as files and the command line have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Keep => "keep",
+        }
+    }
 }
 
 const fn default_skip_positions() -> usize {
@@ -173,8 +225,9 @@ impl SweepConfig {
             let got = if host.name.is_some() { "both" } else { "neither" };
             return Err(Error::value("host", "one of `name` and `path`", got));
         }
-        if harvest.skip_positions >= harvest.context_length {
-            let expected = format!("less than context_length = {}", harvest.context_length);
+        let context_length = harvest.context_length.unwrap_or(128);
+        if harvest.skip_positions >= context_length {
+            let expected = format!("less than context_length = {context_length}");
             return Err(Error::value("harvest.skip_positions", expected, harvest.skip_positions));
         }
         for (key, files) in [("texts.train", &texts.train), ("texts.held_out", &texts.held_out)] {
@@ -282,6 +335,20 @@ mod tests {
         assert_eq!(none, "`texts.held_out`: expected at least one file, got an empty list");
         let leak = error(|s| s.texts.as_mut().unwrap().held_out.push("a.txt".into()));
         assert_eq!(leak, "`texts.held_out`: expected files that are not trained on, got a.txt");
+    }
+
+    #[test]
+    fn policies_are_read_by_their_names() {
+        let read = |key: &str, name: &str| {
+            let text = format!("hook = \"resid_post.1\"\n{key} = \"{name}\"");
+            toml::from_str::<HarvestConfig>(&text).unwrap()
+        };
+        for bos in BosPolicy::ALL {
+            assert_eq!(read("bos", bos.name()).bos, bos);
+        }
+        for special in SpecialTokens::ALL {
+            assert_eq!(read("special_tokens", special.name()).special_tokens, special);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the host loses when reconstructions take the place of its activations.
 
 use sae_config::CrossEntropy;
-use sae_hosts::{HookPoint, HostModel};
+use sae_hosts::{Bos, HookPoint, HostModel, SpecialTokens};
 use sae_models::{Sae, SparseCoder};
 use tch::{Kind, Tensor};
 
@@ -22,9 +22,12 @@ pub struct CrossEntropyOptions {
     pub batch_size: usize,
     /// Upper bound of tokens read of each text; all if absent.
     pub max_tokens: Option<u64>,
-    /// A token put at the front of each context, for hosts that expect one; it counts as one of
-    /// the context's tokens and is its first position.
-    pub prepend_token: Option<u32>,
+    /// The token put at the front of each context; it counts as one of the context's tokens and is
+    /// its first position.
+    pub bos: Bos,
+    /// Whether special tokens that stand in the texts are left out: their positions keep their
+    /// activations, and predictions from them and of them are not counted.
+    pub special_tokens: SpecialTokens,
 }
 
 impl Default for CrossEntropyOptions {
@@ -34,15 +37,16 @@ impl Default for CrossEntropyOptions {
             skip_positions: 1,
             batch_size: 4,
             max_tokens: None,
-            prepend_token: None,
+            bos: Bos::Auto,
+            special_tokens: SpecialTokens::Dropped,
         }
     }
 }
 
 /// The host's loss on texts: untouched, with reconstructions, and with zeros at a hook point.
 ///
-/// Replaced, by either, are the positions after the first `skip_positions` of each context, and
-/// the predictions made there are those counted. KL is from the clean prediction to the other.
+/// Replaced, by either, are the positions after the first `skip_positions` of each context, but
+/// for those of special tokens, and the predictions made there are those counted. KL is from the clean prediction to the other.
 /// `progress` is told the contexts done and the contexts in all.
 ///
 /// # Errors
@@ -60,20 +64,22 @@ pub fn cross_entropy(
 ) -> Result<CrossEntropy> {
     options.check()?;
     let tokenizer = host.tokenizer()?;
+    let bos = options.bos.resolve(tokenizer)?;
+    let own = options.context_length - usize::from(bos.is_some());
     let mut contexts = Vec::new();
     for text in texts {
         let mut ids = tokenizer.encode(text)?;
         if let Some(max_tokens) = options.max_tokens {
             ids.truncate(usize::try_from(max_tokens).unwrap_or(usize::MAX));
         }
-        let own = options.context_length - usize::from(options.prepend_token.is_some());
-        let context = |ids: &[u32]| options.prepend_token.iter().chain(ids).copied().collect();
-        contexts.extend(ids.chunks(own).map(context));
+        host.check_ids(&ids)?;
+        contexts.extend(ids.chunks(own).map(|ids| bos.iter().chain(ids).copied().collect()));
     }
-    cross_entropy_of_tokens(sae, host, hook, &contexts, options, progress)
+    measure(sae, host, hook, &contexts, bos.is_some(), options, progress)
 }
 
-/// As [`cross_entropy`], of contexts that are tokens already, whatever their lengths.
+/// As [`cross_entropy`], of contexts that are tokens already, whatever their lengths; nothing is
+/// put in front of them. A host without a tokenizer has no special tokens.
 ///
 /// # Errors
 /// As [`cross_entropy`].
@@ -86,13 +92,36 @@ pub fn cross_entropy_of_tokens(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CrossEntropy> {
     options.check()?;
+    measure(sae, host, hook, contexts, false, options, progress)
+}
+
+/// Of contexts whose first token `is_led` says was put in front.
+fn measure(
+    sae: &dyn Sae,
+    host: &HostModel,
+    hook: HookPoint,
+    contexts: &[Vec<u32>],
+    is_led: bool,
+    options: CrossEntropyOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<CrossEntropy> {
     let (expected, got) = (sae.config().d_model, host.info().d_model);
     if expected != got {
         return Err(Error::Dimension { expected, got, of: "the host" });
     }
     let skip = options.skip_positions;
-    // A context counts if a position is left that has a next token.
-    let contexts: Vec<&Vec<u32>> = contexts.iter().filter(|ids| ids.len() > skip + 1).collect();
+    let special = match (options.special_tokens, host.tokenizer()) {
+        (SpecialTokens::Dropped, Ok(tokenizer)) => tokenizer.special_ids(),
+        _ => vec![],
+    };
+    // Positions that are replaced, from `skip` on.
+    let replaced = |ids: &[u32]| -> Vec<bool> {
+        let is_special = |at: usize| (at > 0 || !is_led) && special.contains(&ids[at]);
+        (skip..ids.len()).map(|at| !is_special(at)).collect()
+    };
+    // A context counts if a prediction is left.
+    let counts = |ids: &[u32]| replaced(ids).windows(2).any(|pair| pair == [true, true]);
+    let contexts: Vec<&Vec<u32>> = contexts.iter().filter(|ids| counts(ids)).collect();
     let mut sums = Sums::default();
     let mut done = 0;
     while done < contexts.len() {
@@ -106,7 +135,8 @@ pub fn cross_entropy_of_tokens(
         let ids = Tensor::f_from_slice(&flat)?
             .f_reshape([batch.len() as i64, length as i64])?
             .f_to_device(host.device())?;
-        sums.add(sae, host, hook, &ids, skip as i64)?;
+        let replaced: Vec<_> = batch.iter().map(|ids| replaced(ids)).collect();
+        sums.add(sae, host, hook, &ids, skip as i64, &replaced)?;
         done += batch.len();
         progress(done as u64, contexts.len() as u64);
     }
@@ -161,10 +191,10 @@ impl Pairs {
 }
 
 impl Sums {
-    /// Adds contexts of equal length.
+    /// Adds contexts of equal length, of whose positions from `skip` on those marked are replaced.
     ///
     /// # Shapes
-    /// ids `[contexts, positions]`.
+    /// ids `[contexts, positions]`; marks `[contexts][positions - skip]`.
     fn add(
         &mut self,
         sae: &dyn Sae,
@@ -172,13 +202,19 @@ impl Sums {
         hook: HookPoint,
         ids: &Tensor,
         skip: i64,
+        marks: &[Vec<bool>],
     ) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let prefix = host.prefix(ids, hook)?;
         let kept = prefix.activations().f_narrow(1, 0, skip)?;
         let replaced = prefix.activations().f_narrow(1, skip, ids.size()[1] - skip)?;
+        let flat: Vec<bool> = marks.iter().flatten().copied().collect();
+        let is_replaced = Tensor::f_from_slice(&flat)?
+            .f_reshape([ids.size()[0], ids.size()[1] - skip, 1])?
+            .f_to_device(ids.device())?;
         let logits = |replacement: &Tensor| -> Result<Tensor> {
-            let activations = Tensor::f_cat(&[&kept, replacement], 1)?;
+            let replacement = replacement.f_where_self(&is_replaced, &replaced)?;
+            let activations = Tensor::f_cat(&[&kept, &replacement], 1)?;
             Ok(host.logits_from(&prefix, &activations)?)
         };
         let clean = host.logits_from(&prefix, prefix.activations())?;
@@ -187,13 +223,18 @@ impl Sums {
         let zero = logits(&replaced.f_zeros_like()?)?;
 
         // One context at a time, for f64 logits take room.
-        for context in 0..ids.size()[0] {
-            let n = ids.size()[1] - 1 - skip;
+        for (context, marks) in marks.iter().enumerate() {
+            // Predictions between tokens that are not special.
+            let counted: Vec<usize> =
+                (0..marks.len() - 1).filter(|&at| marks[at] && marks[at + 1]).collect();
+            let at: Vec<i64> = counted.iter().map(|&at| at as i64 + skip).collect();
+            let at = Tensor::f_from_slice(&at)?.f_to_device(ids.device())?;
             let log_p = |logits: &Tensor| -> Result<Tensor> {
-                let logits = logits.f_get(context)?.f_narrow(0, skip, n)?;
+                let logits = logits.f_get(context as i64)?.f_index_select(0, &at)?;
                 Ok(logits.f_log_softmax(-1, Kind::Double)?)
             };
-            let targets = ids.f_get(context)?.f_narrow(0, skip + 1, n)?.f_unsqueeze(-1)?;
+            let next = at.f_add_scalar(1)?;
+            let targets = ids.f_get(context as i64)?.f_index_select(0, &next)?.f_unsqueeze(-1)?;
             let losses = |log_p: &Tensor| -> Result<Tensor> {
                 Ok(log_p.f_gather(-1, &targets, false)?.f_flatten(0, -1)?.f_neg()?)
             };
@@ -213,11 +254,13 @@ impl Sums {
                 Ok((loss(&log_q)?, kl(&log_q)?))
             };
             let ((spliced, kl_spliced), (zero, kl_zero)) = (judge(&spliced)?, judge(&zero)?);
-            let l0 = &l0[context as usize * (n as usize + 1)..][..n as usize + 1];
+            let l0 = &l0[context * marks.len()..][..marks.len()];
             let each = to_f64s(&losses(&clean)?)?;
-            self.next.add(&l0[..n as usize], &each);
-            self.own.add(&l0[1..], &each);
-            self.n_tokens += n as u64;
+            let at_input: Vec<f64> = counted.iter().map(|&at| l0[at]).collect();
+            let at_target: Vec<f64> = counted.iter().map(|&at| l0[at + 1]).collect();
+            self.next.add(&at_input, &each);
+            self.own.add(&at_target, &each);
+            self.n_tokens += counted.len() as u64;
             self.clean += clean_loss;
             self.spliced += spliced;
             self.zero += zero;

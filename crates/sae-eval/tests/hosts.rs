@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sae_config::CrossEntropy;
 use sae_eval::{CrossEntropyOptions, Error, cross_entropy, cross_entropy_of_tokens};
-use sae_hosts::{HookPoint, HostInput, HostModel};
+use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens};
 use sae_models::Sae;
 use tch::{Device, Kind, Tensor};
 
@@ -251,7 +251,7 @@ fn texts_are_cut_into_contexts_each_on_its_own() {
         [&ids[..8], &ids[8..16], &ids[16..21], &[5, 6, 7]].map(<[u32]>::to_vec).to_vec();
     assert_eq!(got, measure(sae.as_ref(), hook, &contexts, options(1, 4)));
 
-    let prepended = CrossEntropyOptions { prepend_token: Some(vocabulary() - 1), ..cut };
+    let prepended = CrossEntropyOptions { bos: Bos::Token(vocabulary() - 1), ..cut };
     let got = cross_entropy(sae.as_ref(), &host, hook, &texts, prepended, &mut |_, _| {}).unwrap();
     let contexts: Vec<Vec<u32>> = [&ids[..7], &ids[7..14], &ids[14..21], &[5, 6, 7]]
         .map(|ids| [&[vocabulary() - 1], ids].concat())

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::tokenizer::HostTokenizer;
-use crate::{Result, Text};
+use crate::{HostModel, Result, Text};
 
 /// How texts are cut.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +12,7 @@ pub(crate) struct Cut {
     pub(crate) length: usize,
     /// A token at the front of each context.
     pub(crate) prepend: Option<u32>,
-    /// Tokens of text to take at most.
+    /// Tokens of each text to take at most.
     pub(crate) max_tokens: u64,
 }
 
@@ -26,8 +26,9 @@ pub(crate) struct Context {
 }
 
 /// All contexts of the texts in order, of full length but for the last of each document, which
-/// holds what is left. Texts are tokenised piece by piece as contexts are asked for.
+/// holds what is left. Texts are tokenised as contexts are asked for.
 pub(crate) struct Contexts<'a> {
+    host: &'a HostModel,
     tokenizer: &'a HostTokenizer,
     texts: &'a [Text],
     cut: Cut,
@@ -35,43 +36,56 @@ pub(crate) struct Contexts<'a> {
     /// What is not yet tokenised of the document.
     rest: &'a str,
     buffer: VecDeque<u32>,
+    /// Tokens taken of the document.
+    taken: u64,
     tokens_seen: u64,
     bytes_seen: u64,
 }
 
 impl<'a> Contexts<'a> {
-    pub(crate) fn new(tokenizer: &'a HostTokenizer, texts: &'a [Text], cut: Cut) -> Self {
-        let rest = texts.first().map_or("", |text| text.content.as_str());
-        let (buffer, tokens_seen, bytes_seen) = (VecDeque::new(), 0, 0);
-        Self { tokenizer, texts, cut, document: 0, rest, buffer, tokens_seen, bytes_seen }
+    pub(crate) fn new(host: &'a HostModel, texts: &'a [Text], cut: Cut) -> Result<Self> {
+        Ok(Self {
+            host,
+            tokenizer: host.tokenizer()?,
+            texts,
+            cut,
+            document: 0,
+            rest: texts.first().map_or("", |text| text.content.as_str()),
+            buffer: VecDeque::new(),
+            taken: 0,
+            tokens_seen: 0,
+            bytes_seen: 0,
+        })
     }
 
-    /// The next context, or `None` at the end of the texts or of the tokens allowed.
+    /// The next context, or `None` at the end of the texts.
     pub(crate) fn next(&mut self) -> Result<Option<Context>> {
         let wanted = self.cut.length - usize::from(self.cut.prepend.is_some());
-        let left = usize::try_from(self.cut.max_tokens - self.tokens_seen).unwrap_or(usize::MAX);
-        if left == 0 {
-            return Ok(None);
-        }
         loop {
-            while self.buffer.len() < wanted && !self.rest.is_empty() {
+            let left = usize::try_from(self.cut.max_tokens - self.taken).unwrap_or(usize::MAX);
+            while self.buffer.len() < wanted.min(left) && !self.rest.is_empty() {
                 let before = self.rest.len();
-                self.buffer.extend(self.tokenizer.encode_piece(&mut self.rest)?);
+                let ids = self.tokenizer.encode_piece(&mut self.rest)?;
+                self.host.check_ids(&ids)?;
+                self.buffer.extend(ids);
                 self.bytes_seen += (before - self.rest.len()) as u64;
             }
-            if !self.buffer.is_empty() {
-                break;
+            let n = wanted.min(left).min(self.buffer.len());
+            if n > 0 {
+                self.taken += n as u64;
+                self.tokens_seen += n as u64;
+                let ids = self.cut.prepend.into_iter().chain(self.buffer.drain(..n)).collect();
+                return Ok(Some(Context { document: self.document as u32, ids }));
             }
+            self.bytes_seen += self.rest.len() as u64;
+            self.buffer.clear();
+            self.taken = 0;
             self.document += 1;
-            match self.texts.get(self.document) {
-                Some(text) => self.rest = &text.content,
+            self.rest = match self.texts.get(self.document) {
+                Some(text) => &text.content,
                 None => return Ok(None),
-            }
+            };
         }
-        let taken = wanted.min(left).min(self.buffer.len());
-        self.tokens_seen += taken as u64;
-        let ids = self.cut.prepend.into_iter().chain(self.buffer.drain(..taken)).collect();
-        Ok(Some(Context { document: self.document as u32, ids }))
     }
 
     /// Tokens of text taken so far.
@@ -79,10 +93,16 @@ impl<'a> Contexts<'a> {
         self.tokens_seen
     }
 
-    /// The share of the work that is done: by tokens where they are limited, else by text.
+    /// Tokens of text there are in all, once every text is tokenised.
+    pub(crate) fn n_tokens(&self) -> Option<u64> {
+        let all = self.document + 1 >= self.texts.len() && self.rest.is_empty();
+        let left = (self.cut.max_tokens - self.taken).min(self.buffer.len() as u64);
+        all.then_some(self.tokens_seen + left)
+    }
+
+    /// The share of the texts that is tokenised.
     pub(crate) fn fraction(&self) -> f64 {
         let total: usize = self.texts.iter().map(|text| text.content.len()).sum();
-        let by_text = self.bytes_seen as f64 / total.max(1) as f64;
-        by_text.max(self.tokens_seen as f64 / self.cut.max_tokens as f64).min(1.0)
+        (self.bytes_seen as f64 / total.max(1) as f64).min(1.0)
     }
 }

@@ -21,7 +21,9 @@ pub struct HarvestProgress {
     pub n_seen: u64,
     /// Rows in the store, those of an earlier, interrupted harvest included.
     pub n_rows: u64,
-    /// The share of the work that is done, from 0 to 1.
+    /// Tokens of text, or images, in all; not known before all texts are tokenised.
+    pub n_total: Option<u64>,
+    /// The share of the texts that is tokenised, or of the images that are done, from 0 to 1.
     pub fraction: f64,
 }
 

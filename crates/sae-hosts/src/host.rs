@@ -25,6 +25,16 @@ pub struct HostInfo {
     pub input: HostInput,
 }
 
+impl HostInfo {
+    /// The context length that suits most language models: 128, or as many as the host has.
+    pub fn context_length(&self) -> usize {
+        match self.input {
+            HostInput::Tokens { max_positions, .. } => max_positions.min(128),
+            HostInput::Images { .. } => 128,
+        }
+    }
+}
+
 /// What a host reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -134,8 +144,34 @@ impl HostModel {
     /// # Errors
     /// [`Error::File`] if its folder has no `tokenizer.json`.
     pub fn tokenizer(&self) -> Result<&HostTokenizer> {
-        let missing = || Error::file(&self.path, "tokenizer.json", "the file", "none");
+        let missing = || {
+            let others = ["vocab.json", "vocab.txt", "tokenizer.model", "spiece.model"];
+            let other = others.iter().find(|name| self.path.join(name).exists());
+            let got = other.map_or("none".to_owned(), |other| {
+                format!("{other} alone; AutoTokenizer of transformers loads and saves it as one")
+            });
+            Error::file(&self.path, "tokenizer.json", "the file", got)
+        };
         self.tokenizer.as_ref().ok_or_else(missing)
+    }
+
+    /// Checks that the host has all tokens: a tokenizer may have more than its model.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with the first that it lacks.
+    pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let HostInput::Tokens { vocabulary, .. } = self.info.input else {
+            return self.check_language();
+        };
+        match ids.iter().find(|id| **id as usize >= vocabulary) {
+            Some(id) => {
+                let token = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token(*id));
+                let expected = format!("ids from 0 to {} of the host", vocabulary - 1);
+                let got = format!("{id} (`{}`)", token.unwrap_or_default());
+                Err(Error::input("tokens of the text", expected, got))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What is done to images before it reads them.

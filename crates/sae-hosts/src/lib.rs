@@ -27,4 +27,4 @@ pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
 pub use images::{Image, ImageProcessor};
 pub use text::Text;
-pub use tokenizer::HostTokenizer;
+pub use tokenizer::{Bos, HostTokenizer, SpecialTokens};

@@ -1,12 +1,19 @@
 //! The tokenizer of a host: from the metadata of a GGUF file, or from a `tokenizer.json`.
 
+mod bos;
+mod cuts;
+mod folder;
+
 use std::path::Path;
 
 use tokenizers::Tokenizer;
 
 use crate::{Error, Result};
 
-/// Longest piece of text given to the tokenizer at once, so that memory stays bounded.
+pub use bos::{Bos, SpecialTokens};
+
+/// Length of the pieces in which a text is given to the tokenizer where it can be cut, so that
+/// memory stays bounded.
 const PIECE_BYTES: usize = 1 << 18;
 
 /// Turns text into token ids and back.
@@ -15,21 +22,23 @@ pub struct HostTokenizer {
     inner: Tokenizer,
     bos: Option<u32>,
     adds_bos: bool,
+    /// Length in bytes from which on a piece may end, if pieces may be cut.
+    piece: Option<usize>,
 }
 
 impl HostTokenizer {
-    /// A tokenizer, the token that starts a text if it has one, and whether the model's own
-    /// tokenizer puts that before each text.
-    pub(crate) fn new(inner: Tokenizer, bos: Option<u32>, adds_bos: bool) -> Self {
-        Self { inner, bos, adds_bos }
+    /// A tokenizer, its host's beginning-of-text token, and whether the host expects that token
+    /// before each text. Truncation and padding that it may be set to are cleared.
+    pub(crate) fn new(mut inner: Tokenizer, bos: Option<u32>, adds_bos: bool) -> Self {
+        inner.with_truncation(None).expect("no truncation is always in range");
+        inner.with_padding(None);
+        let piece = cuts::are_safe(&inner).then_some(PIECE_BYTES);
+        Self { inner, bos, adds_bos, piece }
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, and the files beside it that change what it does.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let inner = Tokenizer::from_bytes(bytes)
-            .map_err(|error| Error::file(path, "top level", "a tokenizer", error))?;
-        Ok(Self::new(inner, None, false))
+        folder::read(path)
     }
 
     /// The token ids of a text, without any that the model puts at its front or end. A control
@@ -45,16 +54,25 @@ impl HostTokenizer {
         Ok(ids)
     }
 
-    /// Takes a piece off the front of a text and returns its token ids, so that memory stays
-    /// bounded and a caller can stop early.
-    ///
-    /// Texts are cut before a line feed that follows a letter or digit, where the patterns of
-    /// byte-level tokenizers always end a word: the ids are those of the whole text.
+    /// Takes a piece off the front of a text and returns its token ids, which are those that the
+    /// whole text has there. The piece is the whole text where it is not known how the tokenizer
+    /// can be given parts.
     pub(crate) fn encode_piece(&self, text: &mut &str) -> Result<Vec<u32>> {
-        let (piece, rest) = text.split_at(piece_end(text, PIECE_BYTES));
+        let end = self.piece.map_or(text.len(), |least| cuts::piece_end(text, least));
+        let (piece, rest) = text.split_at(end);
         *text = rest;
         let encoding = self.inner.encode_fast(piece, false).map_err(failed)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The token that marks the beginning of a text, if the host has one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Whether the host's own tokenizer puts that token before each text.
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
     }
 
     /// The text of token ids.
@@ -75,17 +93,7 @@ impl HostTokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The token that starts a text, if the model has one.
-    pub fn bos(&self) -> Option<u32> {
-        self.bos
-    }
-
-    /// Whether the model's own tokenizer puts that token before each text.
-    pub fn adds_bos(&self) -> bool {
-        self.adds_bos
-    }
-
-    /// The ids of control tokens, sorted.
+    /// The ids of special tokens, sorted: control tokens, and those that a file gives a role.
     pub fn special_ids(&self) -> Vec<u32> {
         let added = self.inner.get_added_tokens_decoder();
         let special = added.iter().filter(|(_, token)| token.special);
@@ -102,35 +110,4 @@ impl HostTokenizer {
 
 fn failed(error: tokenizers::Error) -> Error {
     Error::Tokenizer { message: error.to_string() }
-}
-
-/// Where to cut a text: before the first line feed from `least` bytes on that follows a letter or
-/// digit, or at the end.
-fn piece_end(text: &str, least: usize) -> usize {
-    let bytes = text.as_bytes();
-    (least.max(1)..bytes.len())
-        .filter(|at| bytes[*at] == b'\n')
-        .find(|at| text[..*at].ends_with(char::is_alphanumeric))
-        .unwrap_or(bytes.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_are_cut_after_words_only() {
-        let pieces = |mut text: &'static str| {
-            let mut pieces = Vec::new();
-            while !text.is_empty() {
-                let (piece, rest) = text.split_at(piece_end(text, 2));
-                pieces.push(piece);
-                text = rest;
-            }
-            pieces
-        };
-        let text = "one\ntwo \n\nthree.\nfour\n\nfive\n";
-        assert_eq!(pieces(text), ["one", "\ntwo \n\nthree.\nfour", "\n\nfive", "\n"]);
-        assert_eq!(pieces("é\né"), ["é", "\né"]);
-    }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sae_data::{ActivationStore, RowMeta, open_store};
 use sae_hosts::{
-    Error, HarvestOptions, HarvestProgress, HookPoint, HostInput, HostModel, Text, harvest,
+    Bos, Error, HarvestOptions, HarvestProgress, HookPoint, HostInput, HostModel, SpecialTokens, Text,
+    harvest,
 };
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
@@ -88,7 +89,8 @@ fn rows_are_the_activations_of_each_context() {
     let (_folder, host) = host();
     for (prepend_token, skip_positions) in [(None, 1), (None, 0), (Some(5), 2)] {
         let out = TempDir::new().unwrap();
-        let options = HarvestOptions { prepend_token, skip_positions, ..options() };
+        let bos = prepend_token.map_or(Bos::Never, Bos::Token);
+        let options = HarvestOptions { bos, skip_positions, ..options() };
         let summary = run(&host, &options, out.path()).unwrap();
         let store = open_store(out.path()).unwrap();
         let (got, meta) = rows(&*store);
@@ -143,6 +145,7 @@ fn a_harvest_broken_off_anywhere_ends_in_the_same_bytes() {
             let result = harvest(&host, &texts(), hook(), &options(), out.path(), &mut |now| {
                 calls += 1;
                 assert!(now.fraction > 0.0 && now.fraction <= 1.0);
+                assert!(now.n_total.is_none_or(|total| now.n_seen <= total));
                 if calls == every + attempts {
                     ControlFlow::Break(())
                 } else {
@@ -208,7 +211,9 @@ fn max_tokens_is_exact_and_other_arguments_are_refused_on_the_same_store() {
     let out = TempDir::new().unwrap();
     let limited = HarvestOptions { max_tokens: Some(23), ..options() };
     let summary = run(&host, &limited, out.path()).unwrap();
-    assert_eq!((summary.n_seen, summary.n_rows), (23, 20));
+    // 23 tokens of the first and of the last text, and the one of the third, whose only
+    // position is skipped.
+    assert_eq!((summary.n_seen, summary.n_rows), (47, 40));
     assert!(matches!(run(&host, &limited, out.path()), Err(Error::Store(_))), "finished already");
 
     let out = TempDir::new().unwrap();
@@ -216,7 +221,7 @@ fn max_tokens_is_exact_and_other_arguments_are_refused_on_the_same_store() {
     let begun = harvest(&host, &texts(), hook(), &options(), out.path(), stop);
     assert!(matches!(begun, Err(Error::Interrupted { .. })));
     let error = run(&host, &limited, out.path()).unwrap_err().to_string();
-    let expected = "manifest.json: expected provenance.settings.max_tokens 23, got none";
+    let expected = "manifest.json: expected provenance.settings.max_tokens_per_text 23, got none";
     assert!(error.ends_with(expected), "{error}");
 }
 

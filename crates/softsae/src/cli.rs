@@ -63,15 +63,38 @@ pub(crate) struct HarvestArgs {
     /// Folder of the new store; a harvest that was stopped goes on there
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Stop after this many tokens
+    /// Tokens read of each text at most; default: all
     #[arg(long, value_name = "N", conflicts_with = "images")]
     pub(crate) max_tokens: Option<u64>,
-    /// Tokens a context
-    #[arg(long, value_name = "N", default_value_t = 128, conflicts_with = "images")]
-    pub(crate) context_length: usize,
+    /// Tokens a context; default: 128, or as many as the host has positions
+    #[arg(long, value_name = "N", conflicts_with = "images")]
+    pub(crate) context_length: Option<usize>,
     /// First positions of each context left out of the store (position 0 carries massive activations)
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "images")]
     pub(crate) skip_positions: usize,
+    /// Beginning-of-text token at the front of each context, as its position 0
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t = BosPolicy::Auto,
+        default_missing_value = "always",
+        num_args = 0..=1,
+        conflicts_with = "images"
+    )]
+    pub(crate) bos: BosPolicy,
+    /// Rows of special tokens that stand in the texts
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        default_value_t = SpecialTokens::Drop,
+        conflicts_with = "images"
+    )]
+    pub(crate) special_tokens: SpecialTokens,
+    /// Element type of the store
+    #[arg(long, value_enum, default_value_t = HarvestDtype::F32, conflicts_with = "images")]
+    pub(crate) dtype: HarvestDtype,
     /// Positions of each image that are stored
     #[arg(long, value_enum, default_value_t = Positions::Patches, conflicts_with = "text")]
     pub(crate) positions: Positions,
@@ -81,6 +104,63 @@ pub(crate) struct HarvestArgs {
     /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
+}
+
+/// When a host's beginning-of-text token leads each context.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum BosPolicy {
+    /// Where the host's own tokenizer puts it before a text
+    Auto,
+    /// With every host that has one; others are refused
+    Always,
+    /// With none
+    Never,
+}
+
+impl From<BosPolicy> for sae_hosts::Bos {
+    fn from(policy: BosPolicy) -> Self {
+        match policy {
+            BosPolicy::Auto => Self::Auto,
+            BosPolicy::Always => Self::Always,
+            BosPolicy::Never => Self::Never,
+        }
+    }
+}
+
+/// What is done with special tokens that stand in a text.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SpecialTokens {
+    /// The host reads them, and that is all
+    Drop,
+    /// They are tokens like all others
+    Keep,
+}
+
+impl From<SpecialTokens> for sae_hosts::SpecialTokens {
+    fn from(what: SpecialTokens) -> Self {
+        match what {
+            SpecialTokens::Drop => Self::Dropped,
+            SpecialTokens::Keep => Self::Kept,
+        }
+    }
+}
+
+/// An element type of stores that are harvested.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum HarvestDtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<HarvestDtype> for sae_data::Dtype {
+    fn from(dtype: HarvestDtype) -> Self {
+        match dtype {
+            HarvestDtype::F32 => Self::F32,
+            HarvestDtype::F16 => Self::F16,
+            HarvestDtype::Bf16 => Self::BF16,
+        }
+    }
 }
 
 /// Which positions of an image are stored.
@@ -214,13 +294,26 @@ pub(crate) struct EvalArgs {
     /// Let pass activations of another host or hook point than the checkpoint's
     #[arg(long)]
     pub(crate) elsewhere: bool,
-    /// Tokens a context
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    pub(crate) context_length: usize,
-    /// First positions of each context left as they are
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) skip_positions: usize,
-    /// Stop each text after this many tokens
+    /// Tokens a context; default: as the store was harvested
+    #[arg(long, value_name = "N")]
+    pub(crate) context_length: Option<usize>,
+    /// First positions of each context left as they are; default: as the store was harvested
+    #[arg(long, value_name = "N")]
+    pub(crate) skip_positions: Option<usize>,
+    /// Beginning-of-text token at the front of each context; default: as the store was harvested
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_missing_value = "always",
+        num_args = 0..=1
+    )]
+    pub(crate) bos: Option<BosPolicy>,
+    /// Special tokens in the text, left as they are and not counted, or taken as all others;
+    /// default: as the store was harvested
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) special_tokens: Option<SpecialTokens>,
+    /// Tokens read of each text at most; default: all
     #[arg(long, value_name = "N")]
     pub(crate) max_tokens: Option<u64>,
     /// Write the evaluation as JSON to this file too

@@ -35,6 +35,15 @@ impl Progress {
         Self { bar, what, unit, total, first: None, last_line: None }
     }
 
+    /// The total turns out to be so many units.
+    pub(crate) fn set_total(&mut self, total: u64) {
+        if self.total != total {
+            let (first, last_line) = (self.first, self.last_line);
+            *self = Self::new(self.what, self.unit, total);
+            (self.first, self.last_line) = (first, last_line);
+        }
+    }
+
     /// `done` units are done; `message` says how it goes.
     pub(crate) fn at(&mut self, done: u64, message: impl FnOnce() -> String) {
         let now = Instant::now();

@@ -124,8 +124,7 @@ impl Job {
         command.args(["--max-norm-ratio", &config.data.max_norm_ratio.to_string()]);
         if let Some(texts) = &self.activations.texts {
             command.arg("--host").arg(&texts.host).args(["--hook", &texts.harvest.hook]);
-            command.args(["--context-length", &texts.harvest.context_length.to_string()]);
-            command.args(["--skip-positions", &texts.harvest.skip_positions.to_string()]);
+            // How the host reads is what the store says.
             if let Some(max_tokens) = texts.max_tokens {
                 command.args(["--max-tokens", &max_tokens.to_string()]);
             }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use sae_config::{HarvestConfig, PlantedStoresConfig, SweepConfig, SweepPoint, run_id};
+use sae_config::{
+    BosPolicy, HarvestConfig, PlantedStoresConfig, SpecialTokens, SweepConfig, SweepPoint, run_id,
+};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
@@ -208,8 +210,10 @@ impl Recipe {
         struct Identity<'a> {
             host: &'a str,
             hook: &'a str,
-            context_length: usize,
+            context_length: Option<usize>,
             skip_positions: usize,
+            bos: BosPolicy,
+            special_tokens: SpecialTokens,
             max_tokens: Option<u64>,
             texts: Vec<String>,
         }
@@ -219,6 +223,8 @@ impl Recipe {
             hook: &harvest.hook,
             context_length: harvest.context_length,
             skip_positions: harvest.skip_positions,
+            bos: harvest.bos,
+            special_tokens: harvest.special_tokens,
             max_tokens,
             texts: texts.iter().map(hash).collect::<Result<_>>()?,
         };

@@ -58,8 +58,12 @@ pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Res
             let mut command = Command::new(program);
             command.args(["harvest", "--device", &plan.devices[0], "--host"]).arg(&host);
             command.args(["--hook", &harvest.hook]);
-            command.args(["--context-length", &harvest.context_length.to_string()]);
+            if let Some(length) = harvest.context_length {
+                command.args(["--context-length", &length.to_string()]);
+            }
             command.args(["--skip-positions", &harvest.skip_positions.to_string()]);
+            command.args(["--bos", harvest.bos.name()]);
+            command.args(["--special-tokens", harvest.special_tokens.name()]);
             if let Some(max_tokens) = recipe.max_tokens {
                 command.args(["--max-tokens", &max_tokens.to_string()]);
             }

@@ -114,13 +114,14 @@ pub fn harvest_images(
             append(&mut writer, &mut present, rows, &meta)?;
         }
         let fraction = n_seen as f64 / images.len() as f64;
-        if progress(&HarvestProgress { n_seen, n_rows: writer.n_rows(), fraction }).is_break() {
+        let (n_rows, n_total) = (writer.n_rows(), Some(images.len() as u64));
+        if progress(&HarvestProgress { n_seen, n_rows, n_total, fraction }).is_break() {
             return Err(Error::Interrupted { path: out.to_path_buf() });
         }
     }
     let n_rows = writer.n_rows();
     writer.finish()?;
-    Ok(HarvestProgress { n_seen, n_rows, fraction: 1.0 })
+    Ok(HarvestProgress { n_seen, n_rows, n_total: Some(n_seen), fraction: 1.0 })
 }
 
 /// The size of an image, if the host reads it and it is that of the images before it.

@@ -9,7 +9,9 @@ use sae_eval::{
     CrossEntropyOptions, EvaluateOptions, allocation, complexity, cross_entropy, evaluate,
     ground_truth,
 };
-use sae_hosts::{HookPoint, HostModel, Text, host_provenance};
+use sae_hosts::{
+    Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_provenance,
+};
 use sae_models::{Sae, TrainedOn, load_checkpoint};
 use sae_train::{origin, origin_of};
 
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         evaluation.ground_truth = Some(measured.or_run()?);
     }
     if let Some(spliced) = spliced {
-        evaluation.cross_entropy = Some(spliced.measure(args, sae.as_ref())?);
+        evaluation.cross_entropy = Some(spliced.measure(sae.as_ref())?);
     }
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     print(&evaluation);
@@ -73,6 +75,7 @@ struct Spliced {
     host: HostModel,
     hook: HookPoint,
     texts: Vec<Text>,
+    options: CrossEntropyOptions,
 }
 
 impl Spliced {
@@ -89,10 +92,13 @@ impl Spliced {
                 args.data.display()
             ))
         })?;
+        let host = HostModel::load(host, device).or_usage()?;
+        let options = reading(args, &host, store)?;
         Ok(Self {
-            host: HostModel::load(host, device).or_usage()?,
+            host,
             hook: hook.parse::<HookPoint>().or_usage()?,
             texts: read_texts(&args.text)?,
+            options,
         })
     }
 
@@ -115,22 +121,85 @@ impl Spliced {
         Ok(found)
     }
 
-    fn measure(&self, args: &EvalArgs, sae: &dyn Sae) -> Result<CrossEntropy, Failure> {
+    fn measure(&self, sae: &dyn Sae) -> Result<CrossEntropy, Failure> {
         let texts: Vec<&str> = self.texts.iter().map(|text| text.content.as_str()).collect();
-        let options = CrossEntropyOptions {
-            context_length: args.context_length,
-            skip_positions: args.skip_positions,
-            max_tokens: args.max_tokens,
-            ..CrossEntropyOptions::default()
-        };
         let mut progress = None;
         let mut report = |done, total| {
             let progress =
                 progress.get_or_insert_with(|| Progress::new("splice", "contexts", total));
             progress.at(done, String::new);
         };
-        cross_entropy(sae, &self.host, self.hook, &texts, options, &mut report).or_run()
+        cross_entropy(sae, &self.host, self.hook, &texts, self.options, &mut report).or_run()
     }
+}
+
+/// How the host reads: as the store was harvested, but for what the arguments say.
+fn reading(
+    args: &EvalArgs,
+    host: &HostModel,
+    store: &dyn ActivationStore,
+) -> Result<CrossEntropyOptions, Failure> {
+    let provenance = store.provenance();
+    // Stores of earlier versions had no leading token and kept special tokens.
+    let is_earlier = provenance.is_some_and(|p| {
+        p.settings.contains_key("context_length") && !p.settings.contains_key("bos")
+    });
+    let of_store = |key: &str| provenance.and_then(|p| p.settings.get(key)).map(String::as_str);
+    let number = |key: &str| -> Result<Option<usize>, Failure> {
+        let wrong = |e| anyhow::anyhow!("{}: {key} of the store: {e}", args.data.display());
+        of_store(key).map(|text| text.parse::<usize>().map_err(wrong)).transpose().or_usage()
+    };
+    let length = number("context_length")?;
+    let skip = number("skip_positions")?;
+    let bos = match of_store("bos") {
+        Some("none") => Some(Bos::Never),
+        Some(_) => number("bos")?.and_then(|id| u32::try_from(id).ok()).map(Bos::Token),
+        None => is_earlier.then_some(Bos::Never),
+    };
+    let special = match of_store("special_tokens") {
+        Some(text) => Some(text.parse::<SpecialTokens>().or_usage()?),
+        None => is_earlier.then_some(SpecialTokens::Kept),
+    };
+    let options = CrossEntropyOptions {
+        context_length: args.context_length.or(length).unwrap_or(host.info().context_length()),
+        skip_positions: args.skip_positions.or(skip).unwrap_or(1),
+        bos: args.bos.map(Bos::from).or(bos).unwrap_or_default(),
+        special_tokens: args
+            .special_tokens
+            .map(SpecialTokens::from)
+            .or(special)
+            .unwrap_or_default(),
+        max_tokens: args.max_tokens,
+        ..CrossEntropyOptions::default()
+    };
+    // What leads the contexts is compared as a token: `auto` may be what the store says.
+    let tokenizer = host.tokenizer().or_usage()?;
+    let lead = options.bos.resolve(tokenizer).or_usage()?;
+    let text = |lead: Option<u32>| lead.map_or("none".to_owned(), |id| id.to_string());
+    let harvested = match bos {
+        Some(Bos::Token(id)) => Some(text(Some(id))),
+        Some(_) => Some(text(None)),
+        None => None,
+    };
+    for (flag, used, harvested) in [
+        ("--context-length", options.context_length.to_string(), length.map(|n| n.to_string())),
+        ("--skip-positions", options.skip_positions.to_string(), skip.map(|n| n.to_string())),
+        ("--bos", text(lead), harvested),
+        ("--special-tokens", options.special_tokens.to_string(), special.map(|s| s.to_string())),
+    ] {
+        if let Some(harvested) = harvested.filter(|harvested| *harvested != used) {
+            eprintln!("note: {flag}: {used}, but the store was harvested with {harvested}");
+        }
+    }
+    if let HostInput::Tokens { max_positions, .. } = host.info().input
+        && options.context_length > max_positions
+    {
+        let got = options.context_length;
+        return Err(Failure::usage(anyhow::anyhow!(
+            "--context-length: expected at most {max_positions}, the host's positions, got {got}"
+        )));
+    }
+    Ok(options)
 }
 
 fn print(evaluation: &Evaluation) {

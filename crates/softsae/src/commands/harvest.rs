@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
 
 use sae_hosts::{
     Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Image, ImageOptions,
@@ -17,10 +16,6 @@ use crate::interrupt;
 use crate::output::say;
 use crate::progress::Progress;
 
-/// Steps into which the progress of a harvest is divided: its total of tokens is not known
-/// before the texts are tokenised.
-const PARTS: f64 = 1000.0;
-
 pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
     let hook = args.hook.parse::<HookPoint>().or_usage()?;
@@ -28,15 +23,12 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let images = args.images.as_deref().map(|dir| images(dir, args.max_images)).transpose()?;
     let host = HostModel::load(&args.host, device).or_usage()?;
     let what = if images.is_some() { "images" } else { "tokens" };
-    let mut progress = Progress::new("harvest", "‰", PARTS as u64);
-    let mut first = None;
+    let mut progress = Progress::new("harvest", what, 0);
     let observer = &mut |now: &HarvestProgress| {
-        // Those that an earlier harvest has seen are passed over before the first report.
-        let (start, seen_before) = *first.get_or_insert((Instant::now(), now.n_seen));
-        progress.at((now.fraction * PARTS) as u64, || {
-            let rate = (now.n_seen - seen_before) as f64 / start.elapsed().as_secs_f64();
-            let rate = if rate.is_finite() { rate } else { 0.0 };
-            format!("{} {what}, {rate:.0} {what}/s, {} rows", now.n_seen, now.n_rows)
+        progress.set_total(now.n_total.unwrap_or(0));
+        progress.at(now.n_seen, || match now.n_total {
+            Some(_) => format!("{} rows", now.n_rows),
+            None => format!("{:.0} % of the texts, {} rows", 100.0 * now.fraction, now.n_rows),
         });
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
@@ -53,9 +45,12 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
         }
         None => {
             let options = HarvestOptions {
-                context_length: args.context_length,
+                context_length: args.context_length.unwrap_or(host.info().context_length()),
                 skip_positions: args.skip_positions,
+                bos: args.bos.into(),
+                special_tokens: args.special_tokens.into(),
                 max_tokens: args.max_tokens,
+                dtype: args.dtype.into(),
                 ..HarvestOptions::default()
             };
             harvest(&host, &texts, hook, &options, &args.out, observer)
