@@ -2,6 +2,8 @@
 //!
 //! Linear layers have their weights `[out, in]`: `encoder.weight [F, D]`, `decoder.weight [D, F]`.
 
+pub(super) mod keys;
+
 use std::path::{Path, PathBuf};
 
 use sae_config::{
@@ -22,74 +24,6 @@ use crate::{Error, ModelConfig, Result, Sae, prefixes};
 
 pub(super) const CONFIG_FILE: &str = "config.json";
 pub(super) const WEIGHTS_FILE: &str = "ae.pt";
-
-/// Keys of the file itself.
-pub(super) const FILE: Keys = Keys { read: &["trainer", "buffer"], neutral: &[], ignored: &[] };
-
-const TRAINING: &str = "of the loss, the optimiser or the run";
-
-/// Keys of `trainer`.
-pub(super) const TRAINER: Keys = Keys {
-    read: &[
-        "dict_class",
-        "activation_dim",
-        "dict_size",
-        "k",
-        "layer",
-        "lm_name",
-        "submodule_name",
-        OWN_KEY,
-    ],
-    neutral: &[],
-    ignored: &[
-        (TRAINING, TRAINING_KEYS),
-        ("the weights of a finished run have it", &["norm_factor"]),
-        ("the tensor of that name is read", &["group_sizes"]),
-    ],
-};
-
-/// Keys of `buffer`.
-pub(super) const BUFFER: Keys = Keys {
-    read: &[],
-    neutral: &[
-        ("io", &["\"in\"", "\"out\""], "a transcoder, whose output is not its input"),
-        ("layer", &[], "an SAE of one attention head"),
-    ],
-    ignored: &[(
-        "of the texts and rows it was trained on",
-        &["d_submodule", "n_ctxs", "ctx_len", "refresh_batch_size", "out_batch_size", "device"],
-    )],
-};
-
-const TRAINING_KEYS: &[&str] = &[
-    "anneal_start",
-    "auxk_alpha",
-    "bandwidth",
-    "decay_start",
-    "device",
-    "group_fractions",
-    "group_weights",
-    "k_anneal_steps",
-    "l1_penalty",
-    "lr",
-    "n_sparsity_updates",
-    "p_end",
-    "p_start",
-    "resample_steps",
-    "seed",
-    "sparsity_function",
-    "sparsity_penalty",
-    "sparsity_queue_length",
-    "sparsity_warmup_steps",
-    "steps",
-    "target_l0",
-    "threshold_beta",
-    "threshold_start_step",
-    "top_k_aux",
-    "trainer_class",
-    "wandb_name",
-    "warmup_steps",
-];
 
 pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
@@ -204,10 +138,10 @@ pub(super) fn trainer(config: &ModelConfig, origin: &Origin) -> Value {
 /// `trainer` of `config.json`, every key of the file known.
 pub(super) fn settings(path: PathBuf, more: &[&Keys]) -> Result<Settings> {
     let file = Settings::read(path)?;
-    file.check(&[&FILE])?;
-    file.inner("buffer")?.check(&[&BUFFER])?;
+    file.check(&[&keys::FILE])?;
+    file.inner("buffer")?.check(&[&keys::BUFFER])?;
     let trainer = file.inner("trainer")?;
-    trainer.check(&[&[&TRAINER], more].concat())?;
+    trainer.check(&[&[&keys::TRAINER], more].concat())?;
     Ok(trainer)
 }
 

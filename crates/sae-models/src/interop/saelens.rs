@@ -4,9 +4,11 @@
 //! `jumprelu` there, with one threshold for all features. SoftSAE is an architecture of its own
 //! there, whose Python class is written beside it.
 
+mod config;
 mod export;
 mod import;
 pub(super) mod keys;
+mod rule;
 mod scaler;
 
 pub(super) use export::export;

@@ -52,15 +52,15 @@ fn objects() -> Vec<Object> {
             vec![&saelens::SCALER_KEYS],
         ),
         object("sparsify/topk", Format::Sparsify, "cfg.json", &[], vec![&sparsify::KEYS]),
-        of_torch(&[], vec![&dictionary_learning::FILE]),
-        of_torch(&["trainer"], vec![&dictionary_learning::TRAINER]),
-        of_torch(&["buffer"], vec![&dictionary_learning::BUFFER]),
+        of_torch(&[], vec![&dictionary_learning::keys::FILE]),
+        of_torch(&["trainer"], vec![&dictionary_learning::keys::TRAINER]),
+        of_torch(&["buffer"], vec![&dictionary_learning::keys::BUFFER]),
         object(
             "torch/softsae_llm_annealed",
             Format::SoftSae,
             "config.json",
             &["trainer"],
-            vec![&dictionary_learning::TRAINER, &softsae::TRAINER],
+            vec![&dictionary_learning::keys::TRAINER, &softsae::TRAINER],
         ),
     ]
 }

@@ -1,0 +1,172 @@
+//! The architecture of SAELens' files by ours, and its tensors beyond encoder and decoder.
+
+use std::collections::BTreeMap;
+
+use sae_config::{ArchitectureConfig, GatedConfig, JumpReluConfig, StandardConfig};
+use tch::{Kind, Tensor};
+
+use super::super::files::FileTensors;
+use super::super::own::top_k;
+use super::super::positive;
+use super::super::settings::{Settings, whole};
+use crate::{Error, ModelConfig, Result};
+
+/// Within this of 1 SAELens takes a factor of features for 1.
+const ONES: (f64, f64) = (1e-5, 1e-8);
+
+/// The architecture by ours, and what a file holds beyond encoder and decoder by our names.
+pub(super) fn rule(
+    name: &str,
+    settings: &Settings,
+    metadata: &Settings,
+    details: &Settings,
+    own: Option<&ModelConfig>,
+    file: &mut FileTensors,
+    notes: &mut Vec<String>,
+) -> Result<(ArchitectureConfig, BTreeMap<&'static str, Tensor>)> {
+    let d_sae = settings.size("d_sae")? as i64;
+    let own = own.map(|own| own.architecture.clone());
+    Ok(match name {
+        "topk" => {
+            let config = ArchitectureConfig::TopK(top_k(top_k_size(settings)?));
+            (config, BTreeMap::from([("threshold", Tensor::from(-1.0_f32))]))
+        }
+        "batchtopk" | "matryoshka_batchtopk" => {
+            // Versions differ in what they do without it.
+            if !settings.map.contains_key("rescale_acts_by_decoder_norm") {
+                let key = "rescale_acts_by_decoder_norm";
+                return Err(settings.wrong(key, "true or false in a training save", "no such key"));
+            }
+            let one = positive(&file.take("topk_threshold", &[])?, notes);
+            settings.number("k")?;
+            one_threshold(whole(settings.value("k")), one, d_sae)
+        }
+        "jumprelu" => {
+            let threshold = match file.take_either(&["threshold"], &[d_sae])? {
+                Some(threshold) => threshold,
+                // Files of old versions have its logarithm.
+                None => match file.take_either(&["log_threshold"], &[d_sae])? {
+                    Some(logarithm) => logarithm.exp(),
+                    None => file.take("threshold", &[d_sae])?,
+                },
+            };
+            let threshold = positive(&threshold, notes);
+            let trained_as = metadata.text_or_none("training_architecture")?;
+            let k = trained_as.filter(|a| a.ends_with("batchtopk"));
+            let k = k.and_then(|_| whole(details.value("k")));
+            let one = threshold.min();
+            match own {
+                _ if one != threshold.max() => {
+                    (jumprelu(), BTreeMap::from([("threshold", threshold)]))
+                }
+                Some(
+                    own @ (ArchitectureConfig::BatchTopK(_)
+                    | ArchitectureConfig::MatryoshkaBatchTopK(_)),
+                ) => (own, BTreeMap::from([("threshold", one)])),
+                _ => one_threshold(k, one, d_sae),
+            }
+        }
+        "gated" => (
+            ArchitectureConfig::Gated(GatedConfig { l1_penalty: 0.0, sparsity_warmup_steps: 0 }),
+            BTreeMap::from([
+                ("magnitude.log_scale", file.take("r_mag", &[d_sae])?),
+                ("magnitude.bias", file.take("b_mag", &[d_sae])?),
+            ]),
+        ),
+        "softsae" => {
+            let Some(ArchitectureConfig::Soft(mut config)) = own else {
+                let expected = "`softsae` with our own configuration beside it";
+                return Err(settings.wrong("architecture", expected, name));
+            };
+            config.k_min = settings.number("k_min")?;
+            let k_max = settings.number("k_max")?;
+            if config.k_bound() != k_max {
+                config.k_max = Some(k_max);
+            }
+            let (hidden, d_in) = (settings.size("d_hidden")? as i64, settings.size("d_in")? as i64);
+            let tensors = BTreeMap::from([
+                ("k_estimator.hidden.weight", file.take("W_k", &[d_in, hidden])?.tr()),
+                ("k_estimator.hidden.bias", file.take("b_k", &[hidden])?),
+                ("k_estimator.output.weight", file.take("w_k_out", &[hidden])?),
+                ("k_estimator.output.bias", file.take("b_k_out", &[])?),
+            ]);
+            (ArchitectureConfig::Soft(config), tensors)
+        }
+        _ => (
+            ArchitectureConfig::Standard(StandardConfig {
+                l1_penalty: 0.0,
+                sparsity_warmup_steps: 0,
+                resample_steps: None,
+            }),
+            BTreeMap::new(),
+        ),
+    })
+}
+
+/// k of top-k, which files of old versions have with the activation function.
+fn top_k_size(settings: &Settings) -> Result<usize> {
+    let old = settings.inner("activation_fn_kwargs")?;
+    match (settings.map.contains_key("k"), old.map.contains_key("k")) {
+        (_, false) => settings.size("k"),
+        (false, true) => old.size("k"),
+        (true, true) => match (settings.size("k")?, old.size("k")?) {
+            (k, same) if k == same => Ok(k),
+            (k, other) => Err(settings.wrong("k", &format!("{other}, as activation_fn_kwargs"), k)),
+        },
+    }
+}
+
+/// BatchTopK of one threshold where its k is a whole number, else JumpReLU.
+fn one_threshold(
+    k: Option<usize>,
+    one: Tensor,
+    d_sae: i64,
+) -> (ArchitectureConfig, BTreeMap<&'static str, Tensor>) {
+    let (architecture, threshold) = match k {
+        Some(k) => (ArchitectureConfig::BatchTopK(top_k(k)), one),
+        None => (jumprelu(), one.expand([d_sae], false).copy()),
+    };
+    (architecture, BTreeMap::from([("threshold", threshold)]))
+}
+
+fn jumprelu() -> ArchitectureConfig {
+    ArchitectureConfig::JumpRelu(JumpReluConfig {
+        target_l0: 0.0,
+        sparsity_weight: 0.0,
+        bandwidth: 0.0,
+        sparsity_warmup_steps: 0,
+        subtract_b_dec: false,
+    })
+}
+
+/// What features are multiplied by before they are decoded, unless that is 1.
+pub(super) fn finetuning_factor(
+    settings: &Settings,
+    is_legacy: bool,
+    file: &mut FileTensors,
+    d_sae: i64,
+) -> Result<Option<Tensor>> {
+    let is_said = is_legacy && settings.flag("finetuning_scaling_factor", false)?;
+    let factor = file.take_either(&["scaling_factor", "finetuning_scaling_factor"], &[d_sae])?;
+    let Some(factor) = factor else {
+        if is_said {
+            let expected = "false, as there is no tensor `scaling_factor`";
+            return Err(settings.wrong("finetuning_scaling_factor", expected, true));
+        }
+        return Ok(None);
+    };
+    if factor.allclose(&factor.ones_like(), ONES.0, ONES.1, false) {
+        return Ok(None);
+    }
+    if !is_said {
+        let got = format!("{} to {}", number(&factor.min()), number(&factor.max()));
+        let expected = "ones, as `finetuning_scaling_factor` is not true";
+        let error = sae_config::Error::value("scaling_factor", expected, got);
+        return Err(Error::from(error).in_file(&file.path));
+    }
+    Ok(Some(factor))
+}
+
+fn number(tensor: &Tensor) -> f64 {
+    tensor.to_kind(Kind::Double).double_value(&[])
+}
