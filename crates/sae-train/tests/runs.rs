@@ -152,7 +152,7 @@ fn another_run_is_refused_by_its_difference() {
     std::fs::create_dir_all(&left).unwrap();
     assert!(train(&good, &out, true, u64::MAX).unwrap().last.is_none());
     assert!(!left.exists(), "states that a kill just before the end has left are removed");
-    assert_eq!(states(&out), []);
+    assert_eq!(states(&out).len(), 1, "the one that a longer run goes on from stays");
     assert!(message(&seed).ends_with("`training.seed`: expected 3, got 0"));
 }
 
@@ -230,8 +230,11 @@ fn a_run_made_longer_ends_with_the_bits_of_the_longer_run() {
             let as_resolved = RunConfig::read(&long.join("run.toml")).unwrap();
             train(&as_resolved, &whole, false, u64::MAX).unwrap();
             assert_eq!(weights(&whole), weights(&long), "{name}: {architecture}");
-            assert_eq!(log(&whole), log(&long), "{name}: {architecture}");
-            assert_eq!(log(&long).last().unwrap().step, 39);
+            // The last step of the shorter run was logged, as every last one is.
+            let mut lines = log(&long);
+            lines.retain(|line| line.step != 19);
+            assert_eq!(log(&whole), lines, "{name}: {architecture}");
+            assert_eq!(lines.last().unwrap().step, 39);
             // Again, it is the run that has ended.
             assert!(train(&run(40), &long, true, u64::MAX).unwrap().last.is_none());
         }

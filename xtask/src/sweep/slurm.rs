@@ -143,12 +143,13 @@ impl Pace {
         let fails = answer.is_err();
         let longest = if fails { LONGEST_WAIT } else { POLL[1] };
         let changed = fails != self.fails;
-        self.wait = if changed { POLL[0] } else { (self.wait * 3 / 2).min(longest) };
         self.n_gone = match answer {
             Ok(false) => self.n_gone + 1,
             Ok(true) => 0,
             Err(_) => self.n_gone,
         };
+        let at_once = changed || (self.n_gone > 0 && !fails);
+        self.wait = if at_once { POLL[0] } else { (self.wait * 3 / 2).min(longest) };
         self.fails = fails;
         match answer {
             _ if !changed => None,
