@@ -190,6 +190,14 @@ impl HostConfig {
         self.required(key, "three numbers", numbers.and_then(|n| n.try_into().ok()))
     }
 
+    /// The finite numbers above 0 of a list, or `None` where the key is absent.
+    pub(crate) fn floats(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = |value: &Value| value.as_f64().filter(|v| v.is_finite() && *v > 0.0);
+        let list = value.as_array().and_then(|list| list.iter().map(number).collect());
+        self.required(key, "a list of numbers above 0", list).map(Some)
+    }
+
     /// The strings of a list, or `None` where the key is absent.
     pub(crate) fn strings(&self, key: &str) -> Result<Option<Vec<&str>>> {
         let Some(value) = self.get(key) else { return Ok(None) };
