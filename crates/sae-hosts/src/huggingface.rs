@@ -25,6 +25,10 @@ pub(crate) fn open(
     folder: &Path,
 ) -> Result<(HostConfig, Box<dyn TensorSource>, Option<HostTokenizer>)> {
     let config = HostConfig::read(&folder.join("config.json"))?;
+    // Settings that are read from GGUF files have it; those of transformers do not.
+    if config.has("rope_factors") {
+        return Err(config.wrong("rope_factors", "no such key in this model", "it in the file"));
+    }
     // transformers adds such weights to those of the folder.
     let adapter = folder.join("adapter_config.json");
     if adapter.exists() {

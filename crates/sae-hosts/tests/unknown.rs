@@ -147,6 +147,7 @@ fn settings_that_change_the_computation_are_refused_by_name_and_value() {
         ("llama", "num_local_experts", json!(8), "no such key in this model, got 8"),
         ("llama", "sliding_window", json!(8), "no such key in this model, got 8"),
         ("llama", "rope_interleaved", json!(true), "expected false, got true"),
+        ("llama", "rope_factors", json!([1.0, 1.0]), "no such key in this model"),
         ("llama", "partial_rotary_factor", json!(0.5), "expected 1, got 0.5"),
         ("llama", "hidden_act", json!("gelu_10"), "got `gelu_10`"),
         ("llama", "vocab_size", json!(5), "`vocab_size`: expected "),

@@ -78,6 +78,8 @@ fn load_whole(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<d
     if let Some(second) = config.section("vision_config_dict")? {
         vision = vision.updated(&second.with_defaults(defaults()));
     }
+    // The whole model always has one.
+    weights.rows("visual_projection.weight")?;
     let host = load(&vision, weights, config)?;
     finish(&vision, VISION.ignored)?;
     Ok(host)

@@ -72,17 +72,18 @@ pub(super) fn read(config: &HostConfig, head_dim: i64, keys: RotaryKeys) -> Resu
     let frequencies: Vec<f32> =
         Tensor::pow_scalar(theta, &exponents).reciprocal().try_into().expect("one dimension");
     let scaled: Vec<f32> = frequencies.into_iter().map(|f| scaling.apply(f)).collect();
-    Ok((size, divided(config, Tensor::from_slice(&scaled))?))
+    Ok((size, Tensor::from_slice(&divided(config, scaled)?)))
 }
 
-/// The frequencies divided by the factors that a GGUF file lists (`rope_freqs.weight`).
-fn divided(config: &HostConfig, frequencies: Tensor) -> Result<Tensor> {
+/// The frequencies, each divided by its number in `rope_factors`, which settings read from GGUF may
+/// have.
+fn divided(config: &HostConfig, frequencies: Vec<f32>) -> Result<Vec<f32>> {
     let Some(factors) = config.floats("rope_factors")? else { return Ok(frequencies) };
-    let pairs = frequencies.size()[0];
-    if factors.len() as i64 != pairs {
-        return Err(config.wrong("rope_factors", format!("{pairs} numbers"), factors.len()));
+    if factors.len() != frequencies.len() {
+        let expected = format!("{} numbers", frequencies.len());
+        return Err(config.wrong("rope_factors", expected, factors.len()));
     }
-    Ok(frequencies / Tensor::from_slice(&factors).to_kind(Kind::Float))
+    Ok(frequencies.into_iter().zip(factors).map(|(f, factor)| f / factor as f32).collect())
 }
 
 /// A number that both the settings and a section of them may have, if they agree.
@@ -194,6 +195,15 @@ mod tests {
         let llama3 = read_json(json!({ "rope_scaling": scaling })).unwrap();
         assert_eq!(llama3[0], plain[0]);
         assert_eq!(llama3[3], plain[3] / 8.0);
+    }
+
+    #[test]
+    fn factors_divide_each_frequency() {
+        let plain = read_json(json!({})).unwrap();
+        let divided = read_json(json!({"rope_factors": [1.0, 2.0, 4.0, 8.0]})).unwrap();
+        assert_eq!(divided, [plain[0], plain[1] / 2.0, plain[2] / 4.0, plain[3] / 8.0]);
+        let error = read_json(json!({"rope_factors": [1.0]})).unwrap_err();
+        assert_eq!(error, "`rope_factors`: expected 4 numbers, got 1");
     }
 
     #[test]
