@@ -59,7 +59,10 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     drop(progress);
     let done = harvested.map_err(|error| match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
-        Error::Input { .. } | Error::HookLayer { .. } => Failure::usage(error),
+        Error::Input { .. }
+        | Error::File { .. }
+        | Error::HookLayer { .. }
+        | Error::HookName { .. } => Failure::usage(error),
         Error::Store(sae_data::Error::Locked { .. }) => Failure::usage(error),
         other => Failure::run(other),
     })?;
