@@ -158,7 +158,7 @@ impl From<HarvestDtype> for sae_data::Dtype {
         match dtype {
             HarvestDtype::F32 => Self::F32,
             HarvestDtype::F16 => Self::F16,
-            HarvestDtype::Bf16 => Self::Bf16,
+            HarvestDtype::Bf16 => Self::BF16,
         }
     }
 }
