@@ -5,9 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use sae_data::{ActivationStore, RowMeta, open_store};
-use sae_hosts::{
-    Bos, Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, SpecialTokens, Text, harvest,
-};
+use sae_hosts::{Bos, Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Text, harvest};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
