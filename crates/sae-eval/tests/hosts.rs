@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sae_config::CrossEntropy;
 use sae_eval::{CrossEntropyOptions, Error, cross_entropy, cross_entropy_of_tokens};
-use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens};
+use sae_hosts::{Bos, HookPoint, HostInput, HostModel};
 use sae_models::Sae;
 use tch::{Device, Kind, Tensor};
 

@@ -3,6 +3,8 @@
 mod bos;
 mod cuts;
 mod folder;
+#[cfg(test)]
+mod properties;
 
 use std::path::Path;
 

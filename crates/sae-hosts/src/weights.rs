@@ -82,7 +82,8 @@ impl Weights {
         match left.filter(|name| !taken.contains(name)).find(|name| !is_unused(name)) {
             None => Ok(()),
             Some(name) => {
-                let (field, expected) = (format!("tensor `{name}`"), "no such tensor in this model");
+                let (field, expected) =
+                    (format!("tensor `{name}`"), "no such tensor in this model");
                 Err(Error::file(self.source.path(), field, expected, "it in the file"))
             }
         }

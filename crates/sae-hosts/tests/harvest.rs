@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sae_data::{ActivationStore, RowMeta, open_store};
 use sae_hosts::{
-    Bos, Error, HarvestOptions, HarvestProgress, HookPoint, HostInput, HostModel, SpecialTokens, Text,
-    harvest,
+    Bos, Error, HarvestOptions, HarvestProgress, HookPoint, HostInput, HostModel, Text, harvest,
 };
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;

@@ -9,9 +9,7 @@ use sae_eval::{
     CrossEntropyOptions, EvaluateOptions, allocation, complexity, cross_entropy, evaluate,
     ground_truth,
 };
-use sae_hosts::{
-    Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_provenance,
-};
+use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_provenance};
 use sae_models::{Sae, TrainedOn, load_checkpoint};
 use sae_train::{origin, origin_of};
 

@@ -6,9 +6,7 @@ use std::path::Path;
 use sae_config::{Engine, RunConfig};
 use sae_data::{Error as DataError, open_store};
 use sae_models::checkpoint_origin;
-use sae_train::{
-    Error, Filtered, Profile, RunOptions, free_memory, origin, plan, train_run,
-};
+use sae_train::{Error, Filtered, Profile, RunOptions, free_memory, origin, plan, train_run};
 
 use super::device;
 use crate::cli::TrainArgs;
