@@ -33,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "sae-hosts",
             "sae-data",
             "sae-config",
+            "tch-autograd",
         ],
     ),
     ("xtask", &["sae-config", "sae-report"]),
