@@ -172,6 +172,15 @@ pub(crate) fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<()>
     target.parent().map_or(Ok(()), sync)
 }
 
+/// Renames a folder to `target`, which it replaces if it is there.
+pub(crate) fn move_folder(folder: &Path, target: &Path) -> Result<()> {
+    if target.exists() {
+        remove(target)?;
+    }
+    fs::rename(folder, target).map_err(|e| io(target, e))?;
+    target.parent().map_or(Ok(()), sync)
+}
+
 fn remove(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).map_err(|e| io(folder, e))
 }

@@ -10,7 +10,9 @@ use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
 use sae_models::{Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, save_checkpoint};
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoints::{Checkpoints, Position, check_init, difference, write_folder};
+use crate::checkpoints::{
+    Checkpoints, Position, check_init, difference, move_folder, write_folder,
+};
 use crate::data::{Filtered, open_data};
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
 use crate::origin::origin;
@@ -69,7 +71,8 @@ pub struct RunSummary {
 }
 
 /// Trains `config` and leaves in the folder `out` the resolved configuration, the metrics log, its
-/// TensorBoard events and the model.
+/// TensorBoard events and the model. The model of a run that is made longer or shorter is kept as
+/// `checkpoint-STEPS`.
 ///
 /// # Errors
 /// Data or a folder that cannot be used, or that another process is writing to; a state of another
@@ -111,10 +114,10 @@ pub fn train_run(
     let mut run = Run::start(written, out, store, states, init)?;
     let config = run.trainer.config().clone();
     let resumed_at = Some(run.trainer.steps_done()).filter(|step| *step > 0);
-    if ended.is_some() {
-        // The model of another length makes way for the one to come.
-        std::fs::remove_dir_all(&checkpoint)
-            .map_err(|source| Error::Io { path: checkpoint.clone(), source })?;
+    if let Some(steps) = ended {
+        // The model of another length stays, under another name.
+        let place = out.join(format!("{CHECKPOINT_FOLDER}-{steps}"));
+        move_folder(&checkpoint, &place)?;
     }
     run.states.drop_after(run.trainer.steps_done())?;
     sae_config::write_toml(&out.join(CONFIG_FILE), &config)?;

@@ -223,6 +223,7 @@ fn a_run_made_longer_ends_with_the_bits_of_the_longer_run() {
             let name = format!("{i} {decays}");
             let (long, whole) = (dir.path().join(&name), dir.path().join(format!("{name} whole")));
             train(&run(20), &long, false, u64::MAX).unwrap();
+            let short = weights(&long);
             let kept = states(&long);
             assert_eq!(kept.len(), 1, "{architecture}: the state to go on from is kept");
             let summary = train(&run(40), &long, true, u64::MAX).unwrap();
@@ -230,6 +231,8 @@ fn a_run_made_longer_ends_with_the_bits_of_the_longer_run() {
             let as_resolved = RunConfig::read(&long.join("run.toml")).unwrap();
             train(&as_resolved, &whole, false, u64::MAX).unwrap();
             assert_eq!(weights(&whole), weights(&long), "{name}: {architecture}");
+            let moved = std::fs::read(long.join("checkpoint-20/sae.safetensors")).unwrap();
+            assert!(moved == short, "{name}: the shorter run's model is kept");
             // The last step of the shorter run was logged, as every last one is.
             let mut lines = log(&long);
             lines.retain(|line| line.step != 19);
