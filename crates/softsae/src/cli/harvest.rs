@@ -1,0 +1,141 @@
+//! Arguments of `harvest`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --text austen.txt \\
+      --hook resid_post.15 --out stores/austen
+  softsae harvest --host dinov2-small --images photos --hook resid_post.5 --out stores/photos
+
+Images need a host folder with preprocessor_config.json.")]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["text", "images"])))]
+pub(crate) struct HarvestArgs {
+    /// Host model: a GGUF file or a folder with config.json and model.safetensors
+    #[arg(long, value_name = "PATH")]
+    pub(crate) host: PathBuf,
+    /// UTF-8 text file, for a language model; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Vec<PathBuf>,
+    /// Folder of images (PNG, JPEG, WebP, BMP; folders in it too), for a vision model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
+    /// Hook point: resid_pre.L, resid_post.L, attn_out.L or mlp_out.L
+    #[arg(long, value_name = "HOOK")]
+    pub(crate) hook: String,
+    /// Folder of the new store; a harvest that was stopped goes on there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Tokens read of each text at most; default: all
+    #[arg(long, value_name = "N", conflicts_with = "images")]
+    pub(crate) max_tokens: Option<u64>,
+    /// Tokens a context; default: 128, or as many as the host has positions
+    #[arg(long, value_name = "N", conflicts_with = "images")]
+    pub(crate) context_length: Option<usize>,
+    /// First positions of each context left out of the store (position 0 carries massive activations)
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "images")]
+    pub(crate) skip_positions: usize,
+    /// Beginning-of-text token at the front of each context, as its position 0
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t = BosPolicy::Auto,
+        default_missing_value = "always",
+        num_args = 0..=1,
+        conflicts_with = "images"
+    )]
+    pub(crate) bos: BosPolicy,
+    /// Rows of special tokens that stand in the texts
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        default_value_t = SpecialTokens::Drop,
+        conflicts_with = "images"
+    )]
+    pub(crate) special_tokens: SpecialTokens,
+    /// Element type of the store
+    #[arg(long, value_enum, default_value_t = HarvestDtype::F32, conflicts_with = "images")]
+    pub(crate) dtype: HarvestDtype,
+    /// Positions of each image that are stored
+    #[arg(long, value_enum, default_value_t = Positions::Patches, conflicts_with = "text")]
+    pub(crate) positions: Positions,
+    /// Stop after this many images, by name
+    #[arg(long, value_name = "N", conflicts_with = "text")]
+    pub(crate) max_images: Option<NonZeroUsize>,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+}
+
+/// When a host's beginning-of-text token leads each context.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum BosPolicy {
+    /// Where the host's own tokenizer puts it before a text
+    Auto,
+    /// With every host that has one; others are refused
+    Always,
+    /// With none
+    Never,
+}
+
+impl From<BosPolicy> for sae_hosts::Bos {
+    fn from(policy: BosPolicy) -> Self {
+        match policy {
+            BosPolicy::Auto => Self::Auto,
+            BosPolicy::Always => Self::Always,
+            BosPolicy::Never => Self::Never,
+        }
+    }
+}
+
+/// What is done with special tokens that stand in a text.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SpecialTokens {
+    /// The host reads them, and that is all
+    Drop,
+    /// They are tokens like all others
+    Keep,
+}
+
+impl From<SpecialTokens> for sae_hosts::SpecialTokens {
+    fn from(what: SpecialTokens) -> Self {
+        match what {
+            SpecialTokens::Drop => Self::Dropped,
+            SpecialTokens::Keep => Self::Kept,
+        }
+    }
+}
+
+/// An element type of stores that are harvested.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum HarvestDtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<HarvestDtype> for sae_data::Dtype {
+    fn from(dtype: HarvestDtype) -> Self {
+        match dtype {
+            HarvestDtype::F32 => Self::F32,
+            HarvestDtype::F16 => Self::F16,
+            HarvestDtype::Bf16 => Self::BF16,
+        }
+    }
+}
+
+/// Which positions of an image are stored.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Positions {
+    /// The class token and the patches
+    All,
+    /// The class token
+    Class,
+    /// The patches
+    Patches,
+}

@@ -1,0 +1,107 @@
+//! Arguments of the commands that run a model over a store: `train`, `eval`, `encode`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{BosPolicy, SpecialTokens};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae train run.toml --out runs/first
+  softsae train run.toml --out runs/first --resume
+  softsae train run.toml --plan")]
+pub(crate) struct TrainArgs {
+    /// The run's configuration
+    #[arg(value_name = "RUN.toml")]
+    pub(crate) config: PathBuf,
+    /// Folder for checkpoint/, metrics.jsonl and the resolved run.toml
+    #[arg(long, value_name = "DIR", required_unless_present = "plan")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on from the last checkpoint in the folder, if there is one
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Print the memory that the run would take, and train nothing
+    #[arg(long, conflicts_with_all = ["resume", "profile"])]
+    pub(crate) plan: bool,
+    /// Print at the end where the time of the steps went, and the peak of memory
+    #[arg(long)]
+    pub(crate) profile: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae eval runs/first/checkpoint --data stores/held-out \\
+      --host SmolLM2-135M-Instruct.Q4_1.gguf --text held-out.txt")]
+pub(crate) struct EvalArgs {
+    /// A checkpoint folder
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Held-out activation store
+    #[arg(long, value_name = "STORE")]
+    pub(crate) data: PathBuf,
+    /// Leave out rows whose norm exceeds this multiple of the median norm of rows not zero; 0 keeps all
+    #[arg(long, value_name = "RATIO", default_value_t = 0.0)]
+    pub(crate) max_norm_ratio: f64,
+    /// Host model, to measure cross-entropy with the reconstruction spliced in
+    #[arg(long, value_name = "PATH", requires = "text")]
+    pub(crate) host: Option<PathBuf>,
+    /// Held-out UTF-8 text for the host; may be given several times
+    #[arg(long, value_name = "FILE", requires = "host")]
+    pub(crate) text: Vec<PathBuf>,
+    /// Hook point; default: the one the store was harvested at
+    #[arg(long, value_name = "HOOK")]
+    pub(crate) hook: Option<String>,
+    /// Let pass activations of another host or hook point than the checkpoint's
+    #[arg(long)]
+    pub(crate) elsewhere: bool,
+    /// Tokens a context; default: as the store was harvested
+    #[arg(long, value_name = "N")]
+    pub(crate) context_length: Option<usize>,
+    /// First positions of each context left as they are; default: as the store was harvested
+    #[arg(long, value_name = "N")]
+    pub(crate) skip_positions: Option<usize>,
+    /// Beginning-of-text token at the front of each context; default: as the store was harvested
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_missing_value = "always",
+        num_args = 0..=1
+    )]
+    pub(crate) bos: Option<BosPolicy>,
+    /// Special tokens in the text, left as they are and not counted, or taken as all others;
+    /// default: as the store was harvested
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) special_tokens: Option<SpecialTokens>,
+    /// Tokens read of each text at most; default: all
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<u64>,
+    /// Write the evaluation as JSON to this file too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae encode runs/first/checkpoint --data stores/held-out --out codes")]
+pub(crate) struct EncodeArgs {
+    /// A checkpoint folder
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Activation store to encode
+    #[arg(long, value_name = "STORE")]
+    pub(crate) data: PathBuf,
+    /// Folder for the codes, as safetensors shards (indptr, indices, values)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Let pass activations of another host or hook point than the checkpoint's
+    #[arg(long)]
+    pub(crate) elsewhere: bool,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+}
