@@ -11,7 +11,11 @@ fn usage_errors_exit_with_2() {
     fail(["inspect", "/nowhere/at all"], 2, &["/nowhere/at all"]);
     let eval = ["eval", "/nowhere/checkpoint", "--data", "/nowhere/store"];
     fail(eval, 2, &["/nowhere/checkpoint"]);
-    fail(eval.into_iter().chain(["--device", "tpu"]), 2, &["--device", "`cpu` or `cuda:N`", "tpu"]);
+    fail(
+        eval.into_iter().chain(["--device", "tpu"]),
+        2,
+        &["--device", "`cpu`, `cuda` or `cuda:N`", "tpu"],
+    );
 }
 
 #[test]
