@@ -50,7 +50,10 @@ impl HostTokenizer {
     }
 
     /// Reads a `tokenizer.json`, and the files beside it that change what it does.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] with the key that cannot be followed.
+    pub fn read(path: &Path) -> Result<Self> {
         folder::read(path)
     }
 

@@ -14,8 +14,8 @@ const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 
-/// Keys of `tokenizer_config.json` that cannot change the ids of a text: names, classes and
-/// defaults of calls that are not made here, settings of chats, of slow tokenizers and of decoding.
+/// Keys of `tokenizer_config.json` that cannot change the ids of a text: names, defaults of calls
+/// that are not made here, settings of chats, of slow tokenizers and of decoding.
 const IGNORED: &[&str] = &[
     "_commit_hash",
     "add_eos_token",
@@ -53,7 +53,6 @@ const IGNORED: &[&str] = &[
     "spaces_between_special_tokens",
     "special_tokens_map_file",
     "stride",
-    "tokenizer_class",
     "tokenizer_file",
     "tokenizer_type",
     "tool_parser_type",
@@ -101,7 +100,7 @@ impl Reader {
             match (key.as_str(), value) {
                 (key, _) if IGNORED.contains(&key) => {}
                 (_, Value::Null) => {}
-                ("add_bos_token", _) => {}
+                ("add_bos_token" | "tokenizer_class", _) => {}
                 ("added_tokens_decoder", Value::Object(tokens)) => self.decoder(path, tokens)?,
                 ("split_special_tokens", Value::Bool(split)) => {
                     self.inner.set_encode_special_tokens(*split);
