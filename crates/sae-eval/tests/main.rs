@@ -6,4 +6,5 @@ mod hosts;
 mod models;
 mod probing;
 mod properties;
+mod special_tokens;
 mod stores;

@@ -3,10 +3,12 @@
 mod bos;
 mod cuts;
 mod folder;
+mod json;
+mod lead;
 #[cfg(test)]
 mod properties;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokenizers::Tokenizer;
 
@@ -24,8 +26,17 @@ pub struct HostTokenizer {
     inner: Tokenizer,
     bos: Option<u32>,
     adds_bos: bool,
+    /// What makes `adds_bos` doubtful.
+    dispute: Option<Dispute>,
     /// Length in bytes from which on a piece may end, if pieces may be cut.
     piece: Option<usize>,
+}
+
+/// A setting that contradicts the rest of its folder.
+#[derive(Debug, Clone)]
+struct Dispute {
+    path: PathBuf,
+    got: String,
 }
 
 impl HostTokenizer {
@@ -35,11 +46,14 @@ impl HostTokenizer {
         inner.with_truncation(None).expect("no truncation is always in range");
         inner.with_padding(None);
         let piece = cuts::are_safe(&inner).then_some(PIECE_BYTES);
-        Self { inner, bos, adds_bos, piece }
+        Self { inner, bos, adds_bos, dispute: None, piece }
     }
 
     /// Reads a `tokenizer.json`, and the files beside it that change what it does.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] with the key that cannot be followed.
+    pub fn read(path: &Path) -> Result<Self> {
         folder::read(path)
     }
 
@@ -73,8 +87,18 @@ impl HostTokenizer {
     }
 
     /// Whether the host's own tokenizer puts that token before each text.
-    pub fn adds_bos(&self) -> bool {
-        self.adds_bos
+    ///
+    /// # Errors
+    /// [`Error::File`] if its files contradict each other.
+    pub fn adds_bos(&self) -> Result<bool> {
+        match &self.dispute {
+            Some(Dispute { path, got }) => {
+                let expected = "a token before each text or none, beyond doubt (or say `--bos \
+                                always` or `--bos never`)";
+                Err(Error::file(path, "add_bos_token", expected, got))
+            }
+            None => Ok(self.adds_bos),
+        }
     }
 
     /// The text of token ids.

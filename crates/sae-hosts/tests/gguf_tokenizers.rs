@@ -110,7 +110,7 @@ fn the_token_that_starts_a_text_follows_the_keys_and_their_defaults() {
     let bos = |builder: GgufBuilder| {
         let host = builder.load().unwrap();
         let tokenizer = host.tokenizer().unwrap();
-        (tokenizer.bos(), tokenizer.adds_bos())
+        (tokenizer.bos(), tokenizer.adds_bos().unwrap())
     };
     let add = "tokenizer.ggml.add_bos_token";
     let of_pre = |pre: &str| {

@@ -24,10 +24,12 @@ impl Bos {
     /// The token for a host's tokenizer.
     ///
     /// # Errors
-    /// [`Error::Input`] if there is to be one and the tokenizer has none, or not this one.
+    /// [`Error::Input`] if there is to be one and the tokenizer has none, or not this one;
+    /// [`Error::File`] if it is not clear what the host's own tokenizer does.
     pub fn resolve(self, tokenizer: &HostTokenizer) -> Result<Option<u32>> {
         match self {
-            Self::Auto => Ok(tokenizer.bos().filter(|_| tokenizer.adds_bos())),
+            Self::Auto if tokenizer.adds_bos()? => Ok(tokenizer.bos()),
+            Self::Auto => Ok(None),
             Self::Never => Ok(None),
             Self::Always => {
                 let none = || Error::input("bos", "a host with a bos token", "one without");

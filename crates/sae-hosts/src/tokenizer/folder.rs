@@ -3,18 +3,19 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::HostTokenizer;
+use super::json::{added_token, adds_space, lowers, object};
+use super::lead::{Declared, of_post_processor};
+use super::{Dispute, HostTokenizer, json};
 use crate::{Error, Result};
 
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 
-/// Keys of `tokenizer_config.json` that cannot change the ids of a text: names, classes and
-/// defaults of calls that are not made here, settings of chats, of slow tokenizers and of decoding.
+/// Keys of `tokenizer_config.json` that cannot change the ids of a text: names, defaults of calls
+/// that are not made here, settings of chats, of slow tokenizers and of decoding.
 const IGNORED: &[&str] = &[
     "_commit_hash",
     "add_eos_token",
@@ -46,19 +47,21 @@ const IGNORED: &[&str] = &[
     "padding_side",
     "processor_class",
     "response_schema",
+    "return_tensors",
     "return_token_type_ids",
     "sp_model_kwargs",
     "spaces_between_special_tokens",
     "special_tokens_map_file",
     "stride",
-    "tokenizer_class",
     "tokenizer_file",
     "tokenizer_type",
     "tool_parser_type",
+    "transformers_version",
     "trim_offsets",
     "truncation",
     "truncation_side",
     "truncation_strategy",
+    "trust_remote_code",
     "use_default_system_prompt",
     "use_fast",
     "verbose",
@@ -67,22 +70,19 @@ const IGNORED: &[&str] = &[
 
 /// Reads a `tokenizer.json` with the files beside it.
 pub(super) fn read(path: &Path) -> Result<HostTokenizer> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let inner = Tokenizer::from_bytes(&bytes)
-        .map_err(|error| Error::file(path, "top level", "a tokenizer", error))?;
-    if let ModelWrapper::BPE(bpe) = inner.get_model()
-        && let Some(dropout) = bpe.dropout.filter(|dropout| *dropout != 0.0)
-    {
-        return Err(Error::file(path, "model.dropout", "null or 0: ids without chance", dropout));
-    }
-    let json: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::file(path, "top level", "JSON", error))?;
+    let (inner, json) = json::read(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut reader = Reader { inner, json, bos: None, adds_bos: None };
-    reader.config(&folder.join(CONFIG))?;
-    reader.special_tokens(&folder.join(SPECIAL))?;
-    reader.added_tokens(&folder.join(ADDED))?;
-    reader.finish(path, &folder.join("config.json"))
+    let mut reader = Reader { inner, json, bos: None };
+    let config_path = folder.join(CONFIG);
+    let config = object(&config_path)?;
+    let declared = Declared::read(&config_path, &config)?;
+    reader.config(&config_path, &config)?;
+    // Tokens that the config lists with their flags are all that counts, as in transformers.
+    let has_list = config.get("added_tokens_decoder").is_some_and(|list| !list.is_null());
+    reader.special_tokens(&folder.join(SPECIAL), !has_list)?;
+    reader.named(&config_path, &config)?;
+    reader.added_tokens(&folder.join(ADDED), !has_list)?;
+    reader.finish(path, declared, &folder.join("config.json"))
 }
 
 /// A tokenizer while the files beside it are read.
@@ -91,20 +91,17 @@ struct Reader {
     /// `tokenizer.json` as it stands.
     json: Value,
     bos: Option<u32>,
-    adds_bos: Option<bool>,
 }
 
 impl Reader {
-    fn config(&mut self, path: &Path) -> Result<()> {
-        let config = object(path)?;
-        let wrong =
-            |key: &str, expected: &str, got: &Value| Err(Error::file(path, key, expected, got));
-        for (key, value) in &config {
+    fn config(&mut self, path: &Path, config: &Map<String, Value>) -> Result<()> {
+        for (key, value) in config {
+            let wrong = |expected: &str| Err(Error::file(path, key.as_str(), expected, value));
             match (key.as_str(), value) {
                 (key, _) if IGNORED.contains(&key) => {}
                 (_, Value::Null) => {}
+                ("add_bos_token" | "tokenizer_class", _) => {}
                 ("added_tokens_decoder", Value::Object(tokens)) => self.decoder(path, tokens)?,
-                ("add_bos_token", Value::Bool(adds)) => self.adds_bos = Some(*adds),
                 ("split_special_tokens", Value::Bool(split)) => {
                     self.inner.set_encode_special_tokens(*split);
                 }
@@ -117,74 +114,96 @@ impl Reader {
                     };
                     let normalizer = &self.json["normalizer"];
                     if normalizer["type"] == "BertNormalizer" && normalizer[own] != *value {
-                        let expected = format!("`{own}` of tokenizer.json");
-                        return wrong(key, &expected, value);
+                        return wrong(&format!("`{own}` of tokenizer.json"));
                     }
                 }
                 ("fix_mistral_regex", Value::Bool(false)) => {}
                 ("add_prefix_space" | "do_lower_case", _) => {
-                    return wrong(key, "what tokenizer.json does", value);
+                    return wrong("what tokenizer.json does");
+                }
+                ("added_tokens_decoder" | "split_special_tokens", _) => {
+                    return wrong("tokens by their ids, or true or false");
                 }
                 (key, _) if names_tokens(key) => {}
-                _ => return wrong(key, "a key that is known", value),
-            }
-        }
-        // Named tokens come last: those that `added_tokens_decoder` lists keep its flags.
-        self.named(path, &config)
-    }
-
-    /// `added_tokens_decoder`: tokens of `tokenizer.json` with the flags given here.
-    fn decoder(&mut self, path: &Path, tokens: &Map<String, Value>) -> Result<()> {
-        for (id, value) in tokens {
-            let field = || format!("added_tokens_decoder.{id}");
-            let token: AddedToken = serde_json::from_value(value.clone())
-                .map_err(|error| Error::file(path, field(), "an added token", error))?;
-            self.check_id(path, &field(), &token.content, id.parse().ok())?;
-            let now = self.inner.get_added_tokens_decoder();
-            if !now.values().any(|own| same(own, &token)) {
-                self.add(token);
+                _ => return wrong("a key that is known"),
             }
         }
         Ok(())
     }
 
-    fn special_tokens(&mut self, path: &Path) -> Result<()> {
+    /// `added_tokens_decoder`: tokens of `tokenizer.json` with the flags given here.
+    fn decoder(&mut self, path: &Path, tokens: &Map<String, Value>) -> Result<()> {
+        for (id, value) in tokens {
+            let field = format!("added_tokens_decoder.{id}");
+            let token = added_token(value)
+                .map_err(|got| Error::file(path, field.as_str(), "an added token", got))?;
+            self.check_id(path, &field, &token.content, id.parse().ok())?;
+            let own = self.added(&token.content);
+            // Versions of `tokenizers` differ in whether the flag is taken back.
+            if own.is_some_and(|own| own.normalized && !token.normalized)
+                && self.inner.get_normalizer().is_some()
+            {
+                let expected = "`normalized` of tokenizer.json";
+                return Err(Error::file(path, field, expected, token.normalized));
+            }
+            self.set(token);
+        }
+        Ok(())
+    }
+
+    fn special_tokens(&mut self, path: &Path, counts: bool) -> Result<()> {
         let map = object(path)?;
         match map.keys().find(|key| !names_tokens(key)) {
             Some(key) => Err(Error::file(path, key.as_str(), "a key that is known", &map[key])),
-            None => self.named(path, &map),
+            None if counts => self.named(path, &map),
+            None => Ok(()),
         }
     }
 
-    fn added_tokens(&mut self, path: &Path) -> Result<()> {
+    fn added_tokens(&mut self, path: &Path, counts: bool) -> Result<()> {
         for (token, id) in &object(path)? {
             let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
             self.check_id(path, token, token, id)?;
+            if counts && self.added(token).is_none() {
+                self.set(AddedToken::from(token, false));
+            }
         }
         Ok(())
     }
 
     /// Tokens by their roles are special; that of `bos_token` is kept.
     fn named(&mut self, path: &Path, map: &Map<String, Value>) -> Result<()> {
-        for (key, value) in map.iter().filter(|(key, _)| names_tokens(key)) {
-            for content in contents(value) {
-                let Some(id) = self.inner.token_to_id(content) else {
+        for (key, value) in map.iter().filter(|(key, value)| names_tokens(key) && !value.is_null())
+        {
+            let tokens = tokens(value)
+                .map_err(|got| Error::file(path, key.as_str(), "tokens of tokenizer.json", got))?;
+            for token in tokens {
+                let Some(id) = self.inner.token_to_id(&token.content) else {
                     let expected = "tokens of tokenizer.json";
-                    return Err(Error::file(path, key.as_str(), expected, content));
+                    return Err(Error::file(path, key.as_str(), expected, &token.content));
                 };
                 if key == "bos_token" && self.bos.is_none() {
                     self.bos = Some(id);
                 }
-                let added = self.inner.get_added_tokens_decoder();
-                if !added.values().any(|token| token.content == content) {
-                    self.add(AddedToken::from(content, true));
-                }
+                let mut token = self.added(&token.content).unwrap_or(token);
+                token.special = true;
+                self.set(token);
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, token: AddedToken) {
+    /// The added token of a content.
+    fn added(&self, content: &str) -> Option<AddedToken> {
+        let added = self.inner.get_added_tokens_decoder();
+        added.into_values().find(|token| token.content == content)
+    }
+
+    /// Adds a token, or gives one that is there other flags.
+    fn set(&mut self, token: AddedToken) {
+        if self.added(&token.content).as_ref() == Some(&token) {
+            return;
+        }
         if token.special {
             self.inner.add_special_tokens(&[token]);
         } else {
@@ -204,40 +223,21 @@ impl Reader {
         }
     }
 
-    fn finish(self, path: &Path, config: &Path) -> Result<HostTokenizer> {
-        let leads = leading(&self.inner, path)?;
-        let declared = match self.bos {
-            Some(bos) => Some(bos),
-            None => of_host(config).filter(|id| self.inner.id_to_token(*id).is_some()),
+    fn finish(mut self, path: &Path, declared: Declared, config: &Path) -> Result<HostTokenizer> {
+        let leads = of_post_processor(&self.inner, path)?;
+        if let Some(token) = leads.and_then(|id| self.inner.id_to_token(id)) {
+            let mut token = self.added(&token).unwrap_or(AddedToken::from(token, true));
+            token.special = true;
+            self.set(token);
+        }
+        let added = self.inner.get_added_tokens_decoder();
+        let is_special = |id: &u32| added.get(id).is_some_and(|token| token.special);
+        let bos = leads.or(self.bos).or_else(|| of_host(config).filter(is_special));
+        let (adds, dispute) = match declared.adds(leads, self.bos) {
+            Ok(adds) => (adds, None),
+            Err(got) => (false, Some(Dispute { path: path.with_file_name(CONFIG), got })),
         };
-        let bos = leads.or(declared);
-        if self.adds_bos == Some(true) && bos.is_none() {
-            let config = path.with_file_name(CONFIG);
-            return Err(Error::file(&config, "add_bos_token", "false without a `bos_token`", true));
-        }
-        let adds_bos = self.adds_bos.unwrap_or(leads.is_some());
-        Ok(HostTokenizer::new(self.inner, bos, adds_bos))
-    }
-}
-
-/// The token that the post-processor puts before a text.
-fn leading(tokenizer: &Tokenizer, path: &Path) -> Result<Option<u32>> {
-    let encoding = tokenizer
-        .encode("a", true)
-        .map_err(|error| Error::Tokenizer { message: error.to_string() })?;
-    let own = tokenizer
-        .encode("a", false)
-        .map_err(|error| Error::Tokenizer { message: error.to_string() })?;
-    let (with, without) = (encoding.get_ids(), own.get_ids());
-    let at = with.windows(without.len().max(1)).position(|ids| ids == without);
-    match at.map(|at| &with[..at]) {
-        Some([]) => Ok(None),
-        Some([id]) => Ok(Some(*id)),
-        _ if with == without => Ok(None),
-        _ => {
-            let expected = "at most one token before a text";
-            Err(Error::file(path, "post_processor", expected, format!("{with:?} for `a`")))
-        }
+        Ok(HostTokenizer { dispute, ..HostTokenizer::new(self.inner, bos, adds) })
     }
 }
 
@@ -247,72 +247,19 @@ fn of_host(config: &Path) -> Option<u32> {
     settings.get("bos_token_id")?.as_u64()?.try_into().ok()
 }
 
-/// The object that a JSON file holds; an empty one if there is no file.
-fn object(path: &Path) -> Result<Map<String, Value>> {
-    if !path.exists() {
-        return Ok(Map::new());
-    }
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::file(path, "top level", "a JSON object", error))
-}
-
 /// Whether a key gives tokens a role, as `bos_token` and `additional_special_tokens` do.
 fn names_tokens(key: &str) -> bool {
-    key.ends_with("_token") || key.ends_with("_special_tokens")
+    let is_switch = matches!(key, "add_bos_token" | "add_eos_token" | "split_special_tokens");
+    !is_switch && (key.ends_with("_token") || key.ends_with("_special_tokens"))
 }
 
-/// The texts of tokens: one, a list or named ones, each a string or an object with `content`.
-fn contents(value: &Value) -> Vec<&str> {
+/// The tokens of a role: one, a list, or named ones.
+fn tokens(value: &Value) -> Result<Vec<AddedToken>, String> {
     match value {
-        Value::String(content) => vec![content],
-        Value::Array(tokens) => tokens.iter().flat_map(contents).collect(),
-        Value::Object(token) => match token.get("content") {
-            Some(content) => contents(content),
-            None => token.values().flat_map(contents).collect(),
-        },
-        _ => vec![],
-    }
-}
-
-/// Equality of all fields; that of the crate is of contents alone.
-fn same(left: &AddedToken, right: &AddedToken) -> bool {
-    let flags = |t: &AddedToken| (t.single_word, t.lstrip, t.rstrip, t.normalized, t.special);
-    left.content == right.content && flags(left) == flags(right)
-}
-
-/// Whether a part of `tokenizer.json` puts a space before a text.
-fn adds_space(json: &Value) -> bool {
-    any_part(json, &|part| {
-        let adds = |key: &str, default| part.get(key).map_or(default, |v| v == &Value::Bool(true));
-        match part["type"].as_str() {
-            Some("ByteLevel") => adds("add_prefix_space", true),
-            Some("Metaspace") => match part.get("prepend_scheme").and_then(Value::as_str) {
-                Some(scheme) => scheme != "never",
-                None => adds("add_prefix_space", true),
-            },
-            Some("Prepend") => true,
-            _ => false,
+        Value::Array(tokens) => tokens.iter().map(added_token).collect(),
+        Value::Object(tokens) if !tokens.contains_key("content") => {
+            tokens.values().map(added_token).collect()
         }
-    })
-}
-
-/// Whether a part of `tokenizer.json` makes a text lower case.
-fn lowers(json: &Value) -> bool {
-    any_part(json, &|part| match part["type"].as_str() {
-        Some("BertNormalizer") => part["lowercase"] == true,
-        Some("Lowercase") => true,
-        _ => false,
-    })
-}
-
-/// Whether a normaliser or pre-tokenizer, alone or in a sequence, is of a kind.
-fn any_part(json: &Value, is: &dyn Fn(&Value) -> bool) -> bool {
-    fn parts(value: &Value) -> Vec<&Value> {
-        let inner = ["normalizers", "pretokenizers"].iter().filter_map(|key| value[key].as_array());
-        let inner = inner.flatten().flat_map(parts);
-        std::iter::once(value).chain(inner).collect()
+        token => Ok(vec![added_token(token)?]),
     }
-    let wholes = ["normalizer", "pre_tokenizer"].map(|key| &json[key]);
-    wholes.into_iter().flat_map(parts).any(is)
 }

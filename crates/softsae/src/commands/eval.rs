@@ -151,7 +151,10 @@ fn reading(
     let skip = number("skip_positions")?;
     let bos = match of_store("bos") {
         Some("none") => Some(Bos::Never),
-        Some(_) => number("bos")?.and_then(|id| u32::try_from(id).ok()).map(Bos::Token),
+        Some(id) => {
+            let wrong = |e| anyhow::anyhow!("{}: bos of the store: {e}", args.data.display());
+            Some(Bos::Token(id.parse().map_err(wrong).or_usage()?))
+        }
         None => is_earlier.then_some(Bos::Never),
     };
     let special = match of_store("special_tokens") {
