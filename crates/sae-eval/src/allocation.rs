@@ -3,7 +3,7 @@
 use sae_config::{Allocation, ArchitectureConfig};
 use sae_data::ActivationStore;
 use sae_models::{Normalizer, Sae};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::evaluate::{EvaluateOptions, for_each_batch};
@@ -83,7 +83,10 @@ impl Errors {
         let z = weights.pre_activations(&normal).relu();
         let (values, indices) = z.f_topk(self.most as i64, 1, true, true)?;
         let scale = match (&base.normalizer, rows) {
-            (_, Some(rows)) => rows.scale.f_square()?.f_squeeze()?,
+            (_, Some(rows)) => {
+                let scale = rows.scale.f_to_kind(Kind::Double)? * rows.unit;
+                scale.f_square()?.f_squeeze_dim(1)?
+            }
             (Normalizer::Scale { scale } | Normalizer::ShiftScale { scale, .. }, None) => {
                 Tensor::from(scale * scale)
             }

@@ -1,7 +1,7 @@
 //! What is done to activations before encoding, and undone after decoding.
 
 use sae_config::Normalization;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::{Error, ModelConfig, Result, Tensors};
 
@@ -33,13 +33,15 @@ pub enum Normalizer {
     LayerNorm,
 }
 
-/// Statistics of single rows that decoding needs: x = normalised·scale + shift.
+/// Statistics of single rows that decoding needs: x = (normalised·scale + shift)·unit.
 #[derive(Debug)]
 pub struct RowScale {
     /// `[batch, 1]`, where rows are centred.
     pub shift: Option<Tensor>,
     /// `[batch, 1]`.
     pub scale: Tensor,
+    /// `[batch, 1]`, the powers of two that statistics are taken in, so that no square overflows.
+    pub unit: Tensor,
 }
 
 impl Normalizer {
@@ -77,18 +79,22 @@ impl Normalizer {
             Self::Scale { scale } => (x / *scale, None),
             Self::ShiftScale { shift, scale } => ((x - shift) / *scale, None),
             Self::UnitNorm => {
-                let norm = x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
-                let scale = norm.clamp_min(f64::from(f32::MIN_POSITIVE));
-                (x / &scale, Some(RowScale { shift: None, scale }))
+                let unit = unit(x);
+                let x = x / &unit;
+                let scale = x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
+                // At least 1, but in rows of zeros, which stay zeros.
+                let normal = x / scale.clamp_min(1.0);
+                (normal, Some(RowScale { shift: None, scale, unit }))
             }
             Self::LayerNorm => {
+                let unit = unit(x);
+                let x = x / &unit;
                 let shift = x.mean_dim([1i64].as_slice(), true, None);
                 let centred = x - &shift;
                 let scale = centred.std_dim([1i64].as_slice(), true, true);
-                (
-                    centred / (&scale + LAYER_NORM_EPSILON),
-                    Some(RowScale { shift: Some(shift), scale }),
-                )
+                let epsilon = unit.full_like(LAYER_NORM_EPSILON) / &unit;
+                let normal = centred / (&scale + epsilon);
+                (normal, Some(RowScale { shift: Some(shift), scale, unit }))
             }
         }
     }
@@ -105,7 +111,8 @@ impl Normalizer {
             Self::UnitNorm | Self::LayerNorm => {
                 let rows = rows.ok_or(Error::MissingRows { normalization: self.name() })?;
                 let scaled = x_hat * &rows.scale;
-                Ok(rows.shift.as_ref().map_or_else(|| scaled.shallow_clone(), |s| &scaled + s))
+                Ok(rows.shift.as_ref().map_or_else(|| scaled.shallow_clone(), |s| &scaled + s)
+                    * &rows.unit)
             }
         }
     }
@@ -136,4 +143,12 @@ impl Normalizer {
             Self::None | Self::UnitNorm | Self::LayerNorm => vec![],
         }
     }
+}
+
+/// The power of two of each row's largest magnitude, 1 for rows of zeros; dividing by it is exact.
+fn unit(x: &Tensor) -> Tensor {
+    let largest = x.norm_scalaropt_dim(f64::INFINITY, [1i64].as_slice(), true);
+    let wide = largest.to_kind(Kind::Double);
+    let (mantissa, _) = wide.frexp();
+    (&wide / (mantissa * 2.0)).masked_fill(&largest.eq(0.0), 1.0).to_kind(x.kind())
 }

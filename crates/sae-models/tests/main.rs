@@ -3,5 +3,6 @@
 mod checkpoints;
 mod common;
 mod interop;
+mod normalizer;
 mod properties;
 mod selections;
