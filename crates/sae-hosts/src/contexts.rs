@@ -66,7 +66,6 @@ impl<'a> Contexts<'a> {
             while self.buffer.len() < wanted.min(left) && !self.rest.is_empty() {
                 let before = self.rest.len();
                 let ids = self.tokenizer.encode_piece(&mut self.rest)?;
-                self.host.check_ids(&ids)?;
                 self.buffer.extend(ids);
                 self.bytes_seen += (before - self.rest.len()) as u64;
             }
@@ -74,7 +73,9 @@ impl<'a> Contexts<'a> {
             if n > 0 {
                 self.taken += n as u64;
                 self.tokens_seen += n as u64;
-                let ids = self.cut.prepend.into_iter().chain(self.buffer.drain(..n)).collect();
+                let ids = self.cut.prepend.into_iter().chain(self.buffer.drain(..n));
+                let ids: Vec<u32> = ids.collect();
+                self.host.check_ids(&ids)?;
                 return Ok(Some(Context { document: self.document as u32, ids }));
             }
             self.bytes_seen += self.rest.len() as u64;

@@ -40,11 +40,9 @@ struct Dispute {
 }
 
 impl HostTokenizer {
-    /// A tokenizer, its host's beginning-of-text token, and whether the host expects that token
-    /// before each text. Truncation and padding that it may be set to are cleared.
-    pub(crate) fn new(mut inner: Tokenizer, bos: Option<u32>, adds_bos: bool) -> Self {
-        inner.with_truncation(None).expect("no truncation is always in range");
-        inner.with_padding(None);
+    /// A tokenizer without truncation and padding, its host's beginning-of-text token, and whether
+    /// the host expects that token before each text.
+    pub(crate) fn new(inner: Tokenizer, bos: Option<u32>, adds_bos: bool) -> Self {
         let piece = cuts::are_safe(&inner).then_some(PIECE_BYTES);
         Self { inner, bos, adds_bos, dispute: None, piece }
     }

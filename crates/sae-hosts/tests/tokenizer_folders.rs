@@ -280,15 +280,21 @@ fn tokenizer_json_is_done_in_full_or_refused() {
 
 #[test]
 fn truncation_and_padding_are_cleared() {
-    let mut files = plain();
-    files["tokenizer.json"]["truncation"] =
-        json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
-    files["tokenizer.json"]["padding"] = json!({"strategy": {"Fixed": 6}, "direction": "Right",
-        "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "<unk>"});
-    let host = host(&files).unwrap();
-    let tokenizer = host.tokenizer().unwrap();
-    assert_eq!(tokenizer.encode("abcA").unwrap(), [19, 7, 8]);
-    assert_eq!(tokenizer.encode("a").unwrap(), [5]);
+    for side in ["Left", "Right"] {
+        let mut files = plain();
+        let tokenizer = &mut files["tokenizer.json"];
+        tokenizer["truncation"] =
+            json!({"direction": side, "max_length": 2, "strategy": "LongestFirst", "stride": 0});
+        tokenizer["padding"] = json!({"strategy": {"Fixed": 6}, "direction": side,
+            "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "<unk>"});
+        tokenizer["post_processor"] =
+            json!({"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1]});
+        let host = host(&files).unwrap();
+        let tokenizer = host.tokenizer().unwrap();
+        assert_eq!(tokenizer.encode("abcA").unwrap(), [19, 7, 8]);
+        assert_eq!(tokenizer.encode("a").unwrap(), [5]);
+        assert_eq!(Bos::Auto.resolve(tokenizer).unwrap(), Some(1));
+    }
 }
 
 #[test]

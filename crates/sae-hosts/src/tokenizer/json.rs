@@ -11,14 +11,17 @@ use crate::{Error, Result};
 /// Keys of earlier forms of parts that the crate reads and does not write.
 const EARLIER: [&str; 2] = ["add_prefix_space", "str_rep"];
 
-/// Reads a `tokenizer.json`: the tokenizer, and the file's content.
+/// Reads a `tokenizer.json`: the tokenizer, and the file's content. Truncation and padding that it
+/// is set to are cleared.
 ///
 /// # Errors
 /// [`Error::File`] if it holds what the tokenizer would not do.
 pub(super) fn read(path: &Path) -> Result<(Tokenizer, Value)> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let tokenizer = Tokenizer::from_bytes(&bytes)
+    let mut tokenizer = Tokenizer::from_bytes(&bytes)
         .map_err(|error| Error::file(path, "top level", "a tokenizer", error))?;
+    tokenizer.with_truncation(None).expect("no truncation is always in range");
+    tokenizer.with_padding(None);
     let json: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Error::file(path, "top level", "JSON", error))?;
     if let ModelWrapper::BPE(bpe) = tokenizer.get_model()
