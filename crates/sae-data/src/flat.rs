@@ -150,10 +150,11 @@ impl ActivationStore for FlatStore {
         }
         let sidecar = sidecar::path(self.file.path(), "blake3.json");
         let found = sidecar::read::<KnownHash>(&sidecar);
-        let hash = match found.filter(|known| known.stamp == self.file.stamp()) {
+        let stamp = self.file.stamp()?;
+        let hash = match found.filter(|known| known.stamp == stamp) {
             Some(known) => known.blake3,
             None => {
-                let known = KnownHash { stamp: self.file.stamp(), blake3: self.file.blake3()? };
+                let known = KnownHash { stamp, blake3: self.file.blake3()? };
                 sidecar::write(&sidecar, &known);
                 known.blake3
             }

@@ -1,7 +1,7 @@
 //! A file opened read-only whose every read checks that the file is still the one that was opened.
 
 use std::fs::{File, Metadata};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,9 +38,13 @@ impl SourceFile {
         self.len
     }
 
-    /// Length and time of modification: what tells one state of the file from another.
-    pub(crate) fn stamp(&self) -> String {
-        stamp(self.len, self.modified)
+    /// What tells one state of the file from another on the same disk: length, time of modification,
+    /// which programs can set, and inode and time of change, which they cannot.
+    pub(crate) fn stamp(&self) -> Result<String> {
+        let now = self.file.metadata().map_err(Error::io(&self.path))?;
+        let (inode, seconds, nanos) = (now.ino(), now.ctime(), now.ctime_nsec());
+        let known = stamp(self.len, self.modified);
+        Ok(format!("{known}, inode {inode}, changed {seconds}.{nanos:09}"))
     }
 
     /// Fills `bytes` from `offset`.
@@ -83,7 +87,7 @@ impl SourceFile {
         }
         Err(Error::Changed {
             path: self.path.clone(),
-            expected: self.stamp(),
+            expected: stamp(self.len, self.modified),
             got: stamp(Metadata::len(&now), modified),
         })
     }

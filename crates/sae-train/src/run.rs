@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use sae_config::{Normalization, Parity, RunConfig};
 use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
-use sae_models::{Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, save_checkpoint};
+use sae_models::{
+    Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoints::{
@@ -97,6 +99,7 @@ pub fn train_run(
     if let Some(steps) = ended {
         let same_length = is_finished(written, init, steps, out, &checkpoint)?;
         if same_length {
+            check_ended(&config, &checkpoint)?;
             // A kill just before the end may have left more of them.
             states.end(&config)?;
             let (seconds, resumed_at) = (0.0, None);
@@ -131,6 +134,18 @@ pub fn train_run(
     let profile = run.trainer.profile().cloned();
     let (steps, seconds) = (config.training.steps, run.seconds());
     Ok(RunSummary { checkpoint, steps, seconds, last, profile, resumed_at })
+}
+
+/// Checks that the model of a run that has ended is whole, and of the data that `config` names.
+fn check_ended(config: &RunConfig, checkpoint: &Path) -> Result<()> {
+    let model = load_checkpoint(checkpoint, Device::Cpu)?;
+    let Some(got) = model.base().trained_on.data_hash.clone() else { return Ok(()) };
+    let hash = open_data(&config.data)?.0.content_hash()?;
+    if hash == got {
+        return Ok(());
+    }
+    let (what, expected) = ("data.store".into(), format!("activations of hash {hash}"));
+    Err(Error::OtherRun { path: checkpoint.into(), what, expected, got })
 }
 
 /// Steps of the run that has ended in the folder: the last one is always logged. Its run.toml, which

@@ -5,8 +5,6 @@ mod models;
 mod runs;
 mod stores;
 
-use std::num::NonZeroI32;
-
 use clap::{Parser, Subcommand};
 
 pub(crate) use harvest::{BosPolicy, HarvestArgs, Positions, SpecialTokens};
@@ -19,8 +17,8 @@ pub(crate) use stores::{ConvertArgs, PlantArgs, StoreDtype, StoreFormat};
 #[command(name = "softsae", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Threads for all computation; default: one a core.
-    #[arg(long, global = true, value_name = "N")]
-    pub(crate) threads: Option<NonZeroI32>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -17,8 +17,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     interrupt::install(matches!(cli.command, Command::Harvest(_) | Command::Train(_)));
     if let Some(n_threads) = cli.threads {
-        tch::set_num_threads(n_threads.get());
-        rayon::ThreadPoolBuilder::new().num_threads(n_threads.get() as usize).build_global().ok();
+        tch::set_num_threads(n_threads.into());
+        rayon::ThreadPoolBuilder::new().num_threads(n_threads.into()).build_global().ok();
     }
     let outcome = match &cli.command {
         Command::Harvest(args) => commands::harvest::run(args),

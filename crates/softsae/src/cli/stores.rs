@@ -55,7 +55,7 @@ pub(crate) struct ConvertArgs {
 }
 
 /// A format of activation stores.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StoreFormat {
     /// A folder of shards with a manifest and checksums
     Native,

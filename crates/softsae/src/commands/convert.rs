@@ -2,12 +2,14 @@
 
 use sae_data::{Dtype, Error, Format, convert, open_store};
 
+use super::check_apart;
 use crate::cli::{ConvertArgs, StoreDtype, StoreFormat};
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
+    check_apart(&args.out, &[&args.store])?;
     let store = open_store(&args.store).or_usage()?;
     let format = match args.format {
         StoreFormat::Native => Format::Native,
@@ -21,14 +23,24 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
         Some(StoreDtype::F32) => Dtype::F32,
         Some(StoreDtype::F64) => Dtype::F64,
     };
+    let was_there = args.out.exists();
     let mut progress = Progress::new("convert", "rows", store.n_rows());
     let report = &mut |done| progress.at(done, String::new);
     let converted = convert(store.as_ref(), &args.out, format, dtype, report);
     drop(progress);
+    if converted.is_err() && !was_there && args.format == StoreFormat::Native {
+        // Nothing is to stand in the way of a second try.
+        std::fs::remove_dir_all(&args.out).ok();
+    }
     converted.map_err(|error| match error {
         Error::Value { .. } | Error::Range { .. } | Error::Locked { .. } => Failure::usage(error),
         other => Failure::run(other),
     })?;
+    if args.format != StoreFormat::Native && store.provenance().is_some() {
+        eprintln!(
+            "note: tokens, documents, positions, host and hook point have no place in a .npy file"
+        );
+    }
     say!("{}: {} rows of {dtype}", args.out.display(), store.n_rows());
     Ok(())
 }

@@ -8,7 +8,7 @@ use sae_train::origin;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use super::{Differences, device, locked};
+use super::{Differences, check_apart, check_dimension, device, locked};
 use crate::cli::EncodeArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::progress::Progress;
@@ -49,17 +49,12 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
-    let (expected, got) = (sae.config().d_model, store.d_model());
-    if expected != got {
-        return Err(Failure::usage(anyhow::anyhow!(
-            "{}: expected rows of dimension {expected} as the checkpoint has, got {got}",
-            args.data.display()
-        )));
-    }
+    check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
     let place = origin(store.as_ref()).or_usage()?;
     let of_model = &sae.base().trained_on;
     let data = format!("{}: against the model", args.data.display());
     let found = Differences::find(of_model, &place, &data, args.elsewhere)?;
+    check_apart(&args.out, &[&args.checkpoint, &args.data])?;
     let _lock = locked(OutputLock::directory(&args.out))?;
     let mut progress = Progress::new("encode", "rows", store.n_rows());
     let mut shards = Vec::new();

@@ -1,6 +1,7 @@
 //! `softsae eval`: fidelity and sparsity on a store, cross-entropy recovered on text, and what is
 //! found of planted features.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sae_config::{CrossEntropy, Evaluation, GroundTruth};
@@ -13,7 +14,7 @@ use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_
 use sae_models::{Sae, TrainedOn, load_checkpoint};
 use sae_train::{origin, origin_of};
 
-use super::{Differences, device, locked, read_texts};
+use super::{Differences, check_apart, check_dimension, device, locked, read_texts};
 use crate::cli::EvalArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
@@ -21,8 +22,15 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
+    if let Some(out) = &args.out {
+        let texts = args.text.iter().map(PathBuf::as_path);
+        let inputs = [args.checkpoint.as_path(), &args.data].into_iter();
+        let inputs: Vec<&Path> = inputs.chain(args.host.as_deref()).chain(texts).collect();
+        check_apart(out, &inputs)?;
+    }
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
+    check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
     let place = origin(store.as_ref()).or_usage()?;
     let of_model = &sae.base().trained_on;
     let data = format!("{}: against the model", args.data.display());
@@ -37,7 +45,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     };
     let truth = PlantedTruth::find(&args.data).or_usage()?;
     let planted = truth.map(|truth| (Arc::clone(&store), truth));
-    let store = if args.max_norm_ratio > 0.0 {
+    let store = if args.max_norm_ratio != 0.0 {
+        if !(args.max_norm_ratio.is_finite() && args.max_norm_ratio > 1.0) {
+            let got = args.max_norm_ratio;
+            let error = anyhow::anyhow!("--max-norm-ratio: expected 0 or more than 1, got {got}");
+            return Err(Failure::usage(error));
+        }
         Arc::new(Selection::by_norm(store, args.max_norm_ratio).or_usage()?)
     } else {
         store

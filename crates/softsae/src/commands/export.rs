@@ -5,7 +5,7 @@ use sae_models::{Exported, Format, Normalizer, Origin, Sae, load_checkpoint};
 use sae_train::origin;
 use tch::{Device, Kind, Tensor};
 
-use super::{Differences, locked};
+use super::{Differences, check_no_checkpoint, locked};
 use crate::cli::ExportArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
@@ -21,6 +21,7 @@ const TOLERANCE: f64 = 1e-5;
 const OTHER_ROWS: f64 = 1e-3;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
+    check_no_checkpoint(&args.out)?;
     let sae = load_checkpoint(&args.checkpoint, Device::Cpu).or_usage()?;
     let store = args.data.as_ref().map(|path| open_store(path)).transpose().or_usage()?;
     let d_model = sae.config().d_model;

@@ -4,12 +4,14 @@ use sae_data::OutputLock;
 use sae_hosts::HookPoint;
 use sae_models::{Imported, TrainedOn};
 
-use super::locked;
+use super::{check_apart, check_no_checkpoint, locked};
 use crate::cli::ImportArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
 
 pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
+    check_apart(&args.out, &[&args.dir])?;
+    check_no_checkpoint(&args.out)?;
     let Imported { mut sae, origin, notes } =
         sae_models::import(&args.dir, args.format.into()).or_usage()?;
     // A name of the tool's own is none that stores have: nothing could be compared with it.

@@ -10,17 +10,55 @@ pub(crate) mod inspect;
 pub(crate) mod plant;
 pub(crate) mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use sae_data::{Error, OutputLock};
+use sae_data::{ActivationStore, Error, OutputLock};
 use sae_hosts::Text;
-use sae_models::TrainedOn;
+use sae_models::{Sae, TrainedOn};
 
 use crate::failure::{Blame as _, Failure};
 
-/// The device of a name, if it is there.
+/// The device of `--device`, if it is there.
 fn device(name: &str) -> Result<tch::Device, Failure> {
     tch_autograd::device(name).map_err(|error| Failure::usage(anyhow::anyhow!("--device: {error}")))
+}
+
+/// Refuses a store of another dimension than the model's.
+fn check_dimension(sae: &dyn Sae, store: &dyn ActivationStore, data: &Path) -> Result<(), Failure> {
+    let (expected, got) = (sae.config().d_model, store.d_model());
+    if expected == got {
+        return Ok(());
+    }
+    Err(Failure::usage(anyhow::anyhow!(
+        "{}: expected rows of dimension {expected} as the checkpoint has, got {got}",
+        data.display()
+    )))
+}
+
+/// Refuses an output that would replace an input: one of them itself, or a file in one.
+fn check_apart(out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    // What is not there yet replaces nothing.
+    let Ok(place) = out.canonicalize() else { return Ok(()) };
+    let replaced = |input: &&&Path| input.canonicalize().is_ok_and(|of| place.starts_with(of));
+    match inputs.iter().find(replaced) {
+        None => Ok(()),
+        Some(input) => Err(Failure::usage(anyhow::anyhow!(
+            "--out: expected a place that is no part of the input {}, got {}",
+            input.display(),
+            out.display()
+        ))),
+    }
+}
+
+/// Refuses a folder that holds a checkpoint, which would be lost.
+fn check_no_checkpoint(out: &Path) -> Result<(), Failure> {
+    let config = out.join(sae_models::CONFIG_FILE);
+    if !config.exists() {
+        return Ok(());
+    }
+    let error =
+        anyhow::anyhow!("--out: expected a folder without a checkpoint, got {}", out.display());
+    Err(Failure::usage(error))
 }
 
 /// The right to write a command's output: one that another process holds is the user's mistake.

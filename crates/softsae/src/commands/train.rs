@@ -6,9 +6,10 @@ use std::path::Path;
 use sae_config::{Engine, RunConfig};
 use sae_data::{Error as DataError, open_store};
 use sae_models::checkpoint_origin;
-use sae_train::{Error, Filtered, Profile, RunOptions, free_memory, origin, plan, train_run};
+use sae_train::{
+    CONFIG_FILE, Error, Filtered, Profile, RunOptions, free_memory, origin, plan, train_run,
+};
 
-use super::device;
 use crate::cli::TrainArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
@@ -18,7 +19,10 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     let written = RunConfig::read(&args.config).or_usage()?;
     let config = written.clone().resolve().or_usage()?;
-    device(&config.training.device)?;
+    tch_autograd::device(&config.training.device).map_err(|error| {
+        let file = args.config.display();
+        Failure::usage(anyhow::anyhow!("{file}: `training.device`: {error}"))
+    })?;
     let d_model = open_stores(&config)?;
     // Without --out there is only --plan, as clap sees to.
     let Some(out) = args.out.as_ref().filter(|_| !args.plan) else {
@@ -27,6 +31,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     if let Some(init) = &config.training.init {
         say_if_elsewhere(init, &config)?;
     }
+    keep_written(&args.config, out)?;
     let mut progress = Progress::new("train", "steps", config.training.steps);
     let mut message = String::new();
     let mut is_first = true;
@@ -76,6 +81,28 @@ fn say_if_elsewhere(init: &Path, config: &RunConfig) -> Result<(), Failure> {
     let place = origin(open_store(first).or_usage()?.as_ref()).or_usage()?;
     for difference in of_init.elsewhere(&place) {
         eprintln!("note: training.init: {}: {difference}", init.display());
+    }
+    Ok(())
+}
+
+/// Keeps a run file that the resolved one is to replace, if it has comments, which would be lost.
+fn keep_written(config: &Path, out: &Path) -> Result<(), Failure> {
+    let resolved = out.join(CONFIG_FILE);
+    let is_one = |a: &Path, b: &Path| {
+        a.canonicalize().ok().is_some_and(|a| b.canonicalize().ok() == Some(a))
+    };
+    if !is_one(config, &resolved) {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(config).or_usage()?;
+    if text.contains('#') {
+        let copy = out.join("run.written.toml");
+        std::fs::copy(config, &copy).or_run()?;
+        eprintln!(
+            "note: {} is replaced by the resolved one; it stays as {}",
+            config.display(),
+            copy.display()
+        );
     }
     Ok(())
 }
