@@ -13,12 +13,12 @@ pub(crate) use processor::PROCESSOR_FILE;
 use crate::{Error, Result};
 
 /// Extensions of the files that are images.
-const EXTENSIONS: [&str; 6] = ["bmp", "jfif", "jpeg", "jpg", "png", "webp"];
+const EXTENSIONS: [&str; 9] = ["apng", "bmp", "dib", "jfif", "jpe", "jpeg", "jpg", "png", "webp"];
 
 /// Extensions of images that cannot be read: they are refused, not left out.
-const UNREADABLE: [&str; 15] = [
+const UNREADABLE: [&str; 21] = [
     "avif", "gif", "heic", "heif", "ico", "jp2", "jxl", "pbm", "pgm", "ppm", "psd", "svg", "tga",
-    "tif", "tiff",
+    "tif", "tiff", "pjpeg", "pjp", "dng", "cr2", "hdr", "exr",
 ];
 
 /// An image file.
