@@ -202,7 +202,7 @@ fn read_header(file: &File, path: &Path) -> Result<(Metadata, u64)> {
     file.read_exact_at(&mut header, 8).map_err(Error::io(path))?;
     let metadata: Metadata = serde_json::from_slice(&header)
         .map_err(|error| Error::file(path, "header", "a safetensors header", error))?;
-    let expected = data + metadata.data_len() as u64;
+    let expected = data.saturating_add(metadata.data_len() as u64);
     if expected == length {
         Ok((metadata, data))
     } else {
