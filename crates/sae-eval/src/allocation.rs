@@ -2,7 +2,7 @@
 
 use sae_config::{Allocation, ArchitectureConfig};
 use sae_data::ActivationStore;
-use sae_models::{Normalizer, Sae};
+use sae_models::{Normalizer, RowScale, Sae};
 use tch::{Kind, Tensor};
 
 use crate::Result;
@@ -44,7 +44,7 @@ pub fn allocation(
         return Ok(None);
     }
     let most = ((MAX_RATIO * l0).ceil() as usize).min(sae.config().n_features);
-    let mut errors = Errors { most, activations: Vec::new(), errors: Vec::new() };
+    let mut errors = Errors { most, activations: Vec::new(), errors: Vec::new(), unit: None };
     let d_model = sae.config().d_model;
     let mut moments = Moments::new(d_model);
     for_each_batch(sae, store, options, &mut |start, x| {
@@ -54,7 +54,8 @@ pub fn allocation(
         }
         Ok(())
     })?;
-    let r2 = |error: f64| 1.0 - error / moments.total_squared_deviation();
+    let unit = errors.unit.unwrap_or(1.0);
+    let r2 = |error: f64| 1.0 - error * unit / moments.total_squared_deviation();
     let oracle = errors.oracle(l0);
     let (mean, sd) = mean_and_sd(&oracle);
     Ok(Some(Allocation {
@@ -71,8 +72,10 @@ struct Errors {
     most: usize,
     /// `most` a row.
     activations: Vec<f32>,
-    /// `most` + 1 a row, the first without any feature.
+    /// `most` + 1 a row, the first without any feature, in units of `unit`.
     errors: Vec<f32>,
+    /// A squared error as large as any of the first rows, so that f32 holds those of all.
+    unit: Option<f64>,
 }
 
 impl Errors {
@@ -82,9 +85,9 @@ impl Errors {
         let weights = &base.weights;
         let z = weights.pre_activations(&normal).relu();
         let (values, indices) = z.f_topk(self.most as i64, 1, true, true)?;
-        let scale = match (&base.normalizer, rows) {
+        let scale = match (&base.normalizer, &rows) {
             (_, Some(rows)) => {
-                let scale = rows.scale.f_to_kind(Kind::Double)? * rows.unit;
+                let scale = rows.scale.f_to_kind(Kind::Double)? * &rows.unit;
                 scale.f_square()?.f_squeeze_dim(1)?
             }
             (Normalizer::Scale { scale } | Normalizer::ShiftScale { scale, .. }, None) => {
@@ -92,7 +95,15 @@ impl Errors {
             }
             (_, None) => Tensor::from(1.0),
         };
-        let mut residual = normal - &weights.b_dec;
+        // The scale of reconstructions; LayerNorm's ε is in that of inputs alone.
+        let target = match &rows {
+            Some(RowScale { shift: Some(shift), scale, unit }) => {
+                let least = f64::from(f32::MIN_POSITIVE);
+                (x / unit - shift) / scale.clamp_min(least)
+            }
+            _ => normal,
+        };
+        let mut residual = target - &weights.b_dec;
         let mut columns = Vec::with_capacity(self.most + 1);
         for k in 0..=self.most as i64 {
             if k > 0 {
@@ -100,10 +111,13 @@ impl Errors {
                 let _ = residual.f_sub_(&(feature * values.narrow(1, k - 1, 1)))?;
             }
             let error = residual.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, None)?;
-            columns.push(error * &scale);
+            columns.push(error.f_to_kind(Kind::Double)? * &scale);
         }
         let errors = Tensor::f_stack(&columns, 1)?;
-        self.errors.extend(to_f64s(&errors)?.into_iter().map(|e| e as f32));
+        let errors = to_f64s(&errors)?;
+        let largest = errors.iter().copied().fold(0.0, f64::max);
+        let unit = *self.unit.get_or_insert(if largest > 0.0 { largest } else { 1.0 });
+        self.errors.extend(errors.into_iter().map(|e| (e / unit) as f32));
         self.activations.extend(to_f64s(&values)?.into_iter().map(|z| z as f32));
         Ok(())
     }
@@ -175,7 +189,7 @@ mod tests {
     /// Errors that fall by the square of each activation, as with orthogonal features.
     fn orthogonal(activations: &[Vec<f32>]) -> Errors {
         let most = activations[0].len();
-        let mut errors = Errors { most, activations: Vec::new(), errors: Vec::new() };
+        let mut errors = Errors { most, activations: Vec::new(), errors: Vec::new(), unit: None };
         for row in activations {
             let mut row = row.clone();
             row.sort_by(|a, b| b.total_cmp(a));

@@ -9,6 +9,7 @@ mod kills;
 mod memory;
 mod places;
 mod planted;
+mod replaced;
 mod signals;
 mod stores;
 
