@@ -49,7 +49,8 @@ fn images_are_found_by_name() {
     std::fs::write(empty.path().join("notes.txt"), "no image").unwrap();
     let error = Image::find(empty.path()).unwrap_err().to_string();
     assert!(
-        error.contains("expected files that end in bmp, jfif, jpeg, jpg, png, webp"),
+        error
+            .contains("expected files that end in apng, bmp, dib, jfif, jpe, jpeg, jpg, png, webp"),
         "{error}"
     );
 }
