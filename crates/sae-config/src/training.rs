@@ -77,7 +77,8 @@ pub struct TrainingConfig {
     /// Steps between two lines of `metrics.jsonl`.
     #[serde(default = "default_log_every")]
     pub log_every: u64,
-    /// Steps between two checkpoints; 0 keeps only the last.
+    /// Steps between two checkpoints; 0 writes none but that of an interruption, which goes when
+    /// the run has ended.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
     /// Checkpoints kept while the run lasts, the newest; at least 1.

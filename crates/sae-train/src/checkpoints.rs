@@ -46,8 +46,12 @@ impl Checkpoints {
         self.drop_old(keep, free_of_length(trainer.config()))
     }
 
-    /// Leaves of a training that has ended the newest state that a longer run can go on from.
+    /// Leaves of a training that has ended the newest state that a longer run can go on from; none
+    /// where the run is to write no checkpoints, whatever an interruption has left.
     pub(crate) fn end(&self, config: &RunConfig) -> Result<()> {
+        if config.training.checkpoint_every == 0 {
+            return self.clear();
+        }
         self.drop_old(0, free_of_length(config))?;
         if self.any()? { Ok(()) } else { self.clear() }
     }
