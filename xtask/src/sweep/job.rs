@@ -105,7 +105,16 @@ impl Job {
         }
         let status = if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed };
         let run_id = id.into();
-        let result = RunResult { run_id, variant: None, status, config, train_seconds, evaluation };
+        let result = RunResult {
+            run_id,
+            variant: None,
+            status,
+            config,
+            train_seconds,
+            evaluation,
+            failure: None,
+            provenance: None,
+        };
         write_json(&result_file, &result)?;
         Ok(result)
     }
