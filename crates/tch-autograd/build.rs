@@ -1,10 +1,11 @@
-//! Compiles the shim against the libtorch that torch-sys was built with.
+//! Compiles the shims against the libtorch that torch-sys was built with.
 
 use std::env;
 use std::path::PathBuf;
 
 fn main() {
     println!("cargo:rerun-if-changed=shim/shim.cpp");
+    println!("cargo:rerun-if-changed=shim/device.cpp");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
 
@@ -31,5 +32,6 @@ fn main() {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .define("GLOG_USE_GLOG_EXPORT", None)
         .file("shim/shim.cpp")
+        .file("shim/device.cpp")
         .compile("tch_autograd_shim");
 }

@@ -22,6 +22,8 @@ pub enum Engine {
 pub enum Precision {
     /// Single precision.
     F32,
+    /// Single precision whose factors a GPU may round to 10 bits after the point; the rest is f32.
+    Tf32,
     /// Factors rounded to bfloat16; parameters, their moments and all else stay f32.
     Bf16,
 }
@@ -68,7 +70,8 @@ pub struct TrainingConfig {
     /// is the same to rounding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
-    /// Arithmetic of dense products; default f32. Bfloat16 is for the reference engine.
+    /// Arithmetic of dense products; default f32. Bfloat16 is for the reference engine, TF32 for a
+    /// GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// Whether to reproduce the published code's defects.
@@ -161,13 +164,17 @@ impl TrainingConfig {
         if !["cpu", "cuda"].contains(&device) && ordinal.is_none() {
             return bad("device", "`cpu` or `cuda:N`", &format!("`{device}`"));
         }
+        if device == "cpu" && self.precision == Some(Precision::Tf32) {
+            let expected = "`f32` or `bf16` on the CPU, which has no TF32";
+            return bad("precision", expected, &"`tf32`");
+        }
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::TrainingConfig;
+    use super::{Precision, TrainingConfig};
 
     fn training(more: &str) -> TrainingConfig {
         toml::from_str(&format!("steps = 100\nbatch_size = 8\n{more}")).unwrap()
@@ -189,6 +196,11 @@ mod tests {
             ("log_every = 0", "`training.log_every`: expected at least 1, got 0"),
             ("keep_checkpoints = 0", "`training.keep_checkpoints`: expected at least 1, got 0"),
             ("device = 'gpu'", "`training.device`: expected `cpu` or `cuda:N`, got `gpu`"),
+            (
+                "precision = 'tf32'",
+                "`training.precision`: expected `f32` or `bf16` on the CPU, which has no TF32, got \
+                 `tf32`",
+            ),
         ];
         for (more, expected) in cases {
             assert_eq!(training(more).check().unwrap_err().to_string(), expected);
@@ -199,6 +211,19 @@ mod tests {
         ] {
             let config: TrainingConfig = toml::from_str(text).unwrap();
             assert!(config.check().unwrap_err().to_string().starts_with(key));
+        }
+    }
+
+    #[test]
+    fn every_precision_is_for_a_gpu() {
+        for (name, precision) in
+            [("f32", Precision::F32), ("tf32", Precision::Tf32), ("bf16", Precision::Bf16)]
+        {
+            let config = training(&format!("device = 'cuda'\nprecision = '{name}'"));
+            config.check().unwrap();
+            assert_eq!(config.precision, Some(precision));
+            let text = toml::to_string(&config).unwrap();
+            assert!(text.contains(&format!("precision = \"{name}\"")), "{text}");
         }
     }
 

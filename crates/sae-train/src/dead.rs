@@ -2,6 +2,7 @@
 
 use sae_config::AuxKConfig;
 use tch::{Device, Kind, Tensor};
+use tch_autograd::read;
 
 use crate::rules::Codes;
 
@@ -55,9 +56,15 @@ impl DeadFeatures {
         self.silent_for(rows).map_or_else(|| Tensor::from(0i64), |dead| dead.sum(Kind::Int64))
     }
 
+    /// Whether any feature has been silent for `rows` rows or more; read from the device.
+    pub(crate) fn some_silent_for(&self, rows: u64) -> bool {
+        self.silent_for(rows).is_some_and(|silent| read::whole_number(&silent.any()) != 0)
+    }
+
     /// The auxiliary loss: the min(D/2, #dead) largest dead features of each row rebuild the
     /// detached residual r without bias; weight·‖r − r̂‖² over mean ‖r − r̄‖². Absent where no
-    /// feature is dead.
+    /// feature is dead; on a GPU, from which it is not read how many there are, 0 with gradients of
+    /// 0 once there can be any.
     ///
     /// # Shapes
     /// residual `[batch, d_model]`, z `[batch, n_features]`, w_dec `[n_features, d_model]`.
@@ -71,17 +78,27 @@ impl DeadFeatures {
         if config.weight == 0.0 {
             return None;
         }
-        let dead = self.silent_for(config.dead_after_rows)?.nonzero().squeeze_dim(1);
-        let n_dead = dead.size()[0];
-        if n_dead == 0 {
-            return None;
-        }
-        let k = n_dead.min(residual.size()[1] / 2).max(1);
+        let dead = self.silent_for(config.dead_after_rows)?;
         let residual = residual.detach();
-        let codes = Codes::of_rows(&z.index_select(1, &dead), k);
-        let rest = &residual - codes.decode(&w_dec.index_select(0, &dead));
+        let most = (residual.size()[1] / 2).max(1);
+        let (rebuilt, any) = if read::waits(z.device()) {
+            // Features that are alive count as inactive: they may be chosen, and add nothing.
+            let z = z.masked_fill(&dead.logical_not(), 0.0);
+            let codes = Codes::of_rows(&z, most.min(z.size()[1]));
+            (codes.decode(w_dec), Some(dead.any()))
+        } else {
+            let dead = read::places(&dead);
+            let k = dead.size()[0].min(most);
+            if k == 0 {
+                return None;
+            }
+            let codes = Codes::of_rows(&z.index_select(1, &dead), k);
+            (codes.decode(&w_dec.index_select(0, &dead)), None)
+        };
+        let rest = &residual - rebuilt;
         let spread = mean_square(&(&residual - residual.mean_dim([0i64].as_slice(), true, None)));
         let known = spread.gt(0.0);
+        let known = any.map_or_else(|| known.shallow_clone(), |any| known.logical_and(&any));
         let loss = mean_square(&rest) / spread.where_self(&known, &spread.ones_like());
         let loss = loss * config.weight;
         Some(loss.where_self(&known, &loss.zeros_like()))

@@ -3,7 +3,8 @@
 use sae_config::RunConfig;
 use sae_models::Sae;
 use serde_json::Value;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
+use tch_autograd::read;
 
 use crate::fast::Profile;
 use crate::optimizer::update;
@@ -26,6 +27,11 @@ pub(crate) trait StepEngine: Send {
     /// Brings the model's tensors up to date, where the engine works on others.
     fn publish(&self, _state: &TrainerState) {}
 
+    /// The first step whose loss was not finite, where the engine does not see it at once.
+    fn first_fault(&self) -> Option<&FirstFault> {
+        None
+    }
+
     /// Where the time of its steps goes, where the engine measures it.
     fn profile(&self) -> Option<&Profile> {
         None
@@ -33,9 +39,15 @@ pub(crate) trait StepEngine: Send {
 }
 
 /// Plain libtorch operations and autograd, on any device.
+///
+/// On a GPU a step reads no number from the device, with these exceptions: the first step of the
+/// TopK family and of SoftSAE (the geometric median), a step after which `standard` resamples, one
+/// in which the p of `p_anneal` falls, and each of the hard phase of SoftSAE with `parity`.
 pub(crate) struct ReferenceEngine {
     rule: Box<dyn Rule>,
     micro_batch: i64,
+    /// Absent where reading each loss waits for nothing.
+    first_fault: Option<FirstFault>,
 }
 
 impl ReferenceEngine {
@@ -52,7 +64,9 @@ impl ReferenceEngine {
             let error = sae_config::Error::value("training.micro_batch", expected, micro_batch);
             return Err(error.into());
         }
-        Ok(Self { rule, micro_batch: micro_batch as i64 })
+        let device = sae.base().device();
+        let first_fault = read::waits(device).then(|| FirstFault::none(device));
+        Ok(Self { rule, micro_batch: micro_batch as i64, first_fault })
     }
 
     /// The loss of a batch and its gradients, part by part of the batch.
@@ -71,8 +85,9 @@ impl ReferenceEngine {
             let loss = self.rule.loss(&part, Context { step, dead: &mut state.dead })?;
             let n = part.size()[0];
             let loss = if n == batch { loss } else { loss.share_of(n as f64 / batch as f64) };
-            if x.device() == Device::Cpu {
-                check_finite(&loss.total, step)?;
+            match &mut self.first_fault {
+                Some(fault) => fault.see(&loss.total, step),
+                None => drop(check_finite(&loss.total, step)?),
             }
             let gradients = Tensor::f_run_backward(&[&loss.total], &inputs, false, false)
                 .map_err(|source| Error::Torch { step, source })?;
@@ -113,6 +128,10 @@ impl StepEngine for ReferenceEngine {
         Ok(loss)
     }
 
+    fn first_fault(&self) -> Option<&FirstFault> {
+        self.first_fault.as_ref()
+    }
+
     fn save(&self) -> Value {
         self.rule.save()
     }
@@ -130,8 +149,44 @@ impl TrainerState {
     }
 }
 
+/// The first step whose loss was not finite, and that loss: on the device until somebody asks.
+#[derive(Debug)]
+pub(crate) struct FirstFault {
+    /// −1 as long as there is none.
+    step: Tensor,
+    loss: Tensor,
+}
+
+impl FirstFault {
+    fn none(device: Device) -> Self {
+        let number = |value: f64, kind| Tensor::full([0i64; 0], value, (kind, device));
+        Self { step: number(-1.0, Kind::Int64), loss: number(0.0, Kind::Double) }
+    }
+
+    fn see(&mut self, loss: &Tensor, step: u64) {
+        let loss = loss.detach().to_kind(Kind::Double);
+        let is_first = loss.isfinite().logical_not().logical_and(&self.step.lt(0));
+        self.step = self.step.masked_fill(&is_first, step as i64);
+        self.loss = loss.where_self(&is_first, &self.loss);
+    }
+
+    /// Another handle of what is known now.
+    pub(crate) fn alias(&self) -> Self {
+        Self { step: self.step.shallow_clone(), loss: self.loss.shallow_clone() }
+    }
+
+    /// # Errors
+    /// That loss, with its step.
+    pub(crate) fn check(&self) -> Result<()> {
+        match u64::try_from(read::whole_number(&self.step)) {
+            Ok(step) => Err(Error::LossNotFinite { step, loss: read::number(&self.loss) }),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
 /// The loss as a number; NaN and infinity are errors.
 pub(crate) fn check_finite(loss: &Tensor, step: u64) -> Result<f64> {
-    let value = loss.double_value(&[]);
+    let value = read::number(loss);
     if value.is_finite() { Ok(value) } else { Err(Error::LossNotFinite { step, loss: value }) }
 }

@@ -120,6 +120,48 @@ pub enum Error {
         /// What the operator said.
         r#source: soft_topk::Error,
     },
+    /// An operation wanted more memory than there is.
+    #[error(
+        "after {steps_done} steps: out of memory on {device}: {message}; less is needed with a \
+         smaller {settings}. Checkpoints written before stand"
+    )]
+    OutOfMemory {
+        /// Steps done.
+        steps_done: u64,
+        /// The device.
+        device: String,
+        /// What libtorch said.
+        message: String,
+        /// The settings to change.
+        settings: &'static str,
+    },
+    /// The device computes no more.
+    #[error(
+        "after {steps_done} steps: {device} failed: {message}. Checkpoints written before stand, and \
+         resume goes on from the newest"
+    )]
+    DeviceFailed {
+        /// Steps done.
+        steps_done: u64,
+        /// The device.
+        device: String,
+        /// What libtorch said.
+        message: String,
+    },
+    /// The thread that fills batches could not be started.
+    #[error("thread for batches: {0}")]
+    Thread(std::io::Error),
+    /// A batch could not be brought to the device.
+    #[error("batches to the device: {0}")]
+    Upload(tch_autograd::Error),
+    /// The device does not tell its memory.
+    #[error("memory of {device}: {source}")]
+    Memory {
+        /// The device.
+        device: String,
+        /// What libtorch said.
+        r#source: tch_autograd::Error,
+    },
     /// A kernel of the fast engine was given arguments that do not fit.
     #[error("fast engine: {0}")]
     Kernel(sae_kernels::Error),

@@ -1,6 +1,7 @@
 //! The point with the least sum of distances to the rows of a batch.
 
 use tch::{Kind, Tensor};
+use tch_autograd::read;
 
 /// Weiszfeld's iteration from the mean, at most 100 times, until the step is below 1e-5. Where an
 /// iterate coincides with rows, the step of Vardi and Zhang (PNAS 2000) takes its place: there
@@ -17,20 +18,20 @@ pub(crate) fn geometric_median(rows: &Tensor) -> Tensor {
         let coincides = distances.eq(0.0);
         let inverse = distances.reciprocal().masked_fill(&coincides, 0.0);
         let total = inverse.sum(rows.kind());
-        if total.double_value(&[]) == 0.0 {
+        if read::number(&total) == 0.0 {
             return guess;
         }
         let pull =
             inverse.unsqueeze(1).multiply(rows).sum_dim_intlist([0i64].as_slice(), false, None);
         let mut next = pull / &total;
-        let n_coinciding = coincides.sum(Kind::Int64).int64_value(&[]);
+        let n_coinciding = read::whole_number(&coincides.sum(Kind::Int64));
         if n_coinciding > 0 {
             let force = inverse.unsqueeze(1).multiply(&offsets);
             let force = force.sum_dim_intlist([0i64].as_slice(), false, None).norm();
-            let stay = (n_coinciding as f64 / force.double_value(&[])).min(1.0);
+            let stay = (n_coinciding as f64 / read::number(&force)).min(1.0);
             next = next * (1.0 - stay) + &guess * stay;
         }
-        let moved = (&next - &guess).norm().double_value(&[]);
+        let moved = read::number(&(&next - &guess).norm());
         guess = next;
         if moved < 1e-5 {
             break;

@@ -2,6 +2,7 @@
 
 #![doc = include_str!("../README.md")]
 
+mod batches;
 mod checkpoints;
 mod data;
 mod dead;
@@ -9,6 +10,7 @@ mod engine;
 mod error;
 mod events;
 mod fast;
+mod fault;
 mod geometric_median;
 mod metrics;
 mod optimizer;
@@ -27,9 +29,9 @@ pub use error::{Error, Result};
 pub use fast::Profile;
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};
 pub use origin::{origin, origin_of};
-pub use plan::{MemoryPlan, free_memory, plan};
+pub use plan::{MemoryPlan, memory, plan};
 pub use report::{Step, StepReport};
 pub use run::{
     CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary, train_run,
 };
-pub use trainer::Trainer;
+pub use trainer::{Trainer, run_device};

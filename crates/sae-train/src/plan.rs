@@ -4,7 +4,12 @@ use std::fmt;
 
 use sae_config::{ArchitectureConfig, Engine, KEstimator, RunConfig};
 
+use tch::Device;
+use tch_autograd::DeviceMemory;
+
+use crate::batches::STAGED;
 use crate::fast;
+use crate::trainer::run_device;
 use crate::{Error, Result};
 
 const BYTES: u64 = 4;
@@ -12,12 +17,16 @@ const BYTES: u64 = 4;
 /// The temperature from which on most activations are within reach of the threshold.
 const DENSE_ALPHA: f64 = 1e-2;
 
+/// Buffers of batch × n_features in f32 at the peak of SoftSAE's step on a GPU.
+const SOFT_ON_GPU: u64 = 24;
+
 /// The least micro-batch that is worth having.
 const LEAST_MICRO_BATCH: u64 = 16;
 
 /// Bytes that training a run takes at its peak, by what they are for.
 ///
-/// Loader buffers and libtorch itself (about 0.3 GB) come on top.
+/// Loader buffers and libtorch itself (about 0.3 GB) come on top; on a GPU, what its allocator
+/// cannot use for being in pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Weights and biases.
@@ -45,20 +54,24 @@ impl MemoryPlan {
     ///
     /// # Errors
     /// The setting to change: `training.micro_batch`, with a value that fits, where one does and
-    /// the fast engine computes; `training.batch_size` where buffers of the batch take most of it;
+    /// the step can be cut so; `training.batch_size` where buffers of the batch take most of it;
     /// else `sae.n_features`.
     pub fn check(&self, config: &RunConfig, free: u64) -> Result<()> {
         if self.total() <= free {
             return Ok(());
         }
         let mega = |bytes: u64| bytes / 1_000_000;
-        let needs =
-            format!("fits into {} MB: this one needs {} MB", mega(free), mega(self.total()));
         let training = &config.training;
+        let place = match training.device.as_str() {
+            "cpu" => String::new(),
+            device => format!(" that are free on {device}"),
+        };
+        let (total, free_mega) = (mega(self.total()), mega(free));
+        let needs = format!("fits into {free_mega} MB{place}: this one needs {total} MB");
         let rows = training.micro_batch.unwrap_or(training.batch_size);
         let others = self.total() - self.dense;
         let fitting = free.saturating_sub(others) / (self.dense / rows as u64).max(1);
-        let error = if self.engine == Engine::Fast && fitting >= LEAST_MICRO_BATCH {
+        let error = if may_cut(config, self.engine) && fitting >= LEAST_MICRO_BATCH {
             let expected = format!("at most {fitting}, so that the run {needs}");
             sae_config::Error::value("training.micro_batch", expected, rows)
         } else if self.dense + self.batch > self.total() / 2 {
@@ -89,14 +102,16 @@ impl fmt::Display for MemoryPlan {
 
 /// The memory that training `config` on activations of dimension `d_model` takes, in f32.
 ///
-/// On the reference engine the dense buffers are an estimate: autograd keeps what it needs.
+/// On the reference engine the dense buffers are an estimate: autograd keeps what it needs, and on
+/// a GPU the soft selection works in f64.
 ///
 /// # Errors
 /// A configuration that no engine computes as it is written.
 pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     let (batch, d, f) =
         (config.training.batch_size as u64, d_model as u64, config.sae.n_features as u64);
-    let is_fast = fast::applies(config)? && config.training.device == "cpu";
+    let on_cpu = config.training.device == "cpu";
+    let is_fast = fast::applies(config)? && on_cpu;
     let engine = if is_fast { Engine::Fast } else { Engine::Reference };
     let codes_per_row = codes_per_row(&config.architecture, d, f);
     let is_soft = matches!(config.architecture, ArchitectureConfig::Soft(_));
@@ -129,14 +144,20 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     let (of_batch, of_micro) =
         if streams { (few, dense_entry * codes_per_row + f) } else { (codes_per_row, 0) };
     // z, and the hidden layer of SoftSAE's estimator; autograd keeps z, masks, codes and gradients.
-    let dense_row = per_step(f + hidden_units + of_micro, f * if is_soft { 10 } else { 6 });
+    let of_autograd = match (is_soft, on_cpu) {
+        (true, true) => 10,
+        (true, false) => SOFT_ON_GPU,
+        (false, _) => 6,
+    };
+    let dense_row = per_step(f + hidden_units + of_micro, f * of_autograd);
+    let staged = if on_cpu { 0 } else { STAGED as u64 * batch * d };
     let codes = per_step(batch * of_batch * entry, 0);
     Ok(MemoryPlan {
         parameters: BYTES * n_parameters,
         moments: BYTES * 2 * n_parameters,
         gradients: BYTES * n_parameters,
         dense: BYTES * micro * dense_row,
-        batch: BYTES * ((2 + n_groups) * batch * d + codes),
+        batch: BYTES * ((2 + n_groups) * batch * d + codes + staged),
         engine,
     })
 }
@@ -169,27 +190,54 @@ fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
     }
 }
 
-/// Refuses a run on the CPU that does not fit into what is free now.
+/// Whether `training.micro_batch` may be smaller than the batch.
+pub(crate) fn may_cut(config: &RunConfig, engine: Engine) -> bool {
+    // The rules whose loss is a mean of rows.
+    let of_rows = matches!(
+        config.architecture,
+        ArchitectureConfig::Gated(_)
+            | ArchitectureConfig::Standard(_)
+            | ArchitectureConfig::StandardApril(_)
+    );
+    engine == Engine::Fast || of_rows
+}
+
+/// Refuses a run that does not fit into what is free now on its device.
 pub(crate) fn check_memory(config: &RunConfig, d_model: usize) -> Result<()> {
-    match free_memory() {
-        Some(free) if config.training.device == "cpu" => plan(config, d_model)?.check(config, free),
-        _ => Ok(()),
+    match memory(run_device(config)?)? {
+        Some(memory) => plan(config, d_model)?.check(config, memory.free),
+        None => Ok(()),
     }
 }
 
-/// Bytes of memory that are free on this machine, where the system says so.
-#[must_use]
-pub fn free_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+/// The memory of a device, where the system tells it: of the CPU, that of the machine.
+///
+/// # Errors
+/// A GPU that does not answer.
+pub fn memory(device: Device) -> Result<Option<DeviceMemory>> {
+    if device == Device::Cpu {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        return Ok(of_machine(&text));
+    }
+    let memory = DeviceMemory::of(device);
+    memory.map(Some).map_err(|source| Error::Memory { device: format!("{device:?}"), source })
+}
+
+/// What `/proc/meminfo` says.
+fn of_machine(text: &str) -> Option<DeviceMemory> {
+    let bytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    };
+    Some(DeviceMemory { free: bytes("MemAvailable:")?, total: bytes("MemTotal:")? })
 }
 
 #[cfg(test)]
 mod tests {
     use sae_config::{Engine, RunConfig};
+    use tch_autograd::DeviceMemory;
 
-    use super::plan;
+    use super::{STAGED, of_machine, plan};
 
     fn config(architecture: &str) -> RunConfig {
         let text = format!(
@@ -247,5 +295,40 @@ mod tests {
         let wide = super::plan(&cut, 8).unwrap();
         let error = wide.check(&cut, 1 << 20).unwrap_err().to_string();
         assert!(error.starts_with("`training.batch_size`: expected a run that fits"), "{error}");
+    }
+
+    #[test]
+    fn on_a_gpu_the_setting_is_one_that_may_change_there() {
+        let on_gpu = |architecture: &str| {
+            let mut config = config(architecture);
+            config.training.device = "cuda:1".into();
+            config
+        };
+        let topk = on_gpu("name = \"topk\"\nk = 64");
+        let there = plan(&topk, 768).unwrap();
+        assert_eq!(there.engine, Engine::Reference);
+        let mut here = topk.clone();
+        here.training.device = "cpu".into();
+        here.training.engine = Some(Engine::Reference);
+        let here = plan(&here, 768).unwrap();
+        assert_eq!(there.batch - here.batch, 4 * STAGED as u64 * 2048 * 768);
+        let error = there.check(&topk, there.total() - 1).unwrap_err().to_string();
+        let start = "`training.batch_size`: expected a run that fits into ";
+        assert!(error.starts_with(start), "no micro-batch for this rule: {error}");
+        assert!(error.contains(" MB that are free on cuda:1: this one needs "), "{error}");
+        let gated = on_gpu("name = \"gated\"\nl1_penalty = 0.1");
+        let there = plan(&gated, 768).unwrap();
+        let error = there.check(&gated, there.total() - 1).unwrap_err().to_string();
+        assert!(error.starts_with("`training.micro_batch`: expected at most 2047"), "{error}");
+    }
+
+    #[test]
+    fn the_memory_of_the_machine_is_read() {
+        let text = "MemTotal:       24000 kB\nMemFree:  1 kB\nMemAvailable:   7000 kB\n";
+        let expected = DeviceMemory { free: 7000 << 10, total: 24000 << 10 };
+        assert_eq!(of_machine(text), Some(expected));
+        assert_eq!(of_machine("MemTotal: 24000 kB\n"), None);
+        let here = super::memory(tch::Device::Cpu).unwrap().unwrap();
+        assert!(here.free > 0 && here.free <= here.total);
     }
 }

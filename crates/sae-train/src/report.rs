@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
+use tch_autograd::read;
 
 use crate::Result;
 use crate::dead::DeadFeatures;
-use crate::engine::check_finite;
+use crate::engine::{FirstFault, check_finite};
 use crate::rules::{Active, Detail, Loss};
 
 /// A step that has been taken.
@@ -20,6 +21,8 @@ pub struct Step {
     features: Active,
     detail: Detail,
     dead: Option<Tensor>,
+    /// The first of the steps so far whose loss was not finite, where that was not seen at once.
+    fault: Option<FirstFault>,
 }
 
 /// A step in numbers; the loss and its parts are those before the update.
@@ -53,7 +56,13 @@ pub struct StepReport {
 }
 
 impl Step {
-    pub(crate) fn new(step: u64, lr: f64, loss: Loss, dead: &DeadFeatures) -> Self {
+    pub(crate) fn new(
+        step: u64,
+        lr: f64,
+        loss: Loss,
+        dead: &DeadFeatures,
+        fault: Option<FirstFault>,
+    ) -> Self {
         let Loss { total, parts, features, detail } = loss;
         let detach = |(name, part): (_, Tensor)| (name, part.detach());
         let dead = detail.dead_after_rows.map(|rows| dead.n_silent_for(rows));
@@ -68,42 +77,29 @@ impl Step {
             },
             detail,
             dead,
+            fault,
         }
     }
 
-    /// Reads the numbers.
+    /// Reads the numbers; on a GPU that waits for the step.
     ///
     /// # Errors
-    /// A loss that is not finite.
+    /// A loss that is not finite, on a GPU that of an earlier step too.
     pub fn report(&self) -> Result<StepReport> {
+        self.fault.as_ref().map_or(Ok(()), FirstFault::check)?;
         let loss = check_finite(&self.loss, self.step)?;
-        let read = |tensor: &Tensor| tensor.double_value(&[]);
+        let read = read::number;
         Ok(StepReport {
             step: self.step,
             loss,
             parts: self.parts.iter().map(|(name, part)| ((*name).into(), read(part))).collect(),
-            l0: self.features.mean(),
+            l0: self.features.read(),
             k_target: self.detail.k_target,
             k_hat: self.detail.k_hat.as_ref().map(|k| read(&k.mean(Kind::Double))),
             alpha: self.detail.alpha,
             hard: self.detail.hard,
-            dead: self.dead.as_ref().map(|n| n.int64_value(&[]) as u64),
+            dead: self.dead.as_ref().map(|n| read::whole_number(n) as u64),
             lr: self.lr,
         })
     }
-}
-
-impl Active {
-    /// Mean number of active features a row.
-    pub(crate) fn mean(&self) -> f64 {
-        match self {
-            Self::Features(features) => n_active(features) as f64 / features.size()[0] as f64,
-            Self::Chosen(values, n_rows) => n_active(values) as f64 / *n_rows as f64,
-            Self::Mean(l0) => *l0,
-        }
-    }
-}
-
-fn n_active(features: &Tensor) -> i64 {
-    features.greater(0.0).sum(Kind::Int64).int64_value(&[])
 }

@@ -12,15 +12,17 @@ use sae_models::{
 };
 use tch::{Device, Kind, Tensor};
 
+use crate::batches::Batches;
 use crate::checkpoints::{
     Checkpoints, Position, check_init, difference, move_folder, write_folder,
 };
 use crate::data::{Filtered, open_data};
+use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
 use crate::origin::origin;
 use crate::plan::check_memory;
 use crate::prolong::{difference_before, free_of_length, resolved_after};
-use crate::trainer::device;
+use crate::trainer::run_device;
 use crate::{Error, Profile, Result, StepReport, Trainer};
 
 /// Folder of the trained model in a run's folder.
@@ -78,8 +80,17 @@ pub struct RunSummary {
 ///
 /// # Errors
 /// Data or a folder that cannot be used, or that another process is writing to; a state of another
-/// run; a loss that is not finite; an interruption.
+/// run; a loss that is not finite; memory that runs out, a device that fails; an interruption.
 pub fn train_run(
+    config: &RunConfig,
+    out: &Path,
+    options: &RunOptions<'_>,
+    observer: &mut dyn FnMut(&Progress<'_>),
+) -> Result<RunSummary> {
+    fault::named(config, observer, |observer| train_to_the_end(config, out, options, observer))
+}
+
+fn train_to_the_end(
     config: &RunConfig,
     out: &Path,
     options: &RunOptions<'_>,
@@ -211,7 +222,7 @@ fn normalizer(config: &RunConfig, store: &dyn ActivationStore) -> Result<Normali
 /// A run under way.
 struct Run {
     trainer: Trainer,
-    loader: Loader,
+    batches: Batches,
     states: Checkpoints,
     log: MetricsLog,
     data: String,
@@ -230,37 +241,38 @@ impl Run {
         let data = store.content_hash()?;
         let config = &written.clone().resolve()?;
         let training = &config.training;
+        let device = run_device(config)?;
         let loader_config = LoaderConfig {
             batch_size: training.batch_size,
             seed: training.seed,
             ..LoaderConfig::default()
         };
-        let (trainer, loader, seconds_before) =
-            match states.resume(written, &data, init, device(&training.device)?)? {
-                Some((trainer, position)) => {
-                    let loader = Loader::resume(store, loader_config, &position.loader)?;
-                    (trainer, loader, position.seconds)
-                }
-                None => {
-                    let origin = TrainedOn {
-                        data_hash: Some(data.clone()),
-                        init: init.map(str::to_owned),
-                        ..origin(&*store)?
-                    };
-                    let (config, d_model) = (config.clone(), store.d_model());
-                    let mut trainer = match config.training.init.clone() {
-                        Some(init) => Trainer::from_checkpoint(config, d_model, &init)?,
-                        None => {
-                            let normalizer = normalizer(&config, &*store)?;
-                            Trainer::new(config, d_model, &normalizer, Kind::Float)?
-                        }
-                    };
-                    trainer.set_origin(origin);
-                    (trainer, Loader::new(store, loader_config)?, 0.0)
-                }
-            };
+        let (trainer, loader, seconds_before) = match states.resume(written, &data, init, device)? {
+            Some((trainer, position)) => {
+                let loader = Loader::resume(store, loader_config, &position.loader)?;
+                (trainer, loader, position.seconds)
+            }
+            None => {
+                let origin = TrainedOn {
+                    data_hash: Some(data.clone()),
+                    init: init.map(str::to_owned),
+                    ..origin(&*store)?
+                };
+                let (config, d_model) = (config.clone(), store.d_model());
+                let mut trainer = match config.training.init.clone() {
+                    Some(init) => Trainer::from_checkpoint(config, d_model, &init)?,
+                    None => {
+                        let normalizer = normalizer(&config, &*store)?;
+                        Trainer::new(config, d_model, &normalizer, Kind::Float)?
+                    }
+                };
+                trainer.set_origin(origin);
+                (trainer, Loader::new(store, loader_config)?, 0.0)
+            }
+        };
         let log = MetricsLog::open(&out.join(METRICS_FILE), trainer.steps_done())?;
-        Ok(Self { trainer, loader, states, log, data, started: Instant::now(), seconds_before })
+        let batches = Batches::new(loader, device)?;
+        Ok(Self { trainer, batches, states, log, data, started: Instant::now(), seconds_before })
     }
 
     fn train(
@@ -270,7 +282,6 @@ impl Run {
         observer: &mut dyn FnMut(&Progress<'_>),
     ) -> Result<Option<StepReport>> {
         let training = self.trainer.config().training.clone();
-        let shape = [training.batch_size as i64, self.loader.d_model() as i64];
         let (mut since, mut rows) = (Instant::now(), 0);
         let mut last = None;
         while self.trainer.steps_done() < training.steps {
@@ -279,9 +290,7 @@ impl Run {
                 let step = self.trainer.steps_done();
                 return Err(Error::Interrupted { step, steps: training.steps });
             }
-            let mut x = Tensor::empty(shape, (Kind::Float, Device::Cpu));
-            self.loader.next_batch(tch_autograd::view_mut(&mut x)?)?;
-            let taken = self.trainer.step(&x)?;
+            let taken = self.trainer.step(&self.batches.next()?)?;
             let step = self.trainer.steps_done();
             rows += training.batch_size;
 
@@ -307,7 +316,7 @@ impl Run {
     }
 
     fn save(&self, keep: usize) -> Result<()> {
-        let loader = self.loader.position();
+        let loader = self.batches.position();
         let position = Position { data: self.data.clone(), loader, seconds: self.seconds() };
         self.states.save(&self.trainer, &position, keep)
     }

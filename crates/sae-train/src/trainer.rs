@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use sae_config::{Precision, RunConfig};
+use sae_config::{Precision, RunConfig, TrainingConfig};
 use sae_models::{
     InitRng, ModelConfig, Normalizer, Sae, TrainedOn, init, load_checkpoint, rebuild,
 };
 use tch::{Device, Kind, Tensor};
+use tch_autograd::{Version, read};
 
-use crate::engine::{ReferenceEngine, StepEngine};
+use crate::engine::{FirstFault, ReferenceEngine, StepEngine};
 use crate::fast::{self, FastEngine, Profile};
 use crate::optimizer::Decoder;
 use crate::report::Step;
@@ -26,7 +27,12 @@ pub struct Trainer {
     engine: Box<dyn StepEngine>,
     /// The step after which the model was last brought up to date.
     published: Cell<u64>,
+    /// Whether products may round their factors to TF32; none on the CPU, which has none.
+    tf32: Option<bool>,
 }
+
+/// The compute capability from which on cards multiply bfloat16 and TF32.
+const SHORT_FLOATS_FROM: Version = Version { major: 8, minor: 0 };
 
 impl Trainer {
     /// A new model of dimension `d_model`, initialised from the seed of `config`, to be trained
@@ -41,7 +47,7 @@ impl Trainer {
         kind: Kind,
     ) -> Result<Self> {
         let config = config.resolve()?;
-        let device = device(&config.training.device)?;
+        let device = run_device(&config)?;
         let model = ModelConfig {
             d_model,
             n_features: config.sae.n_features,
@@ -62,7 +68,7 @@ impl Trainer {
     /// `config` asks for; a device that is not there.
     pub fn from_checkpoint(config: RunConfig, d_model: usize, init: &Path) -> Result<Self> {
         let config = config.resolve()?;
-        let device = device(&config.training.device)?;
+        let device = run_device(&config)?;
         let sae = load_checkpoint(init, device)?;
         let theirs = sae.config();
         let wrong = |what, expected: String, got: String| {
@@ -92,7 +98,7 @@ impl Trainer {
         let sae = rebuild(sae.as_ref(), model, Kind::Float, device).map_err(|e| e.in_file(init))?;
         if rule(&config, sae.as_ref())?.optimizer().decoder == Decoder::UnitNorm {
             let norms = sae.base().weights.w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
-            let (least, most) = (norms.min().double_value(&[]), norms.max().double_value(&[]));
+            let (least, most) = (read::number(&norms.min()), read::number(&norms.max()));
             if (least - 1.0).abs().max((most - 1.0).abs()) > UNIT_NORM_TOLERANCE {
                 let expected = "rows of norm 1, which training keeps them at".into();
                 let got = format!("norms from {least:.4} to {most:.4}");
@@ -134,14 +140,18 @@ impl Trainer {
         } else {
             Box::new(ReferenceEngine::new(&state.config, state.sae.as_ref())?)
         };
-        Ok(Self { state, engine, published: Cell::new(0) })
+        let precision = state.config.training.precision;
+        let is_cuda = matches!(state.sae.base().device(), Device::Cuda(_));
+        let tf32 = is_cuda.then_some(precision == Some(Precision::Tf32));
+        Ok(Self { state, engine, published: Cell::new(0), tf32 })
     }
 
     /// Writes everything that the next step depends on into the folder `dir`.
     ///
     /// # Errors
-    /// A file that cannot be written, by name.
+    /// A file that cannot be written, by name; a loss that was not finite.
     pub fn save(&self, dir: &Path) -> Result<()> {
+        self.engine.first_fault().map_or(Ok(()), FirstFault::check)?;
         self.publish();
         self.state.save(self.engine.save(), dir)
     }
@@ -160,11 +170,16 @@ impl Trainer {
             let expected = format!("[batch, {width}]");
             return Err(sae_models::Error::Shape { name: "x".into(), expected, got: size }.into());
         }
+        if let Some(allow) = self.tf32 {
+            // libtorch has one setting a process.
+            tch_autograd::allow_tf32(allow)?;
+        }
         let x = x.to_kind(base.kind()).to_device(base.device());
         let (x, _) = tch::no_grad(|| base.normalizer.normalize(&x));
         let lr = self.state.lr();
         let loss = self.engine.step(&mut self.state, &x)?;
-        let step = Step::new(self.state.step, lr, loss, &self.state.dead);
+        let fault = self.engine.first_fault().map(FirstFault::alias);
+        let step = Step::new(self.state.step, lr, loss, &self.state.dead, fault);
         self.state.step += 1;
         Ok(step)
     }
@@ -206,10 +221,67 @@ impl Trainer {
     }
 }
 
-/// The device that a configuration names.
-pub(crate) fn device(name: &str) -> Result<Device> {
-    tch_autograd::device(name).map_err(|error| {
+/// The device that a configuration names, which computes in the precision that it names.
+///
+/// # Errors
+/// A device that cannot be used, with the reason, or that has not this precision.
+pub fn run_device(config: &RunConfig) -> Result<Device> {
+    let training = &config.training;
+    let device = tch_autograd::device(&training.device).map_err(|error| {
         let key = "training.device";
-        Error::Config(sae_config::Error::value(key, "a device that is there", error))
-    })
+        sae_config::Error::value(key, "a device that is there", error)
+    })?;
+    check_precision(training, tch_autograd::capability(device))?;
+    Ok(device)
+}
+
+/// Checks that a card of this compute capability, where it is known, has the precision.
+fn check_precision(training: &TrainingConfig, capability: Option<Version>) -> Result<()> {
+    let name = match training.precision {
+        Some(Precision::Bf16) => "bf16",
+        Some(Precision::Tf32) => "tf32",
+        Some(Precision::F32) | None => return Ok(()),
+    };
+    match capability.filter(|capability| *capability < SHORT_FLOATS_FROM) {
+        Some(capability) => {
+            let expected = format!(
+                "`f32`, since {} has compute capability {capability}, and `{name}` needs \
+                 {SHORT_FLOATS_FROM}",
+                training.device
+            );
+            let got = format!("`{name}`");
+            Err(sae_config::Error::value("training.precision", expected, got).into())
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch_autograd::Version;
+
+    use super::check_precision;
+
+    #[test]
+    fn a_precision_that_the_card_has_not_is_refused() {
+        let training = |precision: &str| {
+            let text = format!("steps = 1\nbatch_size = 1\ndevice = 'cuda:0'\n{precision}");
+            toml::from_str(&text).unwrap()
+        };
+        let (old, new) = (Version { major: 7, minor: 5 }, Version { major: 8, minor: 0 });
+        for name in ["bf16", "tf32"] {
+            let training = training(&format!("precision = '{name}'"));
+            let message = check_precision(&training, Some(old)).unwrap_err().to_string();
+            let expected = format!(
+                "`training.precision`: expected `f32`, since cuda:0 has compute capability 7.5, \
+                 and `{name}` needs 8.0, got `{name}`"
+            );
+            assert_eq!(message, expected);
+            assert!(check_precision(&training, Some(new)).is_ok());
+            assert!(check_precision(&training, None).is_ok());
+        }
+        for fine in ["", "precision = 'f32'"] {
+            assert!(check_precision(&training(fine), Some(old)).is_ok());
+        }
+    }
 }

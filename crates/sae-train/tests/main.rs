@@ -2,5 +2,6 @@
 
 mod engines;
 mod golden;
+mod reads;
 mod runs;
 mod steps;

@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use cli::{Cli, Command};
+use failure::Failure;
+use tch_autograd::Fault;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -20,7 +22,25 @@ fn main() -> ExitCode {
         tch::set_num_threads(n_threads.into());
         rayon::ThreadPoolBuilder::new().num_threads(n_threads.into()).build_global().ok();
     }
-    let outcome = match &cli.command {
+    let outcome = tch_autograd::catch(|| run(&cli.command)).unwrap_or_else(|fault| {
+        Err(Failure::run(match fault {
+            Fault::Memory { .. } => anyhow::anyhow!(
+                "{fault}; use another device, or wait until other processes have ended"
+            ),
+            Fault::Device { .. } => fault.into(),
+        }))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<(), Failure> {
+    match command {
         Command::Harvest(args) => commands::harvest::run(args),
         Command::Plant(args) => commands::plant::run(args),
         Command::Convert(args) => commands::convert::run(args),
@@ -30,12 +50,5 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Import(args) => commands::import::run(args),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            failure.exit_code()
-        }
     }
 }

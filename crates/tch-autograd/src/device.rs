@@ -5,17 +5,25 @@
 //! registers its kernels with libtorch when it is loaded, which has to happen before libtorch is
 //! asked anything about CUDA.
 
-use std::error::Error as _;
-use std::path::{Path, PathBuf};
+mod driver;
+mod fault;
+mod ffi;
+mod library;
+mod upload;
+
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
-/// The library that registers the CUDA kernels.
-const CUDA_LIBRARY: &str = "libtorch_cuda.so";
-/// The library that lies beside it and is part of every process with libtorch.
-const CPU_LIBRARY: &str = "libtorch_cpu.so";
+use self::driver::{Driver, NoDevice};
+use self::ffi::checked;
+use self::library::{CUDA_LIBRARY, load_cuda};
+use crate::error::Error;
+
+pub use self::driver::Version;
+pub use self::fault::{Fault, catch};
+pub use self::upload::Upload;
 
 /// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,28 +45,43 @@ pub enum DeviceError {
         folder: PathBuf,
     },
     /// The CUDA part of libtorch, or a library that it needs, cannot be loaded.
-    #[error("the CUDA part of libtorch cannot be loaded: {message}")]
+    #[error("the CUDA part of libtorch cannot be loaded: {message}; {remedy}")]
     Loader {
         /// What the system's loader said, which names the library.
         message: String,
+        /// What mends it.
+        remedy: &'static str,
     },
     /// CUDA finds no device.
     #[error("CUDA finds no device: {reason}")]
     NoDevice {
-        /// What is known of the driver and the environment.
+        /// What is known of the driver and the environment, and what to do.
         reason: String,
     },
     /// There are devices, but not this one.
-    #[error("expected a CUDA device from 0 to {last}, got {got}")]
+    #[error("expected a CUDA device from 0 to {last}, got {got}{visible}")]
     Ordinal {
         /// The last device.
         last: usize,
         /// The device that was asked for.
         got: usize,
+        /// What the environment leaves of the machine's devices, as the end of a sentence.
+        visible: String,
+    },
+    /// There is a device, but nothing can be computed on it.
+    #[error("nothing can be computed on cuda:{ordinal}: {message}; {remedy}")]
+    Unusable {
+        /// The device.
+        ordinal: usize,
+        /// What libtorch said.
+        message: String,
+        /// What mends it.
+        remedy: &'static str,
     },
 }
 
-/// The device of a name: `cpu`, `cuda:N`, or `cuda` for the first one.
+/// The device of a name: `cpu`, `cuda:N`, or `cuda` for the first one; a CUDA device has been seen
+/// to compute.
 ///
 /// libtorch's CUDA part is loaded when the first CUDA device is asked for. Ask here before libtorch
 /// is asked about CUDA in any other way: it remembers that there was none.
@@ -71,7 +94,7 @@ pub enum DeviceError {
 ///
 /// # Errors
 /// [`DeviceError`], which says what is missing: the CUDA build of libtorch, a library, the driver,
-/// or the device.
+/// the device, its memory, or kernels for it.
 pub fn device(name: &str) -> Result<Device, DeviceError> {
     static LOADED: OnceLock<Result<(), DeviceError>> = OnceLock::new();
     let ordinal = match (name, name.strip_prefix("cuda:")) {
@@ -82,109 +105,138 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
     let ordinal = ordinal.ok_or_else(|| DeviceError::Name { name: name.to_owned() })?;
     LOADED.get_or_init(load_cuda).clone()?;
     match usize::try_from(tch::Cuda::device_count()) {
-        Ok(n) if ordinal < n => Ok(Device::Cuda(ordinal)),
-        Ok(n) if n > 0 => Err(DeviceError::Ordinal { last: n - 1, got: ordinal }),
-        _ => Err(DeviceError::NoDevice { reason: no_device() }),
+        Ok(n) if ordinal < n => try_out(ordinal),
+        Ok(n) if n > 0 => Err(not_there(n, ordinal, std::env::var("CUDA_VISIBLE_DEVICES").ok())),
+        _ => Err(DeviceError::NoDevice { reason: NoDevice::look().reason() }),
     }
 }
 
-/// Loads the CUDA part that lies beside the CPU part of this process.
-fn load_cuda() -> Result<(), DeviceError> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let Some(folder) = folder_of(CPU_LIBRARY, &maps) else {
-        // The loader looks where it looks for libtorch.
-        return load_library(Path::new(CUDA_LIBRARY));
+fn not_there(n: usize, got: usize, visible: Option<String>) -> DeviceError {
+    let visible = visible.map_or_else(String::new, |visible| {
+        format!(", since CUDA_VISIBLE_DEVICES is `{visible}`: devices are counted among those")
+    });
+    DeviceError::Ordinal { last: n - 1, got, visible }
+}
+
+/// Computes a little on a device that is there.
+fn try_out(ordinal: usize) -> Result<Device, DeviceError> {
+    let device = Device::Cuda(ordinal);
+    let computed = Tensor::f_ones([2], (Kind::Float, device))
+        .and_then(|ones| ones.f_sum(Kind::Float))
+        .and_then(|sum| sum.f_double_value(&[]));
+    match computed {
+        Ok(_) => Ok(device),
+        Err(error) => Err(unusable(ordinal, &error.to_string())),
+    }
+}
+
+fn unusable(ordinal: usize, text: &str) -> DeviceError {
+    let remedy = if text.contains("no kernel image") {
+        "this PyTorch has no kernels for a card of its age: use one that supports it"
+    } else if text.contains("out of memory") || text.contains("ALLOC_FAILED") {
+        "other processes have its memory: wait for them, or choose another device (`nvidia-smi` \
+         lists both)"
+    } else if text.contains("busy or unavailable") {
+        "another process has it to itself: wait for that one, or choose another device"
+    } else {
+        "`nvidia-smi` tells the state of the card"
     };
-    let path = folder.join(CUDA_LIBRARY);
-    if path.exists() { load_library(&path) } else { Err(DeviceError::CpuBuild { folder }) }
+    let message = text.lines().next().unwrap_or_default().to_owned();
+    DeviceError::Unusable { ordinal, message, remedy }
 }
 
-/// The folder that a library of a process was loaded from.
-fn folder_of(library: &str, maps: &str) -> Option<PathBuf> {
-    let paths = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    paths.filter(|path| path.ends_with(library)).find_map(|path| Some(path.parent()?.to_owned()))
+/// The compute capability of a CUDA device, where the driver tells it.
+#[must_use]
+pub fn capability(device: Device) -> Option<Version> {
+    let Device::Cuda(ordinal) = device else { return None };
+    Driver::load()?.capability(ordinal)
 }
 
-/// Loads a library for the rest of the process; its symbols are visible to those loaded later.
-fn load_library(path: &Path) -> Result<(), DeviceError> {
-    // SAFETY: runs the initialisers of a library of libtorch, which are made to run at loading.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
-    match library {
-        Ok(library) => {
-            // Its kernels stay registered, so it must never go.
-            std::mem::forget(library);
-            Ok(())
-        }
-        Err(error) => {
-            // What the loader said is the cause of the error.
-            let cause = error.source().map(ToString::to_string);
-            Err(DeviceError::Loader { message: cause.unwrap_or_else(|| error.to_string()) })
-        }
+/// Memory of a device, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// What no process has.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+impl DeviceMemory {
+    /// The memory of a CUDA device as it is now.
+    ///
+    /// # Errors
+    /// Another device, or one that has failed.
+    pub fn of(device: Device) -> Result<Self, Error> {
+        let Device::Cuda(ordinal) = device else {
+            return Err(Error::Torch(format!("expected a CUDA device, got {device:?}")));
+        };
+        let (mut free, mut total) = (0, 0);
+        checked(|text| {
+            // SAFETY: the shim writes two numbers through pointers that are live for the call.
+            unsafe { ffi::tch_device_memory(ordinal as i32, &mut free, &mut total, text) }
+        })?;
+        Ok(Self { free, total })
     }
 }
 
-/// Why CUDA may see no device.
-fn no_device() -> String {
-    if let Ok(visible) = std::env::var("CUDA_VISIBLE_DEVICES") {
-        return format!("CUDA_VISIBLE_DEVICES is `{visible}`");
-    }
-    match std::fs::read_to_string("/proc/driver/nvidia/version") {
-        Ok(version) => {
-            let driver = version.lines().next().unwrap_or_default().trim();
-            format!("the driver may be too old for this libtorch ({driver})")
-        }
-        Err(_) => "no NVIDIA driver is loaded".to_owned(),
-    }
+/// Sets for this process whether products of f32 matrices on CUDA devices may round their factors
+/// to TF32.
+///
+/// # Errors
+/// What libtorch says against it.
+pub fn allow_tf32(allow: bool) -> Result<(), Error> {
+    // SAFETY: no pointers but that of the text.
+    checked(|text| unsafe { ffi::tch_device_allow_tf32(allow.into(), text) })
+}
+
+/// Whether they may.
+///
+/// # Errors
+/// Settings of libtorch that contradict each other.
+pub fn allows_tf32() -> Result<bool, Error> {
+    let mut allows = 0;
+    // SAFETY: the shim writes a number through a pointer that is live for the call.
+    checked(|text| unsafe { ffi::tch_device_allows_tf32(&mut allows, text) })?;
+    Ok(allows != 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
 
     #[test]
-    fn the_folder_is_that_of_the_mapped_library() {
-        let maps = "7f00-7f01 r-xp 00000000 08:01 12 /usr/lib/libc.so.6\n\
-                    7f02-7f03 r--p 00000000 08:01 13 /opt/my torch/lib/libtorch_cpu.so\n\
-                    7f04-7f05 rw-p 00000000 00:00 0 \n";
-        assert_eq!(folder_of(CPU_LIBRARY, maps), Some(PathBuf::from("/opt/my torch/lib")));
-        assert_eq!(folder_of("torch_cpu.so", maps), None);
+    fn a_device_that_is_hidden_or_unusable_comes_with_the_remedy() {
+        let hidden = not_there(1, 3, Some("5".into())).to_string();
+        let expected = "expected a CUDA device from 0 to 0, got 3, since CUDA_VISIBLE_DEVICES is \
+                        `5`: devices are counted among those";
+        assert_eq!(hidden, expected);
+        let absent = not_there(2, 3, None).to_string();
+        assert_eq!(absent, "expected a CUDA device from 0 to 1, got 3");
+        for (text, words) in [
+            ("CUDA error: out of memory\nCUDA kernel errors might be", "other processes"),
+            ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", "other processes"),
+            ("CUDA error: no kernel image is available for execution on the device", "no kernels"),
+            ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "to itself"),
+            ("CUDA error: unknown error", "`nvidia-smi` tells"),
+        ] {
+            let message = unusable(2, text).to_string();
+            assert!(message.starts_with("nothing can be computed on cuda:2: CUDA error"));
+            assert!(message.contains(words) && !message.contains('\n'), "{message}");
+        }
     }
 
     #[test]
-    fn a_library_that_cannot_be_loaded_is_named_by_the_loader() {
-        let folder = std::env::temp_dir().join(format!("tch-autograd-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("libbroken.so");
-        std::fs::write(&path, "not a library").unwrap();
-        let error = load_library(&path).unwrap_err().to_string();
-        assert!(error.contains("libbroken.so: file too short"), "{error}");
-        let error = load_library(&folder.join("libnone.so")).unwrap_err().to_string();
-        assert!(error.contains("libnone.so: cannot open shared object file"), "{error}");
-        std::fs::remove_dir_all(&folder).unwrap();
+    fn tf32_is_allowed_as_it_was_set() {
+        for allow in [true, false] {
+            allow_tf32(allow).unwrap();
+            assert_eq!(allows_tf32().unwrap(), allow);
+        }
     }
 
     #[test]
-    fn a_loaded_library_is_mapped() {
-        let folder =
-            std::env::temp_dir().join(format!("tch-autograd-mapped-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let (source, library) = (folder.join("empty.cpp"), folder.join("libempty.so"));
-        std::fs::write(&source, "int nothing;\n").unwrap();
-        let mut compiler = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "g++".into()));
-        assert!(
-            compiler
-                .args(["-shared", "-fPIC", "-o"])
-                .arg(&library)
-                .arg(&source)
-                .status()
-                .unwrap()
-                .success()
-        );
-        load_library(&library).unwrap();
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        assert_eq!(folder_of("libempty.so", &maps), Some(folder.canonicalize().unwrap()));
-        std::fs::remove_dir_all(&folder).unwrap();
+    fn the_cpu_has_no_memory_of_a_device() {
+        let error = DeviceMemory::of(Device::Cpu).unwrap_err().to_string();
+        assert_eq!(error, "expected a CUDA device, got Cpu");
+        assert_eq!(capability(Device::Cpu), None);
     }
 }

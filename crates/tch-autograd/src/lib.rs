@@ -9,9 +9,13 @@ mod function;
 mod gradcheck;
 #[cfg(feature = "gemm")]
 mod product;
+pub mod read;
 mod view;
 
-pub use device::{DeviceError, device};
+pub use device::{
+    DeviceError, DeviceMemory, Fault, Upload, Version, allow_tf32, allows_tf32, capability, catch,
+    device,
+};
 pub use error::{BoxError, Error};
 pub use function::{BackwardContext, ForwardContext, Function, apply};
 pub use gradcheck::{GradcheckOptions, gradcheck};

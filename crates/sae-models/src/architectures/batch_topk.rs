@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use tch::Tensor;
-use tch_autograd::view;
+use tch_autograd::{read, view};
 
 use crate::init::tied;
 use crate::select::above;
@@ -53,7 +53,7 @@ impl Sae for BatchTopK {
         codes: &mut SparseCodes,
     ) -> Result<Option<Tensor>> {
         // z that is not positive is 0, whatever the threshold.
-        let least = (self.threshold.double_value(&[]) as f32).max(0.0);
+        let least = (read::number(&self.threshold) as f32).max(0.0);
         let (z, selector) = products.of_encoder(x, &self.base.weights)?;
         selector.filter(z, view(&self.base.weights.b_enc)?, |_, v| v > least, codes)?;
         Ok(None)

@@ -9,16 +9,13 @@ use std::collections::BTreeMap;
 use sae_config::{ArchitectureConfig, KEstimator, Parity, SoftConfig};
 use sae_kernels::{Count, Matrix, estimator_forward};
 use tch::{Device, Kind, Tensor};
-use tch_autograd::{view, view_mut};
+use tch_autograd::{read, view, view_mut};
 
 use crate::base::centred_linear;
 use crate::init::{tied, zeros};
-use crate::select::whole;
+use crate::select::{top_at_most_mask, whole};
 use crate::sparse::sparse;
-use crate::{
-    Base, Error, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors,
-    top_k_of_rows_mask,
-};
+use crate::{Base, Error, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors};
 
 /// f = z on its k̂ largest entries, z = relu(W_enc(x − b_dec) + b_enc).
 #[derive(Debug)]
@@ -93,6 +90,12 @@ impl KEstimatorWeights {
         let tensors = &mut Tensors::new(map, base.kind(), base.device());
         let products_in = base.weights.products_in;
         Ok(Self { products_in, ..Self::take(config, soft, tensors)? })
+    }
+
+    /// The most features that it can choose, rounded up.
+    #[must_use]
+    pub fn most(&self) -> i64 {
+        self.k_max.min(self.k_limit).ceil() as i64
     }
 
     /// k̂ of normalised rows `x` whose encoder gives `z`.
@@ -194,7 +197,7 @@ impl Sae for Soft {
         let z = self.base.weights.pre_activations(x).relu();
         let k_hat = self.estimator.k_hat(x, &z, &self.base.weights.b_dec);
         let k = whole(&k_hat, self.base.config.parity == Parity::Official);
-        (&z * top_k_of_rows_mask(&z, &k), Some(k_hat))
+        (&z * top_at_most_mask(&z, &k, self.estimator.most()), Some(k_hat))
     }
 
     fn activate_sparse(
@@ -212,8 +215,7 @@ impl Sae for Soft {
         let (hidden, _) = products.product(1, x, w, Some(&weights.b_dec))?;
         let k_hat = self.estimator.of_score(&self.estimator.score(hidden, b)?);
         let k = whole(&k_hat, self.base.config.parity == Parity::Official);
-        let k: Vec<i64> = k.try_into()?;
-        let k: Vec<usize> = k.into_iter().map(|k| k as usize).collect();
+        let k: Vec<usize> = read::vector::<i64>(&k)?.into_iter().map(|k| k as usize).collect();
         let (z, selector) = products.of_encoder(x, weights)?;
         selector.top_k(z, view(&weights.b_enc)?, Count::PerRow(&k), codes)?;
         Ok(Some(k_hat))

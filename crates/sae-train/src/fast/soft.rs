@@ -7,7 +7,7 @@ use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
 use sae_kernels::{Count, Matrix, Selector, add_bias_relu};
 use sae_models::Sae;
 use soft_topk::SparseTopK;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::buffers::{Buffers, Slots, slice, slice_mut};
 use super::estimator::{EstimatorGradients, FastEstimator};
@@ -52,7 +52,7 @@ impl SoftFast {
         let f = sae.config().n_features;
         Self {
             config: config.clone(),
-            budget: BudgetLoss::new(config),
+            budget: BudgetLoss::new(config, Device::Cpu),
             official: training.parity == Parity::Official,
             schedule: SoftSchedule::new(config, training, sae),
             operators: Vec::new(),
@@ -212,7 +212,7 @@ impl SoftFast {
         let k = self.schedule.k(step);
         let mean = self.estimator.mean();
         let (loss, slope) = self.budget.value_and_slope(mean, k);
-        self.budget.after_step(mean, k);
+        self.budget.after_step(&Tensor::from(mean), k);
         self.estimator.backward(slope, parameters, slots, buffers, profile)?;
         Ok(Some(("budget", loss)))
     }

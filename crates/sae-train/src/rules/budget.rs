@@ -2,7 +2,8 @@
 
 use sae_config::{Budget, SoftConfig};
 use serde_json::Value;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
+use tch_autograd::read;
 
 use crate::Result;
 
@@ -10,19 +11,21 @@ use crate::Result;
 const DUAL_GAIN: f64 = 0.01;
 
 /// The loss term of the budget, and the state of its multiplier.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct BudgetLoss {
     budget: Budget,
     weight: f64,
     beta: f64,
-    /// μ of [`Budget::Dual`]: what a mean k̂ that is higher by its k-th part must save in loss.
-    multiplier: f64,
+    /// μ of [`Budget::Dual`]: what a mean k̂ that is higher by its k-th part must save in loss; in
+    /// f64, on the device, so that a step reads nothing from there.
+    multiplier: Tensor,
 }
 
 impl BudgetLoss {
-    pub(crate) fn new(config: &SoftConfig) -> Self {
+    pub(crate) fn new(config: &SoftConfig, device: Device) -> Self {
         let &SoftConfig { budget, k_loss_weight: weight, k_loss_beta: beta, .. } = config;
-        Self { budget: budget.unwrap_or(Budget::Dual), weight, beta, multiplier: 0.0 }
+        let multiplier = Tensor::zeros([0i64; 0], (Kind::Double, device));
+        Self { budget: budget.unwrap_or(Budget::Dual), weight, beta, multiplier }
     }
 
     /// The term for k̂ `[batch]`, with its gradient.
@@ -33,7 +36,8 @@ impl BudgetLoss {
             Budget::TwoSided => self.over(&mean, k) + self.over(&-mean, -k),
             Budget::Dual => {
                 let excess = mean / k - 1.0;
-                &excess * self.multiplier + excess.square() * (0.5 * self.weight)
+                &excess * self.multiplier.to_kind(excess.kind())
+                    + excess.square() * (0.5 * self.weight)
             }
         }
     }
@@ -57,22 +61,25 @@ impl BudgetLoss {
             }
             Budget::Dual => {
                 let excess = mean / k - 1.0;
-                let value = self.multiplier * excess + 0.5 * weight * excess * excess;
-                (value, (self.multiplier + weight * excess) / k)
+                let multiplier = read::number(&self.multiplier);
+                let value = multiplier * excess + 0.5 * weight * excess * excess;
+                (value, (multiplier + weight * excess) / k)
             }
         }
     }
 
-    /// Moves the multiplier after a step that saw this mean of k̂.
-    pub(crate) fn after_step(&mut self, mean: f64, k: f64) {
+    /// Moves the multiplier after a step that saw this mean of k̂, in f64.
+    pub(crate) fn after_step(&mut self, mean: &Tensor, k: f64) {
         if self.budget == Budget::Dual {
-            self.multiplier = (self.multiplier + DUAL_GAIN * (mean / k - 1.0)).max(0.0);
+            let _guard = tch::no_grad_guard();
+            let risen = &self.multiplier + (mean / k - 1.0) * DUAL_GAIN;
+            self.multiplier = risen.clamp_min(0.0);
         }
     }
 
     pub(crate) fn save(&self) -> Value {
         match self.budget {
-            Budget::Dual => Value::from(self.multiplier),
+            Budget::Dual => Value::from(read::number(&self.multiplier)),
             Budget::OneSided | Budget::TwoSided => Value::Null,
         }
     }
@@ -80,9 +87,10 @@ impl BudgetLoss {
     pub(crate) fn restore(&mut self, saved: &Value) -> Result<()> {
         if self.budget == Budget::Dual {
             let multiplier = saved.as_f64().filter(|m| m.is_finite() && *m >= 0.0);
-            self.multiplier = multiplier.ok_or_else(|| {
+            let multiplier = multiplier.ok_or_else(|| {
                 sae_config::Error::value("rule", "the multiplier of a budget", saved)
             })?;
+            let _ = self.multiplier.fill_(multiplier);
         }
         Ok(())
     }
@@ -98,7 +106,9 @@ mod tests {
     fn budget(name: &str) -> BudgetLoss {
         let text = format!("name = 'soft'\nk = 6\nk_loss_weight = 0.7\nbudget = '{name}'");
         let ArchitectureConfig::Soft(config) = toml::from_str(&text).unwrap() else { panic!() };
-        BudgetLoss { multiplier: 0.3, ..BudgetLoss::new(&config) }
+        let mut budget = BudgetLoss::new(&config, Device::Cpu);
+        let _ = budget.multiplier.fill_(0.3);
+        budget
     }
 
     #[test]
@@ -122,13 +132,14 @@ mod tests {
     #[test]
     fn the_multiplier_rises_where_k_is_overspent_and_never_below_zero() {
         let mut dual = budget("dual");
-        dual.after_step(12.0, 6.0);
-        assert!((dual.multiplier - 0.31).abs() < 1e-12);
+        dual.after_step(&Tensor::from(12.0), 6.0);
+        let multiplier = |budget: &BudgetLoss| budget.multiplier.double_value(&[]);
+        assert!((multiplier(&dual) - 0.31).abs() < 1e-12);
         let mut other = budget("dual");
         other.restore(&dual.save()).unwrap();
-        assert_eq!(other.multiplier, dual.multiplier);
-        (0..100).for_each(|_| dual.after_step(0.0, 6.0));
-        assert_eq!(dual.multiplier, 0.0);
+        assert_eq!(multiplier(&other), multiplier(&dual));
+        (0..100).for_each(|_| dual.after_step(&Tensor::from(0.0), 6.0));
+        assert_eq!(multiplier(&dual), 0.0);
         assert!(dual.restore(&serde_json::Value::Null).is_err());
     }
 }

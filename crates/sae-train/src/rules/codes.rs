@@ -2,6 +2,7 @@
 
 use sae_models::Weights;
 use tch::{Kind, Tensor};
+use tch_autograd::read;
 
 /// Chosen entries of a batch, row by row; those that are not positive count as not chosen.
 pub(crate) struct Codes {
@@ -29,10 +30,15 @@ impl Codes {
     /// The `k[b]` largest entries of row b.
     ///
     /// # Shapes
-    /// z `[batch, n_features]`, not negative; k `[batch]`, whole numbers of at most n_features.
-    pub(super) fn of_row_counts(z: &Tensor, k: &Tensor) -> Self {
+    /// z `[batch, n_features]`, not negative; k `[batch]`, whole numbers of at most n_features and
+    /// `most`: on a GPU their maximum is not read.
+    pub(super) fn of_row_counts(z: &Tensor, k: &Tensor, most: i64) -> Self {
         let (batch, n_features) = z.size2().expect("activations are a matrix");
-        let widest = if batch == 0 { 1 } else { k.max().int64_value(&[]).max(1) };
+        let widest = match batch {
+            0 => 1,
+            _ if read::waits(k.device()) => most.min(n_features).max(1),
+            _ => read::whole_number(&k.max()).max(1),
+        };
         let (values, indices) = z.topk(widest, -1, true, true);
         let rank = Tensor::arange(widest, (k.kind(), z.device()));
         let chosen = rank.unsqueeze(0).less_tensor(&k.unsqueeze(1)).to_kind(z.kind());
@@ -50,8 +56,8 @@ impl Codes {
         let flat = z.flatten(0, -1);
         let (_, places) = flat.detach().topk(k, -1, true, false);
         let (places, _) = places.sort(0, false);
-        let counts = places.floor_divide_scalar(n_features).bincount(None::<Tensor>, batch);
-        let offsets = counts.cumsum(0, Kind::Int64) - counts;
+        let starts = Tensor::arange(batch, (Kind::Int64, z.device())) * n_features;
+        let offsets = starts.searchsorted(&places, false, false, "left", None::<Tensor>);
         let values = flat.index_select(0, &places);
         Self { indices: places.remainder(n_features), values, offsets, n_features }
     }
@@ -114,6 +120,7 @@ mod tests {
     use proptest::prelude::*;
     use sae_models::{InitRng, top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
     use tch::{Kind, Tensor};
+    use tch_autograd::read;
 
     use super::Codes;
 
@@ -152,7 +159,11 @@ mod tests {
             let dense = differentiate(&z, &w, |z, w| (z * top_k_rows_mask(z, k)).mm(w));
             prop_assert!(close(&rows, &dense));
             let counts = Tensor::arange(batch, (Kind::Int64, z.device())).remainder(k + 1);
-            let of_rows = differentiate(&z, &w, |z, w| Codes::of_row_counts(z, &counts).decode(w));
+            let of_rows =
+                |z: &Tensor, w: &Tensor| Codes::of_row_counts(z, &counts, k).decode(w);
+            let unread = read::as_on_a_gpu(|| differentiate(&z, &w, of_rows));
+            let of_rows = differentiate(&z, &w, of_rows);
+            prop_assert!(close(&of_rows, &unread));
             let dense = |z: &Tensor, w: &Tensor| (z * top_k_of_rows_mask(z, &counts)).mm(w);
             prop_assert!(close(&of_rows, &differentiate(&z, &w, dense)));
             let n = k * batch;

@@ -1,6 +1,7 @@
 //! What a rule returns: the loss with its terms, the features, and what else it knows.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
+use tch_autograd::read;
 
 use super::Codes;
 
@@ -24,8 +25,26 @@ pub(crate) enum Active {
     Features(Tensor),
     /// Those of a selection, and the rows of the batch.
     Chosen(Tensor, i64),
-    /// Mean number of active features a row.
-    Mean(f64),
+    /// Mean number of active features a row, in f64.
+    Mean(Tensor),
+}
+
+impl Active {
+    /// Mean number of active features a row, in f64.
+    fn mean(&self) -> Tensor {
+        let count =
+            |features: &Tensor| features.greater(0.0).sum(Kind::Int64).to_kind(Kind::Double);
+        match self {
+            Self::Features(features) => count(features) / features.size()[0] as f64,
+            Self::Chosen(values, n_rows) => count(values) / *n_rows as f64,
+            Self::Mean(l0) => l0.shallow_clone(),
+        }
+    }
+
+    /// The same, read.
+    pub(crate) fn read(&self) -> f64 {
+        read::number(&self.mean())
+    }
 }
 
 /// What a rule knows of its step beyond the loss.
@@ -108,7 +127,7 @@ impl Loss {
         Self {
             total: Tensor::from(total),
             parts: parts.iter().map(|(name, part)| (*name, Tensor::from(*part))).collect(),
-            features: Active::Mean(l0),
+            features: Active::Mean(Tensor::from(l0)),
             detail,
         }
     }

@@ -7,7 +7,8 @@ use sae_config::{PAnnealConfig, SparsityFunction, TrainingConfig};
 use sae_models::{Sae, Weights};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tch::Tensor;
+use tch::{Kind, Tensor};
+use tch_autograd::read;
 
 use super::standard::penalised;
 use super::{Context, Loss, Rule};
@@ -22,6 +23,8 @@ pub(crate) struct PAnnealRule {
     update_steps: Vec<u64>,
     p_values: Vec<f64>,
     state: PAnnealState,
+    /// The penalty at p and at the next p `[2]`, in f64, of the last steps; read when p falls.
+    recent: VecDeque<Tensor>,
 }
 
 /// What has become of the penalty.
@@ -31,8 +34,14 @@ struct PAnnealState {
     next_p: Option<f64>,
     coefficient: f64,
     updates: usize,
-    /// The penalty at p and at the next p, of the last steps.
-    recent: VecDeque<(f64, f64)>,
+}
+
+/// What is kept of it beside the tensors.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    #[serde(flatten)]
+    state: PAnnealState,
+    recent: Vec<[f64; 2]>,
 }
 
 impl PAnnealRule {
@@ -48,8 +57,8 @@ impl PAnnealRule {
                 next_p: None,
                 coefficient: config.initial_sparsity_penalty,
                 updates: 0,
-                recent: VecDeque::new(),
             },
+            recent: VecDeque::new(),
         }
     }
 
@@ -62,21 +71,32 @@ impl PAnnealRule {
         }
     }
 
+    /// The remembered penalties as numbers.
+    fn penalties(&self) -> Vec<[f64; 2]> {
+        if self.recent.is_empty() {
+            return Vec::new();
+        }
+        let all: Vec<&Tensor> = self.recent.iter().collect();
+        let all = read::vector::<f64>(&Tensor::cat(&all, 0)).expect("vectors joined are one");
+        all.chunks_exact(2).map(|both| [both[0], both[1]]).collect()
+    }
+
     /// Remembers the penalties of this step, and where p is due to fall, rescales c so that the
     /// penalty stays what it was.
     fn advance(&mut self, features: &Tensor, penalty: &Tensor, step: u64) {
         if let Some(next_p) = self.state.next_p {
-            let next = tch::no_grad(|| self.penalty(features, next_p)).double_value(&[]);
-            self.state.recent.push_back((penalty.double_value(&[]), next));
-            while self.state.recent.len() > self.config.sparsity_queue_length {
-                self.state.recent.pop_front();
+            let next = tch::no_grad(|| self.penalty(features, next_p));
+            let both = [penalty.detach(), next].map(|penalty| penalty.to_kind(Kind::Double));
+            self.recent.push_back(Tensor::stack(&both, 0));
+            while self.recent.len() > self.config.sparsity_queue_length {
+                self.recent.pop_front();
             }
         }
         if self.update_steps.get(self.state.updates).is_none_or(|&due| step < due) {
             return;
         }
         if self.state.next_p.is_some() {
-            let sums = self.state.recent.iter().fold((0.0, 0.0), |s, r| (s.0 + r.0, s.1 + r.1));
+            let sums = self.penalties().iter().fold((0.0, 0.0), |s, r| (s.0 + r[0], s.1 + r[1]));
             if sums.1 > 0.0 {
                 self.state.coefficient *= sums.0 / sums.1;
             }
@@ -104,12 +124,17 @@ impl Rule for PAnnealRule {
     }
 
     fn save(&self) -> Value {
-        serde_json::to_value(&self.state).unwrap_or(Value::Null)
+        let saved = Saved { state: self.state.clone(), recent: self.penalties() };
+        serde_json::to_value(saved).unwrap_or(Value::Null)
     }
 
     fn restore(&mut self, saved: &Value) -> Result<()> {
-        self.state = serde_json::from_value(saved.clone())
+        let saved: Saved = serde_json::from_value(saved.clone())
             .map_err(|e| sae_config::Error::value("rule", "the state of p_anneal", e))?;
+        let device = self.weights.w_dec.device();
+        let penalties = saved.recent.iter();
+        self.recent = penalties.map(|both| Tensor::from_slice(both).to_device(device)).collect();
+        self.state = saved.state;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
 use sae_models::{KEstimatorWeights, Sae, Weights};
 use serde_json::Value;
-use soft_topk::tensor::soft_topk;
+use soft_topk::tensor::soft_topk_or_nan;
 use tch::{Kind, Tensor};
 
 use super::prefixes::{Decode, Prefixes};
@@ -88,7 +88,7 @@ impl SoftRule {
                 config.group_weights.as_deref(),
                 sae.config().n_features,
             ),
-            budget: BudgetLoss::new(config),
+            budget: BudgetLoss::new(config, sae.base().device()),
             official: training.parity == Parity::Official,
             schedule: SoftSchedule::new(config, training, sae),
             config: config.clone(),
@@ -104,8 +104,8 @@ impl SoftRule {
         };
         // Over a window, the gradient of k̂ is not the operator's.
         let k = if self.config.k_gradient_window > Some(0) { k_hat.detach() } else { k_hat.copy() };
-        let p =
-            soft_topk(&scores, &k, alpha).map_err(|source| Error::Selection { step, source })?;
+        let p = soft_topk_or_nan(&scores, &k, alpha)
+            .map_err(|source| Error::Selection { step, source })?;
         Ok((z * p, k_hat))
     }
 
@@ -115,8 +115,9 @@ impl SoftRule {
         let half = self.config.k_gradient_window.unwrap_or(0) as i64;
         let k = k_hat.detach().round().to_kind(Kind::Int64);
         let (low, high) = ((&k - half).clamp_min(0), (&k + half).clamp_max(z.size()[1]));
+        let most = self.estimator.most() + half;
         let error = |k: &Tensor| {
-            let residual = x - Codes::of_row_counts(z, k).reconstruct(&self.weights);
+            let residual = x - Codes::of_row_counts(z, k, most).reconstruct(&self.weights);
             residual.square().sum_dim_intlist([1i64].as_slice(), false, residual.kind())
         };
         let slope = tch::no_grad(|| (error(&high) - error(&low)) / (&high - &low));
@@ -128,7 +129,7 @@ impl SoftRule {
     fn hard(&self, x: &Tensor, z: &Tensor) -> (Codes, Tensor) {
         let k_hat = tch::no_grad(|| self.estimator.k_hat(x, z, &self.weights.b_dec));
         let k = if self.official { k_hat.floor() } else { k_hat.round() };
-        let codes = Codes::of_row_counts(z, &k.to_kind(Kind::Int64));
+        let codes = Codes::of_row_counts(z, &k.to_kind(Kind::Int64), self.estimator.most());
         (if self.official { codes.detach() } else { codes }, k)
     }
 
@@ -160,7 +161,11 @@ impl SoftRule {
         let (codes, k_hat) = self.hard(x, z);
         let (mse, residual) = self.errors(x, &codes, |codes| codes.reconstruct(&self.weights));
         context.dead.count_codes(&codes);
-        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, z, &self.weights.w_dec);
+        let auxk = &self.config.auxk;
+        // Where the encoder learns from auxk alone, it is not updated while no feature is dead.
+        let auxk = (!self.official || context.dead.some_silent_for(auxk.dead_after_rows))
+            .then(|| context.dead.auxk_loss(auxk, &residual, z, &self.weights.w_dec))
+            .flatten();
         let terms = [("mse", Some(mse)), ("auxk", auxk)];
         Loss::of_codes(terms, &codes, self.detail(context.step, k_hat))
     }
@@ -175,7 +180,7 @@ impl SoftRule {
         if self.config.k_gradient_window > Some(0) {
             budget += self.window(x, z, &k_hat);
         }
-        self.budget.after_step(k_hat.mean(Kind::Double).double_value(&[]), k);
+        self.budget.after_step(&k_hat.detach().mean(Kind::Double), k);
         let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", Some(budget))];
         Ok(Loss::new(terms, features, self.detail(context.step, k_hat)))
     }

@@ -5,7 +5,8 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use sae_config::{StandardAprilConfig, StandardConfig, TrainingConfig};
 use sae_models::{Sae, Weights};
-use tch::{IndexOp as _, Kind, Tensor};
+use tch::{IndexOp as _, Tensor};
+use tch_autograd::read;
 
 use super::{Context, Detail, Loss, Rule};
 use crate::Result;
@@ -57,7 +58,7 @@ impl Rule for StandardRule {
         let _guard = tch::no_grad_guard();
         let rows = every / 2 * x.size()[0] as u64;
         let Some(dead) = context.dead.silent_for(rows + 1) else { return };
-        let indices = dead.nonzero().squeeze_dim(1);
+        let indices = read::places(&dead);
         if indices.size()[0] == 0 || indices.size()[0] == dead.size()[0] {
             return;
         }
@@ -67,7 +68,8 @@ impl Rule for StandardRule {
         let norm = inputs.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
         let directions = &inputs / norm.clamp_min(f64::from(f32::MIN_POSITIVE));
         let encoder_norms = self.weights.w_enc.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
-        let live_norm = encoder_norms.masked_select(&dead.logical_not()).mean(x.kind());
+        let live = read::places(&dead.logical_not());
+        let live_norm = encoder_norms.index_select(0, &live).mean(x.kind());
 
         let _ = self.weights.w_enc.index_copy_(0, &indices, &(&directions * live_norm * 0.2));
         let _ = self.weights.w_dec.index_copy_(0, &indices, &directions);
@@ -89,8 +91,7 @@ fn draw_by_loss(x: &Tensor, weights: &Weights, count: usize, mut rng: ChaCha8Rng
         (x - x_hat).norm_scalaropt_dim(2.0, [1i64].as_slice(), false)
     });
     let losses = Tensor::cat(&of_rows.collect::<Vec<_>>(), 0);
-    let mut losses: Vec<f64> =
-        losses.to_kind(Kind::Double).try_into().expect("a vector of losses is one-dimensional");
+    let mut losses = read::vector::<f64>(&losses).expect("losses of rows are a vector");
     let mut drawn = Vec::new();
     while drawn.len() < count.min(losses.len()) {
         let mut left = rng.random::<f64>() * losses.iter().sum::<f64>();

@@ -29,7 +29,8 @@ impl Argument {
     /// The argument as a tensor of `kind` on the device of x.
     pub(crate) fn tensor(self, name: &'static str, kind: Kind, device: Device) -> Result<Tensor> {
         match self {
-            Self::Number(number) => Ok(Tensor::from(number).f_to_kind(kind)?.f_to(device)?),
+            // Filled there: a copy from the host would have to be waited for.
+            Self::Number(number) => Ok(Tensor::f_full([0i64; 0], number, (kind, device))?),
             Self::Tensor(tensor) => {
                 if tensor.device() != device {
                     let got = tensor.device();

@@ -14,6 +14,16 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Aten {
     pub(crate) form: Form,
+    pub(crate) domain: Domain,
+}
+
+/// What becomes of values outside the domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Domain {
+    /// An error, for which flags are read from the device.
+    Checked,
+    /// Rows of NaN; alpha is inside.
+    OrNan,
 }
 
 impl Function for Aten {
@@ -25,9 +35,26 @@ impl Function for Aten {
         inputs: &[Tensor],
     ) -> std::result::Result<Vec<Tensor>, BoxError> {
         let (x, kind) = (&inputs[0], inputs[1].kind());
-        check(x, &inputs[1], &inputs[2])?;
         let (k, alpha) = (inputs[1].f_to_kind(Kind::Double)?, inputs[2].f_to_kind(Kind::Double)?);
+        check_length(x)?;
+        let outside = match self.domain {
+            Domain::Checked => {
+                check(x, &inputs[1], &inputs[2])?;
+                None
+            }
+            Domain::OrNan => Some(outside(x, &k)?),
+        };
+        // A place for k must be found in every row.
+        let k = match &outside {
+            Some(outside) => k.f_masked_fill(&outside.f_squeeze_dim(-1)?, 1.0)?,
+            None => k,
+        };
         let (pivot, offset) = threshold(&x.f_to_kind(Kind::Double)?, &k, &alpha)?;
+        // No number follows from it, nor from its gradient.
+        let offset = match &outside {
+            Some(outside) => offset.f_masked_fill(outside, f64::NAN)?,
+            None => offset,
+        };
         let z = distances(x, &pivot, &offset, &alpha)?;
         let tail = z.f_abs()?.f_neg()?.f_exp()? * 0.5;
         let below = z.f_less(0.0)?;
@@ -128,20 +155,38 @@ fn threshold(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<(Tensor, Tensor)>
     Ok((pivot, offset))
 }
 
-/// The domain, checked on the device.
-fn check(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<()> {
+fn check_length(x: &Tensor) -> Result<()> {
     let n = x.size()[1];
     if n < 2 || u32::try_from(n).is_err() {
         return Err(Error::RowLength { n: n as usize });
     }
-    let value = alpha.f_double_value(&[])?;
-    let least =
-        if alpha.kind() == Kind::Double { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE as f64 };
+    Ok(())
+}
+
+/// Whether alpha, in the precision of the computation, is inside the domain.
+pub(crate) fn check_alpha(value: f64, kind: Kind) -> Result<()> {
+    let least = if kind == Kind::Double { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE as f64 };
     if !(value >= least && value.is_finite()) {
         return Err(Error::Alpha { alpha: value });
     }
-    let inside = k.f_greater(0.0)?.f_logical_and(&k.f_less(n as f64)?)?;
-    if let Some(row) = super::hard::first_true(&inside.f_logical_not()?)? {
+    Ok(())
+}
+
+fn inside(k: &Tensor, n: i64) -> Result<Tensor> {
+    Ok(k.f_greater(0.0)?.f_logical_and(&k.f_less(n as f64)?)?)
+}
+
+/// Which rows `[rows, 1]` have a k or an entry outside the domain.
+fn outside(x: &Tensor, k: &Tensor) -> Result<Tensor> {
+    let finite = x.f_isfinite()?.f_all_dim(-1, false)?;
+    Ok(inside(k, x.size()[1])?.f_logical_and(&finite)?.f_logical_not()?.f_unsqueeze(-1)?)
+}
+
+/// The domain, checked on the device.
+fn check(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<()> {
+    let n = x.size()[1];
+    check_alpha(alpha.f_double_value(&[])?, alpha.kind())?;
+    if let Some(row) = super::hard::first_true(&inside(k, n)?.f_logical_not()?)? {
         let k = k.f_double_value(&[row])?;
         return Err(Error::Budget { row: row as usize, k, n: n as usize });
     }
@@ -153,7 +198,7 @@ mod tests {
     use tch::{Device, Kind, Tensor};
     use tch_autograd::{GradcheckOptions, gradcheck};
 
-    use super::Aten;
+    use super::{Aten, Domain};
     use crate::tensor::cpu::Cpu;
     use crate::tensor::form::Form;
     use crate::tensor::soft::apply;
@@ -163,7 +208,7 @@ mod tests {
         let leaves = inputs.each_ref().map(|t| t.detach().copy().set_requires_grad(true));
         let [x, k, alpha] = &leaves;
         let out = if aten {
-            apply(Aten { form }, &[x, k, alpha])
+            apply(Aten { form, domain: Domain::Checked }, &[x, k, alpha])
         } else {
             apply(Cpu::new(form), &[x, k, alpha])
         };
@@ -171,6 +216,70 @@ mod tests {
         (&out * v).sum(out.kind()).backward();
         let grads = leaves.iter().map(Tensor::grad);
         [out.detach()].into_iter().chain(grads).collect()
+    }
+
+    /// The weights and the gradients for x and k of rows that may lie outside the domain.
+    fn run_or_nan(x: &Tensor, k: &Tensor, alpha: f64, v: &Tensor) -> [Tensor; 3] {
+        let leaves = [x, k].map(|t| t.detach().copy().set_requires_grad(true));
+        let out = tch_autograd::read::as_on_a_gpu(|| {
+            let (x, k) = (&leaves[0], &leaves[1]);
+            crate::tensor::soft_topk_or_nan(x, k, alpha).unwrap()
+        });
+        (&out * v).sum(out.kind()).backward();
+        [out.detach(), leaves[0].grad(), leaves[1].grad()]
+    }
+
+    #[test]
+    fn rows_outside_the_domain_are_nan_and_the_others_what_they_were() {
+        for kind in [Kind::Float, Kind::Double] {
+            let options = (kind, Device::Cpu);
+            let (x, v) = (Tensor::randn([9, 12], options), Tensor::randn([9, 12], options));
+            let k = Tensor::full([9], 4.0, options);
+            let fine = run_or_nan(&x, &k, 0.3, &v);
+            let inputs = [x.copy(), k.copy(), Tensor::from(0.3).to_kind(kind)];
+            let checked = run(true, Form::Weights, &inputs, &v);
+            for (place, got) in fine.iter().enumerate() {
+                assert_eq!(*got, checked[place], "inside the domain, the same bits");
+            }
+            let (bad_x, bad_k) = (x.copy(), k.copy());
+            for (row, value) in [(1, f64::NAN), (2, f64::INFINITY), (3, f64::NEG_INFINITY)] {
+                let _ = bad_x.get(row).get(5).fill_(value);
+            }
+            for (row, value) in [(5, 0.0), (6, 12.0), (7, -3.0), (8, f64::NAN)] {
+                let _ = bad_k.get(row).fill_(value);
+            }
+            let bad = run_or_nan(&bad_x, &bad_k, 0.3, &v);
+            for (bad, fine) in bad.iter().zip(&fine) {
+                let nan = bad.isnan().reshape([9, -1]);
+                for row in 0..9 {
+                    if [0, 4].contains(&row) {
+                        assert_eq!(bad.get(row), fine.get(row), "row {row}");
+                    } else {
+                        assert_eq!(nan.get(row).all().int64_value(&[]), 1, "row {row}: {bad:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_the_arguments_is_an_error_still() {
+        let (x, k) = (Tensor::ones([2, 3], (Kind::Float, Device::Cpu)), Tensor::from(1.0));
+        tch_autograd::read::as_on_a_gpu(|| {
+            use crate::Error;
+            use crate::tensor::soft_topk_or_nan;
+            for alpha in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-60] {
+                let error = soft_topk_or_nan(&x, &k, alpha).unwrap_err();
+                assert!(matches!(error, Error::Alpha { .. }), "{alpha}: {error}");
+            }
+            let short = soft_topk_or_nan(&x.narrow(1, 0, 1), &k, 0.1).unwrap_err();
+            assert!(matches!(short, Error::RowLength { n: 1 }), "{short}");
+            let ks = Tensor::ones([5], (Kind::Float, Device::Cpu));
+            let error = soft_topk_or_nan(&x, &ks, 0.1).unwrap_err();
+            assert!(matches!(error, Error::Shape { .. }), "{error}");
+        });
+        let error = crate::tensor::soft_topk_or_nan(&x, &Tensor::from(3.0), 0.1).unwrap_err();
+        assert!(matches!(error, crate::Error::Budget { .. }), "on the CPU it is read: {error}");
     }
 
     #[track_caller]
@@ -227,7 +336,9 @@ mod tests {
             let x = Tensor::randn([4, 3000], single).relu();
             let k = Tensor::rand([4], single) * 100 + 3;
             let alpha = Tensor::from(alpha);
-            let one = apply(Aten { form: Form::Weights }, &[&x, &k, &alpha]).unwrap();
+            let one =
+                apply(Aten { form: Form::Weights, domain: Domain::Checked }, &[&x, &k, &alpha])
+                    .unwrap();
             let other = apply(Cpu::new(Form::Weights), &[&x, &k, &alpha]).unwrap();
             assert!((one - other).abs().max().double_value(&[]) < 2e-6);
         }
@@ -256,7 +367,8 @@ mod tests {
             for aten in [true, false] {
                 let f = |i: &[Tensor]| {
                     if aten {
-                        tch_autograd::apply(Aten { form }, &[&i[0], &i[1], &i[2]])
+                        let domain = Domain::Checked;
+                        tch_autograd::apply(Aten { form, domain }, &[&i[0], &i[1], &i[2]])
                     } else {
                         tch_autograd::apply(Cpu::new(form), &[&i[0], &i[1], &i[2]])
                     }

@@ -14,4 +14,5 @@ pub use arguments::Argument;
 pub use hard::{hard_topk, hard_topk_dim, hard_topk_mask, hard_topk_mask_dim};
 pub use soft::{
     log_soft_topk, log_soft_topk_dim, soft_bottomk, soft_bottomk_dim, soft_topk, soft_topk_dim,
+    soft_topk_or_nan,
 };

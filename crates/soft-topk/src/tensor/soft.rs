@@ -1,9 +1,9 @@
 //! Soft top-k of tensors.
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::arguments::{Argument, Rows};
-use super::aten::Aten;
+use super::aten::{Aten, Domain, check_alpha};
 use super::cpu::Cpu;
 use super::form::Form;
 use crate::error::{Error, Result};
@@ -37,6 +37,28 @@ pub fn soft_topk_dim(
     dim: i64,
 ) -> Result<Tensor> {
     along(x, k.into(), alpha.into(), dim, Form::Weights)
+}
+
+/// [`soft_topk`] that reads nothing back from a device, which would have to be waited for.
+///
+/// There, a row with a k or an entry outside the domain is NaN, and so is its gradient. On the CPU
+/// it is the error that [`soft_topk`] gives.
+///
+/// # Shapes
+/// As [`soft_topk`].
+///
+/// # Errors
+/// As [`soft_topk`], but for values on a device.
+pub fn soft_topk_or_nan(x: &Tensor, k: &Tensor, alpha: f64) -> Result<Tensor> {
+    let rows = Rows::of(x, -1)?;
+    if !tch_autograd::read::waits(x.device()) {
+        return along(x, k.into(), alpha.into(), -1, Form::Weights);
+    }
+    check_alpha(if rows.kind == Kind::Double { alpha } else { alpha as f32 as f64 }, rows.kind)?;
+    let k = rows.per_row("k", &Argument::from(k).tensor("k", rows.kind, x.device())?)?;
+    let alpha = Argument::from(alpha).tensor("alpha", rows.kind, x.device())?;
+    let function = Aten { form: Form::Weights, domain: Domain::OrNan };
+    rows.restore(&apply(function, &[&rows.x, &k, &alpha])?.f_to_kind(x.kind())?)
 }
 
 /// Soft bottom-k weights along the last dimension: those of [`soft_topk`] for −x.
@@ -112,7 +134,7 @@ fn along(x: &Tensor, k: Argument, alpha: Argument, dim: i64, form: Form) -> Resu
     let inputs = [&rows.x, &k, &alpha.f_reshape([] as [i64; 0])?];
     let out = match x.device() {
         Device::Cpu => apply(Cpu::new(form), &inputs)?,
-        _ => apply(Aten { form }, &inputs)?,
+        _ => apply(Aten { form, domain: Domain::Checked }, &inputs)?,
     };
     rows.restore(&out.f_to_kind(x.kind())?)
 }

@@ -7,8 +7,9 @@ use sae_config::{Engine, RunConfig};
 use sae_data::{Error as DataError, open_store};
 use sae_models::checkpoint_origin;
 use sae_train::{
-    CONFIG_FILE, Error, Filtered, Profile, RunOptions, free_memory, origin, plan, train_run,
+    CONFIG_FILE, Error, Filtered, Profile, RunOptions, memory, origin, plan, run_device, train_run,
 };
+use tch::Device;
 
 use crate::cli::TrainArgs;
 use crate::failure::{Blame as _, Failure};
@@ -19,14 +20,12 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     let written = RunConfig::read(&args.config).or_usage()?;
     let config = written.clone().resolve().or_usage()?;
-    tch_autograd::device(&config.training.device).map_err(|error| {
-        let file = args.config.display();
-        Failure::usage(anyhow::anyhow!("{file}: `training.device`: {error}"))
-    })?;
+    let device = run_device(&config)
+        .map_err(|error| Failure::usage(anyhow::anyhow!("{}: {error}", args.config.display())))?;
     let d_model = open_stores(&config)?;
     // Without --out there is only --plan, as clap sees to.
     let Some(out) = args.out.as_ref().filter(|_| !args.plan) else {
-        return print_plan(&config, d_model);
+        return print_plan(&config, d_model, device);
     };
     if let Some(init) = &config.training.init {
         say_if_elsewhere(init, &config)?;
@@ -118,20 +117,17 @@ fn open_stores(config: &RunConfig) -> Result<usize, Failure> {
 }
 
 /// Prints what the run would take, and refuses one that cannot fit.
-fn print_plan(config: &RunConfig, d_model: usize) -> Result<(), Failure> {
+fn print_plan(config: &RunConfig, d_model: usize, device: Device) -> Result<(), Failure> {
     let plan = plan(config, d_model).or_usage()?;
     let engine = match plan.engine {
         Engine::Fast => "fast",
         Engine::Reference => "reference",
     };
     say!("{:12} {engine}\n{}", "engine", plan.to_string().trim_end());
-    match free_memory() {
-        Some(free) if config.training.device == "cpu" => {
-            say!("{:12} {:>9} MB", "free", free / 1_000_000);
-            plan.check(config, free).or_usage()
-        }
-        _ => Ok(()),
-    }
+    let Some(memory) = memory(device).or_usage()? else { return Ok(()) };
+    let (free, total) = (memory.free / 1_000_000, memory.total / 1_000_000);
+    say!("{:12} {free:>9} MB of {total} MB", "free");
+    plan.check(config, memory.free).or_usage()
 }
 
 /// Prints the mean time of each part of a step, and the peak of memory.

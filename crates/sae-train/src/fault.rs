@@ -1,0 +1,108 @@
+//! What a fault of a device or of memory becomes: an error that names the settings to change.
+
+use std::cell::Cell;
+
+use sae_config::{Engine, RunConfig};
+use tch_autograd::Fault;
+
+use crate::plan::{may_cut, plan};
+use crate::{Error, Progress, Result};
+
+/// Runs a training of `config`, told of each step, and names its faults.
+pub(crate) fn named<T>(
+    config: &RunConfig,
+    observer: &mut dyn FnMut(&Progress<'_>),
+    train: impl FnOnce(&mut dyn FnMut(&Progress<'_>)) -> Result<T>,
+) -> Result<T> {
+    let steps_done = Cell::new(0);
+    let mut counted = |progress: &Progress<'_>| {
+        steps_done.set(progress.step);
+        observer(progress);
+    };
+    let fault = match tch_autograd::catch(|| train(&mut counted)) {
+        Ok(Err(error)) => match Fault::of_text(&error.to_string()) {
+            Some(fault) => fault,
+            None => return Err(error),
+        },
+        Ok(done) => return done,
+        Err(fault) => fault,
+    };
+    Err(error(fault, config, steps_done.get()))
+}
+
+fn error(fault: Fault, config: &RunConfig, steps_done: u64) -> Error {
+    let device = config.training.device.clone();
+    match fault {
+        Fault::Memory { message } => {
+            let settings = if may_cut(config, engine(config)) {
+                "`training.micro_batch`, `training.batch_size` or `sae.n_features`"
+            } else {
+                "`training.batch_size` or `sae.n_features`"
+            };
+            Error::OutOfMemory { steps_done, device, message, settings }
+        }
+        Fault::Device { message } => Error::DeviceFailed { steps_done, device, message },
+    }
+}
+
+/// The engine of a run that has begun.
+fn engine(config: &RunConfig) -> Engine {
+    // What the plan needs no width for.
+    plan(config, 1).map_or(Engine::Reference, |plan| plan.engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(architecture: &str) -> RunConfig {
+        let text = format!(
+            "data.store = 's'\nsae.n_features = 64\narchitecture = {{ {architecture} }}\n\
+             training = {{ steps = 9, batch_size = 8, device = 'cuda:1' }}"
+        );
+        toml::from_str::<RunConfig>(&text).unwrap().resolve().unwrap()
+    }
+
+    /// The message of a run that panics with, or returns, an error of libtorch after three steps.
+    fn message(architecture: &str, text: &str, panics: bool) -> String {
+        let work = |observer: &mut dyn FnMut(&Progress<'_>)| -> Result<()> {
+            observer(&Progress { step: 3, steps: 9, logged: None, filtered: &[] });
+            let source = tch::TchError::Torch(text.to_owned());
+            if panics {
+                Err::<(), _>(source).unwrap();
+                return Ok(());
+            }
+            Err(Error::Torch { step: 3, source })
+        };
+        let mut seen = 0;
+        let observer = &mut |progress: &Progress<'_>| seen = progress.step;
+        let error = named(&config(architecture), observer, work).unwrap_err().to_string();
+        assert_eq!(seen, 3);
+        error
+    }
+
+    #[test]
+    fn faults_are_named_however_they_come() {
+        let text = "CUDA out of memory. Tried to allocate 2.00 GiB.\nmore";
+        for panics in [false, true] {
+            assert_eq!(
+                message("name = 'topk', k = 4", text, panics),
+                "after 3 steps: out of memory on cuda:1: CUDA out of memory. Tried to allocate 2.00 \
+                 GiB.; less is needed with a smaller `training.batch_size` or `sae.n_features`. \
+                 Checkpoints written before stand"
+            );
+            let cut = message("name = 'standard', l1_penalty = 0.1", text, panics);
+            assert!(cut.contains("smaller `training.micro_batch`, `training.batch_size`"), "{cut}");
+            let failed = message(
+                "name = 'topk', k = 4",
+                "CUDA error: unspecified launch failure\nCUDA kernel errors",
+                panics,
+            );
+            assert!(failed.starts_with("after 3 steps: cuda:1 failed: CUDA error: unspecified"));
+            assert!(failed.ends_with("resume goes on from the newest"), "{failed}");
+        }
+        let other = message("name = 'topk', k = 4", "shapes cannot be multiplied", false);
+        assert!(other.ends_with("shapes cannot be multiplied"), "{other}");
+        assert!(other.starts_with("step 3: libtorch: "), "{other}");
+    }
+}
