@@ -33,7 +33,7 @@ fn cases() -> Vec<(String, fn(u64) -> u64)> {
         ("name = 'matryoshka_batch_topk', k = 3, group_fractions = [0.25, 0.75], AUXK", never),
         ("name = 'soft', k = 3, AUXK", never),
         ("name = 'soft', k = 3, AUXK, budget = 'one_sided', k_gradient_window = 0", never),
-        ("name = 'soft', k = 3, AUXK, selection_gradient = 'full', alpha = 0.05", never),
+        ("name = 'soft', k = 3, alpha = 0.05, AUXK, selection_gradient = 'full'", never),
         ("name = 'soft', k = 3, AUXK, k_gradient_window = 2, hard_steps = 8", never),
         ("name = 'soft', k = 3, AUXK, group_fractions = [0.5, 0.5], hard_steps = 8", never),
         ("name = 'soft', k = 3, AUXK, k_estimator = 'shared'", never),
@@ -64,10 +64,11 @@ fn trainer(case: &str, more: &str) -> Trainer {
     Trainer::new(config, D_MODEL, &Normalizer::Scale { scale: 2.0 }, Kind::Double).unwrap()
 }
 
-/// Rows in a narrow cone, so that some features stay silent.
+/// Rows near a line, so that features that do not lie along it stay silent.
 fn rows(seed: u64) -> Tensor {
-    let noise = InitRng::new(seed).uniform(&[32, D_MODEL as i64], 1.0);
-    noise + InitRng::new(99).uniform(&[1, D_MODEL as i64], 4.0)
+    let mut rng = InitRng::new(seed);
+    let line = InitRng::new(99).uniform(&[1, D_MODEL as i64], 2.0);
+    rng.uniform(&[32, 1], 1.0) * line + rng.uniform(&[32, D_MODEL as i64], 0.1)
 }
 
 #[test]
@@ -129,7 +130,6 @@ fn reading_less_changes_no_step() {
                 assert!(off < tolerance, "{case}, {more}: {name} is off by {off:e}");
             }
             for (expected, got) in expected.iter().zip(&got) {
-                assert_eq!(expected.dead, got.dead, "{case}");
                 let off = (expected.loss - got.loss).abs() / (1.0 + expected.loss.abs());
                 assert!(off < if more.is_empty() { 1e-9 } else { 2e-2 }, "{case}: {off:e}");
                 // A term of dead features is absent while none is, or 0.

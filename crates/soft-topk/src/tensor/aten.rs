@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use tch_autograd::{BackwardContext, BoxError, ForwardContext, Function};
 
 use super::form::Form;
+use crate::engine::Real;
 use crate::error::{Error, Result};
 
 /// Weights, or their logarithms, of rows x `[rows, n]`, given k `[rows]` and alpha `[]`.
@@ -59,7 +60,11 @@ impl Function for Aten {
         let tail = z.f_abs()?.f_neg()?.f_exp()? * 0.5;
         let below = z.f_less(0.0)?;
         let out = match self.form {
-            Form::Weights => tail.f_where_self(&below, &(1.0 - &tail))?,
+            Form::Weights => {
+                let beyond = z.f_abs()?.f_gt(cut(kind))?;
+                let tail = tail.f_masked_fill(&beyond, 0.0)?;
+                tail.f_where_self(&below, &(1.0 - &tail))?
+            }
             Form::Logarithms => {
                 (&z - std::f64::consts::LN_2).f_where_self(&below, &tail.f_neg()?.f_log1p()?)?
             }
@@ -117,6 +122,11 @@ impl Function for Aten {
             Some(grad_alpha.f_to_kind(kind)?),
         ])
     }
+}
+
+/// Where tails end, as in the engine: the same weights are 0.
+fn cut(kind: Kind) -> f64 {
+    if kind == Kind::Double { f64::CUT } else { f32::CUT.into() }
 }
 
 /// (x − θ)/alpha with θ = pivot + offset·alpha.
@@ -216,6 +226,21 @@ mod tests {
         (&out * v).sum(out.kind()).backward();
         let grads = leaves.iter().map(Tensor::grad);
         [out.detach()].into_iter().chain(grads).collect()
+    }
+
+    #[test]
+    fn the_same_weights_are_zero() {
+        for kind in [Kind::Float, Kind::Double] {
+            let options = (kind, Device::Cpu);
+            let x = Tensor::arange(4000, options).reshape([4, 1000]).remainder(1000.0) * 0.01;
+            let k = Tensor::from_slice(&[3.0, 100.0, 500.0, 998.5]).to_kind(kind);
+            let alpha = Tensor::from(0.003).to_kind(kind);
+            let one = run(true, Form::Weights, &[x.copy(), k.copy(), alpha.copy()], &x);
+            let other = run(false, Form::Weights, &[x.copy(), k, alpha], &x);
+            assert_eq!(one[0].gt(0.0), other[0].gt(0.0));
+            let zeros = one[0].eq(0.0).sum(Kind::Int64).int64_value(&[]);
+            assert!(zeros > 100 && zeros < 3000, "{zeros}");
+        }
     }
 
     /// The weights and the gradients for x and k of rows that may lie outside the domain.
