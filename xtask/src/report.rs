@@ -13,6 +13,9 @@ pub(crate) struct ReportArgs {
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
+    for note in sae_report::Report::read(&args.dir)?.notes {
+        eprintln!("{note}");
+    }
     println!("{}", sae_report::write_report(&args.dir)?.display());
     Ok(())
 }

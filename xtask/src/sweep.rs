@@ -1,6 +1,7 @@
 //! `sweep`: from a TOML file to trained, evaluated and reported runs, each in processes of its own.
 
 mod child;
+mod commands;
 mod frontier;
 mod job;
 mod local;
@@ -8,9 +9,14 @@ mod metrics;
 mod plan;
 mod progress;
 mod results;
+mod runs_csv;
 mod slurm;
+mod state;
 mod stop;
 mod stores;
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -28,12 +34,19 @@ use plan::Plan;
 pub(crate) use job::{OneRunArgs, run_one};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   cargo xtask sweep
   cargo xtask sweep quickstart --dry-run
   cargo xtask sweep my-sweep.toml --out runs/mine --filter architecture=soft --filter k=32
-  SBATCH_PARTITION=long cargo xtask sweep my-sweep.toml --launcher slurm --jobs 8")]
+  SBATCH_PARTITION=long cargo xtask sweep my-sweep.toml --launcher slurm --jobs 8
+  cargo xtask sweep status runs/mine --watch
+  cargo xtask sweep logs runs/mine 3 --follow
+  cargo xtask sweep rm runs/mine --failed
+  cargo xtask sweep diff runs/mine runs/other")]
 pub(crate) struct SweepArgs {
+    #[command(subcommand)]
+    command: Option<commands::Command>,
     /// A bundled sweep, or a file of one's own
     #[arg(value_name = "NAME|FILE", default_value = "quickstart")]
     sweep: String,
@@ -67,6 +80,9 @@ enum Launcher {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
+    if let Some(command) = &args.command {
+        return commands::run(workspace, command);
+    }
     check_devices(&args.devices)?;
     let plan = Plan::load(workspace, &args.sweep, &args.filter, &args.devices)?;
     let default = || workspace.root().join("runs").join(&plan.name);
@@ -96,6 +112,7 @@ fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -
     let pending: Vec<_> = plan.selected().filter(|run| job.finished(run).is_none()).collect();
     let n_selected = plan.selected().count();
     eprintln!("{} of {n_selected} runs to do, in {}", pending.len(), out.display());
+    results::refresh(plan, &job)?;
     match args.launcher {
         _ if pending.is_empty() => {}
         Launcher::Local => local::run(&job, &pending, &plan.devices, args.jobs.unwrap_or(1))?,

@@ -247,6 +247,23 @@ impl ArchitectureConfig {
         }
     }
 
+    /// The setting that decides how sparse codes are, as a dotted key of the run, and its value.
+    #[must_use]
+    pub const fn sparsity(&self) -> (&'static str, f64) {
+        match self {
+            Self::TopK(c) | Self::BatchTopK(c) => ("architecture.k", c.k as f64),
+            Self::MatryoshkaBatchTopK(c) => ("architecture.k", c.k as f64),
+            Self::Soft(c) => ("architecture.k", c.k as f64),
+            Self::JumpRelu(c) => ("architecture.target_l0", c.target_l0),
+            Self::Gated(c) => ("architecture.l1_penalty", c.l1_penalty),
+            Self::Standard(c) => ("architecture.l1_penalty", c.l1_penalty),
+            Self::StandardApril(c) => ("architecture.l1_penalty", c.l1_penalty),
+            Self::PAnneal(c) => {
+                ("architecture.initial_sparsity_penalty", c.initial_sparsity_penalty)
+            }
+        }
+    }
+
     pub(crate) fn resolve(&mut self, steps: u64, parity: Parity) {
         match self {
             Self::TopK(c) | Self::BatchTopK(c) => {

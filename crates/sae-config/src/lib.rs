@@ -25,7 +25,7 @@ pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, Provenance,
     Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
 };
-pub use file::{read_json, read_toml, write_json, write_toml};
+pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use preset::apply_preset;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};

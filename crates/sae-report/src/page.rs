@@ -1,11 +1,8 @@
 //! The page: a frame with styles, scripts and the report's data inside.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
-
-use crate::{Error, Report, Result};
+use crate::{Report, Result};
 
 const FRAME: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -19,12 +16,7 @@ const SCRIPT: &str = include_str!("page/page.js");
 pub fn write_report(folder: &Path) -> Result<PathBuf> {
     let page = render(&Report::read(folder)?);
     let path = folder.join("report.html");
-    let write = || {
-        let mut file = AtomicWriteFile::open(&path)?;
-        file.write_all(page.as_bytes())?;
-        file.commit()
-    };
-    write().map_err(|source| Error::Io { path: path.clone(), source })?;
+    sae_config::write_text(&path, &page)?;
     Ok(path)
 }
 
@@ -61,7 +53,7 @@ mod tests {
     use super::*;
 
     fn report(name: &str) -> Report {
-        Report::new(SweepResults { name: name.into(), runs: Vec::new() })
+        Report::new(SweepResults { name: name.into(), ..SweepResults::default() })
     }
 
     #[test]
