@@ -15,12 +15,13 @@ pub(super) fn table(results: &SweepResults) -> Option<String> {
         return None;
     }
     let mut parts = Vec::new();
+    let with_n = equal.has_seeds();
     for measure in &equal.measures {
         let head = equal.l0.iter().map(|l0| format!("L0 {}", short(*l0)));
         let mut rows = vec![std::iter::once(format!("{} at", measure.name)).chain(head).collect()];
         for (group, cells) in groups.groups.iter().zip(&measure.cells) {
             if has_results(group, results) {
-                let cells = cells.iter().map(|cell| written(cell.as_ref(), 4));
+                let cells = cells.iter().map(|cell| written(cell.as_ref(), 4, with_n));
                 rows.push(std::iter::once(group.name()).chain(cells).collect());
             }
         }

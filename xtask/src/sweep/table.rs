@@ -133,16 +133,18 @@ pub(super) fn counts<'a>(
     RunStatus::ALL.map(|status| (status, count(status))).into_iter().filter(|c| c.1 > 0).collect()
 }
 
-/// Mean, deviation and number; a dash where there is none.
-pub(super) fn written(summary: Option<&Summary>, digits: usize) -> String {
-    match summary {
-        None => "–".into(),
-        Some(Summary { mean, n: 1, .. }) => format!("{mean:.digits$}"),
-        Some(Summary { mean, sd: Some(sd), n }) if *sd > 0.0 => {
-            format!("{mean:.digits$} ± {sd:.digits$} ({n})")
-        }
-        Some(Summary { mean, n, .. }) => format!("{mean:.digits$} ({n})"),
+/// Mean and deviation, with their number where some cell beside has several; a dash where there is
+/// none.
+pub(super) fn written(summary: Option<&Summary>, digits: usize, with_n: bool) -> String {
+    let Some(Summary { mean, sd, n }) = summary else { return "–".into() };
+    let mut text = format!("{mean:.digits$}");
+    if let Some(sd) = sd.filter(|sd| *sd > 0.0) {
+        text += &format!(" ± {sd:.digits$}");
     }
+    if with_n {
+        text += &format!(" ({n})");
+    }
+    text
 }
 
 /// Rows below their header, the first column to the left and the others to the right.
@@ -228,9 +230,10 @@ mod tests {
 
     #[test]
     fn one_value_or_equal_values_have_no_deviation() {
-        let of = |values: &[f64]| written(Summary::of(values).as_ref(), 2);
+        let of = |values: &[f64]| written(Summary::of(values).as_ref(), 2, true);
         assert_eq!(of(&[]), "–");
-        assert_eq!(of(&[0.5]), "0.50");
+        assert_eq!(of(&[0.5]), "0.50 (1)");
+        assert_eq!(written(Summary::of(&[0.5]).as_ref(), 2, false), "0.50");
         assert_eq!(of(&[0.5, 0.5]), "0.50 (2)");
         assert_eq!(of(&[0.25, 0.75]), "0.50 ± 0.35 (2)");
     }

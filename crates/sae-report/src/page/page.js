@@ -70,6 +70,7 @@ function controls() {
 }
 
 function frontier(id, title, yLabel, value) {
+  $(id).hidden = !RUNS.some((run) => run.evaluation && value(run) !== null);
   const runs = RUNS.filter((run) => !state.off.has(run.group) && run.evaluation && value(run) !== null);
   const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
   const series = GROUPS.map((group, index) => {
@@ -205,7 +206,8 @@ function equal() {
   const compared = DATA.equal;
   $("equal-section").hidden = compared === null;
   if (compared === null) return;
-  const write = ({ mean, sd, n }) => mean.toFixed(4) + (sd ? ` ± ${sd.toFixed(4)}` : "") + (n > 1 ? ` (${n})` : "");
+  const hasSeeds = compared.measures.some(({ cells }) => cells.flat().some((cell) => cell?.n > 1));
+  const write = ({ mean, sd, n }) => mean.toFixed(4) + (sd ? ` ± ${sd.toFixed(4)}` : "") + (hasSeeds ? ` (${n})` : "");
   $("equal").replaceChildren(...compared.measures.map(({ name, cells }) => {
     const head = [`${name} at`, ...compared.l0.map((l0) => `L0 ${format(l0)}`)];
     const best = compared.l0.map((_, column) => {

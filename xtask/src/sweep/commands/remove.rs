@@ -41,7 +41,10 @@ pub(super) fn run(workspace: &Workspace, args: &RemoveArgs) -> Result<()> {
         bail!("nothing was removed");
     }
     remove(&sweep, &ids)?;
-    println!("removed {} runs; the next start of the sweep does those it still has", ids.len());
+    println!(
+        "removed {}; the next start of the sweep does again what it has of them",
+        ids.join(", ")
+    );
     sweep.refresh()
 }
 

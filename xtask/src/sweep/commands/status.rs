@@ -107,7 +107,10 @@ fn reason(sweep: &Sweep, run: &RunResult) -> String {
 
 /// A row for each run that has not ended; of the pending the first few.
 fn unfinished(sweep: &Sweep, labels: &[String]) -> Option<Vec<Vec<String>>> {
-    let header = ["run", "#", "status", "steps", "steps/s", "left", ""].map(str::to_owned).to_vec();
+    let width = sweep.results.runs.first().map_or(0, |run| run.run_id.len());
+    let first = format!("{:>4}  {:<width$}  settings", "#", "run");
+    let mut header = vec![first];
+    header.extend(["status", "steps", "steps/s", "left"].map(str::to_owned));
     let mut rows = vec![header];
     let mut n_pending = 0;
     for (index, run) in sweep.results.runs.iter().enumerate().filter(|(_, run)| !has_ended(run)) {
@@ -124,13 +127,11 @@ fn unfinished(sweep: &Sweep, labels: &[String]) -> Option<Vec<Vec<String>>> {
             .map(|r| r / run.config.training.batch_size as f64);
         let left = rate.map(|rate| time(steps.saturating_sub(done) as f64 / rate));
         rows.push(vec![
-            run.run_id.clone(),
-            (index + 1).to_string(),
+            format!("{:>4}  {:<width$}  {}", index + 1, run.run_id, labels[index]),
             run.status.name().into(),
             format!("{done}/{steps}"),
             rate.map_or_else(String::new, |rate| format!("{rate:.1}")),
             left.unwrap_or_default(),
-            labels[index].clone(),
         ]);
     }
     (rows.len() > 1).then_some(rows)
