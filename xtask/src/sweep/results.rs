@@ -18,8 +18,16 @@ pub(super) fn collect(plan: &Plan, job: &Job) -> SweepResults {
     SweepResults { name: plan.name.clone(), runs }
 }
 
+/// Writes table, JSON and report of the runs that have ended.
+pub(super) fn refresh(plan: &Plan, job: &Job) -> Result<SweepResults> {
+    let results = collect(plan, job);
+    write(&job.out, &results)?;
+    sae_report::write_report(&job.out)?;
+    Ok(results)
+}
+
 /// Writes `results.csv` and `results.json`.
-pub(super) fn write(out: &Path, results: &SweepResults) -> Result<()> {
+fn write(out: &Path, results: &SweepResults) -> Result<()> {
     write_json(&out.join("results.json"), results)?;
     let path = out.join("results.csv");
     let write = || -> std::io::Result<()> {
