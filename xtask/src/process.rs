@@ -13,10 +13,29 @@ use crate::workspace::Workspace;
 pub(crate) fn cargo(workspace: &Workspace) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_of_another_package) {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(workspace.root());
     // What setup checked, also where LIBTORCH named it: then it is a link to that.
     command.env("LIBTORCH", workspace.target().join("libtorch"));
     command
+}
+
+/// Whether cargo has set this variable for the package that it runs, this one. Build scripts compare
+/// such variables with those of their last build, and would build anew.
+fn is_of_another_package(variable: &str) -> bool {
+    const SINGLE: [&str; 5] = [
+        "CARGO_BIN_NAME",
+        "CARGO_CRATE_NAME",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_TARGET_TMPDIR",
+        "OUT_DIR",
+    ];
+    const FAMILIES: [&str; 4] = ["CARGO_BIN_EXE_", "CARGO_CFG_", "CARGO_MANIFEST_", "CARGO_PKG_"];
+    SINGLE.contains(&variable) || FAMILIES.iter().any(|family| variable.starts_with(family))
 }
 
 /// Runs a command to its end; `what` names the work in the error.
@@ -77,4 +96,24 @@ fn executables(
 
 fn start_error(program: &OsStr) -> String {
     format!("cannot start `{}`", program.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_does_not_inherit_what_it_set_for_this_package() {
+        // Cargo sets them for the tests as well.
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
+        let command = cargo(&Workspace::at(std::path::Path::new("/none")));
+        let removed: Vec<_> =
+            command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        for name in ["CARGO_PKG_NAME", "CARGO_PKG_VERSION_MAJOR", "CARGO_MANIFEST_DIR"] {
+            assert!(removed.contains(&OsStr::new(name)), "{name} in {removed:?}");
+        }
+        for name in ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_BUILD_JOBS", "CARGO", "PATH"] {
+            assert!(!is_of_another_package(name), "{name}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod preset;
 mod run;
 mod soft;
 mod sweep;
+mod timing;
 mod training;
 
 pub use architecture::{
@@ -30,7 +31,8 @@ pub use preset::apply_preset;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SpecialTokens,
-    StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
+    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SlurmConfig,
+    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
 };
+pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -2,18 +2,23 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use sae_config::{Evaluation, RunConfig, RunResult, RunStatus, read_json, write_json, write_toml};
 use serde::{Deserialize, Serialize};
 
-use super::child::{self, Log};
+use super::account::{self, Maker};
+use super::child::{self, Bounds, Limits, Log};
 use super::metrics::Metrics;
 use super::plan::PlannedRun;
 use super::stop;
 use super::stores::Activations;
+use crate::exit::{Interrupted, note, usage};
+
+/// Time before a process that was killed is started again; each further time is thrice as long.
+const BACK_OFF: Duration = Duration::from_secs(2);
 
 /// What all runs of a sweep share.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,7 +27,14 @@ pub(super) struct Job {
     pub(super) out: PathBuf,
     /// The `softsae` binary.
     pub(super) program: PathBuf,
+    /// Where it finds its libraries.
+    pub(super) libraries: Option<String>,
     pub(super) activations: Activations,
+    /// What made its results.
+    pub(super) maker: Maker,
+    pub(super) limits: Limits,
+    /// How often a process that a signal has ended is started again.
+    pub(super) retries: u32,
 }
 
 /// Where one run computes.
@@ -33,12 +45,6 @@ pub(super) struct Place {
     pub(super) threads: Option<usize>,
 }
 
-/// Seconds spent on training, over all attempts (`timing.json`).
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Timing {
-    train_seconds: f64,
-}
-
 impl Job {
     /// The folder of a run.
     pub(super) fn folder(&self, id: &str) -> PathBuf {
@@ -47,10 +53,9 @@ impl Job {
 
     /// The result of a run, if it has ended.
     pub(super) fn result(&self, run: &PlannedRun) -> Option<RunResult> {
-        let result: RunResult = read_json(&self.folder(&run.id).join("result.json")).ok()?;
+        let result = self.kept(&run.id).ok()??;
         // The variant is the sweep's word for the run: its result may come from another sweep.
-        (result.run_id == run.id)
-            .then(|| RunResult { variant: run.point.variant.clone(), ..result })
+        Some(RunResult { variant: run.point.variant.clone(), ..result })
     }
 
     /// The result of a run that is trained and evaluated.
@@ -58,65 +63,135 @@ impl Job {
         self.result(run).filter(|result| result.status == RunStatus::Done)
     }
 
+    /// The file of a run's result.
+    fn result_file(&self, id: &str) -> PathBuf {
+        self.folder(id).join("result.json")
+    }
+
+    /// The result in a run's folder, if there is one; one of another run is an error.
+    fn kept(&self, id: &str) -> Result<Option<RunResult>> {
+        let file = self.result_file(id);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let result: RunResult = read_json(&file)?;
+        if result.run_id != id {
+            bail!("{}: expected the result of run {id}, got {}", file.display(), result.run_id);
+        }
+        Ok(Some(result))
+    }
+
+    /// Moves what is no result of its run out of the way, so that the run is done; says so.
+    pub(super) fn set_aside_foreign<'a>(
+        &self,
+        runs: impl Iterator<Item = &'a PlannedRun>,
+    ) -> Result<()> {
+        for run in runs {
+            let Err(error) = self.kept(&run.id) else { continue };
+            let file = self.result_file(&run.id);
+            let free = |n: &u32| !file.with_extension(format!("json.aside-{n}")).exists();
+            let n = (1..u32::MAX).find(free).context("a free name")?;
+            let aside = file.with_extension(format!("json.aside-{n}"));
+            std::fs::rename(&file, &aside).with_context(|| file.display().to_string())?;
+            note(&format!("{error:#}; moved to {}, the run is done again", aside.display()));
+        }
+        Ok(())
+    }
+
     /// Trains and evaluates a run, going on where an earlier attempt stopped.
     ///
-    /// `tick` is called all the while. A failure of the run is a result; an error
-    /// is one of the machinery, or an interruption.
+    /// `tick` gets the resident memory of the process at work all the while. A failure of the run
+    /// is a result; an error is one of the machinery, or an interruption.
     pub(super) fn carry_out(
         &self,
         id: &str,
         config: &RunConfig,
         place: &Place,
-        mut tick: impl FnMut(),
+        mut tick: impl FnMut(u64),
     ) -> Result<RunResult> {
         let folder = self.folder(id);
         std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
-        let log = Log::open(&folder.join("log.txt"), &mut tick)?;
-        let result_file = folder.join("result.json");
-        if let Ok(result) = read_json::<RunResult>(&result_file)
-            && result.status == RunStatus::Done
-        {
+        let log = Log::open(&folder.join("log.txt"), || tick(0))?;
+        if let Some(result) = self.kept(id)?.filter(|result| result.status == RunStatus::Done) {
             return Ok(result);
         }
         let mut config = config.clone();
         config.data.store = self.activations.train.clone();
         config.training.device = device(&folder, &place.device);
         write_toml(&folder.join("run.toml"), &config)?;
-
-        let timing_file = folder.join("timing.json");
-        let before: Timing = read_json(&timing_file).unwrap_or_default();
-        let start = Instant::now();
-        let trained = log.run(&mut self.train(&folder, place), &mut tick);
-        let train_seconds = before.train_seconds + start.elapsed().as_secs_f64();
-        write_json(&timing_file, &Timing { train_seconds })?;
-        let is_trained = trained?.success();
-
-        let eval_file = folder.join("eval.json");
-        let mut evaluation = None;
-        if is_trained {
-            let mut eval = self.eval(&folder, &eval_file, &config, place);
-            if log.run(&mut eval, &mut tick)?.success() {
-                evaluation = Some(read_json::<Evaluation>(&eval_file)?);
-            }
-        }
+        let started = account::start(&folder)?;
+        let clock = Instant::now();
+        let mut attempt = Attempt {
+            job: self,
+            log: &log,
+            deadline: self.limits.time.map(|time| clock + time),
+            tick: &mut tick,
+        };
+        let (evaluation, failure) = match attempt.run(&folder, &config, place)? {
+            Ok(evaluation) => (Some(evaluation), None),
+            Err(failure) => (None, Some(failure)),
+        };
         // A sweep's run is never made longer: another length is another run.
         if evaluation.is_some() {
             let _ = std::fs::remove_dir_all(folder.join("training"));
         }
-        let status = if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed };
-        let run_id = id.into();
+        let seconds = account::train_seconds(&folder);
         let result = RunResult {
-            run_id,
+            run_id: id.into(),
             variant: None,
-            status,
+            status: if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed },
+            provenance: Some(account::provenance(&self.maker, &config.training.device, started)?),
             config,
-            train_seconds,
+            train_seconds: seconds.unwrap_or_else(|| clock.elapsed().as_secs_f64()),
             evaluation,
-            failure: None,
+            failure,
+        };
+        write_json(&self.result_file(id), &result)?;
+        Ok(result)
+    }
+
+    /// Writes that a run failed where no process of ours was left to write it.
+    pub(super) fn write_failure(&self, run: &PlannedRun, failure: &str) -> Result<()> {
+        let folder = self.folder(&run.id);
+        std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
+        let mut config = run.point.config.clone();
+        config.data.store = self.activations.train.clone();
+        let result = RunResult {
+            run_id: run.id.clone(),
+            variant: None,
+            status: RunStatus::Failed,
+            config,
+            train_seconds: account::train_seconds(&folder).unwrap_or(0.0),
+            evaluation: None,
+            failure: Some(failure.into()),
             provenance: None,
         };
-        write_json(&result_file, &result)?;
-        Ok(result)
+        Ok(write_json(&self.result_file(&run.id), &result)?)
+    }
+
+    /// Removes the result of a failed attempt, which must not pass for that of the next one.
+    pub(super) fn forget_failure(&self, run: &PlannedRun) -> Result<()> {
+        if self.finished(run).is_some() {
+            return Ok(());
+        }
+        let file = self.result_file(&run.id);
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| file.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The program, which finds its libraries from wherever its copy lies.
+    pub(super) fn program(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(libraries) = &self.libraries {
+            let others = std::env::var("LD_LIBRARY_PATH").ok().filter(|others| others != libraries);
+            let others = others.map_or_else(String::new, |others| format!(":{others}"));
+            command.env("LD_LIBRARY_PATH", format!("{libraries}{others}"));
+        }
+        command
     }
 
     fn train(&self, folder: &Path, place: &Place) -> Command {
@@ -145,12 +220,83 @@ impl Job {
     }
 
     fn command(&self, place: &Place) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.program();
         if let Some(threads) = place.threads {
             command.args(["--threads", &threads.to_string()]);
         }
         command
     }
+}
+
+/// An attempt at a run: its processes, within its limits.
+struct Attempt<'a, T> {
+    job: &'a Job,
+    log: &'a Log,
+    deadline: Option<Instant>,
+    tick: &'a mut T,
+}
+
+impl<T: FnMut(u64)> Attempt<'_, T> {
+    /// Trains and evaluates; gives what was measured, or by what it failed.
+    fn run(
+        &mut self,
+        folder: &Path,
+        config: &RunConfig,
+        place: &Place,
+    ) -> Result<Result<Evaluation, String>> {
+        let saved: Vec<_> = ["training", "checkpoint"]
+            .iter()
+            .map(|name| folder.join(name))
+            .filter(|path| path.exists())
+            .map(|path| path.display().to_string())
+            .collect();
+        let trained = self.process("training", || self.job.train(folder, place))?;
+        if let Some(failure) = trained {
+            let is_its_own = failure.contains("exit code") && !saved.is_empty();
+            let from = saved.join(" and ");
+            return Ok(Err(match is_its_own {
+                true => format!("{failure}; it went on from {from}: delete that to start anew"),
+                false => failure,
+            }));
+        }
+        let file = folder.join("eval.json");
+        let evaluated = self.process("evaluation", || self.job.eval(folder, &file, config, place));
+        Ok(match evaluated? {
+            Some(failure) => Err(failure),
+            None => Ok(read_json(&file)?),
+        })
+    }
+
+    /// Runs a process, again where a signal has ended it; gives by what it failed in the end.
+    fn process(&mut self, stage: &str, command: impl Fn() -> Command) -> Result<Option<String>> {
+        let bounds = Bounds { deadline: self.deadline, memory: self.job.limits.memory };
+        let mut wait = BACK_OFF;
+        for retries_left in (0..=self.job.retries).rev() {
+            let ending = self.log.run_within(&mut command(), bounds, &mut *self.tick)?;
+            let failure = account::failure(stage, ending, &self.job.limits);
+            let Some(text) = &failure else { return Ok(None) };
+            self.log.say(text)?;
+            if retries_left == 0 || !account::was_killed(ending) {
+                return Ok(failure);
+            }
+            pause(wait, || (self.tick)(0))?;
+            wait *= 3;
+        }
+        bail!("{stage}: no attempt was made")
+    }
+}
+
+/// Waits, but no longer than until the user stops the sweep.
+fn pause(time: Duration, mut tick: impl FnMut()) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        if stop::requested() {
+            bail!(Interrupted);
+        }
+        tick();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 /// The device of a run: that of its first attempt, whose saved state it goes on from.
@@ -169,7 +315,20 @@ pub(super) fn progress(folder: &Path, n_steps: u64) -> (u64, String) {
     }
 }
 
-/// A prepared run, for a job scheduler to start (`OUT/tasks/N.json`).
+/// One line on how a run ended.
+pub(super) fn describe(run: &PlannedRun, result: &RunResult) -> String {
+    let seconds = result.train_seconds;
+    match (&result.status, &result.evaluation, &result.failure) {
+        (RunStatus::Done, Some(evaluation), _) => {
+            let (r2, l0) = (evaluation.reconstruction.r2, evaluation.sparsity.l0_mean);
+            format!("run {} ({}): R² {r2:.4}, L0 {l0:.1}, {seconds:.0} s", run.id, run.point)
+        }
+        (_, _, Some(failure)) => format!("run {} ({}) FAILED: {failure}", run.id, run.point),
+        _ => format!("run {} ({}) FAILED after {seconds:.0} s", run.id, run.point),
+    }
+}
+
+/// A prepared run, for a job scheduler to start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Task {
     pub(super) job: Job,
@@ -184,14 +343,28 @@ pub(crate) struct OneRunArgs {
     task: PathBuf,
 }
 
-/// Carries out a prepared run.
+/// Carries out a prepared run, with as many threads as the scheduler gives it processors.
 pub(crate) fn run_one(args: &OneRunArgs) -> Result<()> {
     stop::install()?;
-    let task: Task = read_json(&args.task)?;
-    let result = task.job.carry_out(&task.id, &task.config, &task.place, || ());
+    let mut task: Task = read_json(&args.task)?;
+    task.place.threads = task.place.threads.or(processors()?);
+    let result = task.job.carry_out(&task.id, &task.config, &task.place, |_| ());
     let result = result.with_context(|| format!("run {}", task.id))?;
-    if result.status == RunStatus::Failed {
-        bail!("run {} failed", task.id);
+    match result.failure {
+        _ if result.status == RunStatus::Done => Ok(()),
+        Some(failure) => bail!("run {}: {failure}", task.id),
+        None => bail!("run {} failed", task.id),
     }
-    Ok(())
+}
+
+/// Processors that SLURM gives a task.
+fn processors() -> Result<Option<usize>> {
+    for name in ["SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"] {
+        let Ok(value) = std::env::var(name) else { continue };
+        return match value.parse() {
+            Ok(n) if n > 0 => Ok(Some(n)),
+            _ => bail!(usage(format!("{name}: expected a number of processors, got `{value}`"))),
+        };
+    }
+    Ok(None)
 }

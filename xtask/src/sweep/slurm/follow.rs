@@ -1,0 +1,379 @@
+//! Follows runs from the sweep to the queue to their results.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use sae_config::{RunStatus, write_json};
+use serde::Serialize;
+
+use super::super::child::tail;
+use super::super::job::{self, Job};
+use super::super::plan::{Plan, PlannedRun};
+use super::super::progress::Runs;
+use super::super::{Refresher, stop};
+use super::kept::{Answer, Cluster, Submission};
+use super::queue::{self, Pace, Standing, TaskId};
+use super::{Outcome, sleep};
+use crate::exit::Interrupted;
+
+/// Where each task stands, by run, in the sweep's folder.
+const TASKS: &str = "slurm/tasks.json";
+
+/// Time between two looks at the results of tasks that run.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Answers in a row that a task is gone before it counts as that: on a shared disk, what it wrote
+/// may show later.
+const N_GONE: u32 = 2;
+
+/// Follows the runs of a sweep.
+pub(super) struct Follower<'a> {
+    plan: &'a Plan,
+    job: &'a Job,
+    submissions: Vec<Submission>,
+    /// Runs that are not submitted yet.
+    left: VecDeque<&'a PlannedRun>,
+    /// Runs that have not ended, by id.
+    waiting: BTreeMap<&'a str, Watched<'a>>,
+    progress: Runs,
+    refresher: Refresher,
+    pace: Pace,
+    /// Most tasks of an array job, once that is known; less where the queue takes fewer.
+    chunk: Option<usize>,
+    /// What was told last of the queue.
+    told: String,
+}
+
+/// A submitted run.
+struct Watched<'a> {
+    run: &'a PlannedRun,
+    task: TaskId,
+    standing: Option<Standing>,
+    n_gone: u32,
+    is_started: bool,
+}
+
+/// Where a run stands.
+#[derive(Serialize)]
+struct Told<'a> {
+    task: String,
+    #[serde(flatten)]
+    standing: &'a Standing,
+}
+
+impl<'a> Follower<'a> {
+    /// Of all `runs`, those in `left` are to be submitted; the others are in `submissions`.
+    pub(super) fn new(
+        plan: &'a Plan,
+        job: &'a Job,
+        runs: &[&'a PlannedRun],
+        submissions: Vec<Submission>,
+        left: Vec<&'a PlannedRun>,
+    ) -> Self {
+        let n_steps = runs.iter().map(|run| steps(run)).sum();
+        let mut follower = Self {
+            plan,
+            job,
+            submissions: Vec::new(),
+            left: left.into(),
+            waiting: BTreeMap::new(),
+            progress: Runs::new(runs.len(), n_steps),
+            refresher: Refresher::default(),
+            pace: Pace::default(),
+            chunk: None,
+            told: String::new(),
+        };
+        let is_left: BTreeSet<_> = follower.left.iter().map(|run| run.id.as_str()).collect();
+        let attached: BTreeMap<_, _> = runs
+            .iter()
+            .filter(|run| !is_left.contains(run.id.as_str()))
+            .map(|run| (run.id.as_str(), *run))
+            .collect();
+        for submission in submissions {
+            follower.watch(&submission, |id| attached.get(id).copied());
+            follower.submissions.push(submission);
+        }
+        follower
+    }
+
+    /// Watches the tasks of a submission whose runs are wanted.
+    fn watch(&mut self, submission: &Submission, run_of: impl Fn(&str) -> Option<&'a PlannedRun>) {
+        for (index, id) in submission.runs.iter().enumerate() {
+            let (Some(run), Some(task)) = (run_of(id), submission.task(index)) else { continue };
+            let watched = Watched { run, task, standing: None, n_gone: 0, is_started: false };
+            self.waiting.insert(&run.id, watched);
+        }
+    }
+
+    /// Submits and waits until all runs have ended.
+    pub(super) fn follow(&mut self, cluster: &Cluster, detach: bool) -> Result<Outcome> {
+        let mut asked: Option<Instant> = None;
+        loop {
+            if stop::hung_up() {
+                return Ok(Outcome::Detached);
+            }
+            if stop::requested() {
+                return self.cancel();
+            }
+            if asked.is_none_or(|asked| asked.elapsed() >= self.pace.wait) {
+                self.submit(cluster)?;
+                if detach {
+                    return Ok(self.detach());
+                }
+                self.ask()?;
+                asked = Some(Instant::now());
+            }
+            self.look()?;
+            if self.waiting.is_empty() && self.left.is_empty() {
+                self.forget_submissions()?;
+                return Ok(Outcome::Ended);
+            }
+            // A signal is dealt with at the head of the loop.
+            let _ = sleep(LOOK.min(self.pace.wait));
+        }
+    }
+
+    /// Submits what is left, as much as the queue takes.
+    fn submit(&mut self, cluster: &Cluster) -> Result<()> {
+        while !self.left.is_empty() && !stop::requested() {
+            let size = match self.chunk {
+                Some(size) => size,
+                None => {
+                    let answer = queue::max_array_size();
+                    self.hear(&answer, true);
+                    let Ok(size) = answer else { return Ok(()) };
+                    *self.chunk.insert(size)
+                }
+            };
+            let n = size.min(self.left.len());
+            let runs: Vec<_> = self.left.iter().take(n).copied().collect();
+            let mut submission = Submission::prepare(self.job, &runs, cluster)?;
+            // With a bound on tasks at once, array jobs wait for each other.
+            let after = self.waiting.values().map(|watched| watched.task.0.clone());
+            let after = after.max_by_key(|array| array.parse::<u64>().ok());
+            let after = after.filter(|_| cluster.jobs.is_some());
+            match submission.submit(cluster, after.as_deref()) {
+                Ok(Answer::Queued(array)) => {
+                    self.progress.say(&format!("submitted {n} runs as array job {array}"));
+                }
+                Ok(Answer::Full(said)) => {
+                    submission.discard()?;
+                    self.wait_for_room(n, &said);
+                    return Ok(());
+                }
+                Ok(Answer::Unclear(said)) => {
+                    self.hear(&Err::<(), _>(anyhow::anyhow!("{said}")), true);
+                    if !self.arrived(&mut submission)? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    submission.discard()?;
+                    return Err(error);
+                }
+            }
+            self.watch(&submission, |id| runs.iter().find(|run| run.id == id).copied());
+            self.submissions.push(submission);
+            self.left.drain(..n);
+        }
+        Ok(())
+    }
+
+    /// Waits until SLURM tells whether a submission has arrived; one that has not is dropped.
+    fn arrived(&mut self, submission: &mut Submission) -> Result<bool> {
+        loop {
+            // Kept as it is, the next start looks for it.
+            sleep(self.pace.wait)?;
+            let answer = queue::named(&submission.name);
+            self.hear(&answer, true);
+            match answer {
+                Ok(Some(array)) => {
+                    submission.array = Some(array);
+                    submission.write()?;
+                    return Ok(true);
+                }
+                Ok(None) => {
+                    submission.discard()?;
+                    return Ok(false);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The queue takes no job of `n` tasks: a smaller one, if none of ours is there to wait for.
+    fn wait_for_room(&mut self, n: usize, said: &str) {
+        if self.waiting.is_empty() && n > 1 {
+            self.chunk = Some(n / 2);
+        }
+        self.progress.say(&format!("{said}; the rest is submitted as the queue drains"));
+    }
+
+    /// Takes in whether SLURM answers.
+    fn hear<T>(&mut self, answer: &Result<T>, is_news: bool) {
+        if let Some(line) = self.pace.answered(answer, self.waiting.len(), is_news) {
+            self.progress.say(&line);
+        }
+    }
+
+    /// Asks where all tasks stand.
+    fn ask(&mut self) -> Result<()> {
+        let tasks = self.waiting.values().map(|watched| watched.task.0.clone());
+        let arrays: Vec<_> = tasks.collect::<BTreeSet<_>>().into_iter().collect();
+        let answer = queue::standings(&arrays);
+        let mut is_news = false;
+        if let Ok(standings) = &answer {
+            for watched in self.waiting.values_mut() {
+                let standing = standings.get(&watched.task);
+                is_news |= standing != watched.standing.as_ref();
+                // What is known of a task that the queue has forgotten stays known.
+                watched.standing = standing.or(watched.standing.as_ref()).cloned();
+                let is_live = standing.is_some_and(Standing::is_live);
+                watched.n_gone = if is_live { 0 } else { watched.n_gone + 1 };
+                is_news |= !is_live;
+            }
+        }
+        self.hear(&answer, is_news);
+        if answer.is_ok() {
+            self.tell()?;
+        }
+        Ok(())
+    }
+
+    /// Tells how many tasks stand where, and keeps where each stands.
+    fn tell(&mut self) -> Result<()> {
+        let mut counts = BTreeMap::new();
+        let mut tasks = BTreeMap::new();
+        for (id, watched) in &self.waiting {
+            let Some(standing) = &watched.standing else { continue };
+            *counts.entry(standing.words()).or_insert(0_usize) += 1;
+            let task = format!("{}_{}", watched.task.0, watched.task.1);
+            tasks.insert(*id, Told { task, standing });
+        }
+        write_json(&self.job.out.join(TASKS), &tasks)?;
+        let counts: Vec<_> = counts.iter().map(|(words, n)| format!("{n} {words}")).collect();
+        let told = format!("slurm: {}", counts.join(", "));
+        if !counts.is_empty() && told != self.told {
+            self.progress.say(&told);
+            self.told = told;
+        }
+        Ok(())
+    }
+
+    /// Looks at the results of all tasks that may have one.
+    fn look(&mut self) -> Result<()> {
+        let may_have = |watched: &Watched<'_>| {
+            watched.standing.as_ref().is_some_and(|standing| !standing.is_pending())
+                || watched.n_gone > 0
+        };
+        let waiting = self.waiting.iter().filter(|(_, watched)| may_have(watched));
+        let ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        let mut any_ended = false;
+        for id in ids {
+            let watched = &mut self.waiting.get_mut(id).expect("just listed");
+            let run = watched.run;
+            let folder = self.job.folder(id);
+            if !watched.is_started && folder.join("log.txt").exists() {
+                watched.is_started = true;
+                self.progress.started(id, &run.point.to_string(), steps(run));
+            }
+            let mut result = self.job.result(run);
+            if result.is_none() && watched.n_gone >= N_GONE {
+                let failure = self.fate(id);
+                self.job.write_failure(run, &failure)?;
+                result = self.job.result(run);
+            }
+            if let Some(result) = result {
+                self.waiting.remove(id);
+                self.progress.ended(id, steps(run), &job::describe(run, &result));
+                any_ended = true;
+            } else if self.waiting[id].is_started {
+                let (step, message) = job::progress(&folder, steps(run));
+                self.progress.at(id, step, &message);
+            }
+        }
+        if any_ended {
+            self.refresher.refresh(self.plan, self.job);
+        }
+        Ok(())
+    }
+
+    /// What became of a task that has left the queue without a result.
+    fn fate(&self, id: &str) -> String {
+        let watched = &self.waiting[id];
+        let last_seen = watched.standing.clone().filter(|standing| !standing.is_live());
+        let standing = queue::account(&watched.task).filter(|s| !s.is_live()).or(last_seen);
+        let what = match standing {
+            Some(standing) => standing.words(),
+            None => "left the queue without a result".into(),
+        };
+        let task = format!("{}_{}", watched.task.0, watched.task.1);
+        let said = self.submissions.iter().find(|s| s.array.as_ref() == Some(&watched.task.0));
+        let said = said.map_or_else(String::new, |s| tail(&s.log(watched.task.1), 3));
+        let said = if said.is_empty() { said } else { format!(": {}", said.replace('\n', "; ")) };
+        format!("slurm task {task}: {what}{said}")
+    }
+
+    /// Cancels all that is queued or running.
+    fn cancel(&mut self) -> Result<Outcome> {
+        let arrays: Vec<_> = self.submissions.iter().filter_map(|s| s.array.clone()).collect();
+        if !arrays.is_empty() {
+            let list = arrays.join(", ");
+            self.progress.say(&format!(
+                "cancelling array jobs {list}; what runs saves its work (a closed terminal or \
+                 --detach leaves jobs alone)"
+            ));
+            for submission in &mut self.submissions {
+                submission.cancelled = true;
+                submission.write()?;
+            }
+            if let Err(error) = queue::cancel(&arrays) {
+                for submission in &mut self.submissions {
+                    submission.cancelled = false;
+                    submission.write()?;
+                }
+                bail!(error.context(format!("array jobs {list} go on: cancelling failed")));
+            }
+        }
+        bail!(Interrupted)
+    }
+
+    /// Leaves the jobs alone.
+    fn detach(&self) -> Outcome {
+        let arrays: Vec<_> = self.submissions.iter().filter_map(|s| s.array.as_deref()).collect();
+        self.progress.say(&format!(
+            "array jobs {} go on; the same command without --detach follows them",
+            arrays.join(", ")
+        ));
+        if !self.left.is_empty() {
+            let n = self.left.len();
+            self.progress.say(&format!("{n} runs are not submitted yet: the same command does it"));
+        }
+        Outcome::Detached
+    }
+
+    /// Drops what was kept of submissions whose runs have all ended, but for logs of failures.
+    fn forget_submissions(&mut self) -> Result<()> {
+        let done: BTreeSet<_> = self
+            .plan
+            .runs
+            .iter()
+            .filter(|run| self.job.result(run).is_some_and(|r| r.status == RunStatus::Done))
+            .map(|run| run.id.as_str())
+            .collect();
+        self.submissions.retain(|submission| {
+            let all_done = submission.runs.iter().all(|id| done.contains(id.as_str()));
+            !all_done || submission.discard().is_err()
+        });
+        let tasks = self.job.out.join(TASKS);
+        if tasks.exists() {
+            std::fs::remove_file(tasks)?;
+        }
+        Ok(())
+    }
+}
+
+fn steps(run: &PlannedRun) -> u64 {
+    run.point.config.training.steps
+}

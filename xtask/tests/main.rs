@@ -1,0 +1,7 @@
+//! `xtask sweep` as a user meets it: real runs, real kills, a real scheduler.
+
+mod bench;
+mod cluster;
+mod faults;
+mod kills;
+mod slurm;
