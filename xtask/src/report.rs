@@ -13,9 +13,10 @@ pub(crate) struct ReportArgs {
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
-    for note in sae_report::Report::read(&args.dir)?.notes {
+    let report = sae_report::Report::read(&args.dir)?;
+    for note in &report.notes {
         eprintln!("{note}");
     }
-    println!("{}", sae_report::write_report(&args.dir)?.display());
+    println!("{}", report.write(&args.dir)?.display());
     Ok(())
 }

@@ -14,10 +14,19 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// # Errors
 /// An error that names the file which is missing, broken or cannot be written.
 pub fn write_report(folder: &Path) -> Result<PathBuf> {
-    let page = render(&Report::read(folder)?);
-    let path = folder.join("report.html");
-    sae_config::write_text(&path, &page)?;
-    Ok(path)
+    Report::read(folder)?.write(folder)
+}
+
+impl Report {
+    /// Writes the page as `report.html` of a folder; gives its path.
+    ///
+    /// # Errors
+    /// An error that names the file which cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
+        let path = folder.join("report.html");
+        sae_config::write_text(&path, &render(self))?;
+        Ok(path)
+    }
 }
 
 /// The page of a report: one HTML document that loads nothing.

@@ -49,7 +49,8 @@ impl Settings {
     }
 
     /// Whether a value is what the run would have without it.
-    pub(crate) fn is_default(&self, key: &str) -> bool {
+    #[must_use]
+    pub fn is_default(&self, key: &str) -> bool {
         let mut table = self.table.clone();
         remove(&mut table, key)
             && RunConfig::deserialize(table)

@@ -6,6 +6,8 @@ mod opened;
 mod remove;
 mod status;
 
+use std::io::{ErrorKind, Write as _};
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -29,5 +31,13 @@ pub(super) fn run(workspace: &Workspace, command: &Command) -> Result<()> {
         Command::Logs(args) => logs::run(workspace, args),
         Command::Rm(args) => remove::run(workspace, args),
         Command::Diff(args) => diff::run(workspace, args),
+    }
+}
+
+/// Prints a text; who reads no further has seen enough.
+fn show(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
     }
 }

@@ -1,17 +1,20 @@
 //! `sweep diff`: in what two sweeps or two runs differ, in settings and in scores.
 
+mod pairs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use sae_config::{Evaluation, Provenance, RunResult};
-use sae_report::{Settings, differing};
+use sae_report::Settings;
 
 use super::super::table::align;
 use super::opened::{Sweep, labels};
 use crate::exit::usage;
 use crate::workspace::Workspace;
+use pairs::pairs;
 
 #[derive(Debug, Args)]
 #[command(after_help = "A run is the folder of a sweep with the run's number or id behind it:
@@ -33,6 +36,9 @@ const SCORES: [Score; 4] = [
     ("dead", |e| Some(e.sparsity.dead_fraction)),
 ];
 
+/// Runs listed that have no counterpart.
+const MAX_ALONE: usize = 10;
+
 /// One of the two things that are compared.
 enum Side {
     Sweep(Sweep),
@@ -48,13 +54,12 @@ pub(super) fn run(workspace: &Workspace, args: &DiffArgs) -> Result<()> {
             let head = |letter, sweep: &Sweep| {
                 format!("{letter}: sweep {} in {}", sweep.results.name, sweep.out.display())
             };
-            println!("{}\n{}", head('A', &a), head('B', &b));
-            println!("{}", sweeps(&a.results.runs, &b.results.runs));
+            let text = sweeps(&a.results.runs, &b.results.runs);
+            super::show(&format!("{}\n{}\n{text}", head('A', &a), head('B', &b)))
         }
-        (Side::Run(a), Side::Run(b)) => println!("{}", runs(&a, &b)),
+        (Side::Run(a), Side::Run(b)) => super::show(&runs(&a, &b)),
         _ => bail!(usage("expected two sweeps or two runs, got one of each")),
     }
-    Ok(())
 }
 
 impl Side {
@@ -102,19 +107,20 @@ fn runs(a: &RunResult, b: &RunResult) -> String {
     align(&rows)
 }
 
-/// Keys whose values differ, with both.
+/// Keys whose values differ, with both; without those that in both follow from other settings.
 fn changes(a: &Settings, b: &Settings) -> Vec<(String, String, String)> {
     let value = |run: &Settings, key: &str| run.get(key).unwrap_or("–").to_owned();
     // Also settings that only one of the architectures has.
     let mut keys: Vec<&String> = a.all().iter().chain(b.all()).map(|(key, _)| key).collect();
     let mut seen = BTreeSet::new();
-    keys.retain(|key| seen.insert(*key) && a.get(key) != b.get(key));
+    let follows = |key: &str| a.is_default(key) && b.is_default(key);
+    keys.retain(|key| seen.insert(*key) && a.get(key) != b.get(key) && !follows(key));
     keys.into_iter().map(|key| (key.clone(), value(a, key), value(b, key))).collect()
 }
 
 fn makers(provenance: Option<&Provenance>) -> [(&'static str, String); 5] {
     let text = |of: fn(&Provenance) -> Option<&String>| {
-        provenance.and_then(of).map_or_else(|| "–".into(), Clone::clone)
+        provenance.and_then(of).map_or_else(|| "unknown".into(), Clone::clone)
     };
     [
         ("version", text(|p| Some(&p.version))),
@@ -153,7 +159,12 @@ fn sweeps(a: &[RunResult], b: &[RunResult]) -> String {
     for (index, (name, _)) in makers(None).iter().enumerate() {
         let all = |runs: &[RunResult]| -> BTreeSet<String> {
             let made = runs.iter().filter_map(|run| run.provenance.as_ref());
-            made.map(|provenance| makers(Some(provenance))[index].1.clone()).collect()
+            let mut all: BTreeSet<_> =
+                made.map(|provenance| makers(Some(provenance))[index].1.clone()).collect();
+            if all.is_empty() {
+                all.insert("unknown".into());
+            }
+            all
         };
         let (in_a, in_b) = (all(a), all(b));
         if in_a != in_b {
@@ -166,8 +177,14 @@ fn sweeps(a: &[RunResult], b: &[RunResult]) -> String {
     }
     let (labels_a, labels_b) = (labels(a), labels(b));
     let alone = |letter: char, labels: &[String], paired: BTreeSet<usize>| {
-        let left = (0..labels.len()).filter(|at| !paired.contains(at));
-        left.map(|at| format!("\nonly in {letter}: {}", labels[at])).collect::<String>()
+        let left: Vec<_> = (0..labels.len()).filter(|at| !paired.contains(at)).collect();
+        let shown = left.iter().take(MAX_ALONE);
+        let mut text: String =
+            shown.map(|&at| format!("\nonly in {letter}: {}", labels[at])).collect();
+        if left.len() > MAX_ALONE {
+            text += &format!("\n… and {} more only in {letter}", left.len() - MAX_ALONE);
+        }
+        text
     };
     let only_a = alone('A', &labels_a, pairs.iter().map(|pair| pair.0).collect());
     let only_b = alone('B', &labels_b, pairs.iter().map(|pair| pair.1).collect());
@@ -193,58 +210,32 @@ fn scores(a: &[RunResult], b: &[RunResult], pairs: &[(usize, usize)]) -> Option<
     }
     let mut rows = vec![header];
     let labels = labels(a);
+    let mut sums = vec![(0.0, 0); measured.len()];
     for &(i, j) in pairs {
         let mut row = vec![labels[i].clone()];
-        for score in &measured {
+        for (score, sum) in measured.iter().zip(&mut sums) {
             let (a, b) = (value(&a[i], score), value(&b[j], score));
             let difference = a.zip(b).map(|(a, b)| b - a);
-            let difference = match difference {
-                Some(0.0) => "=".into(),
-                Some(difference) => format!("{difference:+.4}"),
-                None => "–".into(),
-            };
-            row.extend([number(a), number(b), difference]);
+            *sum = difference.map_or(*sum, |difference| (sum.0 + difference, sum.1 + 1));
+            row.extend([number(a), number(b), signed(difference)]);
         }
         rows.push(row);
     }
+    let mut mean = vec!["mean".to_owned()];
+    for (sum, n) in sums {
+        let difference = (n > 0).then(|| sum / f64::from(n));
+        mean.extend([String::new(), String::new(), signed(difference)]);
+    }
+    rows.push(mean);
     Some(rows)
 }
 
-/// Runs that stand for each other: first those with the same id, then those with the same
-/// settings, then those that only have what varies within the sweeps in common.
-fn pairs(a: &[RunResult], b: &[RunResult]) -> Vec<(usize, usize)> {
-    let settings = |runs: &[RunResult]| runs.iter().map(|run| Settings::of(&run.config)).collect();
-    let (in_a, in_b): (Vec<Settings>, Vec<Settings>) = (settings(a), settings(b));
-    let varying: BTreeSet<String> = differing(&in_a).into_iter().chain(differing(&in_b)).collect();
-    let id = |run: &RunResult, _: &Settings| format!("{:?}", run.run_id);
-    let all = |_: &RunResult, settings: &Settings| format!("{:?}", settings.all());
-    let some = |run: &RunResult, settings: &Settings| {
-        let values: Vec<_> = varying.iter().map(|key| settings.get(key)).collect();
-        format!("{:?} {values:?}", run.variant)
-    };
-    let mut pairs = BTreeMap::new();
-    let mut paired = BTreeSet::new();
-    for key in [&id as &dyn Fn(&RunResult, &Settings) -> String, &all, &some] {
-        // A key that two runs of a sweep share names neither.
-        let unique =
-            |runs: &[RunResult], settings: &[Settings], is_free: &dyn Fn(usize) -> bool| {
-                let mut found: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-                for at in (0..runs.len()).filter(|&at| is_free(at)) {
-                    found.entry(key(&runs[at], &settings[at])).or_default().push(at);
-                }
-                found.retain(|_, places| places.len() == 1);
-                found
-            };
-        let of_b = unique(b, &in_b, &|at| !paired.contains(&at));
-        let of_a = unique(a, &in_a, &|at| !pairs.contains_key(&at));
-        for (key, places) in of_a {
-            if let Some(other) = of_b.get(&key) {
-                pairs.insert(places[0], other[0]);
-                paired.insert(other[0]);
-            }
-        }
+fn signed(difference: Option<f64>) -> String {
+    match difference {
+        Some(0.0) => "=".into(),
+        Some(difference) => format!("{difference:+.4}"),
+        None => "–".into(),
     }
-    pairs.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -257,27 +248,6 @@ mod tests {
     fn with_lr(mut run: RunResult, lr: f64) -> RunResult {
         run.config.training.lr = Some(lr);
         RunResult { run_id: format!("{} {lr}", run.run_id), ..run }
-    }
-
-    #[test]
-    fn runs_are_paired_by_id_then_settings_then_what_varies() {
-        let of = |lr: f64| -> Vec<RunResult> {
-            [4, 8, 16].map(|k| with_lr(measured(k, 0, 0.5), lr)).to_vec()
-        };
-        let (low, mut high) = (of(1e-4), of(1e-3));
-        assert_eq!(pairs(&low, &high), [(0, 0), (1, 1), (2, 2)]);
-        high.reverse();
-        assert_eq!(pairs(&low, &high), [(0, 2), (1, 1), (2, 0)]);
-        // The same settings on other data: the ids differ.
-        let other: Vec<_> = low
-            .iter()
-            .map(|run| RunResult { run_id: format!("x{}", run.run_id), ..run.clone() })
-            .collect();
-        assert_eq!(pairs(&low, &other), [(0, 0), (1, 1), (2, 2)]);
-        assert_eq!(pairs(&low, &[]), []);
-        // What names two runs names none.
-        let both = [low.clone(), high].concat();
-        assert_eq!(pairs(&both, &low), [(0, 0), (1, 1), (2, 2)]);
     }
 
     #[test]

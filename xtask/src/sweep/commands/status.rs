@@ -38,11 +38,10 @@ pub(super) fn run(workspace: &Workspace, args: &StatusArgs) -> Result<()> {
         let sweep = Sweep::open(workspace, &args.dir)?;
         let text = describe(&sweep);
         if !args.watch {
-            println!("{text}");
-            return Ok(());
+            return super::show(&text);
         }
         // Clears the screen and begins at its top.
-        print!("\x1b[2J\x1b[H{text}\n");
+        println!("\x1b[2J\x1b[H{text}");
         std::io::stdout().flush()?;
         if sweep.results.runs.iter().all(has_ended) {
             return Ok(());
@@ -113,7 +112,11 @@ fn unfinished(sweep: &Sweep, labels: &[String]) -> Option<Vec<Vec<String>>> {
     header.extend(["status", "steps", "steps/s", "left"].map(str::to_owned));
     let mut rows = vec![header];
     let mut n_pending = 0;
-    for (index, run) in sweep.results.runs.iter().enumerate().filter(|(_, run)| !has_ended(run)) {
+    let order = |status| RunStatus::ALL.iter().position(|other| *other == status);
+    let mut runs: Vec<_> =
+        sweep.results.runs.iter().enumerate().filter(|(_, run)| !has_ended(run)).collect();
+    runs.sort_by_key(|(_, run)| order(run.status));
+    for (index, run) in runs {
         n_pending += usize::from(run.status == RunStatus::Pending);
         if run.status == RunStatus::Pending && n_pending > MAX_PENDING {
             continue;
