@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -76,6 +76,15 @@ impl Bench {
         for word in words {
             assert!(said.contains(word), "expected {word:?} in: {said}");
         }
+    }
+
+    /// Runs a command of xtask to its end; gives its exit code and what it said.
+    pub(crate) fn asks(&self, args: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        let output = command.envs(self.variables.iter().cloned()).output().expect("xtask starts");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("UTF-8"))
     }
 
     /// All that sweeps have said so far.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod commands;
 mod faults;
 mod kills;
 mod slurm;

@@ -70,6 +70,10 @@ fn a_cancelled_task_fails_and_a_requeued_one_goes_on() {
         let started = bench.runs().into_iter().filter(|run| run.join("metrics.jsonl").exists());
         started.count() == 2
     });
+    let (code, said) = bench.asks(&["sweep", "status", "out"]);
+    assert!(code == Some(0) && said.matches("running, slurm: running").count() == 2, "{said}");
+    let (code, said) = bench.asks(&["sweep", "rm", "out", "1", "--yes"]);
+    assert!(code == Some(1) && said.contains("SLURM has it (running)"), "{said}");
     cluster.ask("scancel", &["1_1"]);
     cluster.ask("scontrol", &["requeue", "1_0"]);
     let sweep = bench.start(&file, &["--launcher", "slurm"]);

@@ -74,6 +74,18 @@ pub(super) fn submitted(out: &Path) -> Result<Vec<String>> {
     Ok(Submission::all(out)?.into_iter().flat_map(|submission| submission.runs).collect())
 }
 
+/// What SLURM says of the runs of kept submissions that are queued or running, by run.
+pub(super) fn live(out: &Path) -> Result<BTreeMap<String, String>> {
+    let kept = Submission::all(out)?;
+    let arrays: Vec<String> = kept.iter().filter_map(|one| one.array.clone()).collect();
+    let standings = queue::standings(&arrays)?;
+    let tasks = kept.iter().flat_map(|one| {
+        let task = |index| one.task(index).and_then(|task| standings.get(&task));
+        (0..).zip(&one.runs).filter_map(move |(index, run)| Some((run.clone(), task(index)?)))
+    });
+    Ok(tasks.filter(|(_, task)| task.is_live()).map(|(run, task)| (run, task.words())).collect())
+}
+
 /// Prints what would be submitted.
 pub(super) fn print(plan: &Plan, out: &Path, jobs: Option<u16>) {
     let table = plan.config.slurm.clone().unwrap_or_default();

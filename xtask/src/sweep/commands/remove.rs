@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use sae_config::RunStatus;
 
+use super::super::slurm;
 use super::opened::{Sweep, folder};
 use crate::exit::usage;
 use crate::workspace::Workspace;
@@ -36,6 +37,10 @@ pub(super) fn run(workspace: &Workspace, args: &RemoveArgs) -> Result<()> {
     if ids.is_empty() {
         println!("no run has failed");
         return Ok(());
+    }
+    let live = slurm::live(&sweep.out).context("which runs SLURM is at is not known")?;
+    if let Some((id, words)) = ids.iter().find_map(|id| live.get_key_value(id)) {
+        bail!("run {id}: SLURM has it ({words}); nothing was removed");
     }
     if !args.yes && !is_confirmed(&sweep, &ids)? {
         bail!("nothing was removed");

@@ -1,5 +1,6 @@
 //! `sweep status`: how many runs are done, and how far the others are.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use sae_config::{RunResult, RunStatus};
 
 use super::super::child;
 use super::super::metrics::Metrics;
+use super::super::slurm;
 use super::super::table::{align, counts};
 use super::opened::{Sweep, folder};
 use crate::exit::usage;
@@ -35,8 +37,12 @@ pub(super) fn run(workspace: &Workspace, args: &StatusArgs) -> Result<()> {
         bail!(usage("--watch: expected a terminal, got a file or pipe"));
     }
     loop {
-        let sweep = Sweep::open(workspace, &args.dir)?;
-        let text = describe(&sweep);
+        let mut sweep = Sweep::open(workspace, &args.dir)?;
+        let live = slurm::live(&sweep.out).unwrap_or_else(|e| {
+            sweep.notes.push(format!("what SLURM does is not known: {e:#}"));
+            BTreeMap::new()
+        });
+        let text = describe(&sweep, &live);
         if !args.watch {
             return super::show(&text);
         }
@@ -54,8 +60,8 @@ fn has_ended(run: &RunResult) -> bool {
     matches!(run.status, RunStatus::Done | RunStatus::Failed | RunStatus::Stale)
 }
 
-/// The status of a sweep as it is shown.
-fn describe(sweep: &Sweep) -> String {
+/// The status of a sweep as it is shown; `live` has what SLURM says of runs.
+fn describe(sweep: &Sweep, live: &BTreeMap<String, String>) -> String {
     let runs = &sweep.results.runs;
     let parts = counts(runs.iter()).into_iter().map(|(status, n)| format!("{n} {}", status.name()));
     let mut text = format!("sweep {} in {}", sweep.results.name, sweep.out.display());
@@ -68,7 +74,7 @@ fn describe(sweep: &Sweep) -> String {
             &format!("\nabout {} of training left, by the mean of the runs done", time(seconds));
     }
     let labels = sweep.labels();
-    if let Some(rows) = unfinished(sweep, &labels) {
+    if let Some(rows) = unfinished(sweep, &labels, live) {
         text += &format!("\n\n{}", align(&rows));
     }
     let n_pending = runs.iter().filter(|run| run.status == RunStatus::Pending).count();
@@ -105,7 +111,11 @@ fn reason(sweep: &Sweep, run: &RunResult) -> String {
 }
 
 /// A row for each run that has not ended; of the pending the first few.
-fn unfinished(sweep: &Sweep, labels: &[String]) -> Option<Vec<Vec<String>>> {
+fn unfinished(
+    sweep: &Sweep,
+    labels: &[String],
+    live: &BTreeMap<String, String>,
+) -> Option<Vec<Vec<String>>> {
     let width = sweep.results.runs.first().map_or(0, |run| run.run_id.len());
     let first = format!("{:>4}  {:<width$}  settings", "#", "run");
     let mut header = vec![first];
@@ -131,7 +141,10 @@ fn unfinished(sweep: &Sweep, labels: &[String]) -> Option<Vec<Vec<String>>> {
         let left = rate.map(|rate| time(steps.saturating_sub(done) as f64 / rate));
         rows.push(vec![
             format!("{:>4}  {:<width$}  {}", index + 1, run.run_id, labels[index]),
-            run.status.name().into(),
+            match live.get(&run.run_id) {
+                Some(words) => format!("{}, slurm: {words}", run.status.name()),
+                None => run.status.name().into(),
+            },
             format!("{done}/{steps}"),
             rate.map_or_else(String::new, |rate| format!("{rate:.1}")),
             left.unwrap_or_default(),
@@ -210,7 +223,8 @@ mod tests {
         let results = SweepResults { name: "mine".into(), runs, ..SweepResults::default() };
         write_json(&out.path().join("results.json"), &results).unwrap();
 
-        let text = describe(&Sweep::open(&Workspace::find(), out.path()).unwrap());
+        let live = [("run4".to_owned(), "pending (Priority)".to_owned())].into();
+        let text = describe(&Sweep::open(&Workspace::find(), out.path()).unwrap(), &live);
         assert!(
             text.contains("5 runs: 1 done, 1 failed, 1 running, 1 stopped, 1 pending"),
             "{text}"
@@ -220,7 +234,10 @@ mod tests {
         for part in ["running", "5/10", "0.5", "0:10", "topk k=4 seed=2"] {
             assert!(line("run2").contains(part), "{text}");
         }
-        assert!(line("run3").contains("stopped") && line("run4").contains("pending"), "{text}");
+        assert!(
+            line("run3").contains("stopped")
+                && line("run4").contains("pending, slurm: pending (Priority)")
+        );
         assert!(
             text.contains("topk k=4 seed=1: failed: training: exit code 1\n    Cannot allocate"),
             "{text}"
@@ -239,7 +256,8 @@ mod tests {
             .collect();
         let results = SweepResults { name: "mine".into(), runs, ..SweepResults::default() };
         let (notes, others) = Default::default();
-        let text = describe(&Sweep { out: "nowhere".into(), results, notes, others });
+        let sweep = Sweep { out: "nowhere".into(), results, notes, others };
+        let text = describe(&sweep, &BTreeMap::new());
         assert!(text.contains("run9 ") && !text.contains("run10"), "{text}");
         assert!(text.contains("… and 20 more pending"), "{text}");
     }
