@@ -198,7 +198,7 @@ fn sweeps(a: &[RunResult], b: &[RunResult]) -> String {
 fn scores(a: &[RunResult], b: &[RunResult], pairs: &[(usize, usize)]) -> Option<Vec<Vec<String>>> {
     let value = |run: &RunResult, score: &Score| run.evaluation.as_ref().and_then(score.1);
     let is_measured = |score: &&Score| {
-        pairs.iter().any(|&(i, j)| value(&a[i], score).or(value(&b[j], score)).is_some())
+        pairs.iter().any(|&(i, j)| value(&a[i], score).and(value(&b[j], score)).is_some())
     };
     let measured: Vec<&Score> = SCORES.iter().filter(is_measured).collect();
     if measured.is_empty() {
@@ -211,7 +211,12 @@ fn scores(a: &[RunResult], b: &[RunResult], pairs: &[(usize, usize)]) -> Option<
     let mut rows = vec![header];
     let labels = labels(a);
     let mut sums = vec![(0.0, 0); measured.len()];
+    let mut n_left_out = 0;
     for &(i, j) in pairs {
+        if a[i].evaluation.is_none() || b[j].evaluation.is_none() {
+            n_left_out += 1;
+            continue;
+        }
         let mut row = vec![labels[i].clone()];
         for (score, sum) in measured.iter().zip(&mut sums) {
             let (a, b) = (value(&a[i], score), value(&b[j], score));
@@ -227,6 +232,10 @@ fn scores(a: &[RunResult], b: &[RunResult], pairs: &[(usize, usize)]) -> Option<
         mean.extend([String::new(), String::new(), signed(difference)]);
     }
     rows.push(mean);
+    if n_left_out > 0 {
+        let left_out = format!("{n_left_out} pairs have results on one side at most");
+        rows.push(vec![left_out]);
+    }
     Some(rows)
 }
 
