@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         Command::Fetch(args) => assets::run(&workspace, &args),
         Command::Sweep(args) => sweep::run(&workspace, &args),
         Command::SweepRun(args) => sweep::run_one(&args),
-        Command::Report(args) => report::run(&args),
+        Command::Report(args) => report::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
         Command::Bundle(args) => bundle::run(&workspace, &args),

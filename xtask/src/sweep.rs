@@ -39,6 +39,7 @@ use child::Limits;
 use job::Job;
 use plan::Plan;
 
+pub(crate) use commands::Sweep;
 pub(crate) use job::{OneRunArgs, run_one};
 
 #[derive(Debug, Args)]

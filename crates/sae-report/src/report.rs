@@ -49,14 +49,24 @@ impl Report {
         Self { results, groups, equal, curves, logs, notes, sweep: None }
     }
 
-    /// Reads the files of a sweep folder. A run without a metrics file has no curves; one with a
-    /// broken file has none either, and a note says so.
+    /// Reads the files of a sweep folder.
     ///
     /// # Errors
     /// An error that names the file which is missing or broken.
     pub fn read(folder: &Path) -> Result<Self> {
         let (results, notes) = read_results(&folder.join("results.json"))?;
-        let mut report = Self { notes, ..Self::new(results) };
+        let mut report = Self::with_files(results, folder)?;
+        report.notes.splice(0..0, notes);
+        Ok(report)
+    }
+
+    /// A report of results and of what else a sweep folder holds. A run without a metrics file has
+    /// no curves; one with a broken file has none either, and a note says so.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a `sweep.toml` that cannot be read.
+    pub fn with_files(results: SweepResults, folder: &Path) -> Result<Self> {
+        let mut report = Self::new(results);
         report.add_runs(folder);
         let path = folder.join("sweep.toml");
         if path.exists() {

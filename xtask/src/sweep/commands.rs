@@ -12,6 +12,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::workspace::Workspace;
+pub(crate) use opened::Sweep;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -1,6 +1,6 @@
 //! A sweep's folder as it is now, and its runs by what people call them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,19 +16,21 @@ use crate::workspace::Workspace;
 const MIN_PREFIX: usize = 4;
 
 /// The folder of a sweep.
-pub(super) struct Sweep {
-    pub(super) out: PathBuf,
+pub(crate) struct Sweep {
+    pub(crate) out: PathBuf,
     /// Its runs, as far as they are now.
     pub(super) results: SweepResults,
+    /// Its runs by `results.json`.
+    written: Option<SweepResults>,
     /// What could not be read.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Folders below `runs/` that are no run of the sweep.
     pub(super) others: Vec<String>,
 }
 
 impl Sweep {
     /// Opens a folder, or that of a sweep of this workspace by its name.
-    pub(super) fn open(workspace: &Workspace, folder: &Path) -> Result<Self> {
+    pub(crate) fn open(workspace: &Workspace, folder: &Path) -> Result<Self> {
         let named = workspace.root().join("runs").join(folder);
         let out = if folder.exists() || !named.is_dir() { folder.to_owned() } else { named };
         let expected = || {
@@ -53,6 +55,7 @@ impl Sweep {
         let name =
             name.unwrap_or_else(|| out.file_name().unwrap_or_default().display().to_string());
         // Without the folders of the runs the file is all there is.
+        let written = read.clone();
         let results = match read {
             Some(read) if !runs.is_dir() => read,
             Some(read) => {
@@ -73,7 +76,7 @@ impl Sweep {
         };
         let own: BTreeSet<&str> = results.runs.iter().map(|run| run.run_id.as_str()).collect();
         let others = folders.iter().filter(|id| !own.contains(id.as_str())).cloned().collect();
-        Ok(Self { out, results, notes, others })
+        Ok(Self { out, results, written, notes, others })
     }
 
     /// The id of a run by its number from 1, its id, or the first characters of it.
@@ -103,6 +106,22 @@ impl Sweep {
                 "RUN: expected what names one run, got `{text}` for {found:?}"
             ))),
         }
+    }
+
+    /// Its runs as far as they are now; of those whose folders are gone, what `results.json` has.
+    pub(crate) fn known(&self) -> SweepResults {
+        let mut results = self.results.clone();
+        let written = self.written.iter().flat_map(|written| &written.runs);
+        let written: BTreeMap<&str, &RunResult> =
+            written.map(|run| (run.run_id.as_str(), run)).collect();
+        for run in &mut results.runs {
+            if !folder(self, &run.run_id).exists()
+                && let Some(written) = written.get(run.run_id.as_str())
+            {
+                *run = (*written).clone();
+            }
+        }
+        results
     }
 
     /// Writes tables and report anew, unless what this version cannot read would be lost.
@@ -272,6 +291,16 @@ mod tests {
         std::fs::remove_dir_all(out.path().join("runs")).unwrap();
         let opened = Sweep::open(&workspace, out.path()).unwrap();
         assert_eq!(opened.results.runs, [result("aaaa")]);
+        // Of some runs the folders are there.
+        let (out, workspace) = sweep(&["aaaa", "bbbb"]);
+        std::fs::remove_dir_all(out.path().join("runs/aaaa")).unwrap();
+        std::fs::remove_file(out.path().join("runs/bbbb/result.json")).unwrap();
+        let opened = Sweep::open(&workspace, out.path()).unwrap();
+        let statuses = |results: &SweepResults| -> Vec<RunStatus> {
+            results.runs.iter().map(|run| run.status).collect()
+        };
+        assert_eq!(statuses(&opened.results), [RunStatus::Pending, RunStatus::Pending]);
+        assert_eq!(statuses(&opened.known()), [RunStatus::Done, RunStatus::Pending]);
     }
 
     #[test]

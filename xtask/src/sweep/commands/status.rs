@@ -255,8 +255,9 @@ mod tests {
             })
             .collect();
         let results = SweepResults { name: "mine".into(), runs, ..SweepResults::default() };
-        let (notes, others) = Default::default();
-        let sweep = Sweep { out: "nowhere".into(), results, notes, others };
+        let out = tempfile::tempdir().unwrap();
+        write_json(&out.path().join("results.json"), &results).unwrap();
+        let sweep = Sweep::open(&Workspace::find(), out.path()).unwrap();
         let text = describe(&sweep, &BTreeMap::new());
         assert!(text.contains("run9 ") && !text.contains("run10"), "{text}");
         assert!(text.contains("… and 20 more pending"), "{text}");
