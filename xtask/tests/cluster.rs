@@ -79,11 +79,11 @@ impl Cluster {
         let text = format!(
             "ClusterName=test\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={controller}\n\
              SlurmdPort={node}\nSlurmUser={user}\nSlurmdUser={user}\nAuthType=auth/munge\n\
-             AuthInfo=socket={socket},cred_expire=2\nCredType=cred/munge\n\
+             AuthInfo=socket={socket},cred_expire=5\nCredType=cred/munge\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n\
              JobAcctGatherType=jobacct_gather/none\nMpiDefault=none\n\
              SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\nReturnToService=2\n\
-             KillWait=10\nMaxArraySize={max_array_size}\n\
+             KillWait=10\nMessageTimeout=2\nMaxArraySize={max_array_size}\n\
              SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=2\n\
              StateSaveLocation={state}\nSlurmdSpoolDir={spool}\nSlurmctldLogFile={log}\n\
              SlurmdLogFile={node_log}\nSlurmctldPidFile={pid}\nSlurmdPidFile={node_pid}\n\

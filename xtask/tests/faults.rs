@@ -22,8 +22,12 @@ fn kill_training(bench: &Bench) {
             states.flatten().any(|state| state.path().extension().is_none())
         })
     });
-    let process = training_process(&bench.runs()[0]).expect("a training process");
-    kill_process(process, Signal::KILL).expect("killed");
+    let mut process = None;
+    until("a training process", || {
+        process = training_process(&bench.runs()[0]);
+        process.is_some()
+    });
+    kill_process(process.expect("it was found"), Signal::KILL).expect("killed");
 }
 
 #[test]
@@ -65,12 +69,13 @@ fn limits_are_named_and_a_damaged_state_says_what_to_delete() {
     let words = ["training: stopped at the time limit of 1 s; another start goes on from there"];
     bench.ends(&file, &["--time-limit", "1s"], 1, &words);
     let run = &bench.runs()[0];
-    let state = fs::read_dir(run.join("training")).expect("a state").next().expect("one");
-    let state = state.expect("an entry").path();
-    for file in fs::read_dir(&state).expect("reads") {
-        let file = file.expect("an entry").path();
-        let length = fs::metadata(&file).expect("there").len();
-        File::options().write(true).open(&file).and_then(|f| f.set_len(length / 2)).expect("cut");
+    for state in fs::read_dir(run.join("training")).expect("a state") {
+        for file in fs::read_dir(state.expect("an entry").path()).expect("reads") {
+            let file = file.expect("an entry").path();
+            let length = fs::metadata(&file).expect("there").len();
+            let cut = File::options().write(true).open(&file).and_then(|f| f.set_len(length / 2));
+            cut.expect("cut");
+        }
     }
     let remedy = format!("it went on from {}: delete that", run.join("training").display());
     bench.ends(&file, &[], 1, &["failed: training: exit code", &remedy]);
