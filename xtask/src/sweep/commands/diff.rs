@@ -41,7 +41,7 @@ const MAX_ALONE: usize = 10;
 
 /// One of the two things that are compared.
 enum Side {
-    Sweep(Sweep),
+    Sweep(Box<Sweep>),
     Run(Box<RunResult>),
 }
 
@@ -64,7 +64,7 @@ pub(super) fn run(workspace: &Workspace, args: &DiffArgs) -> Result<()> {
 
 impl Side {
     fn open(workspace: &Workspace, path: &Path) -> Result<Self> {
-        let whole = Sweep::open(workspace, path);
+        let whole = Sweep::open(workspace, path).map(Box::new);
         if whole.is_ok() {
             return whole.map(Self::Sweep);
         }
