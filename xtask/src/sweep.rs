@@ -1,6 +1,7 @@
 //! `sweep`: from a TOML file to trained, evaluated and reported runs, each in processes of its own.
 
 mod account;
+mod attempt;
 mod child;
 mod folder;
 mod frontier;
@@ -16,6 +17,7 @@ mod results;
 mod slurm;
 mod stop;
 mod stores;
+mod task;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,7 +35,7 @@ use child::Limits;
 use job::Job;
 use plan::Plan;
 
-pub(crate) use job::{OneRunArgs, run_one};
+pub(crate) use task::{OneRunArgs, run_one};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
