@@ -1,6 +1,7 @@
 //! `sweep`: from a TOML file to trained, evaluated and reported runs, each in processes of its own.
 
 mod account;
+mod attempt;
 mod child;
 mod commands;
 mod folder;
@@ -20,6 +21,7 @@ mod state;
 mod stop;
 mod stores;
 mod table;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -40,7 +42,7 @@ use job::Job;
 use plan::Plan;
 
 pub(crate) use commands::Sweep;
-pub(crate) use job::{OneRunArgs, run_one};
+pub(crate) use task::{OneRunArgs, run_one};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -115,7 +115,9 @@ fn a_controller_that_is_away_ends_no_sweep() {
 fn a_closed_terminal_detaches_and_ctrl_c_cancels() {
     let Some(cluster) = Cluster::start(1001) else { return };
     let bench = bench_on(&cluster);
-    let file = bench.write("long.toml", 100 * LONG, "seed = [0, 1, 2]");
+    // Only the signal makes runs write a state.
+    let axes = "seed = [0, 1, 2]\ncheckpoint_every = [0]";
+    let file = bench.write("long.toml", 100 * LONG, axes);
     let sweep = bench.start(&file, &["--launcher", "slurm"]);
     until("running tasks", || !cluster.tasks("RUNNING").is_empty());
     sweep.signal(Signal::HUP);

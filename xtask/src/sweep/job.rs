@@ -2,23 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
-use sae_config::{Evaluation, RunConfig, RunResult, RunStatus, read_json, write_json, write_toml};
+use sae_config::{RunConfig, RunResult, RunStatus, read_json, write_json, write_toml};
 use serde::{Deserialize, Serialize};
 
 use super::account::{self, Maker};
-use super::child::{self, Bounds, Limits, Log};
+use super::attempt::Attempt;
+use super::child::{self, Limits, Log};
 use super::metrics::Metrics;
 use super::plan::PlannedRun;
-use super::stop;
 use super::stores::Activations;
-use crate::exit::{Interrupted, note, usage};
-
-/// Time before a process that was killed is started again; each further time is thrice as long.
-const BACK_OFF: Duration = Duration::from_secs(2);
+use crate::exit::note;
 
 /// What all runs of a sweep share.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -194,13 +190,21 @@ impl Job {
         command
     }
 
-    fn train(&self, folder: &Path, place: &Place) -> Command {
+    /// The training process of a run.
+    pub(super) fn train(&self, folder: &Path, place: &Place) -> Command {
         let mut command = self.command(place);
         command.arg("train").arg(folder.join("run.toml")).arg("--out").arg(folder).arg("--resume");
         command
     }
 
-    fn eval(&self, folder: &Path, out: &Path, config: &RunConfig, place: &Place) -> Command {
+    /// Its evaluation process.
+    pub(super) fn eval(
+        &self,
+        folder: &Path,
+        out: &Path,
+        config: &RunConfig,
+        place: &Place,
+    ) -> Command {
         let mut command = self.command(place);
         command.arg("eval").arg(folder.join("checkpoint")).arg("--out").arg(out);
         command.args(["--device", &config.training.device]);
@@ -226,77 +230,6 @@ impl Job {
         }
         command
     }
-}
-
-/// An attempt at a run: its processes, within its limits.
-struct Attempt<'a, T> {
-    job: &'a Job,
-    log: &'a Log,
-    deadline: Option<Instant>,
-    tick: &'a mut T,
-}
-
-impl<T: FnMut(u64)> Attempt<'_, T> {
-    /// Trains and evaluates; gives what was measured, or by what it failed.
-    fn run(
-        &mut self,
-        folder: &Path,
-        config: &RunConfig,
-        place: &Place,
-    ) -> Result<Result<Evaluation, String>> {
-        let saved: Vec<_> = ["training", "checkpoint"]
-            .iter()
-            .map(|name| folder.join(name))
-            .filter(|path| path.exists())
-            .map(|path| path.display().to_string())
-            .collect();
-        let trained = self.process("training", || self.job.train(folder, place))?;
-        if let Some(failure) = trained {
-            let is_its_own = failure.contains("exit code") && !saved.is_empty();
-            let from = saved.join(" and ");
-            return Ok(Err(match is_its_own {
-                true => format!("{failure}; it went on from {from}: delete that to start anew"),
-                false => failure,
-            }));
-        }
-        let file = folder.join("eval.json");
-        let evaluated = self.process("evaluation", || self.job.eval(folder, &file, config, place));
-        Ok(match evaluated? {
-            Some(failure) => Err(failure),
-            None => Ok(read_json(&file)?),
-        })
-    }
-
-    /// Runs a process, again where a signal has ended it; gives by what it failed in the end.
-    fn process(&mut self, stage: &str, command: impl Fn() -> Command) -> Result<Option<String>> {
-        let bounds = Bounds { deadline: self.deadline, memory: self.job.limits.memory };
-        let mut wait = BACK_OFF;
-        for retries_left in (0..=self.job.retries).rev() {
-            let ending = self.log.run_within(&mut command(), bounds, &mut *self.tick)?;
-            let failure = account::failure(stage, ending, &self.job.limits);
-            let Some(text) = &failure else { return Ok(None) };
-            self.log.say(text)?;
-            if retries_left == 0 || !account::was_killed(ending) {
-                return Ok(failure);
-            }
-            pause(wait, || (self.tick)(0))?;
-            wait *= 3;
-        }
-        bail!("{stage}: no attempt was made")
-    }
-}
-
-/// Waits, but no longer than until the user stops the sweep.
-fn pause(time: Duration, mut tick: impl FnMut()) -> Result<()> {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        if stop::requested() {
-            bail!(Interrupted);
-        }
-        tick();
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
 }
 
 /// The device of a run: that of its first attempt, whose saved state it goes on from.
@@ -326,45 +259,4 @@ pub(super) fn describe(run: &PlannedRun, result: &RunResult) -> String {
         (_, _, Some(failure)) => format!("run {} ({}) FAILED: {failure}", run.id, run.point),
         _ => format!("run {} ({}) FAILED after {seconds:.0} s", run.id, run.point),
     }
-}
-
-/// A prepared run, for a job scheduler to start.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Task {
-    pub(super) job: Job,
-    pub(super) id: String,
-    pub(super) config: RunConfig,
-    pub(super) place: Place,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OneRunArgs {
-    /// A prepared run
-    task: PathBuf,
-}
-
-/// Carries out a prepared run, with as many threads as the scheduler gives it processors.
-pub(crate) fn run_one(args: &OneRunArgs) -> Result<()> {
-    stop::install()?;
-    let mut task: Task = read_json(&args.task)?;
-    task.place.threads = task.place.threads.or(processors()?);
-    let result = task.job.carry_out(&task.id, &task.config, &task.place, |_| ());
-    let result = result.with_context(|| format!("run {}", task.id))?;
-    match result.failure {
-        _ if result.status == RunStatus::Done => Ok(()),
-        Some(failure) => bail!("run {}: {failure}", task.id),
-        None => bail!("run {} failed", task.id),
-    }
-}
-
-/// Processors that SLURM gives a task.
-fn processors() -> Result<Option<usize>> {
-    for name in ["SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"] {
-        let Ok(value) = std::env::var(name) else { continue };
-        return match value.parse() {
-            Ok(n) if n > 0 => Ok(Some(n)),
-            _ => bail!(usage(format!("{name}: expected a number of processors, got `{value}`"))),
-        };
-    }
-    Ok(None)
 }

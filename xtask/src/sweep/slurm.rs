@@ -4,6 +4,7 @@
 mod follow;
 mod kept;
 mod queue;
+mod submit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use super::super::job::{self, Job};
 use super::super::plan::{Plan, PlannedRun};
 use super::super::progress::Runs;
 use super::super::{Refresher, stop};
-use super::kept::{Answer, Cluster, Submission};
+use super::kept::{Cluster, Submission};
 use super::queue::{self, Pace, Standing, TaskId};
 use super::{Outcome, sleep};
 use crate::exit::Interrupted;
@@ -30,25 +30,25 @@ const N_GONE: u32 = 2;
 /// Follows the runs of a sweep.
 pub(super) struct Follower<'a> {
     plan: &'a Plan,
-    job: &'a Job,
-    submissions: Vec<Submission>,
+    pub(super) job: &'a Job,
+    pub(super) submissions: Vec<Submission>,
     /// Runs that are not submitted yet.
-    left: VecDeque<&'a PlannedRun>,
+    pub(super) left: VecDeque<&'a PlannedRun>,
     /// Runs that have not ended, by id.
-    waiting: BTreeMap<&'a str, Watched<'a>>,
-    progress: Runs,
+    pub(super) waiting: BTreeMap<&'a str, Watched<'a>>,
+    pub(super) progress: Runs,
     refresher: Refresher,
-    pace: Pace,
+    pub(super) pace: Pace,
     /// Most tasks of an array job, once that is known; less where the queue takes fewer.
-    chunk: Option<usize>,
+    pub(super) chunk: Option<usize>,
     /// What was told last of the queue.
     told: String,
 }
 
 /// A submitted run.
-struct Watched<'a> {
+pub(super) struct Watched<'a> {
     run: &'a PlannedRun,
-    task: TaskId,
+    pub(super) task: TaskId,
     standing: Option<Standing>,
     n_gone: u32,
     is_started: bool,
@@ -98,7 +98,11 @@ impl<'a> Follower<'a> {
     }
 
     /// Watches the tasks of a submission whose runs are wanted.
-    fn watch(&mut self, submission: &Submission, run_of: impl Fn(&str) -> Option<&'a PlannedRun>) {
+    pub(super) fn watch(
+        &mut self,
+        submission: &Submission,
+        run_of: impl Fn(&str) -> Option<&'a PlannedRun>,
+    ) {
         for (index, id) in submission.runs.iter().enumerate() {
             let (Some(run), Some(task)) = (run_of(id), submission.task(index)) else { continue };
             let watched = Watched { run, task, standing: None, n_gone: 0, is_started: false };
@@ -134,84 +138,8 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Submits what is left, as much as the queue takes.
-    fn submit(&mut self, cluster: &Cluster) -> Result<()> {
-        while !self.left.is_empty() && !stop::requested() {
-            let size = match self.chunk {
-                Some(size) => size,
-                None => {
-                    let answer = queue::max_array_size();
-                    self.hear(&answer, true);
-                    let Ok(size) = answer else { return Ok(()) };
-                    *self.chunk.insert(size)
-                }
-            };
-            let n = size.min(self.left.len());
-            let runs: Vec<_> = self.left.iter().take(n).copied().collect();
-            let mut submission = Submission::prepare(self.job, &runs, cluster)?;
-            // With a bound on tasks at once, array jobs wait for each other.
-            let after = self.waiting.values().map(|watched| watched.task.0.clone());
-            let after = after.max_by_key(|array| array.parse::<u64>().ok());
-            let after = after.filter(|_| cluster.jobs.is_some());
-            match submission.submit(cluster, after.as_deref()) {
-                Ok(Answer::Queued(array)) => {
-                    self.progress.say(&format!("submitted {n} runs as array job {array}"));
-                }
-                Ok(Answer::Full(said)) => {
-                    submission.discard()?;
-                    self.wait_for_room(n, &said);
-                    return Ok(());
-                }
-                Ok(Answer::Unclear(said)) => {
-                    self.hear(&Err::<(), _>(anyhow::anyhow!("{said}")), true);
-                    if !self.arrived(&mut submission)? {
-                        return Ok(());
-                    }
-                }
-                Err(error) => {
-                    submission.discard()?;
-                    return Err(error);
-                }
-            }
-            self.watch(&submission, |id| runs.iter().find(|run| run.id == id).copied());
-            self.submissions.push(submission);
-            self.left.drain(..n);
-        }
-        Ok(())
-    }
-
-    /// Waits until SLURM tells whether a submission has arrived; one that has not is dropped.
-    fn arrived(&mut self, submission: &mut Submission) -> Result<bool> {
-        loop {
-            // Kept as it is, the next start looks for it.
-            sleep(self.pace.wait)?;
-            let answer = queue::named(&submission.name);
-            self.hear(&answer, true);
-            match answer {
-                Ok(Some(array)) => {
-                    submission.array = Some(array);
-                    submission.write()?;
-                    return Ok(true);
-                }
-                Ok(None) => {
-                    submission.discard()?;
-                    return Ok(false);
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// The queue takes no job of `n` tasks: a smaller one, if none of ours is there to wait for.
-    fn wait_for_room(&mut self, n: usize, said: &str) {
-        if self.waiting.is_empty() && n > 1 {
-            self.chunk = Some(n / 2);
-        }
-        self.progress.say(&format!("{said}; the rest is submitted as the queue drains"));
-    }
-
     /// Takes in whether SLURM answers.
-    fn hear<T>(&mut self, answer: &Result<T>, is_news: bool) {
+    pub(super) fn hear<T>(&mut self, answer: &Result<T>, is_news: bool) {
         if let Some(line) = self.pace.answered(answer, self.waiting.len(), is_news) {
             self.progress.say(&line);
         }
@@ -368,7 +296,11 @@ impl<'a> Follower<'a> {
         });
         let tasks = self.job.out.join(TASKS);
         if tasks.exists() {
-            std::fs::remove_file(tasks)?;
+            std::fs::remove_file(&tasks)?;
+        }
+        if self.submissions.is_empty() {
+            // Kept where a record of an earlier sweep is in it.
+            let _ = tasks.parent().map(std::fs::remove_dir);
         }
         Ok(())
     }

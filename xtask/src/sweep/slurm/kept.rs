@@ -11,8 +11,9 @@ use sae_config::{SlurmConfig, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use super::super::child::line;
-use super::super::job::{Job, Place, Task};
+use super::super::job::{Job, Place};
 use super::super::plan::PlannedRun;
+use super::super::task::Task;
 use super::queue::TaskId;
 
 /// Folder of the submissions in a sweep's folder.
