@@ -120,6 +120,7 @@ fn a_closed_terminal_detaches_and_ctrl_c_cancels() {
     assert_eq!(sweep.wait().code(), Some(0), "{}", bench.said());
     assert_eq!(cluster.tasks("RUNNING,PENDING").len(), 3, "the array goes on");
 
+    bench.ends(&file, &[], 2, &["out/slurm: array jobs of this sweep may be queued"]);
     let sweep = bench.start(&file, &["--launcher", "slurm"]);
     sweep.until_it_says("3 runs are queued or running already, as array jobs 1");
     until("training", || bench.runs().iter().any(|run| run.join("metrics.jsonl").exists()));
