@@ -130,6 +130,14 @@ fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -
         bail!("{}: another sweep is at work in this folder", out.display());
     }
     folder::check(plan, out)?;
+    if args.launcher == Launcher::Local && !slurm::submitted(out)?.is_empty() {
+        let kept = out.join("slurm");
+        bail!(usage(format!(
+            "{}: array jobs of this sweep may be queued or running; --launcher slurm follows them \
+             (where they are known to be over, delete that folder)",
+            kept.display()
+        )));
+    }
     sae_config::write_toml(&out.join("sweep.toml"), &plan.config)?;
 
     let job = prepare(workspace, args, plan, out)?;

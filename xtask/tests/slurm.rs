@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -124,6 +124,7 @@ fn a_closed_terminal_detaches_and_ctrl_c_cancels() {
     assert_eq!(sweep.wait().code(), Some(0), "{}", bench.said());
     assert_eq!(cluster.tasks("RUNNING,PENDING").len(), 3, "the array goes on");
 
+    bench.ends(&file, &[], 2, &["out/slurm: array jobs of this sweep may be queued"]);
     let sweep = bench.start(&file, &["--launcher", "slurm"]);
     sweep.until_it_says("3 runs are queued or running already, as array jobs 1");
     until("training", || bench.runs().iter().any(|run| run.join("metrics.jsonl").exists()));
@@ -160,9 +161,11 @@ fn more_runs_than_an_array_takes_are_several_arrays() {
     let file = bench.write("many.toml", 10, &format!("seed = [{}]", seeds.join(", ")));
     let text = fs::read_to_string(&file).expect("reads");
     fs::write(&file, format!("slurm = {{ cpus = 1 }}\n{text}")).expect("writes");
+    let start = Instant::now();
     bench.ends(&file, &["--launcher", "slurm", "--jobs", "2"], 0, &["as array job"]);
     assert_eq!(bench.said().matches("as array job").count(), n_runs.div_ceil(size));
     let done = bench.results().iter().filter(|run| run["status"] == "done").count();
     assert_eq!((done, bench.count("--resume")), (n_runs, n_runs));
     assert_eq!(bench.count("softsae --threads 1 train"), n_runs, "a thread a processor");
+    println!("{n_runs} runs in array jobs of {size}: {:.0} s", start.elapsed().as_secs_f64());
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use sae_config::{RunStatus, write_json};
+use sae_config::write_json;
 use serde::Serialize;
 
 use super::super::child::tail;
@@ -281,19 +281,23 @@ impl<'a> Follower<'a> {
         Outcome::Detached
     }
 
-    /// Drops what was kept of submissions whose runs have all ended, but for logs of failures.
+    /// Drops what was kept of submissions whose runs are done; of failures, logs are kept until the
+    /// next start. Those that have runs which are not followed here stay.
     fn forget_submissions(&mut self) -> Result<()> {
-        let done: BTreeSet<_> = self
-            .plan
-            .runs
-            .iter()
-            .filter(|run| self.job.result(run).is_some_and(|r| r.status == RunStatus::Done))
-            .map(|run| run.id.as_str())
-            .collect();
-        self.submissions.retain(|submission| {
-            let all_done = submission.runs.iter().all(|id| done.contains(id.as_str()));
-            !all_done || submission.discard().is_err()
-        });
+        let runs: BTreeMap<_, _> = self.plan.selected().map(|run| (run.id.as_str(), run)).collect();
+        let mut left = Vec::new();
+        for submission in std::mem::take(&mut self.submissions) {
+            let ours: Option<Vec<_>> =
+                submission.runs.iter().map(|id| runs.get(id.as_str())).collect();
+            match ours {
+                Some(ours) if ours.iter().all(|run| self.job.finished(run).is_some()) => {
+                    submission.discard()?;
+                }
+                Some(_) => submission.close()?,
+                None => left.push(submission),
+            }
+        }
+        self.submissions = left;
         let tasks = self.job.out.join(TASKS);
         if tasks.exists() {
             std::fs::remove_file(&tasks)?;

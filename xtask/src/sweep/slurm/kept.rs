@@ -69,7 +69,7 @@ impl Submission {
         let mut all = Vec::new();
         for entry in entries {
             let folder = entry?.path();
-            // What was killed before its record was written was not submitted.
+            // Without a record it was not submitted, or is over.
             if folder.join(RECORD).exists() {
                 let submission: Self = read_json(&folder.join(RECORD))?;
                 all.push(Self { folder, ..submission });
@@ -137,6 +137,12 @@ impl Submission {
             self.write()?;
         }
         Ok(answer)
+    }
+
+    /// Keeps no more than its logs, and those until submissions are read again.
+    pub(super) fn close(&self) -> Result<()> {
+        let record = self.folder.join(RECORD);
+        fs::remove_file(&record).with_context(|| record.display().to_string())
     }
 
     /// Removes its folder.
