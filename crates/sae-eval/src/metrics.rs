@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use crate::moments::Moments;
 use crate::reconstruction::ReconstructionSums;
 use crate::sparsity::SparsityCounts;
-use crate::{Error, Result};
+use crate::{Error, EvalBatch, Features, Observer, Result};
 
 /// Metrics of everything given so far, in one pass and in f64.
 ///
@@ -27,6 +27,15 @@ struct KHat {
     moments: Moments,
     min: f64,
     max: f64,
+}
+
+impl Observer for Metrics {
+    fn see(&mut self, batch: &EvalBatch<'_>) -> Result<()> {
+        match batch.features {
+            Features::Sparse(codes) => self.add_sparse(batch.x, batch.x_hat, codes, batch.k_hat),
+            Features::Dense(features) => self.add(batch.x, batch.x_hat, features, batch.k_hat),
+        }
+    }
 }
 
 impl Metrics {
