@@ -8,7 +8,6 @@ use crate::soft::SoftConfig;
 /// An architecture with its settings: `[architecture]` with `name = "…"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name")]
-#[non_exhaustive]
 pub enum ArchitectureConfig {
     /// The k largest features of each input.
     #[serde(rename = "topk")]
@@ -219,6 +218,19 @@ pub(crate) fn equal_weights(fractions: &[f64]) -> Vec<f64> {
 }
 
 impl ArchitectureConfig {
+    /// The names of all architectures.
+    pub const NAMES: [&'static str; 9] = [
+        "topk",
+        "batch_topk",
+        "matryoshka_batch_topk",
+        "soft",
+        "jumprelu",
+        "gated",
+        "standard",
+        "standard_april",
+        "p_anneal",
+    ];
+
     /// The name under which the architecture is configured.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -243,7 +255,7 @@ impl ArchitectureConfig {
             Self::MatryoshkaBatchTopK(c) => Some(c.k as f64),
             Self::Soft(c) => Some(c.k as f64),
             Self::JumpRelu(c) => Some(c.target_l0),
-            _ => None,
+            Self::Gated(_) | Self::Standard(_) | Self::StandardApril(_) | Self::PAnneal(_) => None,
         }
     }
 
@@ -257,7 +269,24 @@ impl ArchitectureConfig {
                 c.group_weights.get_or_insert_with(|| equal_weights(&c.group_fractions));
             }
             Self::Soft(c) => c.resolve(parity),
-            _ => {}
+            Self::JumpRelu(_)
+            | Self::Gated(_)
+            | Self::Standard(_)
+            | Self::StandardApril(_)
+            | Self::PAnneal(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_all_that_files_may_have() {
+        let error = toml::from_str::<ArchitectureConfig>("name = 'none of them'").unwrap_err();
+        let message = error.message();
+        let listed = message.split('`').skip(3).step_by(2).collect::<Vec<_>>();
+        assert_eq!(listed, ArchitectureConfig::NAMES, "{message}");
     }
 }

@@ -34,13 +34,17 @@ impl<'a> AllocationObserver<'a> {
     /// To observe a pass of `sae`.
     #[must_use]
     pub fn new(sae: &'a dyn Sae) -> Self {
-        let keeps_the_largest = matches!(
-            sae.config().architecture,
+        let keeps_the_largest = match sae.config().architecture {
             ArchitectureConfig::TopK(_)
-                | ArchitectureConfig::BatchTopK(_)
-                | ArchitectureConfig::MatryoshkaBatchTopK(_)
-                | ArchitectureConfig::Soft(_)
-        );
+            | ArchitectureConfig::BatchTopK(_)
+            | ArchitectureConfig::MatryoshkaBatchTopK(_)
+            | ArchitectureConfig::Soft(_) => true,
+            ArchitectureConfig::JumpRelu(_)
+            | ArchitectureConfig::Gated(_)
+            | ArchitectureConfig::Standard(_)
+            | ArchitectureConfig::StandardApril(_)
+            | ArchitectureConfig::PAnneal(_) => false,
+        };
         Self { sae: keeps_the_largest.then_some(sae), n_rows: 0, rows: Vec::new() }
     }
 

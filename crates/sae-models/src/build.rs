@@ -23,7 +23,9 @@ pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> 
         ArchitectureConfig::Soft(c) => Box::new(Soft::new(base, c, &mut tensors)?),
         ArchitectureConfig::JumpRelu(c) => Box::new(JumpRelu::new(base, c, &mut tensors)?),
         ArchitectureConfig::Gated(_) => Box::new(Gated::new(base, &mut tensors)?),
-        _ => Box::new(Standard::new(base)),
+        ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => Box::new(Standard::new(base)),
     };
     tensors.finish(architecture.name())?;
     Ok(sae)
@@ -68,7 +70,9 @@ pub fn init(
         ArchitectureConfig::Soft(c) => Soft::initial(&config, c, rng),
         ArchitectureConfig::JumpRelu(_) => JumpRelu::initial(&config, rng),
         ArchitectureConfig::Gated(_) => Gated::initial(&config, rng),
-        _ => Standard::initial(&config, rng),
+        ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => Standard::initial(&config, rng),
     };
     for tensor in map.values_mut() {
         *tensor = tensor.to_kind(kind);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use sae_config::RunConfig;
+use sae_config::{ArchitectureConfig, RunConfig};
 use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter};
 use sae_train::{Error, RunOptions, RunSummary, read_metrics, train_run};
 
@@ -290,7 +290,7 @@ fn another_length_that_would_change_steps_taken_is_refused_by_name() {
     assert_eq!(weights(&stopped), before);
 }
 
-const ALL_ARCHITECTURES: [&str; 9] = [
+const ALL_ARCHITECTURES: [&str; ArchitectureConfig::NAMES.len()] = [
     "name = 'topk', k = 3",
     "name = 'batch_topk', k = 3",
     "name = 'matryoshka_batch_topk', k = 2, group_fractions = [0.25, 0.75]",
@@ -309,6 +309,7 @@ fn every_architecture_starts_from_the_weights_of_a_checkpoint_on_both_engines() 
     write_store(&store, 7);
     write_store(&other, 8);
     for (i, architecture) in ALL_ARCHITECTURES.iter().enumerate() {
+        assert!(architecture.starts_with(&format!("name = '{}'", ArchitectureConfig::NAMES[i])));
         let first = dir.path().join(format!("first-{i}"));
         train(&config(&store, architecture, ""), &first, false, u64::MAX).unwrap();
         let init = first.join("checkpoint");

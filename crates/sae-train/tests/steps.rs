@@ -1,6 +1,6 @@
 //! Single steps through the trainer: what they leave as it is, and what they hold to.
 
-use sae_config::RunConfig;
+use sae_config::{ArchitectureConfig, RunConfig};
 use sae_models::{InitRng, Normalizer};
 use sae_train::{Error, Trainer};
 use tch::{Device, Kind, Tensor};
@@ -41,6 +41,17 @@ fn parameters(trainer: &Trainer) -> Vec<(&'static str, Tensor)> {
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
+}
+
+#[test]
+fn every_architecture_is_stepped() {
+    for name in ArchitectureConfig::NAMES {
+        let start = format!("name = '{name}'");
+        assert!(
+            ARCHITECTURES.iter().any(|architecture| architecture.starts_with(&start)),
+            "{name}"
+        );
+    }
 }
 
 #[test]

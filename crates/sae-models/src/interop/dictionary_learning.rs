@@ -93,7 +93,9 @@ pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Expor
             return Err(no_counterpart("dictionary_learning", has, sae));
         }
         // Its older class rescales features when it is loaded; this one has no input bias.
-        _ => {
+        ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => {
             let tensors = vec![
                 ("encoder.weight", w_enc.shallow_clone()),
                 ("encoder.bias", moved_bias(&b_enc, &w_enc, &b_dec, 1.0)),

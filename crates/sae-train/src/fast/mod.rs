@@ -94,7 +94,10 @@ pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
         | ArchitectureConfig::MatryoshkaBatchTopK(_)
         | ArchitectureConfig::JumpRelu(_) => true,
         ArchitectureConfig::Soft(soft) => FastEstimator::computes(soft.k_estimator),
-        _ => false,
+        ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => false,
     };
     let halved = config.training.precision == Some(Precision::Bf16);
     match config.training.engine {
@@ -138,7 +141,10 @@ impl FastEngine {
             ArchitectureConfig::JumpRelu(c) => {
                 (FastRule::JumpRelu(Box::new(JumpReluFast::new(c, n_features))), None)
             }
-            _ => return Err(unable()),
+            ArchitectureConfig::Gated(_)
+            | ArchitectureConfig::Standard(_)
+            | ArchitectureConfig::StandardApril(_)
+            | ArchitectureConfig::PAnneal(_) => return Err(unable()),
         };
         let mut optimizer = OptimizerRule::CLIPPED;
         if let FastRule::JumpRelu(_) = rule {

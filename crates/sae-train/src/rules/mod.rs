@@ -94,11 +94,6 @@ pub(crate) fn rule(config: &RunConfig, sae: &dyn Sae) -> Result<Box<dyn Rule>> {
         ArchitectureConfig::Standard(c) => Box::new(standard::StandardRule::new(c, training, sae)),
         ArchitectureConfig::StandardApril(c) => Box::new(standard::AprilRule::new(c, sae)),
         ArchitectureConfig::PAnneal(c) => Box::new(p_anneal::PAnnealRule::new(c, training, sae)),
-        other => {
-            let expected = "an architecture with a training rule";
-            let error = sae_config::Error::value("architecture.name", expected, other.name());
-            return Err(error.into());
-        }
     })
 }
 

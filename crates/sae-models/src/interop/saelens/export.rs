@@ -80,7 +80,9 @@ pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Re
             files.push(path);
             "softsae"
         }
-        _ => "standard",
+        ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => "standard",
     }
     .into();
     let gated = matches!(config.architecture, ArchitectureConfig::Gated(_));
