@@ -12,6 +12,9 @@ pub enum ArchitectureConfig {
     /// The k largest features of each input.
     #[serde(rename = "topk")]
     TopK(TopKConfig),
+    /// The k features of largest magnitude of each input, with their sign.
+    #[serde(rename = "abs_topk")]
+    AbsTopK(AbsTopKConfig),
     /// The k·B largest of a batch; a threshold at inference.
     #[serde(rename = "batch_topk")]
     BatchTopK(BatchTopKConfig),
@@ -65,6 +68,20 @@ pub struct TopKConfig {
     pub k_anneal_steps: u64,
     /// The step after which the inference threshold is tracked; default a tenth of the steps, at most 1000.
     pub threshold_start_step: Option<u64>,
+    /// Revival of dead features.
+    #[serde(default)]
+    pub auxk: AuxKConfig,
+}
+
+/// Settings of AbsTopK.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbsTopKConfig {
+    /// Active features an input.
+    pub k: usize,
+    /// Steps over which k falls linearly from d_model.
+    #[serde(default)]
+    pub k_anneal_steps: u64,
     /// Revival of dead features.
     #[serde(default)]
     pub auxk: AuxKConfig,
@@ -219,8 +236,9 @@ pub(crate) fn equal_weights(fractions: &[f64]) -> Vec<f64> {
 
 impl ArchitectureConfig {
     /// The names of all architectures.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "topk",
+        "abs_topk",
         "batch_topk",
         "matryoshka_batch_topk",
         "soft",
@@ -236,6 +254,7 @@ impl ArchitectureConfig {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::TopK(_) => "topk",
+            Self::AbsTopK(_) => "abs_topk",
             Self::BatchTopK(_) => "batch_topk",
             Self::MatryoshkaBatchTopK(_) => "matryoshka_batch_topk",
             Self::Soft(_) => "soft",
@@ -252,6 +271,7 @@ impl ArchitectureConfig {
     pub const fn target_l0(&self) -> Option<f64> {
         match self {
             Self::TopK(c) | Self::BatchTopK(c) => Some(c.k as f64),
+            Self::AbsTopK(c) => Some(c.k as f64),
             Self::MatryoshkaBatchTopK(c) => Some(c.k as f64),
             Self::Soft(c) => Some(c.k as f64),
             Self::JumpRelu(c) => Some(c.target_l0),
@@ -269,7 +289,8 @@ impl ArchitectureConfig {
                 c.group_weights.get_or_insert_with(|| equal_weights(&c.group_fractions));
             }
             Self::Soft(c) => c.resolve(parity),
-            Self::JumpRelu(_)
+            Self::AbsTopK(_)
+            | Self::JumpRelu(_)
             | Self::Gated(_)
             | Self::Standard(_)
             | Self::StandardApril(_)

@@ -15,7 +15,7 @@ mod sweep;
 mod training;
 
 pub use architecture::{
-    ArchitectureConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
+    AbsTopKConfig, ArchitectureConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
     MatryoshkaBatchTopKConfig, PAnnealConfig, SparsityFunction, StandardAprilConfig,
     StandardConfig, TopKConfig,
 };

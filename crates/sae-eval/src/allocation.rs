@@ -21,7 +21,7 @@ const HALVINGS: usize = 60;
 /// three rules.
 ///
 /// Features come in the order of their activations, as in all architectures that keep the largest;
-/// others have none of this. Looks at the first 20,000 rows, which it keeps: how many features of
+/// with relu; others have none of this. Looks at the first 20,000 rows, which it keeps: how many features of
 /// each matter is known only when all rows have been seen.
 pub struct AllocationObserver<'a> {
     /// None for an architecture that does not keep the largest.
@@ -39,7 +39,8 @@ impl<'a> AllocationObserver<'a> {
             | ArchitectureConfig::BatchTopK(_)
             | ArchitectureConfig::MatryoshkaBatchTopK(_)
             | ArchitectureConfig::Soft(_) => true,
-            ArchitectureConfig::JumpRelu(_)
+            ArchitectureConfig::AbsTopK(_)
+            | ArchitectureConfig::JumpRelu(_)
             | ArchitectureConfig::Gated(_)
             | ArchitectureConfig::Standard(_)
             | ArchitectureConfig::StandardApril(_)

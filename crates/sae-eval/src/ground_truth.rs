@@ -129,7 +129,7 @@ impl TruthMetrics {
         })
     }
 
-    /// Adds a batch. A feature, true or not, is active where its value is above 0.
+    /// Adds a batch. A feature, true or not, is active where its value is not 0.
     ///
     /// # Shapes
     /// features `[batch, n_features]`, truth `[batch, n_true]`, k̂ `[batch]`; any kind, any device.

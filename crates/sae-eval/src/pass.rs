@@ -46,18 +46,18 @@ pub enum Features<'a> {
 }
 
 impl Features<'_> {
-    /// The number of active features of each row: those above 0.
+    /// The number of active features of each row: those that are not 0.
     ///
     /// # Errors
     /// [`Error::Torch`].
     pub fn l0(&self) -> Result<Vec<f64>> {
         match self {
             Self::Sparse(codes) => {
-                let active = |row| codes.row(row).1.iter().filter(|value| **value > 0.0).count();
+                let active = |row| codes.row(row).1.iter().filter(|value| **value != 0.0).count();
                 Ok((0..codes.n_rows()).map(|row| active(row) as f64).collect())
             }
             Self::Dense(features) => {
-                let active = features.f_gt(0.0)?;
+                let active = features.f_ne(0.0)?;
                 to_f64s(&active.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?)
             }
         }
@@ -72,12 +72,12 @@ impl Features<'_> {
             Self::Sparse(codes) => {
                 for row in 0..codes.n_rows() {
                     let (indices, values) = codes.row(row);
-                    let active = indices.iter().zip(values).filter(|(_, value)| **value > 0.0);
+                    let active = indices.iter().zip(values).filter(|(_, value)| **value != 0.0);
                     active.for_each(|(&feature, _)| found(row, feature as usize));
                 }
             }
             Self::Dense(features) => {
-                let places = features.f_gt(0.0)?.f_nonzero()?.f_to_device(tch::Device::Cpu)?;
+                let places = features.f_ne(0.0)?.f_nonzero()?.f_to_device(tch::Device::Cpu)?;
                 let places = Vec::<i64>::try_from(places.f_flatten(0, -1)?)?;
                 places.chunks_exact(2).for_each(|at| found(at[0] as usize, at[1] as usize));
             }
@@ -185,7 +185,7 @@ mod tests {
             let codes = SparseCodes::from_parts(6, indptr, indices, kept).unwrap();
             let dense = Tensor::from_slice(&values).reshape([4, 6]);
             let expected: Vec<(usize, usize)> =
-                (0..24).filter(|&at| values[at] > 0.0).map(|at| (at / 6, at % 6)).collect();
+                (0..24).filter(|&at| values[at] != 0.0).map(|at| (at / 6, at % 6)).collect();
             for features in [Features::Sparse(&codes), Features::Dense(&dense)] {
                 let mut active = Vec::new();
                 features.for_each_active(|row, feature| active.push((row, feature))).unwrap();

@@ -3,7 +3,7 @@
 use sae_config::ArchitectureConfig;
 use tch::{Device, Kind};
 
-use crate::architectures::{BatchTopK, Gated, JumpRelu, Soft, Standard, TopK};
+use crate::architectures::{AbsTopK, BatchTopK, Gated, JumpRelu, Soft, Standard, TopK};
 use crate::{Base, InitRng, ModelConfig, Normalizer, Result, Sae, Tensors, TrainedOn, Weights};
 
 /// Builds the model that `config` names from its tensors.
@@ -17,6 +17,7 @@ pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> 
     let base = Base { config, normalizer, weights, trained_on: TrainedOn::default() };
     let sae: Box<dyn Sae> = match &architecture {
         ArchitectureConfig::TopK(c) => Box::new(TopK::new(base, c, &mut tensors)?),
+        ArchitectureConfig::AbsTopK(c) => Box::new(AbsTopK::new(base, c)),
         ArchitectureConfig::BatchTopK(_) | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
             Box::new(BatchTopK::new(base, &mut tensors)?)
         }
@@ -70,7 +71,8 @@ pub fn init(
         ArchitectureConfig::Soft(c) => Soft::initial(&config, c, rng),
         ArchitectureConfig::JumpRelu(_) => JumpRelu::initial(&config, rng),
         ArchitectureConfig::Gated(_) => Gated::initial(&config, rng),
-        ArchitectureConfig::Standard(_)
+        ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::Standard(_)
         | ArchitectureConfig::StandardApril(_)
         | ArchitectureConfig::PAnneal(_) => Standard::initial(&config, rng),
     };

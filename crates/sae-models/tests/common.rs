@@ -40,6 +40,7 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
     let p_anneal = "initial_sparsity_penalty = 0.1\nanneal_start = 3";
     let all = vec![
         ArchitectureConfig::TopK(topk.clone()),
+        ArchitectureConfig::AbsTopK(toml::from_str("k = 5").unwrap()),
         ArchitectureConfig::BatchTopK(topk),
         soft(KEstimator::Mlp),
         soft(KEstimator::Narrow { width: Some(4) }),

@@ -116,6 +116,7 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
         ArchitectureConfig::Soft(c) => c.group_fractions.len() as u64,
         ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::JumpRelu(_)
         | ArchitectureConfig::Gated(_)
@@ -153,6 +154,7 @@ fn may_stream(architecture: &ArchitectureConfig) -> bool {
         ArchitectureConfig::Soft(c) => c.group_fractions.len() == 1,
         ArchitectureConfig::JumpRelu(_) => true,
         ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_)
         | ArchitectureConfig::Gated(_)
@@ -169,6 +171,7 @@ fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
         ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => {
             falling(c.k as u64, c.k_anneal_steps)
         }
+        ArchitectureConfig::AbsTopK(c) => falling(c.k as u64, c.k_anneal_steps),
         ArchitectureConfig::MatryoshkaBatchTopK(c) => falling(c.k as u64, c.k_anneal_steps),
         ArchitectureConfig::Soft(c) => {
             let start = if c.alpha_anneal_steps > 0 { c.alpha_start } else { c.alpha };

@@ -7,8 +7,9 @@ use tch::{Device, Kind, Tensor};
 
 const D_MODEL: usize = 6;
 
-const ARCHITECTURES: [&str; 12] = [
+const ARCHITECTURES: [&str; 13] = [
     "name = 'topk', k = 3",
+    "name = 'abs_topk', k = 3",
     "name = 'batch_topk', k = 3",
     "name = 'matryoshka_batch_topk', k = 3, group_fractions = [0.25, 0.75]",
     "name = 'soft', k = 3, alpha = 0.05",

@@ -88,7 +88,7 @@ pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Expor
             ];
             ("GatedAutoEncoder", "GatedSAETrainer", tensors)
         }
-        ArchitectureConfig::Soft(_) => {
+        ArchitectureConfig::AbsTopK(_) | ArchitectureConfig::Soft(_) => {
             let has = "topk, batch_topk, matryoshka_batch_topk, jumprelu, gated or a standard one";
             return Err(no_counterpart("dictionary_learning", has, sae));
         }

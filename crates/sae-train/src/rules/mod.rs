@@ -1,5 +1,6 @@
 //! The training rules: one file each, the loss of a batch by plain libtorch operations.
 
+mod abs_topk;
 mod batch_topk;
 mod budget;
 mod codes;
@@ -82,6 +83,7 @@ pub(crate) fn rule(config: &RunConfig, sae: &dyn Sae) -> Result<Box<dyn Rule>> {
     let official = training.parity == Parity::Official;
     Ok(match &config.architecture {
         ArchitectureConfig::TopK(c) => Box::new(topk::TopKRule::new(c, official, sae)?),
+        ArchitectureConfig::AbsTopK(c) => Box::new(abs_topk::AbsTopKRule::new(c, official, sae)),
         ArchitectureConfig::BatchTopK(c) => {
             Box::new(batch_topk::BatchTopKRule::new(c, official, sae)?)
         }
