@@ -68,11 +68,11 @@ pub fn init(
         ArchitectureConfig::TopK(_)
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_) => BatchTopK::initial(&config, rng),
+        ArchitectureConfig::AbsTopK(_) => AbsTopK::initial(&config, rng),
         ArchitectureConfig::Soft(c) => Soft::initial(&config, c, rng),
         ArchitectureConfig::JumpRelu(_) => JumpRelu::initial(&config, rng),
         ArchitectureConfig::Gated(_) => Gated::initial(&config, rng),
-        ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::Standard(_)
+        ArchitectureConfig::Standard(_)
         | ArchitectureConfig::StandardApril(_)
         | ArchitectureConfig::PAnneal(_) => Standard::initial(&config, rng),
     };

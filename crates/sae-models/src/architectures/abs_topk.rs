@@ -1,12 +1,15 @@
 //! AbsTopK: the k features of largest magnitude of each input, with their sign (Zhu et al. 2025,
 //! arXiv:2510.00404).
 
+use std::collections::BTreeMap;
+
 use sae_config::AbsTopKConfig;
 use sae_kernels::{Count, Rank};
 use tch::Tensor;
 use tch_autograd::view;
 
-use crate::{Base, Products, Result, Sae, SparseCodes, top_k_rows_mask};
+use crate::init::tied;
+use crate::{Base, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, top_k_rows_mask};
 
 /// f = z on its k entries of largest |z|, z = W_enc(x − b_dec) + b_enc.
 #[derive(Debug)]
@@ -18,6 +21,10 @@ pub struct AbsTopK {
 impl AbsTopK {
     pub(crate) fn new(base: Base, config: &AbsTopKConfig) -> Self {
         Self { base, k: config.k as i64 }
+    }
+
+    pub(crate) fn initial(config: &ModelConfig, rng: &mut InitRng) -> BTreeMap<String, Tensor> {
+        tied(config, rng, 1.0)
     }
 }
 
