@@ -16,7 +16,7 @@ mod timing;
 mod training;
 
 pub use architecture::{
-    ArchitectureConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
+    AbsTopKConfig, ArchitectureConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
     MatryoshkaBatchTopKConfig, PAnnealConfig, SparsityFunction, StandardAprilConfig,
     StandardConfig, TopKConfig,
 };

@@ -1,7 +1,7 @@
 //! Planted data: golden numbers, known SAEs on known truths, what does not belong together.
 
 use sae_data::{Dtype, PlantedConfig, PlantedTruth, open_store};
-use sae_eval::{EvaluateOptions, TruthMetrics, ground_truth};
+use sae_eval::{EvaluateOptions, TruthMetrics, TruthObserver, observe};
 use tch::{Kind, Tensor};
 
 use crate::golden::{check, expected, tensor};
@@ -66,7 +66,9 @@ fn a_planted_store_and_its_truth() {
     let sae = soft(8, 20, 1);
     let run = |batch_size| {
         let options = EvaluateOptions { batch_size };
-        ground_truth(sae.as_ref(), store.as_ref(), &truth, options, &mut |_, _| {}).unwrap()
+        let mut found = TruthObserver::new(sae.as_ref(), store.as_ref(), &truth).unwrap();
+        observe(sae.as_ref(), store.as_ref(), options, &mut [&mut found], &mut |_, _| {}).unwrap();
+        found.finish().unwrap()
     };
     let whole = run(300);
     assert_eq!(whole.n_true_features, 12);
@@ -76,9 +78,7 @@ fn a_planted_store_and_its_truth() {
     assert!((run(7).support_precision - whole.support_precision).abs() < 1e-3);
 
     let mistake = |(store, _): (std::sync::Arc<dyn sae_data::ActivationStore>, _)| {
-        let options = EvaluateOptions::default();
-        let result = ground_truth(sae.as_ref(), store.as_ref(), &truth, options, &mut |_, _| {});
-        result.unwrap_err().to_string()
+        TruthObserver::new(sae.as_ref(), store.as_ref(), &truth).unwrap_err().to_string()
     };
     assert_eq!(
         mistake(planted("fewer rows", 299, 8)),

@@ -162,7 +162,7 @@ fn numbers_of_features_are_held_against_the_loss_at_their_position() {
         let features = sae.encode(&activations.get(c as i64)).unwrap().features;
         let log_p = clean.get(c as i64).log_softmax(-1, Kind::Double);
         let loss = |t: usize| -log_p.double_value(&[t as i64, context[t + 1].into()]);
-        let l0 = |t: usize| features.get(t as i64).gt(0.0).sum(Kind::Double).double_value(&[]);
+        let l0 = |t: usize| features.get(t as i64).ne(0.0).sum(Kind::Double).double_value(&[]);
         for t in skip..context.len() - 1 {
             next.push((l0(t), loss(t)));
             own.push((l0(t + 1), loss(t)));

@@ -23,7 +23,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (
         prop::collection::vec(-3.0..3.0f64, D),
         prop::collection::vec(-0.5..0.5f64, D),
-        prop::collection::vec(prop_oneof![2 => Just(0.0), 1 => 0.0..4.0f64], F),
+        prop::collection::vec(prop_oneof![2 => Just(0.0), 1 => -1.0..4.0f64], F),
         1.0..9.0f64,
     );
     (offset, prop::collection::vec(row, 2..40)).prop_map(|(offset, rows)| {
@@ -147,11 +147,11 @@ proptest! {
         prop_assert!(close(reconstruction.norm_ratio, mean(rows.iter().map(ratio))));
         prop_assert!(close(reconstruction.relative_bias, squared_x_hat / product));
 
-        prop_assert!(close(sparsity.l1, mean(rows.iter().map(|row| row.features.iter().sum()))));
-        let active = |row: &Row| row.features.iter().filter(|f| **f > 0.0).count() as f64;
+        prop_assert!(close(sparsity.l1, mean(rows.iter().map(|row| row.features.iter().map(|f| f.abs()).sum()))));
+        let active = |row: &Row| row.features.iter().filter(|f| **f != 0.0).count() as f64;
         prop_assert!(close(sparsity.l0_mean, mean(rows.iter().map(active))));
         let rate = |feature: usize| {
-            rows.iter().filter(|row| row.features[feature] > 0.0).count() as f64 / n
+            rows.iter().filter(|row| row.features[feature] != 0.0).count() as f64 / n
         };
         let share = |wanted: fn(f64) -> bool| mean((0..F).map(|f| f64::from(u8::from(wanted(rate(f))))));
         prop_assert!(close(sparsity.dead_fraction, share(|rate| rate == 0.0)));

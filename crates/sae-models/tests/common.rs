@@ -38,8 +38,9 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
     let groups = "k = 5\ngroup_fractions = [0.25, 0.75]";
     let april = "l1_penalty = 0.1";
     let p_anneal = "initial_sparsity_penalty = 0.1\nanneal_start = 3";
-    vec![
+    let all = vec![
         ArchitectureConfig::TopK(topk.clone()),
+        ArchitectureConfig::AbsTopK(toml::from_str("k = 5").unwrap()),
         ArchitectureConfig::BatchTopK(topk),
         soft(KEstimator::Mlp),
         soft(KEstimator::Narrow { width: Some(4) }),
@@ -56,7 +57,11 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
         ArchitectureConfig::MatryoshkaBatchTopK(toml::from_str(groups).unwrap()),
         ArchitectureConfig::StandardApril(toml::from_str(april).unwrap()),
         ArchitectureConfig::PAnneal(toml::from_str(p_anneal).unwrap()),
-    ]
+    ];
+    for name in ArchitectureConfig::NAMES {
+        assert!(all.iter().any(|architecture| architecture.name() == name), "{name}");
+    }
+    all
 }
 
 pub(crate) fn normalizer(normalization: Normalization, kind: Kind) -> Normalizer {

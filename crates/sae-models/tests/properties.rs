@@ -18,9 +18,9 @@ fn r2(x: &Tensor, x_hat: &Tensor) -> f64 {
     1.0 - sum(x - x_hat) / sum(x - x.mean_dim([0i64].as_slice(), true, Kind::Double))
 }
 
-/// The entries above 0.
+/// The entries that are not 0.
 fn active(features: &Tensor) -> Tensor {
-    features.gt(0.0)
+    features.ne(0.0)
 }
 
 /// The thresholds of inference, trained ones too.

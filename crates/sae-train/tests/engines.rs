@@ -40,6 +40,9 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
             format!("name = \"{name}\"\nk = {k}\nk_anneal_steps = {anneal}\nthreshold_start_step = 0\n{auxk}")
         },
     );
+    let magnitudes = (k.clone(), 0..3_i64, auxk.clone()).prop_map(|(k, anneal, auxk)| {
+        format!("name = \"abs_topk\"\nk = {k}\nk_anneal_steps = {anneal}\n{auxk}")
+    });
     let matryoshka = (1..=(f / 4).min(d - 1), auxk.clone()).prop_map(|(k, auxk)| {
         format!(
             "name = \"matryoshka_batch_topk\"\nk = {k}\ngroup_fractions = [0.25, 0.25, 0.5]\n\
@@ -85,7 +88,7 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
             )
         },
     );
-    prop_oneof![2 => hard, 1 => matryoshka, 3 => soft, 1 => jumprelu]
+    prop_oneof![2 => hard, 1 => magnitudes, 1 => matryoshka, 3 => soft, 1 => jumprelu]
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -206,6 +209,7 @@ proptest! {
 fn many_dead_features_and_dense_codes_agree_too() {
     let architectures = [
         "name = \"batch_topk\"\nk = 40\n[architecture.auxk]\ndead_after_rows = 30\nweight = 0.1",
+        "name = \"abs_topk\"\nk = 45\n[architecture.auxk]\ndead_after_rows = 30\nweight = 0.1",
         "name = \"jumprelu\"\ntarget_l0 = 60.0",
         "name = \"topk\"\nk = 45\n[architecture.auxk]\ndead_after_rows = 30\nweight = 20.0",
         "name = \"soft\"\nk = 30\nalpha_start = 1.0\nalpha_anneal_steps = 3\nalpha = 1e-3\n\

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use sae_config::RunConfig;
+use sae_config::{ArchitectureConfig, RunConfig};
 use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter};
 use sae_train::{Error, RunOptions, RunSummary, read_metrics, train_run};
 
@@ -74,13 +74,14 @@ fn log(out: &Path) -> Vec<sae_train::StepReport> {
     read_metrics(&out.join("metrics.jsonl")).unwrap().into_iter().map(|l| l.report).collect()
 }
 
-const ARCHITECTURES: [&str; 6] = [
+const ARCHITECTURES: [&str; 7] = [
     "name = 'topk', k = 3, k_anneal_steps = 6, auxk = { dead_after_rows = 32 }",
     "name = 'matryoshka_batch_topk', k = 2, group_fractions = [0.25, 0.75]",
     "name = 'soft', k = 3, alpha = 0.05, alpha_anneal_steps = 5, hard_steps = 6",
     "name = 'jumprelu', target_l0 = 3.0, sparsity_warmup_steps = 5, bandwidth = 0.1",
     "name = 'standard', l1_penalty = 0.1, resample_steps = 4",
     "name = 'p_anneal', initial_sparsity_penalty = 0.1, anneal_start = 4, n_sparsity_updates = 5",
+    "name = 'abs_topk', k = 3, k_anneal_steps = 6, auxk = { dead_after_rows = 32 }",
 ];
 
 proptest! {
@@ -290,8 +291,9 @@ fn another_length_that_would_change_steps_taken_is_refused_by_name() {
     assert_eq!(weights(&stopped), before);
 }
 
-const ALL_ARCHITECTURES: [&str; 9] = [
+const ALL_ARCHITECTURES: [&str; ArchitectureConfig::NAMES.len()] = [
     "name = 'topk', k = 3",
+    "name = 'abs_topk', k = 3",
     "name = 'batch_topk', k = 3",
     "name = 'matryoshka_batch_topk', k = 2, group_fractions = [0.25, 0.75]",
     "name = 'soft', k = 3",
@@ -309,11 +311,12 @@ fn every_architecture_starts_from_the_weights_of_a_checkpoint_on_both_engines() 
     write_store(&store, 7);
     write_store(&other, 8);
     for (i, architecture) in ALL_ARCHITECTURES.iter().enumerate() {
+        assert!(architecture.starts_with(&format!("name = '{}'", ArchitectureConfig::NAMES[i])));
         let first = dir.path().join(format!("first-{i}"));
         train(&config(&store, architecture, ""), &first, false, u64::MAX).unwrap();
         let init = first.join("checkpoint");
         for engine in ["reference", "fast"] {
-            if engine == "fast" && i >= 5 {
+            if engine == "fast" && i >= 6 {
                 continue;
             }
             // With a learning rate of next to nothing, the model stays what it was.
@@ -357,7 +360,7 @@ fn a_checkpoint_to_start_from_must_fit_and_stay_the_same() {
         let message = train(config, &out, true, u64::MAX).unwrap_err().to_string();
         assert!(message.contains("training.init") && message.contains(words), "{message}");
     };
-    refused(&config(&store, ALL_ARCHITECTURES[1], &more), "expected batch_topk, got topk");
+    refused(&config(&store, ALL_ARCHITECTURES[2], &more), "expected batch_topk, got topk");
     let mut wide = config(&store, topk, &more);
     wide.sae.n_features = 32;
     refused(&wide, "n_features: expected 32, got 24");

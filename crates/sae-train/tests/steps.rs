@@ -1,14 +1,15 @@
 //! Single steps through the trainer: what they leave as it is, and what they hold to.
 
-use sae_config::RunConfig;
+use sae_config::{ArchitectureConfig, RunConfig};
 use sae_models::{InitRng, Normalizer};
 use sae_train::{Error, Trainer};
 use tch::{Device, Kind, Tensor};
 
 const D_MODEL: usize = 6;
 
-const ARCHITECTURES: [&str; 12] = [
+const ARCHITECTURES: [&str; 13] = [
     "name = 'topk', k = 3",
+    "name = 'abs_topk', k = 3",
     "name = 'batch_topk', k = 3",
     "name = 'matryoshka_batch_topk', k = 3, group_fractions = [0.25, 0.75]",
     "name = 'soft', k = 3, alpha = 0.05",
@@ -41,6 +42,17 @@ fn parameters(trainer: &Trainer) -> Vec<(&'static str, Tensor)> {
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
+}
+
+#[test]
+fn every_architecture_is_stepped() {
+    for name in ArchitectureConfig::NAMES {
+        let start = format!("name = '{name}'");
+        assert!(
+            ARCHITECTURES.iter().any(|architecture| architecture.starts_with(&start)),
+            "{name}"
+        );
+    }
 }
 
 #[test]
