@@ -64,7 +64,7 @@ fn a_killed_sweep_attaches_to_what_is_queued() {
 fn a_cancelled_task_fails_and_a_requeued_one_goes_on() {
     let Some(cluster) = Cluster::start(1001) else { return };
     let bench = bench_on(&cluster);
-    let file = bench.write("long.toml", 2 * LONG, "seed = [0, 1]\nlog_every = [10]");
+    let file = bench.write("long.toml", 3 * LONG, "seed = [0, 1]\nlog_every = [10]");
     bench.ends(&file, &["--launcher", "slurm", "--detach"], 0, &["submitted 2 runs"]);
     until("training", || {
         let started = bench.runs().into_iter().filter(|run| run.join("metrics.jsonl").exists());
@@ -74,10 +74,10 @@ fn a_cancelled_task_fails_and_a_requeued_one_goes_on() {
     assert!(code == Some(0) && said.matches("running, slurm: running").count() == 2, "{said}");
     let (code, said) = bench.asks(&["sweep", "rm", "out", "1", "--yes"]);
     assert!(code == Some(1) && said.contains("SLURM has it (running)"), "{said}");
+    let sweep = bench.start(&file, &["--launcher", "slurm"]);
+    sweep.until_it_says("2 runs are queued or running already");
     cluster.ask("scancel", &["1_1"]);
     cluster.ask("scontrol", &["requeue", "1_0"]);
-    let sweep = bench.start(&file, &["--launcher", "slurm"]);
-    sweep.until_it_says("runs are queued or running already");
     assert_eq!(sweep.wait().code(), Some(1), "{}", bench.said());
     let results = bench.results();
     let of_seed = |seed: u64| {
