@@ -20,7 +20,15 @@ const SUITES: [(&str, &[&str]); 5] = [
     ),
     (
         "sae-eval",
-        &["golden::", "ground_truth::", "hosts::", "properties::", "special_tokens::", "stores::"],
+        &[
+            "golden::",
+            "ground_truth::",
+            "hosts::",
+            "probing::",
+            "properties::",
+            "special_tokens::",
+            "stores::",
+        ],
     ),
     ("sae-hosts", &["golden_families::", "harvest::"]),
 ];
