@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use crate::bundle::archive;
 use crate::exit::usage;
 use crate::workspace::Workspace;
 use crate::{process, setup};
@@ -45,12 +46,22 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
         None if workspace.is_bundle() => std::path::absolute("softsae-bench")?,
         None => workspace.target(),
     };
-    for name in selected(args)? {
-        let mut command = command(workspace, name, &out)?;
+    let selected = selected(args)?;
+    let unpacked = workspace
+        .is_bundle()
+        .then(|| archive::unpack(&workspace.root().join("bench.zip")))
+        .transpose()?;
+    for name in selected {
+        let mut command = match &unpacked {
+            Some(folder) => unpacked_bench(folder.path(), name, &out)?,
+            None => cargo_bench(workspace, name),
+        };
         command.env("SOFTSAE_BENCH_DEVICE", &args.device).args(&args.filter);
         process::run(&mut command, &format!("the bench {name}"))?;
         if name == "train-step" {
-            pytorch::compare(workspace, &args.device, &out.join("bench"))?;
+            let sources = workspace.root().join("benches/pytorch");
+            let script = unpacked.as_ref().map_or(sources, |folder| folder.path().to_owned());
+            pytorch::compare(&script.join("train_step.py"), &args.device, &out.join("bench"))?;
         }
     }
     Ok(())
@@ -70,15 +81,17 @@ fn selected(args: &BenchArgs) -> Result<Vec<&'static str>> {
     Ok(selected)
 }
 
-/// Starts a bench, built by cargo or from the bundle; results go below `out`.
-fn command(workspace: &Workspace, name: &str, out: &Path) -> Result<Command> {
-    if !workspace.is_bundle() {
-        let mut command = process::cargo(workspace);
-        command.args(["bench", "--package", "benches", "--bench", name, "--"]);
-        return Ok(command);
-    }
+/// Builds and starts a bench.
+fn cargo_bench(workspace: &Workspace, name: &str) -> Command {
+    let mut command = process::cargo(workspace);
+    command.args(["bench", "--package", "benches", "--bench", name, "--"]);
+    command
+}
+
+/// Starts a bench of a bundle; results go below `out`.
+fn unpacked_bench(folder: &Path, name: &str, out: &Path) -> Result<Command> {
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let mut command = Command::new(workspace.root().join("bench").join(name));
+    let mut command = Command::new(folder.join(name));
     command.arg("--bench").env("CARGO_TARGET_DIR", out);
     Ok(command)
 }

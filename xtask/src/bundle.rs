@@ -1,5 +1,7 @@
 //! `bundle`: release binaries in a folder that runs with the PyTorch of another machine.
 
+pub(crate) mod archive;
+
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -56,19 +58,22 @@ pub(crate) fn run(workspace: &Workspace, args: &BundleArgs) -> Result<()> {
     for (package, name) in PROGRAMS {
         strip(&process::build(&sources, package)?, &folder.join("bin").join(name))?;
     }
-    for bench in process::build_benches(&sources)? {
-        strip(&bench.path, &folder.join("bench").join(&bench.name))?;
+    let bench = scratch.path().join("bench");
+    for program in process::build_benches(&sources)? {
+        strip(&program.path, &bench.join(&program.name))?;
     }
-    let script = folder.join("bench/train_step.py");
-    let source = workspace.root().join("benches/pytorch/train_step.py");
-    std::fs::copy(source, &script).map_err(|e| explain(e, &script))?;
-    for tests in device_tests::build(&sources, true)? {
-        let own = folder.join("tests").join(&tests.package);
-        strip(&tests.path, &own.join(&tests.name))?;
-        if let Some(golden) = device_tests::golden(workspace, &tests.package) {
+    let script = workspace.root().join("benches/pytorch/train_step.py");
+    std::fs::copy(&script, bench.join("train_step.py")).map_err(|e| explain(e, &script))?;
+    archive::pack(&bench, &folder.join("bench.zip"))?;
+    let tests = scratch.path().join("tests");
+    for program in device_tests::build(&sources, true)? {
+        let own = tests.join(&program.package);
+        strip(&program.path, &own.join(&program.name))?;
+        if let Some(golden) = device_tests::golden(workspace, &program.package) {
             copy(&golden, &own.join("golden"))?;
         }
     }
+    archive::pack(&tests, &folder.join("tests.zip"))?;
     copy(&workspace.sweeps(), &folder.join("xtask/sweeps"))?;
     let start = folder.join("run");
     std::fs::write(&start, RUN.replace(RELEASE_MARK, release.version))

@@ -70,7 +70,8 @@ struct Line {
 
 pub(crate) fn run(workspace: &Workspace, args: &DeviceTestsArgs) -> Result<()> {
     setup::ensure(workspace)?;
-    let mut tests = suites::tests(workspace)?;
+    // The folder is there until all tests have ended.
+    let (mut tests, _folder) = suites::tests(workspace)?;
     if let Some(filter) = &args.filter {
         tests.retain(|test| test.title().contains(filter.as_str()));
     }

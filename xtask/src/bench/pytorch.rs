@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::process;
-use crate::workspace::Workspace;
 
 /// A measurement of ours.
 #[derive(Debug, Deserialize)]
@@ -45,7 +44,7 @@ struct Line {
 
 /// Measures PyTorch's steps beside those in `train-step.json` of the folder, prints the ratios and
 /// writes them to `against-pytorch.json`; without PyTorch it says so.
-pub(super) fn compare(workspace: &Workspace, device: &str, folder: &Path) -> Result<()> {
+pub(super) fn compare(script: &Path, device: &str, folder: &Path) -> Result<()> {
     let ours: Vec<Ours> = sae_config::read_json(&folder.join("train-step.json"))?;
     let (shapes, precisions) = measured(&ours);
     if shapes.is_empty() {
@@ -56,11 +55,9 @@ pub(super) fn compare(workspace: &Workspace, device: &str, folder: &Path) -> Res
         eprintln!("steps of PyTorch are left out: {why}");
         return Ok(());
     }
-    let script = if workspace.is_bundle() { "bench" } else { "benches/pytorch" };
     let out = folder.join("pytorch.json");
     let mut command = Command::new(&python);
-    command.arg(workspace.root().join(script).join("train_step.py"));
-    command.args(["--device", device, "--shapes", &shapes.join(",")]);
+    command.arg(script).args(["--device", device, "--shapes", &shapes.join(",")]);
     command.args(["--precisions", &precisions.join(",")]).arg("--out").arg(&out);
     process::run(&mut command, "measuring the steps of PyTorch")?;
     let lines = lines(&ours, sae_config::read_json(&out)?);

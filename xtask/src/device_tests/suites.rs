@@ -5,7 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use tempfile::TempDir;
+
 use super::one::Test;
+use crate::bundle::archive;
 use crate::process::{self, Executable};
 use crate::workspace::Workspace;
 
@@ -47,10 +50,16 @@ pub(crate) fn golden(workspace: &Workspace, package: &str) -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// All tests, in the order of the packages.
-pub(super) fn tests(workspace: &Workspace) -> Result<Vec<Test>> {
-    let programs =
-        if workspace.is_bundle() { bundled(workspace) } else { build(workspace, false)? };
+/// All tests, in the order of the packages, and the folder that those of a bundle are unpacked into.
+pub(super) fn tests(workspace: &Workspace) -> Result<(Vec<Test>, Option<TempDir>)> {
+    let unpacked = workspace
+        .is_bundle()
+        .then(|| archive::unpack(&workspace.root().join("tests.zip")))
+        .transpose()?;
+    let programs = match &unpacked {
+        Some(folder) => bundled(folder.path()),
+        None => build(workspace, false)?,
+    };
     let mut tests = Vec::new();
     for (package, modules) in SUITES {
         let program = programs.iter().find(|program| program.package == package);
@@ -63,29 +72,24 @@ pub(super) fn tests(workspace: &Workspace) -> Result<Vec<Test>> {
                 package: package.to_owned(),
                 name: name.clone(),
                 program: program.clone(),
-                golden: bundled_golden(workspace, package),
+                golden: unpacked.as_ref().map(|f| f.path().join(package).join("golden")),
             }));
             if tests.len() == first {
                 bail!("{}: expected tests of `{module}`, found none", program.display());
             }
         }
     }
-    Ok(tests)
+    Ok((tests, unpacked))
 }
 
 /// The test programs of a bundle, each in a folder of its package.
-fn bundled(workspace: &Workspace) -> Vec<Executable> {
+fn bundled(folder: &Path) -> Vec<Executable> {
     let program = |(package, _): &(&str, _)| Executable {
         package: (*package).to_owned(),
         name: "main".to_owned(),
-        path: workspace.root().join("tests").join(package).join("main"),
+        path: folder.join(package).join("main"),
     };
     SUITES.iter().map(program).collect()
-}
-
-fn bundled_golden(workspace: &Workspace, package: &str) -> Option<PathBuf> {
-    let folder = workspace.root().join("tests").join(package).join("golden");
-    workspace.is_bundle().then_some(folder)
 }
 
 /// The names of the tests of a program.
