@@ -68,7 +68,10 @@ pub(crate) fn run(workspace: &Workspace, args: &GpuCheckArgs) -> Result<()> {
     tests.args(["device-tests", "--device", &args.device]);
     tests.arg("--json").arg(out.join("device-tests.json"));
     if steps.run("device-tests", &mut tests)? == Some(2) {
-        bail!(usage(format!("--device {}: {}", args.device, steps.last_line("device-tests"))));
+        let line = steps.last_line("device-tests");
+        // So that the same command may be given again.
+        std::fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
+        bail!(usage(line.trim_start_matches("error: ")));
     }
     let pairs = training::run(&mut steps, &softsae, &args.device, TRAINING_STEPS)?;
     for (name, id) in if args.quick { QUICK_SHAPES } else { SHAPES } {
