@@ -33,13 +33,14 @@ pub(crate) struct GpuCheckArgs {
     /// What has not been started after so many minutes is left out, what runs is stopped
     #[arg(long, value_name = "N", default_value_t = 8)]
     minutes: u64,
-    /// Benches at their smallest shape only
+    /// Benches at their smallest shape, and a tenth of the training
     #[arg(long)]
     quick: bool,
 }
 
 /// Steps of the training at each architecture.
 const TRAINING_STEPS: u32 = 1000;
+const QUICK_TRAINING_STEPS: u32 = 100;
 
 /// Parts of the ids of measurements.
 const SHAPES: [(&str, &str); 2] =
@@ -73,13 +74,14 @@ pub(crate) fn run(workspace: &Workspace, args: &GpuCheckArgs) -> Result<()> {
         std::fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
         bail!(usage(line.trim_start_matches("error: ")));
     }
-    let pairs = training::run(&mut steps, &softsae, &args.device, TRAINING_STEPS)?;
     for (name, id) in if args.quick { QUICK_SHAPES } else { SHAPES } {
         let mut bench = xtask()?;
         bench.args(["bench", name, "--device", &args.device, "--out"]).arg(out.join("bench"));
         bench.args(["--", "--warm-up-time=0.3", "--measurement-time=1", "--noplot", id]);
         steps.run(&format!("bench-{name}"), &mut bench)?;
     }
+    let n = if args.quick { QUICK_TRAINING_STEPS } else { TRAINING_STEPS };
+    let pairs = training::run(&mut steps, &softsae, &args.device, n)?;
     let results = out.join("bench");
     let summary = Summary::new(&args.device, machine, steps.into_done(), pairs, &results);
     summary.write(&out)?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::steps::Steps;
 
 /// Planted activations to train on.
-const PLANTED: &str = "[planted]\nn_rows = 100000\nd_model = 64\nn_features = 256\n";
+const PLANTED: &str = "[planted]\nn_rows = 40000\nd_model = 64\nn_features = 256\n";
 
 /// Names and settings of the architectures.
 const ARCHITECTURES: [(&str, &str); 4] = [
