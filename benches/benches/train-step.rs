@@ -40,7 +40,7 @@ const PRECISIONS: [(&str, Precision, Kind); 2] =
     [("", Precision::F32, Kind::Float), ("-bf16", Precision::Bf16, Kind::BFloat16)];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let device = device()?;
+    let device = device();
     let suffix = id_suffix(device);
     let precisions = if device == Device::Cpu { &PRECISIONS[..1] } else { &PRECISIONS[..] };
     let mut criterion = Criterion::default()

@@ -4,14 +4,15 @@ use std::time::Instant;
 
 use criterion::Criterion;
 use tch::Device;
-use tch_autograd::DeviceError;
 
-/// The device that `SOFTSAE_BENCH_DEVICE` names; the CPU if it names none.
-///
-/// # Errors
-/// If it cannot be used.
-pub fn device() -> Result<Device, DeviceError> {
-    tch_autograd::device(&std::env::var("SOFTSAE_BENCH_DEVICE").unwrap_or_else(|_| "cpu".into()))
+/// The device that `SOFTSAE_BENCH_DEVICE` names; the CPU if it names none. Where it cannot be used,
+/// the process ends with exit code 2.
+pub fn device() -> Device {
+    let name = std::env::var("SOFTSAE_BENCH_DEVICE").unwrap_or_else(|_| "cpu".into());
+    tch_autograd::device(&name).unwrap_or_else(|error| {
+        eprintln!("error: device: {error}");
+        std::process::exit(2)
+    })
 }
 
 /// The end of the ids of measurements on a device; those on the CPU have none.

@@ -57,7 +57,12 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
             None => cargo_bench(workspace, name),
         };
         command.env("SOFTSAE_BENCH_DEVICE", &args.device).args(&args.filter);
-        process::run(&mut command, &format!("the bench {name}"))?;
+        let status = command.status().with_context(|| format!("the bench {name}"))?;
+        match status.code() {
+            Some(0) => {}
+            Some(2) => bail!(usage(format!("--device {} cannot be used", args.device))),
+            _ => bail!("the bench {name} failed ({status})"),
+        }
         if name == "train-step" {
             let sources = workspace.root().join("benches/pytorch");
             let script = unpacked.as_ref().map_or(sources, |folder| folder.path().to_owned());
