@@ -1,7 +1,7 @@
 //! Starting other programs.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -67,29 +67,44 @@ pub(crate) fn build(workspace: &Workspace, package: &str) -> Result<PathBuf> {
     }
     let selection = ["build", "--release", "--package", package, "--bin", package];
     let built = executables(workspace, &selection, &format!("building {package}"))?;
-    let own = built.into_iter().find(|(name, _)| name == package);
-    own.map(|(_, path)| path).with_context(|| format!("cargo built no binary `{package}`"))
+    let own = built.into_iter().find(|program| program.name == package);
+    own.map(|program| program.path).with_context(|| format!("cargo built no binary `{package}`"))
 }
 
-/// Builds the benches and gives the name and path of each.
-pub(crate) fn build_benches(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
+/// Builds the benches.
+pub(crate) fn build_benches(workspace: &Workspace) -> Result<Vec<Executable>> {
     let selection = ["bench", "--no-run", "--package", "benches", "--benches"];
-    executables(workspace, &selection, "building the benches")
+    let built = executables(workspace, &selection, "building the benches")?;
+    // The library of the package counts as a bench without any.
+    Ok(built.into_iter().filter(|program| program.name != "benches").collect())
 }
 
-/// Runs cargo and gives the name and path of each program that it made.
-fn executables(
+/// A program that cargo made.
+#[derive(Debug)]
+pub(crate) struct Executable {
+    /// The package, whose folder has its name.
+    pub(crate) package: String,
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+/// Runs cargo and gives the programs that it made.
+pub(crate) fn executables(
     workspace: &Workspace,
     selection: &[&str],
     what: &str,
-) -> Result<Vec<(String, PathBuf)>> {
+) -> Result<Vec<Executable>> {
     let mut command = cargo(workspace);
     command.args(selection).arg("--message-format=json-render-diagnostics");
     let messages = output(&mut command, what)?;
     let program = |line: &str| {
         let message: Value = serde_json::from_str(line).ok()?;
-        let name = message["target"]["name"].as_str()?.to_owned();
-        Some((name, PathBuf::from(message["executable"].as_str()?)))
+        let manifest = Path::new(message["manifest_path"].as_str()?);
+        Some(Executable {
+            package: manifest.parent()?.file_name()?.to_str()?.to_owned(),
+            name: message["target"]["name"].as_str()?.to_owned(),
+            path: message["executable"].as_str()?.into(),
+        })
     };
     Ok(messages.lines().filter_map(program).collect())
 }

@@ -284,6 +284,7 @@ impl ArchitectureConfig {
     pub const fn sparsity(&self) -> (&'static str, f64) {
         match self {
             Self::TopK(c) | Self::BatchTopK(c) => ("architecture.k", c.k as f64),
+            Self::AbsTopK(c) => ("architecture.k", c.k as f64),
             Self::MatryoshkaBatchTopK(c) => ("architecture.k", c.k as f64),
             Self::Soft(c) => ("architecture.k", c.k as f64),
             Self::JumpRelu(c) => ("architecture.target_l0", c.target_l0),

@@ -3,6 +3,7 @@
 use sae_data::{Dtype, PlantedConfig, PlantedTruth, open_store};
 use sae_eval::{EvaluateOptions, TruthMetrics, TruthObserver, observe};
 use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 use crate::golden::{check, expected, tensor};
 use crate::models::soft;
@@ -23,16 +24,18 @@ fn golden_numbers() {
 
 #[test]
 fn a_shuffled_and_turned_dictionary_is_found_whole() {
-    let options = (Kind::Float, tch::Device::Cpu);
+    let options = (Kind::Float, test_device());
     let dictionary = Tensor::from_slice2(&[[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]);
-    let order = Tensor::from_slice(&[2i64, 0, 1]);
+    let dictionary = dictionary.to_device(test_device());
+    let order = Tensor::from_slice(&[2i64, 0, 1]).to_device(test_device());
     let decoder = dictionary.index_select(0, &order) * -3.0;
-    let extra = Tensor::ones([1, 3], (Kind::Double, tch::Device::Cpu));
+    let extra = Tensor::ones([1, 3], (Kind::Double, test_device()));
     let decoder = Tensor::cat(&[decoder, extra], 0);
     let truth = Tensor::from_slice2(&[[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]);
-    let zeros = Tensor::zeros([3, 1], (Kind::Double, tch::Device::Cpu));
+    let truth = truth.to_device(test_device());
+    let zeros = Tensor::zeros([3, 1], (Kind::Double, test_device()));
     let features = Tensor::cat(&[truth.index_select(1, &order), zeros], 1);
-    let k_hat = Tensor::from_slice(&[4.0, 6.0, 8.0]);
+    let k_hat = Tensor::from_slice(&[4.0, 6.0, 8.0]).to_device(test_device());
 
     let mut metrics = TruthMetrics::new(&decoder, &dictionary).unwrap();
     metrics.add(&features, &truth, Some(&k_hat)).unwrap();
@@ -92,7 +95,7 @@ fn a_planted_store_and_its_truth() {
 
 #[test]
 fn wrong_shapes_and_values_are_named() {
-    let options = (Kind::Float, tch::Device::Cpu);
+    let options = (Kind::Float, test_device());
     let text = |decoder: &Tensor, dictionary: &Tensor| {
         TruthMetrics::new(decoder, dictionary).unwrap_err().to_string()
     };

@@ -5,6 +5,7 @@ use sae_config::Evaluation;
 use sae_eval::{Error, Metrics};
 use serde_json::Value;
 use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 const D: usize = 5;
 const F: usize = 12;
@@ -38,7 +39,8 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 fn tensor(rows: &[Row], width: usize, values: impl Fn(&Row) -> &[f64], kind: Kind) -> Tensor {
     let flat: Vec<f64> = rows.iter().flat_map(|row| values(row).to_vec()).collect();
-    Tensor::from_slice(&flat).reshape([rows.len() as i64, width as i64]).to_kind(kind)
+    let flat = Tensor::from_slice(&flat).reshape([rows.len() as i64, width as i64]);
+    flat.to_kind(kind).to_device(test_device())
 }
 
 fn add(metrics: &mut Metrics, rows: &[Row], kind: Kind) -> Result<(), Error> {
@@ -172,7 +174,7 @@ proptest! {
 
 #[test]
 fn wrong_shapes_are_named() {
-    let options = (Kind::Float, tch::Device::Cpu);
+    let options = (Kind::Float, test_device());
     let zeros = |n, width| Tensor::zeros([n, width], options);
     let (d, f) = (D as i64, F as i64);
     let text = |x, x_hat, features, k_hat: Option<&Tensor>| {

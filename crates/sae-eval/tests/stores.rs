@@ -7,6 +7,7 @@ use sae_data::{ActivationStore, Dtype, RowMeta, StoreSpec, StoreWriter, open_sto
 use sae_eval::{ComplexityObserver, EvaluateOptions, Metrics, evaluate, observe};
 use sae_models::InitRng;
 use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 use crate::models::{linear, soft};
 
@@ -32,6 +33,7 @@ fn every_row_counts_once_whatever_the_batch() {
     let (x, sae) = (rows(25), soft(D, 20, 1));
     let store = store(&dir.path().join("store"), &x);
 
+    let x = x.to_device(test_device());
     let encoded = sae.encode(&x).unwrap();
     let mut metrics = Metrics::new(D, 20);
     let x_hat = sae.decode(&encoded).unwrap();

@@ -3,7 +3,8 @@
 use sae_config::{ArchitectureConfig, RunConfig};
 use sae_models::{InitRng, Normalizer};
 use sae_train::{Error, Trainer};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use tch_autograd::{test_device, test_device_name};
 
 const D_MODEL: usize = 6;
 
@@ -26,14 +27,18 @@ const ARCHITECTURES: [&str; 13] = [
 fn trainer(architecture: &str, more: &str) -> Trainer {
     let text = format!(
         "data.store = ''\nsae.n_features = 20\narchitecture = {{ {architecture} }}\n\
-         [training]\nsteps = 40\nbatch_size = 32\nlr = 1e-2\n{more}"
+         [training]\nsteps = 40\nbatch_size = 32\nlr = 1e-2\ndevice = \"{}\"\n{more}",
+        test_device_name()
     );
     let config: RunConfig = toml::from_str(&text).unwrap();
     Trainer::new(config, D_MODEL, &Normalizer::Scale { scale: 2.0 }, Kind::Float).unwrap()
 }
 
 fn rows(seed: u64) -> Tensor {
-    InitRng::new(seed).uniform(&[32, D_MODEL as i64], 4.0).to_kind(Kind::Float)
+    InitRng::new(seed)
+        .uniform(&[32, D_MODEL as i64], 4.0)
+        .to_kind(Kind::Float)
+        .to_device(test_device())
 }
 
 fn parameters(trainer: &Trainer) -> Vec<(&'static str, Tensor)> {
@@ -109,7 +114,7 @@ fn the_seed_decides_the_weights() {
 #[test]
 fn activations_of_another_width_are_refused() {
     let mut trainer = trainer(ARCHITECTURES[0], "");
-    let x = Tensor::zeros([2, 5], (Kind::Float, Device::Cpu));
+    let x = Tensor::zeros([2, 5], (Kind::Float, test_device()));
     let message = trainer.step(&x).unwrap_err().to_string();
     assert_eq!(message, "tensor `x`: expected shape [batch, 6], got [2, 5]");
 }
