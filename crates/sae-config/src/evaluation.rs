@@ -200,33 +200,6 @@ pub struct RunResult {
     pub train_seconds: f64,
     /// What was measured, if it was.
     pub evaluation: Option<Evaluation>,
-    /// Of a failed run: which of its processes ended how, such as `training: killed by signal 9`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// What made the result, where and when; absent in results of earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
-}
-
-/// What made a result, where and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provenance {
-    /// Version of softsae.
-    pub version: String,
-    /// Git revision of its sources, with `+` where files differed from it; absent outside a checkout.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
-    /// Version of libtorch, where it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub libtorch: Option<String>,
-    /// Model of the CPU or GPU that trained.
-    pub device: String,
-    /// Name of the machine.
-    pub host: String,
-    /// Start of the first attempt, as RFC 3339 in UTC.
-    pub started: String,
-    /// End of the last attempt, as RFC 3339 in UTC.
-    pub ended: String,
 }
 
 /// The results of a sweep (`results.json`).

@@ -105,16 +105,7 @@ impl Job {
         }
         let status = if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed };
         let run_id = id.into();
-        let result = RunResult {
-            run_id,
-            variant: None,
-            status,
-            config,
-            train_seconds,
-            evaluation,
-            failure: None,
-            provenance: None,
-        };
+        let result = RunResult { run_id, variant: None, status, config, train_seconds, evaluation };
         write_json(&result_file, &result)?;
         Ok(result)
     }

@@ -203,8 +203,6 @@ mod tests {
             config,
             train_seconds: 12.5,
             evaluation: serde_json::from_value(evaluation).unwrap(),
-            failure: None,
-            provenance: None,
         };
         let failed = RunResult { status: RunStatus::Failed, evaluation: None, ..done.clone() };
         SweepResults { name: "test".into(), runs: vec![done, failed] }
