@@ -20,9 +20,9 @@ const HALVINGS: usize = 60;
 /// R² of the dictionary of an SAE with a given number of features a row on average, shared out by
 /// three rules.
 ///
-/// Features come in the order of their activations, as in all architectures that keep the largest;
-/// with relu; others have none of this. Looks at the first 20,000 rows, which it keeps: how many features of
-/// each matter is known only when all rows have been seen.
+/// Features come in the order of their activations, as in all architectures that keep the largest
+/// positive ones; others have none of this. Looks at the first 20,000 rows, which it keeps: how many
+/// features of each matter is known only when all rows have been seen.
 pub struct AllocationObserver<'a> {
     /// None for an architecture that does not keep the largest.
     sae: Option<&'a dyn Sae>,

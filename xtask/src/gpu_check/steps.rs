@@ -10,17 +10,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// The group of processes of the part that runs; 0 between two parts.
 static GROUP: AtomicI32 = AtomicI32::new(0);
 
-/// Ends the part that runs, and all that it has started, at Ctrl-C.
+/// Ends the part that runs, and all that it has started, at Ctrl-C or termination.
 pub(super) fn end_at_interrupt() -> Result<()> {
-    ctrlc::set_handler(|| {
-        kill_part();
-        std::process::exit(130);
-    })
-    .context("listening for Ctrl-C")
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listening for signals")?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            kill_part();
+            std::process::exit(130);
+        }
+    });
+    Ok(())
 }
 
 fn kill_part() {
