@@ -61,7 +61,7 @@ impl DeadFeatures {
         self.silent_for(rows).is_some_and(|silent| read::whole_number(&silent.any()) != 0)
     }
 
-    /// The auxiliary loss: the min(D/2, #dead) largest dead features of each row rebuild the
+    /// The auxiliary loss: the min(D/2, #dead) dead features of largest |z| of each row rebuild the
     /// detached residual r without bias; weight·‖r − r̂‖² over mean ‖r − r̄‖². Absent where no
     /// feature is dead; on a GPU, from which it is not read how many there are, 0 with gradients of
     /// 0 once there can be any.
@@ -84,7 +84,7 @@ impl DeadFeatures {
         let (rebuilt, any) = if read::waits(z.device()) {
             // Features that are alive count as inactive: they may be chosen, and add nothing.
             let z = z.masked_fill(&dead.logical_not(), 0.0);
-            let codes = Codes::of_rows(&z, most.min(z.size()[1]));
+            let codes = Codes::of_magnitudes(&z, most.min(z.size()[1]));
             (codes.decode(w_dec), Some(dead.any()))
         } else {
             let dead = read::places(&dead);
@@ -92,7 +92,7 @@ impl DeadFeatures {
             if k == 0 {
                 return None;
             }
-            let codes = Codes::of_rows(&z.index_select(1, &dead), k);
+            let codes = Codes::of_magnitudes(&z.index_select(1, &dead), k);
             (codes.decode(&w_dec.index_select(0, &dead)), None)
         };
         let rest = &residual - rebuilt;

@@ -130,7 +130,14 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     let n_groups = match &config.architecture {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
         ArchitectureConfig::Soft(c) => c.group_fractions.len() as u64,
-        _ => 1,
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::JumpRelu(_)
+        | ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => 1,
     };
     let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
     let n_parameters = 2 * f * d + f + d + hidden;
@@ -167,7 +174,14 @@ fn may_stream(architecture: &ArchitectureConfig) -> bool {
     match architecture {
         ArchitectureConfig::Soft(c) => c.group_fractions.len() == 1,
         ArchitectureConfig::JumpRelu(_) => true,
-        _ => false,
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::MatryoshkaBatchTopK(_)
+        | ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => false,
     }
 }
 
@@ -178,6 +192,7 @@ fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
         ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => {
             falling(c.k as u64, c.k_anneal_steps)
         }
+        ArchitectureConfig::AbsTopK(c) => falling(c.k as u64, c.k_anneal_steps),
         ArchitectureConfig::MatryoshkaBatchTopK(c) => falling(c.k as u64, c.k_anneal_steps),
         ArchitectureConfig::Soft(c) => {
             let start = if c.alpha_anneal_steps > 0 { c.alpha_start } else { c.alpha };
@@ -186,19 +201,28 @@ fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
         }
         // At first a feature is active in half of the rows.
         ArchitectureConfig::JumpRelu(_) => f / 2,
-        _ => f,
+        ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => f,
     }
 }
 
 /// Whether `training.micro_batch` may be smaller than the batch.
 pub(crate) fn may_cut(config: &RunConfig, engine: Engine) -> bool {
     // The rules whose loss is a mean of rows.
-    let of_rows = matches!(
-        config.architecture,
+    let of_rows = match config.architecture {
         ArchitectureConfig::Gated(_)
-            | ArchitectureConfig::Standard(_)
-            | ArchitectureConfig::StandardApril(_)
-    );
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_) => true,
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::MatryoshkaBatchTopK(_)
+        | ArchitectureConfig::Soft(_)
+        | ArchitectureConfig::JumpRelu(_)
+        | ArchitectureConfig::PAnneal(_) => false,
+    };
     engine == Engine::Fast || of_rows
 }
 

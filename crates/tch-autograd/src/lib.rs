@@ -10,6 +10,7 @@ mod gradcheck;
 #[cfg(feature = "gemm")]
 mod product;
 pub mod read;
+mod testing;
 mod view;
 
 pub use device::{
@@ -21,4 +22,5 @@ pub use function::{BackwardContext, ForwardContext, Function, apply};
 pub use gradcheck::{GradcheckOptions, gradcheck};
 #[cfg(feature = "gemm")]
 pub use product::matmul_into;
+pub use testing::{test_device, test_device_name};
 pub use view::{Element, view, view_mut};
