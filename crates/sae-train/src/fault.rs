@@ -67,12 +67,11 @@ mod tests {
     fn message(architecture: &str, text: &str, panics: bool) -> String {
         let work = |observer: &mut dyn FnMut(&Progress<'_>)| -> Result<()> {
             observer(&Progress { step: 3, steps: 9, logged: None, filtered: &[] });
-            let source = tch::TchError::Torch(text.to_owned());
+            let operator = || Err::<(), _>(tch::TchError::Torch(text.to_owned()));
             if panics {
-                Err::<(), _>(source).unwrap();
-                return Ok(());
+                operator().unwrap();
             }
-            Err(Error::Torch { step: 3, source })
+            operator().map_err(|source| Error::Torch { step: 3, source })
         };
         let mut seen = 0;
         let observer = &mut |progress: &Progress<'_>| seen = progress.step;

@@ -4,4 +4,6 @@ mod engines;
 mod golden;
 mod reads;
 mod runs;
+mod starts;
 mod steps;
+mod support;

@@ -18,15 +18,18 @@ const STEPS: u64 = 24;
 /// Features are dead after two batches without firing.
 const AUXK: &str = "auxk = { dead_after_rows = 64 }";
 
+/// How often a step may read.
+type Reads = fn(u64) -> u64;
+
 /// Every architecture and what of its settings leads through other code; steps that may read, as
 /// the documentation of the reference engine says, and how often.
-fn cases() -> Vec<(String, fn(u64) -> u64)> {
+fn cases() -> Vec<(String, Reads)> {
     let never = |_: u64| 0;
     let hard_official = |step: u64| u64::from(step > STEPS - 8);
     let resampled = |step: u64| if step > 0 && step.is_multiple_of(6) { 3 } else { 0 };
     // p falls 5 times from step 4 to the end; at the first time nothing is remembered.
     let falls = |step: u64| u64::from([9, 14, 19].contains(&step));
-    let cases: [(&str, fn(u64) -> u64); 19] = [
+    let cases: [(&str, Reads); 19] = [
         ("name = 'topk', k = 3, AUXK", never),
         ("name = 'topk', k = 3, k_anneal_steps = 9, AUXK", never),
         ("name = 'abs_topk', k = 3, AUXK", never),

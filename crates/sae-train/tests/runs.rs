@@ -1,80 +1,15 @@
 //! Whole runs: resumed ones end with the same bits, wrong ones are refused by name.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use sae_config::{ArchitectureConfig, RunConfig};
+use sae_config::RunConfig;
 use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter};
-use sae_train::{Error, RunOptions, RunSummary, read_metrics, train_run};
+use sae_train::Error;
 use tch::Device;
 use tch_autograd::{test_device, test_device_name};
 
-const D_MODEL: usize = 8;
-
-/// 200 rows that are no multiple of the batch, from a fixed sequence.
-fn write_store(path: &Path, seed: u64) {
-    let mut writer = StoreWriter::create(path, StoreSpec::new(D_MODEL, Dtype::F32)).unwrap();
-    let mut state = seed;
-    for row in 0..200u32 {
-        let values: Vec<f32> = (0..D_MODEL)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
-                (state >> 40) as f32 / (1 << 22) as f32 - 2.0
-            })
-            .collect();
-        let meta = RowMeta { token_id: 1, document: 0, position: row };
-        writer.append(&values, &[meta]).unwrap();
-    }
-    writer.finish().unwrap();
-}
-
-fn config(store: &Path, architecture: &str, more: &str) -> RunConfig {
-    let text = format!(
-        "data.store = {store:?}\nsae.n_features = 24\narchitecture = {{ {architecture} }}\n\
-         [training]\nsteps = 20\nbatch_size = 16\nlr = 1e-2\nlog_every = 3\n{more}"
-    );
-    toml::from_str(&text).unwrap()
-}
-
-/// Trains until `stop_after` steps are done.
-fn train(
-    config: &RunConfig,
-    out: &Path,
-    resume: bool,
-    stop_after: u64,
-) -> Result<RunSummary, Error> {
-    let stop = AtomicBool::new(false);
-    let options = RunOptions { resume, stop: &stop };
-    train_run(config, out, &options, &mut |progress| {
-        stop.store(progress.step >= stop_after, Ordering::Relaxed);
-    })
-}
-
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
-    entries
-        .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))
-        .collect()
-}
-
-/// Steps and folders of the states that are kept, the oldest first.
-fn states(out: &Path) -> Vec<(u64, std::path::PathBuf)> {
-    let entries = std::fs::read_dir(out.join("training")).into_iter().flatten();
-    let step = |path: std::path::PathBuf| {
-        let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
-        Some((step, path))
-    };
-    let mut all: Vec<_> = entries.filter_map(|entry| step(entry.unwrap().path())).collect();
-    all.sort();
-    all
-}
-
-/// The log without what the clock says.
-fn log(out: &Path) -> Vec<sae_train::StepReport> {
-    read_metrics(&out.join("metrics.jsonl")).unwrap().into_iter().map(|l| l.report).collect()
-}
+use crate::support::{D_MODEL, config, files, log, states, train, write_store};
 
 const ARCHITECTURES: [&str; 7] = [
     "name = 'topk', k = 3, k_anneal_steps = 6, auxk = { dead_after_rows = 32 }",
@@ -322,93 +257,6 @@ fn another_length_that_would_change_steps_taken_is_refused_by_name() {
     assert_eq!(weights(&stopped), before);
 }
 
-const ALL_ARCHITECTURES: [&str; ArchitectureConfig::NAMES.len()] = [
-    "name = 'topk', k = 3",
-    "name = 'abs_topk', k = 3",
-    "name = 'batch_topk', k = 3",
-    "name = 'matryoshka_batch_topk', k = 2, group_fractions = [0.25, 0.75]",
-    "name = 'soft', k = 3",
-    "name = 'jumprelu', target_l0 = 3.0, bandwidth = 0.1",
-    "name = 'gated', l1_penalty = 0.1",
-    "name = 'standard', l1_penalty = 0.1",
-    "name = 'standard_april', l1_penalty = 0.1",
-    "name = 'p_anneal', initial_sparsity_penalty = 0.1, anneal_start = 4",
-];
-
-#[test]
-fn every_architecture_starts_from_the_weights_of_a_checkpoint_on_both_engines() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, other) = (dir.path().join("store"), dir.path().join("other"));
-    write_store(&store, 7);
-    write_store(&other, 8);
-    for (i, architecture) in ALL_ARCHITECTURES.iter().enumerate() {
-        assert!(architecture.starts_with(&format!("name = '{}'", ArchitectureConfig::NAMES[i])));
-        let first = dir.path().join(format!("first-{i}"));
-        train(&config(&store, architecture, ""), &first, false, u64::MAX).unwrap();
-        let init = first.join("checkpoint");
-        for engine in ["reference", "fast"] {
-            if engine == "fast" && i >= 6 {
-                continue;
-            }
-            // With a learning rate of next to nothing, the model stays what it was.
-            let more = format!("init = {init:?}\nengine = '{engine}'");
-            let mut config = config(&other, architecture, &more);
-            config.training.lr = Some(1e-12);
-            let out = dir.path().join(format!("tuned-{i}-{engine}"));
-            train(&config, &out, false, u64::MAX).unwrap();
-            let read = |folder: &Path| {
-                let device = tch::Device::Cpu;
-                sae_models::load_checkpoint(folder, device).unwrap()
-            };
-            let (before, after) = (read(&init), read(&out.join("checkpoint")));
-            for ((name, before), (_, after)) in before.parameters().iter().zip(after.parameters()) {
-                let off = (*before - after).abs().max().double_value(&[]);
-                assert!(off < 1e-5, "{architecture}, {engine}: {name} off by {off}");
-            }
-            // The normalisation is that of the checkpoint, not of the other store.
-            let scale = |sae: &dyn sae_models::Sae| match &sae.base().normalizer {
-                sae_models::Normalizer::ShiftScale { scale, .. } => *scale,
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(scale(before.as_ref()), scale(after.as_ref()));
-            assert!(after.base().trained_on.init.is_some());
-        }
-    }
-}
-
-#[test]
-fn a_checkpoint_to_start_from_must_fit_and_stay_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = dir.path().join("store");
-    write_store(&store, 7);
-    let first = dir.path().join("first");
-    let topk = ALL_ARCHITECTURES[0];
-    train(&config(&store, topk, ""), &first, false, u64::MAX).unwrap();
-    let init = first.join("checkpoint");
-    let more = format!("init = {init:?}");
-    let out = dir.path().join("out");
-    let refused = |config: &RunConfig, words: &str| {
-        let message = train(config, &out, true, u64::MAX).unwrap_err().to_string();
-        assert!(message.contains("training.init") && message.contains(words), "{message}");
-    };
-    refused(&config(&store, ALL_ARCHITECTURES[2], &more), "expected batch_topk, got topk");
-    let mut wide = config(&store, topk, &more);
-    wide.sae.n_features = 32;
-    refused(&wide, "n_features: expected 32, got 24");
-    let mut plain = config(&store, topk, &more);
-    plain.sae.normalization = sae_config::Normalization::None;
-    refused(&plain, "`sae.normalization`");
-
-    // The weights it started from are part of the run.
-    let good = config(&store, topk, &more);
-    train(&good, &out, true, 5).unwrap_err();
-    refused(&config(&store, topk, ""), "got the checkpoint of hash");
-    let second = config(&store, topk, "seed = 9");
-    std::fs::remove_dir_all(&first).unwrap();
-    train(&second, &first, false, u64::MAX).unwrap();
-    refused(&good, "expected the checkpoint of hash");
-}
-
 #[test]
 fn stores_of_several_hook_points_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -429,7 +277,7 @@ fn stores_of_several_hook_points_are_refused() {
     let (a, b) = (write("a", "resid_post.7", "true"), write("b", "resid_post.7", "false"));
     let c = write("c", "resid_post.15", "true");
     let with = |stores: &[&Path]| {
-        let mut config = config(&a, ALL_ARCHITECTURES[0], "");
+        let mut config = config(&a, "name = 'topk', k = 3", "");
         config.data.store = "".into();
         let part = |path: &&Path| sae_config::WeightedStore { path: path.into(), weight: 1.0 };
         config.data.stores = stores.iter().map(part).collect();
@@ -438,7 +286,7 @@ fn stores_of_several_hook_points_are_refused() {
     let out = dir.path().join("out");
     let message = train(&with(&[&a, &c]), &out, false, u64::MAX).unwrap_err().to_string();
     assert!(message.contains("one hook point, got resid_post.7 and resid_post.15"), "{message}");
-    let folder = config(dir.path(), ALL_ARCHITECTURES[0], "");
+    let folder = config(dir.path(), "name = 'topk', k = 3", "");
     let message = train(&folder, &dir.path().join("x"), false, u64::MAX).unwrap_err().to_string();
     assert!(message.contains("one hook point"), "{message}");
 

@@ -46,7 +46,6 @@ pub fn vector<T: tch::kind::Element + Copy>(tensor: &Tensor) -> Result<Vec<T>, T
 ///
 /// # Panics
 /// Where libtorch fails, as tch's own operators do.
-#[must_use]
 pub fn places(flags: &Tensor) -> Tensor {
     counted();
     flags.nonzero().squeeze_dim(1)

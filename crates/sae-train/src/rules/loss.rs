@@ -32,8 +32,7 @@ pub(crate) enum Active {
 impl Active {
     /// Mean number of active features a row, in f64.
     fn mean(&self) -> Tensor {
-        let count =
-            |features: &Tensor| features.ne(0.0).sum(Kind::Int64).to_kind(Kind::Double);
+        let count = |features: &Tensor| features.ne(0.0).sum(Kind::Int64).to_kind(Kind::Double);
         match self {
             Self::Features(features) => count(features) / features.size()[0] as f64,
             Self::Chosen(values, n_rows) => count(values) / *n_rows as f64,

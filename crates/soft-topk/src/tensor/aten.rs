@@ -124,7 +124,7 @@ impl Function for Aten {
     }
 }
 
-/// Where tails end, as in the engine: the same weights are 0.
+/// Where tails end, as in the engine, up to the few alpha that its last pass is from the threshold.
 fn cut(kind: Kind) -> f64 {
     if kind == Kind::Double { f64::CUT } else { f32::CUT.into() }
 }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_weights_are_zero() {
+    fn weights_end_where_those_of_the_engine_do() {
         for kind in [Kind::Float, Kind::Double] {
             let options = (kind, Device::Cpu);
             let x = Tensor::arange(4000, options).reshape([4, 1000]).remainder(1000.0) * 0.01;
@@ -237,7 +237,11 @@ mod tests {
             let alpha = Tensor::from(0.003).to_kind(kind);
             let one = run(true, Form::Weights, &[x.copy(), k.copy(), alpha.copy()], &x);
             let other = run(false, Form::Weights, &[x.copy(), k, alpha], &x);
-            assert_eq!(one[0].gt(0.0), other[0].gt(0.0));
+            // The engine measures from the point of its last pass, which may be a few alpha away.
+            let apart = one[0].gt(0.0).not_equal_tensor(&other[0].gt(0.0)).to_kind(kind);
+            let largest = (one[0].maximum(&other[0]) * apart).max().double_value(&[]);
+            let least = if kind == Kind::Double { 1e-300 } else { 1e-36 };
+            assert!(largest < least, "{kind:?}: {largest:e}");
             let zeros = one[0].eq(0.0).sum(Kind::Int64).int64_value(&[]);
             assert!(zeros > 100 && zeros < 3000, "{zeros}");
         }

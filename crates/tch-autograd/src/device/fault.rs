@@ -1,5 +1,6 @@
 //! Faults of a device and of memory, which libtorch tells by texts alone.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,10 +81,14 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Fault> {
     let _done = Done;
     // Who catches a fault gives up what it worked on.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        text.and_then(Fault::of_text).unwrap_or_else(|| resume_unwind(panic))
+        text_of(panic.as_ref()).and_then(Fault::of_text).unwrap_or_else(|| resume_unwind(panic))
     })
+}
+
+/// The text that a panic was raised with.
+fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
 }
 
 /// Lets the process print no panic of a fault that is going to be caught.
@@ -92,8 +97,8 @@ fn quieten() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let text = panic.payload_as_str().unwrap_or_default();
-            if CATCHING.load(Ordering::SeqCst) == 0 || Fault::of_text(text).is_none() {
+            let fault = text_of(panic.payload()).and_then(Fault::of_text);
+            if CATCHING.load(Ordering::SeqCst) == 0 || fault.is_none() {
                 before(panic);
             }
         }));
@@ -169,8 +174,8 @@ mod tests {
     #[test]
     fn faults_are_caught_as_tch_panics_with_them_and_nothing_else_is() {
         for (text, is_memory, _) in TEXTS {
-            let error = tch::TchError::Torch(text.to_owned());
-            let fault = catch(|| Err::<(), _>(error).unwrap()).unwrap_err();
+            let operator = || Err::<(), _>(tch::TchError::Torch(text.to_owned()));
+            let fault = catch(|| operator().unwrap()).unwrap_err();
             assert_eq!(fault, Fault::of_text(text).unwrap(), "quoted or not, it is the same text");
             assert_eq!(matches!(fault, Fault::Memory { .. }), is_memory);
         }
