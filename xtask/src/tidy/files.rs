@@ -37,7 +37,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
 }
 
 /// All files under a folder but what is built or recorded.
-fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
