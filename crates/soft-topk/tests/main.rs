@@ -2,6 +2,7 @@
 
 mod batches;
 mod domain;
+mod exact;
 mod golden;
 mod gradients;
 mod oracle;

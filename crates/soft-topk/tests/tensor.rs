@@ -186,7 +186,7 @@ fn tensors_that_do_not_fit_are_refused() {
     );
     assert_eq!(
         refused(soft_topk(&x, &on_device(&[1.0, 2.0, 3.0]), 0.1)),
-        "shape of k: expected [2] or [], got [3]"
+        "shape of k: expected [2], [2, 1] or [], got [3]"
     );
     assert_eq!(
         refused(soft_topk(&x, 1.0, &on_device(&[0.1, 0.2]))),

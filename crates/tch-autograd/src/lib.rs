@@ -17,4 +17,6 @@ pub use function::{BackwardContext, ForwardContext, Function, apply};
 pub use gradcheck::{GradcheckOptions, gradcheck};
 #[cfg(feature = "gemm")]
 pub use product::matmul_into;
-pub use view::{Element, view, view_mut};
+pub use view::{Element, View, view, view_mut};
+
+pub use tch;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sae_kernels::{FeatureMajor, SparseCodes};
 use tch::{Device, Kind, Tensor};
-use tch_autograd::{Element, view, view_mut};
+use tch_autograd::{Element, View, view, view_mut};
 
 use crate::Result;
 use crate::dead::DeadFeatures;
@@ -14,7 +14,7 @@ use crate::optimizer::Parameter;
 pub(crate) const DENSE_FROM: f64 = 0.2;
 
 /// The elements of a CPU tensor of f32.
-pub(super) fn slice(tensor: &Tensor) -> Result<&[f32]> {
+pub(super) fn slice(tensor: &Tensor) -> Result<View<f32>> {
     Ok(view(tensor)?)
 }
 
@@ -55,7 +55,7 @@ impl Slots {
         }
     }
 
-    pub(super) fn b_enc<'a>(&self, parameters: &'a [Parameter]) -> Result<&'a [f32]> {
+    pub(super) fn b_enc(&self, parameters: &[Parameter]) -> Result<View<f32>> {
         slice(&parameters[self.b_enc].value)
     }
 }

@@ -74,7 +74,8 @@ impl HardRule {
     ) -> Result<()> {
         let k = self.k.at(step).trunc() as usize;
         let (f, batch, whole) = (buffers.f, buffers.batch, buffers.is_whole());
-        let z = Matrix::new("z", &slice(&buffers.z)?[..rows.len() * f], f)?;
+        let z = slice(&buffers.z)?;
+        let z = Matrix::new("z", &z[..rows.len() * f], f)?;
         let part = &mut buffers.part;
         if !self.over_batch {
             self.selector.top_k(z, bias, Count::Same(k), part)?;

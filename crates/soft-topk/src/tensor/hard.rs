@@ -83,7 +83,7 @@ fn by_engine(x: &Tensor, k: &Tensor) -> Result<Tensor> {
 fn mask<E: Entry + Element>(x: &Tensor, k: &Tensor) -> Result<Tensor> {
     let n = x.size()[1] as usize;
     let k: Vec<usize> = view::<i64>(k)?.iter().map(|k| *k as usize).collect();
-    let chosen = HardTopK::of(view::<E>(x)?, n, &k)?;
+    let chosen = HardTopK::of(&view::<E>(x)?, n, &k)?;
     let mut mask = Tensor::f_zeros(x.size(), (Kind::Uint8, Device::Cpu))?;
     for (row, flags) in view_mut::<u8>(&mut mask)?.chunks_exact_mut(n).enumerate() {
         for &index in chosen.row(row) {
