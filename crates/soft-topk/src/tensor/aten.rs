@@ -1,13 +1,14 @@
 //! The operator by ATen operations, for tensors on any device.
 //!
 //! Rows are sorted; LapSum's two prefix sums are running log-sum-exps from both ends; Σp at each
-//! entry tells between which two the threshold lies, and there it has a closed form. All of it is
-//! computed in `f64`, which keeps θ exact enough for `f32` inputs at any alpha.
+//! entry tells between which two the threshold lies, and there it has a closed form, relative to these
+//! two as in the engine's `gap`. All of it is computed in `f64`.
 
 use tch::{Kind, Tensor};
 use tch_autograd::{BackwardContext, BoxError, ForwardContext, Function};
 
 use super::form::Form;
+use crate::check::{check_alpha, least_budget};
 use crate::error::{Error, Result};
 
 /// Weights, or their logarithms, of rows x `[rows, n]`, given k `[rows]` and alpha `[]`.
@@ -27,17 +28,19 @@ impl Function for Aten {
         let (x, kind) = (&inputs[0], inputs[1].kind());
         check(x, &inputs[1], &inputs[2])?;
         let (k, alpha) = (inputs[1].f_to_kind(Kind::Double)?, inputs[2].f_to_kind(Kind::Double)?);
-        let (pivot, offset) = threshold(&x.f_to_kind(Kind::Double)?, &k, &alpha)?;
-        let z = distances(x, &pivot, &offset, &alpha)?;
-        let tail = z.f_abs()?.f_neg()?.f_exp()? * 0.5;
-        let below = z.f_less(0.0)?;
+        let gap = Gap::find(&x.f_to_kind(Kind::Double)?, &k, &alpha)?;
+        let (above, further) = gap.place(x, &alpha)?;
+        let size = &gap.nearest + further;
+        let tail = size.f_neg()?.f_exp()? * 0.5;
         let out = match self.form {
-            Form::Weights => tail.f_where_self(&below, &(1.0 - &tail))?,
+            Form::Weights => (tail.f_neg()? + 1.0).f_where_self(&above, &tail)?,
             Form::Logarithms => {
-                (&z - std::f64::consts::LN_2).f_where_self(&below, &tail.f_neg()?.f_log1p()?)?
+                let below = size.f_neg()? - std::f64::consts::LN_2;
+                tail.f_neg()?.f_log1p()?.f_where_self(&above, &below)?
             }
         };
-        ctx.save_for_backward(&[x, &alpha, &pivot, &offset]);
+        let Gap { first, last, above, below, nearest } = &gap;
+        ctx.save_for_backward(&[x, &alpha, first, last, above, below, nearest]);
         Ok(vec![out.f_to_kind(kind)?])
     }
 
@@ -50,16 +53,17 @@ impl Function for Aten {
         let Some(v) = &grad_outputs[0] else {
             return Ok(vec![None, None, None]);
         };
-        let [x, alpha, pivot, offset] = ctx.saved() else {
-            return Err("four tensors were saved".into());
+        let [x, alpha, ends @ ..] = ctx.saved() else {
+            return Err("x and alpha were saved".into());
         };
+        let gap = Gap::saved(ends).ok_or("the gap was saved")?;
         let (kind, v) = (v.kind(), v.f_to_kind(Kind::Double)?);
-        let z = distances(x, pivot, offset, alpha)?;
-        let size = z.f_abs()?;
+        let (above, further) = gap.place(x, alpha)?;
+        let size = (&gap.nearest + &further).f_clamp_max(FARTHEST)?;
+        let z = size.f_where_self(&above, &size.f_neg()?)?;
         // Tails relative to that of the nearest entry, so that their sum does not vanish.
-        let nearest = size.f_amin([-1], true)?;
-        let tail = (&nearest - &size).f_exp()? * 0.5;
-        let damping = nearest.f_neg()?.f_exp()?;
+        let tail = further.f_neg()?.f_exp()? * 0.5;
+        let damping = gap.nearest.f_neg()?.f_exp()?;
         let sum = |t: &Tensor| t.f_sum_dim_intlist(-1, true, Kind::Double);
         let total = sum(&tail)?;
         let mean = sum(&(&tail * &z))? / &total;
@@ -70,9 +74,8 @@ impl Function for Aten {
                 (&tail * &damping * &v, &q * &damping, q)
             }
             Form::Logarithms => {
-                let below = z.f_less(0.0)?;
                 let t = &tail * &damping;
-                let ratio = t.f_ones_like()?.f_where_self(&below, &(&t / (1.0 - &t)))?;
+                let ratio = (&t / (t.f_neg()? + 1.0)).f_where_self(&above, &t.f_ones_like()?)?;
                 let direct = ratio * &v;
                 let share = sum(&direct)? / &total;
                 // In a gap so wide that its tails underflow, ln p is infinitely steep in k.
@@ -92,40 +95,99 @@ impl Function for Aten {
     }
 }
 
-/// (x − θ)/alpha with θ = pivot + offset·alpha.
-fn distances(x: &Tensor, pivot: &Tensor, offset: &Tensor, alpha: &Tensor) -> Result<Tensor> {
-    Ok((x.f_to_kind(Kind::Double)? - pivot) / alpha - offset)
+/// Entries further from the threshold, in units of alpha, are so far for the gradient of alpha.
+const FARTHEST: f64 = 1e300;
+/// Entries further from the pivot, in units of alpha, are as good as so far; sums of so large numbers
+/// still tell how many they are.
+const FAR: f64 = 1_099_511_627_776.0;
+
+/// The engine's `Gap` for each row, whether wide or not; all `[rows, 1]`, in `f64`.
+struct Gap {
+    first: Tensor,
+    last: Tensor,
+    above: Tensor,
+    below: Tensor,
+    nearest: Tensor,
 }
 
-/// The threshold of each row of x `[rows, n]` as a pivot among its entries and an offset in units
-/// of alpha, both `[rows, 1]`; all in `f64`.
-fn threshold(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (rows, n) = x.size2()?;
-    let k = k.f_unsqueeze(-1)?;
-    let (sorted, _) = x.f_sort(-1, true)?;
+impl Gap {
+    /// The gap in which the threshold of each row of x `[rows, n]` lies.
+    fn find(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<Self> {
+        let rows = x.size()[0];
+        let k = k.f_unsqueeze(-1)?;
+        let (sorted, _) = x.f_sort(-1, true)?;
+        let j = count_above(&sorted, &k, alpha)?;
+        let end = |end: f64| Tensor::f_full([rows, 1], end, (Kind::Double, x.device()));
+        let first = Tensor::f_cat(&[&end(f64::INFINITY)?, &sorted], -1)?.f_gather(-1, &j, false)?;
+        let last =
+            Tensor::f_cat(&[&sorted, &end(f64::NEG_INFINITY)?], -1)?.f_gather(-1, &j, false)?;
+        let up = x.f_greater_equal_tensor(&first)?;
+        let sum = |u: Tensor, counts: &Tensor| {
+            let tails = u.f_neg()?.f_exp()?;
+            tails.f_where_self(counts, &tails.f_zeros_like()?)?.f_sum_dim_intlist(
+                -1,
+                true,
+                Kind::Double,
+            )
+        };
+        let upper = sum((x - &first) / alpha, &up)?;
+        let lower = sum((&last - x) / alpha, &up.f_logical_not()?)?;
+        let width = (&first - &last) / alpha;
+        let excess = j.f_to_kind(Kind::Double)? - &k;
+        let root = excess.f_hypot(&((&upper * &lower).f_sqrt()? * (&width * -0.5).f_exp()?))?;
+        let high = ((&excess + &root) / &upper).f_log()?;
+        let low = ((&root - &excess) / &lower).f_log()?;
+        let (positive, negative) = (excess.f_greater(0.0)?, excess.f_less(0.0)?);
+        let choose = |more: &Tensor, less: &Tensor, equal: &Tensor| {
+            more.f_where_self(&positive, &less.f_where_self(&negative, equal)?)
+        };
+        // Both of them relative to the nearest entry, which in the middle needs no width.
+        let half = (&lower / &upper).f_log()? * 0.5;
+        let most = half.f_abs()?;
+        let (other_low, other_high) = (-&width - &high, -&width - &low);
+        let nearest = choose(
+            &high.f_maximum(&other_low)?.f_neg()?,
+            &low.f_maximum(&other_high)?.f_neg()?,
+            &(&width * 0.5 - &most),
+        )?;
+        let above = choose(&(&high + &nearest), &(&other_high + &nearest), &(&half - &most))?;
+        let below = choose(&(&other_low + &nearest), &(&low + &nearest), &(-&half - &most))?;
+        Ok(Self { first, last, above, below, nearest })
+    }
+
+    fn saved(tensors: &[Tensor]) -> Option<Self> {
+        let [first, last, above, below, nearest] = tensors else { return None };
+        let [first, last, above, below, nearest] =
+            [first, last, above, below, nearest].map(Tensor::shallow_clone);
+        Some(Self { first, last, above, below, nearest })
+    }
+
+    /// Whether each entry lies above the threshold, and how much further from it than the nearest
+    /// one, in units of alpha.
+    fn place(&self, x: &Tensor, alpha: &Tensor) -> Result<(Tensor, Tensor)> {
+        let x = x.f_to_kind(Kind::Double)?;
+        let above = x.f_greater_equal_tensor(&self.first)?;
+        let up = (&x - &self.first) / alpha - &self.above;
+        let down = (&self.last - &x) / alpha - &self.below;
+        let further = up.f_where_self(&above, &down)?;
+        Ok((above, further))
+    }
+}
+
+/// How many entries of each row lie at or above its threshold: Σp at each of them is at most k.
+fn count_above(sorted: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<Tensor> {
+    let (rows, n) = sorted.size2()?;
     let place = (k.f_ceil()? - 1.0).f_clamp(0.0, (n - 1) as f64)?.f_to_kind(Kind::Int64)?;
     let pivot = sorted.f_gather(-1, &place, false)?;
-    let u = (&sorted - &pivot) / alpha;
-    let end = Tensor::f_full([rows, 1], f64::NEG_INFINITY, (Kind::Double, x.device()))?;
-    // above[j] = ln of the sum of e^−u over the first j entries, below[j] = that of e^u over the
-    // others; both have n + 1 columns.
-    let above = Tensor::f_cat(&[&end, &u.f_neg()?.f_logcumsumexp(-1)?], -1)?;
-    let reversed = u.f_flip([-1])?.f_logcumsumexp(-1)?.f_flip([-1])?;
-    let below = Tensor::f_cat(&[&reversed, &end], -1)?;
-    let count = Tensor::f_arange_start(1, n + 1, (Kind::Double, x.device()))?;
-    let sums = count - (above.f_narrow(-1, 1, n)? + &u).f_exp()? * 0.5
-        + (below.f_narrow(-1, 1, n)? - &u).f_exp()? * 0.5;
-    // The number of entries at or above the threshold: Σp at each of them is at most k.
-    let j = k.f_searchsorted(&sums, false, true, "right", None::<&Tensor>)?;
-    let (above, below) = (above.f_gather(-1, &j, false)?, below.f_gather(-1, &j, false)?);
-    let excess = j.f_to_kind(Kind::Double)? - &k;
-    let root = excess.f_hypot(&((&above + &below) * 0.5).f_exp()?)?;
-    let high = (&excess + &root).f_log()? - &above;
-    let low = &below - (&root - &excess).f_log()?;
-    let middle = (&below - &above) * 0.5;
-    let offset = high
-        .f_where_self(&excess.f_greater(0.0)?, &low.f_where_self(&excess.f_less(0.0)?, &middle)?)?;
-    Ok((pivot, offset))
+    let u = ((sorted - &pivot) / alpha).f_clamp(-FAR, FAR)?;
+    let end = Tensor::f_full([rows, 1], f64::NEG_INFINITY, (Kind::Double, sorted.device()))?;
+    // ln of the sum of e^−u over the entries up to each one, and of that of e^u over those after it.
+    let above = u.f_neg()?.f_logcumsumexp(-1)?;
+    let below = u.f_flip([-1])?.f_logcumsumexp(-1)?.f_flip([-1])?;
+    let below = Tensor::f_cat(&[&below.f_narrow(-1, 1, n - 1)?, &end], -1)?;
+    let count = Tensor::f_arange_start(1, n + 1, (Kind::Double, sorted.device()))?;
+    let sums = count - (above + &u).f_exp()? * 0.5 + (below - &u).f_exp()? * 0.5;
+    Ok(k.f_searchsorted(&sums, false, true, "right", None::<&Tensor>)?)
 }
 
 /// The domain, checked on the device.
@@ -135,15 +197,22 @@ fn check(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<()> {
         return Err(Error::RowLength { n: n as usize });
     }
     let value = alpha.f_double_value(&[])?;
-    let least =
-        if alpha.kind() == Kind::Double { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE as f64 };
-    if !(value >= least && value.is_finite()) {
-        return Err(Error::Alpha { alpha: value });
+    let double = alpha.kind() == Kind::Double;
+    if double {
+        check_alpha::<f64>(value)?
+    } else {
+        check_alpha::<f32>(value)?
     }
     let inside = k.f_greater(0.0)?.f_logical_and(&k.f_less(n as f64)?)?;
     if let Some(row) = super::hard::first_true(&inside.f_logical_not()?)? {
         let k = k.f_double_value(&[row])?;
         return Err(Error::Budget { row: row as usize, k, n: n as usize });
+    }
+    let n = n as usize;
+    let least = if double { least_budget::<f64>(n) } else { least_budget::<f32>(n) };
+    if let Some(row) = super::hard::first_true(&k.f_to_kind(Kind::Double)?.f_less(least)?)? {
+        let k = k.f_double_value(&[row])?;
+        return Err(Error::SmallBudget { row: row as usize, k, least });
     }
     super::hard::refuse_infinite(x)
 }
@@ -230,6 +299,49 @@ mod tests {
             let one = apply(Aten { form: Form::Weights }, &[&x, &k, &alpha]).unwrap();
             let other = apply(Cpu::new(Form::Weights), &[&x, &k, &alpha]).unwrap();
             assert!((one - other).abs().max().double_value(&[]) < 2e-6);
+        }
+    }
+
+    /// p and dp/dk of rows over the whole domain, against numbers of 700 digits.
+    #[test]
+    fn rows_over_the_whole_domain_are_right() {
+        let numbers = |text: &str| -> Vec<f64> {
+            text.split(' ').map(|number| number.parse().unwrap()).collect()
+        };
+        for line in include_str!("../../testdata/domain/domain.tsv").lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let (kind, weight) =
+                if fields[0] == "f32" { (Kind::Float, 1e-5) } else { (Kind::Double, 1e-9) };
+            let tensor = |i: usize| Tensor::from_slice(&numbers(fields[i])).to_kind(kind);
+            let x = tensor(3).unsqueeze(0);
+            let inputs = [x.shallow_clone(), tensor(1), tensor(2).reshape([] as [i64; 0])];
+            let (p, shares) = (numbers(fields[4]), numbers(fields[6]));
+            let k = numbers(fields[1])[0];
+            for (place, share) in shares.iter().enumerate() {
+                let v = x.zeros_like();
+                let _ = v.get(0).get(place as i64).fill_(1.0);
+                let [out, grad_x, grad_k, ..] = &run(true, Form::Weights, &inputs, &v)[..] else {
+                    panic!("four results");
+                };
+                let got = grad_k.double_value(&[0]);
+                assert!((got - share).abs() <= weight, "{got} instead of {share}: {line}");
+                assert!(bool::try_from(grad_x.isfinite().all()).unwrap(), "{line}");
+                for (i, expected) in p.iter().enumerate() {
+                    let got = out.double_value(&[0, i as i64]);
+                    let off = (got - expected).abs() / k.min(1.0);
+                    assert!(off <= weight, "{got:e} instead of {expected:e}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn thousands_of_far_entries_do_not_move_the_threshold() {
+        for alpha in [1e-14, 1e-15, 1e-16, 1e-17, 1e-30, 1e-300] {
+            let x = Tensor::from_slice(&[&[3.0, 2.5, 1.0, 1.5][..], &[0.0; 20_000]].concat());
+            let inputs = [x.unsqueeze(0), Tensor::from_slice(&[2.5]), Tensor::from(alpha)];
+            let v = Tensor::ones([1, 20_004], (Kind::Double, Device::Cpu));
+            assert_same(Form::Weights, &inputs, &v, 1e-9);
         }
     }
 

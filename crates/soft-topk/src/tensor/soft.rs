@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The weights have the kind of x. `k` and `alpha` are numbers or tensors.
 ///
 /// # Shapes
-/// x `[…, n]`, k `[…]` or `[]`, alpha `[]`; weights `[…, n]`.
+/// x `[…, n]`, k `[…]`, `[…, 1]` or `[]`, alpha `[]`; weights `[…, n]`.
 ///
 /// # Errors
 /// [`Error::Kind`], [`Error::Device`] and [`Error::Dimension`] for tensors that do not fit, and
@@ -26,7 +26,7 @@ pub fn soft_topk(x: &Tensor, k: impl Into<Argument>, alpha: impl Into<Argument>)
 /// [`soft_topk`] along any dimension.
 ///
 /// # Shapes
-/// x of any rank; k has its shape without dimension `dim`, or none.
+/// x of any rank; k has its shape without dimension `dim`, or with 1 there, or none.
 ///
 /// # Errors
 /// As [`soft_topk`].
@@ -42,7 +42,7 @@ pub fn soft_topk_dim(
 /// Soft bottom-k weights along the last dimension: those of [`soft_topk`] for −x.
 ///
 /// # Shapes
-/// x `[…, n]`, k `[…]` or `[]`, alpha `[]`; weights `[…, n]`.
+/// x `[…, n]`, k `[…]`, `[…, 1]` or `[]`, alpha `[]`; weights `[…, n]`.
 ///
 /// # Errors
 /// As [`soft_topk`].
@@ -73,7 +73,7 @@ pub fn soft_bottomk_dim(
 /// The logarithms of the weights of [`soft_topk`], finite where those underflow.
 ///
 /// # Shapes
-/// x `[…, n]`, k `[…]` or `[]`, alpha `[]`; logarithms `[…, n]`.
+/// x `[…, n]`, k `[…]`, `[…, 1]` or `[]`, alpha `[]`; logarithms `[…, n]`.
 ///
 /// # Errors
 /// As [`soft_topk`].
