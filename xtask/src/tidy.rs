@@ -2,6 +2,7 @@
 
 mod files;
 mod layers;
+mod packages;
 
 use anyhow::{Result, bail};
 
@@ -10,6 +11,7 @@ use crate::workspace::Workspace;
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut faults = layers::check(workspace)?;
     faults.extend(files::check(workspace.root())?);
+    faults.extend(packages::check(workspace.root())?);
     match faults.len() {
         0 => Ok(()),
         n => bail!("{n} faults against docs/architecture.md:\n  {}", faults.join("\n  ")),

@@ -1,13 +1,10 @@
 //! Encoding and decoding by sparse kernels, on the CPU in f32: one dense product a batch.
 
-use sae_kernels::{Matrix, Selector, SparseCodes, subtract_row};
+use sae_kernels::{DENSE_FROM, Matrix, Selector, SparseCodes, subtract_row};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{matmul_into, view, view_mut};
 
 use crate::{Result, RowScale, Sae, Weights};
-
-/// Share of active codes from which a dense product decodes faster.
-const DENSE_FROM: f64 = 0.2;
 
 /// Codes of a batch.
 #[derive(Debug)]

@@ -1,7 +1,13 @@
-//! Rows over the whole domain against numbers of 700 digits (`testdata/domain/generate.py`).
+//! Rows over the whole domain against numbers of 700 digits (`testdata/domain/generate.py`), and long
+//! ones against bisection.
 
 use ndarray::{Array2, ArrayView2};
+use proptest::collection::vec;
+use proptest::prelude::*;
 use soft_topk::{Entry, Error, Real, SparseTopK, log_soft_topk, soft_topk, soft_topk_sparse};
+
+use crate::oracle;
+use crate::properties::{problem, weights_f32};
 
 /// A row, and what is known of it.
 struct Row<T> {
@@ -135,6 +141,48 @@ fn derivatives_by_k_are_right_over_the_whole_domain() {
 fn logarithms_are_right_over_the_whole_domain() {
     logarithms::<f32>("f32", &SINGLE);
     logarithms::<f64>("f64", &DOUBLE);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Exponents of x, alpha and k all over the range of single precision.
+    #[test]
+    fn the_whole_domain_of_single_precision(
+        (x, _, _) in problem(),
+        (centre, spread) in (-126..126_i32, prop_oneof![Just(0_i32), 1..8_i32, Just(260)]),
+        exponents in vec(0.0..1.0_f64, 2500),
+        (alpha, share) in (-126.0..121.0_f64, prop_oneof![-103.0..0.0_f64, -1.0..0.0_f64]),
+        whole in prop::bool::ANY,
+    ) {
+        let n = x.len() as f64;
+        let exponent = |u: f64| {
+            (f64::from(centre) + (2.0 * u - 1.0) * f64::from(spread)).round().clamp(-126.0, 125.0)
+        };
+        let x: Vec<f32> =
+            x.iter().zip(&exponents).map(|(x, u)| (x * exponent(*u).exp2()) as f32).collect();
+        prop_assume!(x.iter().all(|x| x.is_finite()));
+        let alpha = alpha.exp2() as f32;
+        let k = n * share.exp2();
+        let k = (if whole { k.round().clamp(1.0, n - 1.0) } else { k }) as f32;
+        prop_assume!(f64::from(k) < n);
+        let p = weights_f32(&x, k, alpha);
+        let (wide, sum): (Vec<f64>, f64) =
+            (x.iter().map(|x| f64::from(*x)).collect(), p.iter().map(|p| f64::from(*p)).sum());
+        let (k, alpha) = (f64::from(k), f64::from(alpha));
+        prop_assert!((sum - k).abs() <= 1e-5 * k, "{sum:e} instead of {k:e}");
+        let expected = oracle::weights(&wide, k, alpha);
+        for (p, expected) in p.iter().zip(expected) {
+            let off = (f64::from(*p) - expected).abs();
+            prop_assert!(off <= 1e-5 * k.min(1.0), "{p:e} instead of {expected:e}");
+        }
+        let mut pairs: Vec<(f32, f32)> = x.iter().copied().zip(p).collect();
+        pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for pair in pairs.windows(2) {
+            prop_assert!(pair[0].1 <= pair[1].1);
+            prop_assert!(pair[0].0 != pair[1].0 || pair[0].1 == pair[1].1);
+        }
+    }
 }
 
 #[test]

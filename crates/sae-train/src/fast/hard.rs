@@ -10,11 +10,8 @@ use tch::Tensor;
 use super::buffers::{Buffers, slice};
 use super::threshold_buffer;
 use crate::Result;
-use crate::rules::{Detail, annealed_k};
+use crate::rules::{Detail, KEPT, annealed_k};
 use crate::schedule::Anneal;
-
-/// Share of the old value that the moving average of the threshold keeps.
-const KEPT: f64 = 0.999;
 
 /// A selection with a given number of features.
 pub(super) struct HardRule {

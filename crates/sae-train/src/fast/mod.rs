@@ -36,7 +36,6 @@ use crate::rules::{Detail, Loss};
 use crate::state::TrainerState;
 use crate::{Error, Result};
 
-pub(crate) use buffers::DENSE_FROM;
 pub use profile::Profile;
 use profile::{ESTIMATOR, GEMM};
 
