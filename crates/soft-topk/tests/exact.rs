@@ -179,7 +179,7 @@ proptest! {
         let mut pairs: Vec<(f32, f32)> = x.iter().copied().zip(p).collect();
         pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
         for pair in pairs.windows(2) {
-            prop_assert!(pair[0].1 <= pair[1].1);
+            prop_assert!(pair[0].1 <= pair[1].1, "{pair:?}, k {k:e}, alpha {alpha:e}");
             prop_assert!(pair[0].0 != pair[1].0 || pair[0].1 == pair[1].1);
         }
     }

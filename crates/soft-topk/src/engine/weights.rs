@@ -19,8 +19,12 @@ struct Factors<T> {
 }
 
 impl<T: Real> Factors<T> {
+    /// A short step may pass entries, whose weights around ½ must not fall by rounding as x rises.
     fn of(step: f64) -> Self {
-        Self { above: T::from_f64(0.5 * step.exp()), below: T::from_f64(0.5 * (-step).exp()) }
+        let (above, below) = (T::from_f64(0.5 * step.exp()), T::from_f64(0.5 * (-step).exp()));
+        let least_above = T::ONE - above;
+        let falls = step.abs() <= T::STEP && below > least_above;
+        Self { above, below: if falls { least_above } else { below } }
     }
 
     /// p.
