@@ -17,10 +17,13 @@ use super::{BadRow, budget, first, rows_per_task};
 /// Entries further from the threshold, in units of alpha, are so far for the gradient of alpha.
 const FARTHEST: f64 = 1e300;
 
-/// What backward needs: the threshold of each row, and the gap around it where that is wide.
+/// The threshold of a row, and the gap around it where that is wide.
+type Threshold<T> = (Point<T>, Option<Gap<T>>);
+
+/// What backward needs: the threshold of each row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogState<T> {
-    points: Vec<(Point<T>, Option<Gap<T>>)>,
+    points: Vec<Threshold<T>>,
     alpha: T,
     pub(crate) n: usize,
 }
@@ -59,7 +62,7 @@ pub(crate) fn log_forward<E: Entry>(
 struct Forward<'a, E: Entry> {
     x: &'a [E],
     out: &'a mut [E::Real],
-    points: &'a mut [(Point<E::Real>, Option<Gap<E::Real>>)],
+    points: &'a mut [Threshold<E::Real>],
     n: usize,
     k: &'a [E::Real],
     start: usize,
@@ -115,7 +118,7 @@ pub(crate) fn log_backward<E: Entry>(
 fn backward_row<T: Real>(
     x: &[T],
     v: &[T],
-    point: (Point<T>, Option<Gap<T>>),
+    point: Threshold<T>,
     scale: Scale<T>,
     grad: &mut [T],
 ) -> (f64, f64) {
