@@ -40,7 +40,7 @@ impl<T: Real> Gap<T> {
         }
         let (mut upper, mut lower) = (0.0, 0.0);
         for &x in x {
-            if is_above(x) {
+            if x >= first {
                 upper += tail(units(first, x, scale));
             } else {
                 lower += tail(units(x, last, scale));
