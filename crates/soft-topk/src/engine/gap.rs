@@ -4,6 +4,9 @@
 use super::real::Real;
 use super::scale::{Point, Scale};
 
+/// Tails of entries so much further than another are lost beside its own.
+const LOST: f64 = 100.0;
+
 /// Where a threshold lies between the entries above and below it, relative to the nearest of both.
 ///
 /// With `first` the least of N entries above and `last` the greatest of the others,
@@ -38,11 +41,15 @@ impl<T: Real> Gap<T> {
                 last = if x > last { x } else { last };
             }
         }
+        // Beyond these tails are lost beside that of the entry next to the gap.
+        let reach = LOST * scale.alpha;
+        let highest = T::from_f64(first.to_f64() + reach);
+        let lowest = T::from_f64(last.to_f64() - reach);
         let (mut upper, mut lower) = (0.0, 0.0);
         for &x in x {
             if x >= first {
-                upper += tail(units(first, x, scale));
-            } else {
+                upper += if x > highest { 0.0 } else { tail(units(first, x, scale)) };
+            } else if x >= lowest {
                 lower += tail(units(x, last, scale));
             }
         }
@@ -110,10 +117,10 @@ fn units<T: Real>(from: T, to: T, scale: Scale<T>) -> f64 {
     (to.to_f64() - from.to_f64()) * scale.inverse.to_f64()
 }
 
-/// e^−a, and 0 where it is lost beside 1, as for most entries.
+/// e^−a, and 0 where it is lost beside 1.
 #[inline(always)]
 fn tail(a: f64) -> f64 {
-    if a < 100.0 { f64::exp_neg(a) } else { 0.0 }
+    if a < LOST { f64::exp_neg(a) } else { 0.0 }
 }
 
 #[cfg(test)]
