@@ -188,14 +188,12 @@ proptest! {
 #[test]
 fn equal_entries_have_equal_weights() {
     let n = 65_536;
-    for alpha in [1e-3_f32, 1.0, 1e3, 1e6] {
-        for k in [1.0_f32, 100.5, 32_768.0, 60_000.0] {
-            // Ties, and both zeros.
-            let x = Array2::from_shape_fn((1, n), |(_, i)| match i * 7919 % 8 {
-                0 => -0.0,
-                1 => 0.0,
-                other => (other / 2) as f32,
-            });
+    // Ties, and both zeros.
+    let values = [-2.0, -1.0, 0.0, 1.0, -2.0, -1.0, -0.0, 1.0];
+    let x = Array2::from_shape_fn((1, n), |(_, i)| values[i * 7919 % 8]);
+    for alpha in [1e-3_f32, 1.0, 1e3, 1e4, 1e6] {
+        // Of the k near 32,766, those at 1e4 have their threshold next to 0.
+        for k in [1.0_f32, 100.5, 32_766.156, 32_766.25, 32_766.313, 32_768.0, 60_000.0] {
             let p = soft_topk(x.view(), &[k], alpha).unwrap().into_weights();
             let mut seen: Vec<(f32, f32)> = Vec::new();
             for (&x, &p) in x.iter().zip(&p) {
