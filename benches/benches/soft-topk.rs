@@ -1,14 +1,16 @@
 //! Soft top-k against `torch.topk` and `torch.sort` of the same tensor in the same process.
 //!
 //! Rows are relu'd normals from a fixed seed, k = 64 and a bit, differing by row. Outputs of the
-//! engine are reused, as a training loop does. The copy of the tensor is the floor that memory
+//! engine are reused, as a training loop does. On a GPU (`SOFTSAE_BENCH_DEVICE`) it is the functions
+//! of tensors that are measured, whose backward runs through autograd. The copy of the tensor is the floor that memory
 //! sets: one read, one write.
 
 use std::time::Duration;
 
-use benches::Table;
+use benches::{Table, device, id_suffix};
 use criterion::Criterion;
 use rayon::prelude::*;
+use soft_topk::tensor::soft_topk;
 use soft_topk::{Saved, SparseTopK};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::view;
@@ -24,11 +26,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .measurement_time(Duration::from_millis(1000))
         .configure_from_args();
     let mut table = Table::new("soft-topk");
+    let device = device();
     for (batch, n) in SHAPES {
-        measure(&mut criterion, &mut table, batch, n)?;
+        match device {
+            Device::Cpu => measure(&mut criterion, &mut table, batch, n)?,
+            _ => measure_tensors(&mut criterion, &mut table, device, batch, n)?,
+        }
     }
     criterion.final_summary();
     table.finish()?;
+    if device != Device::Cpu {
+        return Ok(());
+    }
     println!("\ndense forward + backward over LapSum's stand-in, 2.8 × torch-sort (claim: 0.05)");
     for (batch, n) in SHAPES {
         for (alpha, _) in ALPHAS {
@@ -84,6 +93,44 @@ fn measure(
             saved.backward(x, &out, v, &mut grad, &mut grad_k, false).expect("the same shapes");
         });
         run("torch-sort", None, &mut || drop(tensor.sort(-1, true)));
+    }
+    Ok(())
+}
+
+/// The functions of tensors on a device.
+fn measure_tensors(
+    criterion: &mut Criterion,
+    table: &mut Table,
+    device: Device,
+    batch: i64,
+    n: i64,
+) -> Result<(), Box<dyn std::error::Error>> {
+    tch::manual_seed(7);
+    let options = (Kind::Float, device);
+    let x = Tensor::randn([batch, n], options).relu();
+    let v = Tensor::randn([batch, n], options);
+    let k = Tensor::arange(batch, options).remainder(16.0) / 16.0 + K as f64;
+    let out = x.zeros_like();
+    for (name, alpha) in ALPHAS {
+        let suffix = id_suffix(device);
+        let id = |what: &str| format!("soft-topk/{what}/{batch}x{n}/{name}{suffix}");
+        let mut run = |what: &str, ratio_to: Option<&str>, work: &mut dyn FnMut()| {
+            benches::measure(criterion, &id(what), device, work);
+            table.add(id(what), ratio_to.map(id).as_deref());
+        };
+        run("copy", Some("torch-topk"), &mut || out.shallow_clone().copy_(&x));
+        run("torch-topk", None, &mut || drop(x.topk(K, -1, true, true)));
+        let alpha = f64::from(alpha);
+        run("dense-forward", Some("torch-topk"), &mut || {
+            tch::no_grad(|| drop(soft_topk(&x, &k, alpha).expect("inside the domain")));
+        });
+        let leaves = [&x, &k].map(|t| t.copy().set_requires_grad(true));
+        let p = soft_topk(&leaves[0], &leaves[1], alpha)?;
+        let loss = (p * &v).sum(Kind::Float);
+        run("backward", Some("dense-forward"), &mut || {
+            drop(Tensor::run_backward(&[&loss], &leaves, true, false));
+        });
+        run("torch-sort", None, &mut || drop(x.sort(-1, true)));
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A whole training step of the fast engine against one product with the encoder.
+//! A whole training step against one product with the encoder: of the fast engine on the CPU, of the
+//! reference engine on a GPU (`SOFTSAE_BENCH_DEVICE`), there in f32 and in bf16.
 //!
 //! A step has everything: encoding, selection, reconstruction, all gradients, clipping, Adam and
 //! unit norm; no feature is dead. The product is that of a batch with an encoder of the same shape
@@ -8,9 +9,9 @@
 
 use std::time::Duration;
 
-use benches::Table;
+use benches::{Table, device, id_suffix, measure};
 use criterion::Criterion;
-use sae_config::RunConfig;
+use sae_config::{Engine, Precision, RunConfig};
 use sae_models::Normalizer;
 use sae_train::Trainer;
 use tch::{Device, Kind, Tensor};
@@ -34,7 +35,14 @@ const RULES: [(&str, &str, &str); 7] = [
     ("soft-narrow-hard", "soft", "k_estimator = { narrow = {} }\nhard_steps = 1000000\n"),
 ];
 
+/// What follows the name of a rule, the setting, and the kind of products.
+const PRECISIONS: [(&str, Precision, Kind); 2] =
+    [("", Precision::F32, Kind::Float), ("-bf16", Precision::Bf16, Kind::BFloat16)];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = device();
+    let suffix = id_suffix(device);
+    let precisions = if device == Device::Cpu { &PRECISIONS[..1] } else { &PRECISIONS[..] };
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
@@ -42,44 +50,43 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .configure_from_args();
     let mut table = Table::new("train-step");
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    for [b, d, f, k] in SHAPES {
-        let shape = format!("{b}x{d}x{f}x{k}");
-        let gemm = format!("train-step/gemm/{shape}");
-        let id = |rule: &str| format!("train-step/{rule}/{shape}");
+    for ([b, d, f, k], (mark, precision, kind)) in
+        SHAPES.iter().flat_map(|shape| precisions.iter().map(move |precision| (*shape, *precision)))
+    {
+        let id = |rule: &str| format!("train-step/{rule}{mark}/{b}x{d}x{f}x{k}{suffix}");
+        let gemm = id("gemm");
         let ids = RULES.iter().map(|(rule, ..)| id(rule)).chain([gemm.clone()]);
         if wanted.as_ref().is_some_and(|w| !ids.clone().any(|id| id.contains(w))) {
             continue;
         }
-        let mut run = |id: &str, work: &mut dyn FnMut()| {
-            criterion.bench_function(id, |bencher| bencher.iter(&mut *work));
-        };
         tch::manual_seed(1);
-        let x = Tensor::randn([b, d], (Kind::Float, Device::Cpu)) / (d as f64).sqrt();
-        let encoder = Tensor::randn([d, f], (Kind::Float, Device::Cpu));
-        let encoder = encoder.tr().contiguous();
-        let out = Tensor::zeros([b, f], (Kind::Float, Device::Cpu));
-        run(&gemm, &mut || {
-            let _ = std::hint::black_box(x.matmul_out(&out, &encoder.tr()));
+        let x = Tensor::randn([b, d], (Kind::Float, device)) / (d as f64).sqrt();
+        let encoder = Tensor::randn([d, f], (Kind::Float, device));
+        let (rows, encoder) = (x.to_kind(kind), encoder.tr().contiguous().to_kind(kind));
+        let out = Tensor::zeros([b, f], (kind, device));
+        measure(&mut criterion, &gemm, device, &mut || {
+            let _ = std::hint::black_box(rows.matmul_out(&out, &encoder.tr()));
         });
         table.add(gemm.clone(), None);
-        drop((encoder, out));
+        drop((rows, encoder, out));
         for (rule, name, settings) in RULES {
             let id = id(rule);
             table.add(id.clone(), Some(&gemm));
             if wanted.as_ref().is_some_and(|w| !id.contains(w)) {
                 continue;
             }
-            let text = format!(
-                "[data]\nstore = \"none\"\n[sae]\nn_features = {f}\nnormalization = \"none\"\n\
-                 [training]\nsteps = 1000000\nbatch_size = {b}\nengine = \"fast\"\n\
-                 [architecture]\nname = \"{name}\"\nk = {k}\n{settings}"
-            );
-            let config: RunConfig = toml::from_str(&text)?;
+            let mut config = config(f, b, &format!("name = \"{name}\"\nk = {k}\n{settings}"))?;
+            if let Device::Cuda(ordinal) = device {
+                config.training.device = format!("cuda:{ordinal}");
+                config.training.precision = Some(precision);
+            } else {
+                config.training.engine = Some(Engine::Fast);
+            }
             let mut trainer = Trainer::new(config, d as usize, &Normalizer::None, Kind::Float)?;
-            run(&id, &mut || {
+            measure(&mut criterion, &id, device, &mut || {
                 std::hint::black_box(trainer.step(&x).expect("a finite loss"));
             });
-            let profile = trainer.profile().expect("the fast engine");
+            let Some(profile) = trainer.profile() else { continue };
             println!("{id}: mean of {} steps", profile.steps());
             for (part, time) in profile.parts() {
                 println!("    {part:24} {:9.2} ms", time.as_secs_f64() * 1e3);
@@ -88,4 +95,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     criterion.final_summary();
     Ok(table.finish()?)
+}
+
+/// The configuration of a run that is never read from a store.
+fn config(f: i64, b: i64, architecture: &str) -> Result<RunConfig, toml::de::Error> {
+    toml::from_str(&format!(
+        "[data]\nstore = \"none\"\n[sae]\nn_features = {f}\nnormalization = \"none\"\n\
+         [training]\nsteps = 1000000\nbatch_size = {b}\n[architecture]\n{architecture}"
+    ))
 }

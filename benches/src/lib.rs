@@ -4,18 +4,24 @@
 //! that it is compared with. After criterion is done, [`Table::finish`] prints the ratios and
 //! writes them to `target/bench/NAME.json`, a list of `{id, median_ns, ratio_to, ratio}`.
 
+mod device;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
+
+pub use device::{device, id_suffix, measure};
 
 /// The measurements of one bench, in the order of the table.
 #[derive(Debug)]
 pub struct Table {
     name: &'static str,
     rows: Vec<(String, Option<String>)>,
+    start: SystemTime,
 }
 
 /// One line of the file.
@@ -30,7 +36,7 @@ struct Line {
 impl Table {
     /// An empty table of the bench `name`.
     pub fn new(name: &'static str) -> Self {
-        Self { name, rows: Vec::new() }
+        Self { name, rows: Vec::new(), start: SystemTime::now() }
     }
 
     /// Adds the measurement `id`, compared with the measurement `ratio_to` if there is one.
@@ -51,7 +57,10 @@ impl Table {
         let home = std::env::var_os("CRITERION_HOME")
             .map_or_else(|| target().join("criterion"), PathBuf::from);
         let path = home.join(id.replace('/', "_")).join("new/estimates.json");
-        let estimates: Estimates = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        // Criterion's folder also holds what earlier runs have measured.
+        let is_of_this_run = fs::metadata(&path).ok()?.modified().ok()? >= self.start;
+        let bytes = is_of_this_run.then(|| fs::read(path).ok()).flatten()?;
+        let estimates: Estimates = serde_json::from_slice(&bytes).ok()?;
         Some(estimates.median.point_estimate)
     }
 

@@ -1,5 +1,7 @@
 //! `bundle`: release binaries in a folder that runs with the PyTorch of another machine.
 
+pub(crate) mod archive;
+
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,13 +14,14 @@ use crate::exit::usage;
 use crate::setup::Release;
 use crate::wheel::explain;
 use crate::workspace::Workspace;
-use crate::{process, setup};
+use crate::{device_tests, process, setup};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   cargo xtask bundle --torch 2.11 --out softsae-torch-2.11
   softsae-torch-2.11/run softsae --help
   softsae-torch-2.11/run xtask sweep --devices cuda:0
+  softsae-torch-2.11/run gpu-check --out gpu-check
 
 The folder runs where PyTorch of the same release is installed, with or without CUDA; Rust and the \
 network are not needed there.")]
@@ -55,9 +58,22 @@ pub(crate) fn run(workspace: &Workspace, args: &BundleArgs) -> Result<()> {
     for (package, name) in PROGRAMS {
         strip(&process::build(&sources, package)?, &folder.join("bin").join(name))?;
     }
-    for (name, bench) in process::build_benches(&sources)? {
-        strip(&bench, &folder.join("bench").join(name))?;
+    let bench = scratch.path().join("bench");
+    for program in process::build_benches(&sources)? {
+        strip(&program.path, &bench.join(&program.name))?;
     }
+    let script = workspace.root().join("benches/pytorch/train_step.py");
+    std::fs::copy(&script, bench.join("train_step.py")).map_err(|e| explain(e, &script))?;
+    archive::pack(&bench, &folder.join("bench.zip"))?;
+    let tests = scratch.path().join("tests");
+    for program in device_tests::build(&sources, true)? {
+        let own = tests.join(&program.package);
+        strip(&program.path, &own.join(&program.name))?;
+        if let Some(golden) = device_tests::golden(workspace, &program.package) {
+            copy(&golden, &own.join("golden"))?;
+        }
+    }
+    archive::pack(&tests, &folder.join("tests.zip"))?;
     copy(&workspace.sweeps(), &folder.join("xtask/sweeps"))?;
     let start = folder.join("run");
     std::fs::write(&start, RUN.replace(RELEASE_MARK, release.version))
@@ -152,13 +168,24 @@ mod tests {
 
     use super::*;
 
-    /// Runs the start script of a bundle whose programs are shell scripts.
+    /// Runs the start script of a bundle whose programs are shell scripts, beside a PyTorch.
     fn start(torch: &str, version: &str, args: &[&str]) -> Output {
+        start_with(torch, version, args, &|_, _| {})
+    }
+
+    /// As [`start`]; `change` is given the folder and the command before it runs.
+    fn start_with(
+        torch: &str,
+        version: &str,
+        args: &[&str],
+        change: &dyn Fn(&Path, &mut Command),
+    ) -> Output {
         let folder = tempfile::tempdir().unwrap();
         let (bin, lib) = (folder.path().join("bin"), folder.path().join("site/torch/lib"));
         std::fs::create_dir_all(&bin).unwrap();
         std::fs::create_dir_all(&lib).unwrap();
         std::fs::create_dir_all(folder.path().join("site/nvidia/cu13/lib")).unwrap();
+        std::fs::write(lib.join("libtorch_cpu.so"), "a library").unwrap();
         let version = format!("__version__ = '{version}'\n");
         std::fs::write(folder.path().join("site/torch/version.py"), version).unwrap();
         std::fs::write(folder.path().join("site/torch/__init__.py"), "raise SystemExit(9)")
@@ -166,25 +193,37 @@ mod tests {
         // A shell writes what is to be started: see `fake_python`.
         let mut shell = Command::new("sh");
         shell.current_dir(&folder).arg("-c").arg(
-            "printf '#!/bin/sh\\necho \"$LD_LIBRARY_PATH\"; echo \"$SOFTSAE_BUNDLE\"; echo \"$@\"; exit 7\\n' \
-             > bin/softsae; printf %s \"$1\" > run; chmod +x bin/softsae run",
+            "printf '#!/bin/sh\\necho \"$LD_LIBRARY_PATH\"; echo \"$SOFTSAE_BUNDLE\"; echo \"$0 $@\"; exit 7\\n' \
+             > bin/softsae; cp bin/softsae bin/xtask; printf %s \"$1\" > run; \
+             chmod +x bin/softsae bin/xtask run",
         );
         shell.arg("sh").arg(RUN.replace(RELEASE_MARK, torch));
         assert!(shell.status().unwrap().success());
         let mut command = Command::new(folder.path().join("run"));
         command.args(args).env_remove("LIBTORCH").env_remove("LD_LIBRARY_PATH");
-        command.env("PYTHONPATH", folder.path().join("site")).output().unwrap()
+        command.env_remove("PYTHON").env("PYTHONPATH", folder.path().join("site"));
+        change(folder.path(), &mut command);
+        command.output().unwrap()
     }
 
     #[test]
     fn a_program_is_started_with_the_torch_that_is_there() {
-        let output = start("2.11.0", "2.11.0+cu130", &["softsae", "train", "a b"]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(output.status.code(), Some(7), "{lines:?}");
-        let (first, second) = lines[0].split_once(':').unwrap();
-        assert!(first.ends_with("site/torch/lib") && second.ends_with("nvidia/cu13/lib"), "{text}");
-        assert_eq!(lines[2], "train a b");
+        for (args, started) in [
+            (["softsae", "train", "a b"], "bin/softsae train a b"),
+            (["xtask", "sweep", "x"], "bin/xtask sweep x"),
+            (["device-tests", "--filter", "x"], "bin/xtask device-tests --filter x"),
+            (["bench", "train-step", "x"], "bin/xtask bench train-step x"),
+            (["gpu-check", "--out", "x"], "bin/xtask gpu-check --out x"),
+        ] {
+            let output = start("2.11.0", "2.11.0+cu130", &args);
+            let text = String::from_utf8(output.stdout).unwrap();
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(output.status.code(), Some(7), "{lines:?}");
+            let (first, second) = lines[0].split_once(':').unwrap();
+            assert!(first.ends_with("site/torch/lib"), "{text}");
+            assert!(second.ends_with("nvidia/cu13/lib"), "{text}");
+            assert!(lines[2].ends_with(started), "{text}");
+        }
     }
 
     #[test]
@@ -198,6 +237,45 @@ mod tests {
             let said = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(2), "{said}");
             assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn without_a_usable_torch_the_remedy_is_named() {
+        type Change = fn(&Path, &mut Command);
+        let changes: [(Change, &str); 5] = [
+            (
+                |_, run| {
+                    run.env("PYTHON", "no-such-python");
+                },
+                "no `no-such-python`",
+            ),
+            (
+                |_, run| {
+                    run.env_remove("PYTHONPATH").env("PYTHON", "true");
+                },
+                "`true` has no PyTorch",
+            ),
+            (
+                |folder, run| {
+                    run.env("LIBTORCH", folder);
+                },
+                "has no lib/libtorch_cpu.so",
+            ),
+            (
+                |folder, _| std::fs::remove_file(folder.join("site/torch/version.py")).unwrap(),
+                "got an unknown one",
+            ),
+            (
+                |folder, _| std::fs::remove_dir_all(folder.join("site/torch/lib")).unwrap(),
+                "has no lib/libtorch_cpu.so",
+            ),
+        ];
+        for (change, words) in changes {
+            let output = start_with("2.11.0", "2.11.0", &["softsae"], &change);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.starts_with("error: ") && said.contains(words), "{said}");
         }
     }
 

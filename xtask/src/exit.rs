@@ -1,5 +1,6 @@
 //! How a command ends: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Bad usage or configuration, as against work that failed.
@@ -31,10 +32,15 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+/// Prints a line to the user, who may have closed the terminal.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Prints what went wrong, if something did, and gives the exit code.
 pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("error: {}", message(&error));
+    note(&format!("error: {}", message(&error)));
     ExitCode::from(code(&error))
 }
 

@@ -4,7 +4,9 @@ mod assets;
 mod bench;
 mod bundle;
 mod ci;
+mod device_tests;
 mod exit;
+mod gpu_check;
 mod pip;
 mod process;
 mod report;
@@ -44,6 +46,10 @@ enum Command {
     Test(test::TestArgs),
     /// Run the benches
     Bench(bench::BenchArgs),
+    /// Run the tests that compute on a device, each in a process of its own
+    DeviceTests(device_tests::DeviceTestsArgs),
+    /// Tests, benches and runs on a GPU, in one command of a bundle
+    GpuCheck(gpu_check::GpuCheckArgs),
     /// Build the programs into a folder that runs with the PyTorch of another machine
     Bundle(bundle::BundleArgs),
     /// Check layers and house rules
@@ -55,7 +61,11 @@ enum Command {
 impl Command {
     /// Whether a command needs no sources.
     fn runs_in_a_bundle(&self) -> bool {
-        matches!(self, Self::Fetch(_) | Self::Sweep(_) | Self::SweepRun(_) | Self::Report(_))
+        match self {
+            Self::Fetch(_) | Self::Sweep(_) | Self::SweepRun(_) | Self::Report(_) => true,
+            Self::Bench(_) | Self::DeviceTests(_) | Self::GpuCheck(_) => true,
+            Self::Setup(_) | Self::Test(_) | Self::Bundle(_) | Self::Tidy | Self::Ci => false,
+        }
     }
 }
 
@@ -63,7 +73,9 @@ fn main() -> ExitCode {
     let workspace = workspace::Workspace::find();
     let command = Cli::parse().command;
     if workspace.is_bundle() && !command.runs_in_a_bundle() {
-        let error = exit::usage("a bundle has no sources: it sweeps, reports and fetches models");
+        let error = exit::usage(
+            "a bundle has no sources: it sweeps, reports, measures, and checks a device",
+        );
         return exit::report(Err(error));
     }
     let done = match command {
@@ -71,9 +83,11 @@ fn main() -> ExitCode {
         Command::Fetch(args) => assets::run(&workspace, &args),
         Command::Sweep(args) => sweep::run(&workspace, &args),
         Command::SweepRun(args) => sweep::run_one(&args),
-        Command::Report(args) => report::run(&args),
+        Command::Report(args) => report::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
+        Command::DeviceTests(args) => device_tests::run(&workspace, &args),
+        Command::GpuCheck(args) => gpu_check::run(&workspace, &args),
         Command::Bundle(args) => bundle::run(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
         Command::Ci => ci::run(&workspace),

@@ -60,6 +60,18 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
     Setup::new(workspace).ensure(None, None)?.lock(workspace)
 }
 
+/// The version of the libtorch that programs run with, where it is known: in a bundle that of the
+/// first folder of libraries.
+pub(crate) fn version(workspace: &Workspace) -> Option<String> {
+    let root = if workspace.is_bundle() {
+        let paths = std::env::var_os("LD_LIBRARY_PATH")?;
+        std::env::split_paths(&paths).next()?.parent()?.to_owned()
+    } else {
+        workspace.target().join("libtorch")
+    };
+    Tree::new(root).version().ok()
+}
+
 /// The release of the libtorch that is there.
 pub(crate) fn present(workspace: &Workspace) -> Option<&'static Release> {
     Setup::new(workspace).good(None, None)

@@ -1,39 +1,64 @@
 //! `sweep`: from a TOML file to trained, evaluated and reported runs, each in processes of its own.
 
+mod account;
+mod attempt;
 mod child;
+mod commands;
+mod folder;
 mod frontier;
 mod job;
+mod limits;
 mod local;
+mod memory;
 mod metrics;
 mod plan;
+mod program;
 mod progress;
 mod results;
+mod runs_csv;
 mod slurm;
+mod state;
 mod stop;
 mod stores;
+mod table;
+mod task;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use sae_config::RunStatus;
 
-use crate::exit::{Interrupted, usage};
+use crate::exit::{Interrupted, message, note, usage};
 use crate::workspace::Workspace;
 use crate::{process, setup};
+use account::Maker;
+use child::Limits;
 use job::Job;
 use plan::Plan;
 
-pub(crate) use job::{OneRunArgs, run_one};
+pub(crate) use commands::Sweep;
+pub(crate) use task::{OneRunArgs, run_one};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   cargo xtask sweep
   cargo xtask sweep quickstart --dry-run
   cargo xtask sweep my-sweep.toml --out runs/mine --filter architecture=soft --filter k=32
-  SBATCH_PARTITION=long cargo xtask sweep my-sweep.toml --launcher slurm --jobs 8")]
+  cargo xtask sweep my-sweep.toml --jobs 4 --time-limit 2h --memory-limit 8GB --retries 3
+  cargo xtask sweep my-sweep.toml --launcher slurm --jobs 8 --detach
+  cargo xtask sweep status runs/mine --watch
+  cargo xtask sweep logs runs/mine 3 --follow
+  cargo xtask sweep rm runs/mine --failed
+  cargo xtask sweep diff runs/mine runs/other")]
 pub(crate) struct SweepArgs {
+    #[command(subcommand)]
+    command: Option<commands::Command>,
     /// A bundled sweep, or a file of one's own
     #[arg(value_name = "NAME|FILE", default_value = "quickstart")]
     sweep: String,
@@ -52,9 +77,21 @@ pub(crate) struct SweepArgs {
     /// Only runs whose setting has this value; the same key again adds a value
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// What starts the runs; sbatch takes its options from SBATCH_… variables
+    /// What starts the runs; sbatch takes its options from [slurm] and from SBATCH_… variables
     #[arg(long, value_enum, default_value_t = Launcher::Local)]
     launcher: Launcher,
+    /// With slurm: leave once the runs are submitted; the same command without it follows them
+    #[arg(long)]
+    detach: bool,
+    /// Start a process that a signal has ended so many times again
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    retries: u32,
+    /// Stop a run that takes longer, such as 90s, 15m or 2h; another start goes on from there
+    #[arg(long, value_name = "TIME", value_parser = limits::parse_time)]
+    time_limit: Option<Duration>,
+    /// Kill a run whose process holds more memory, such as 500MB or 16GB
+    #[arg(long, value_name = "SIZE", value_parser = limits::parse_memory)]
+    memory_limit: Option<u64>,
 }
 
 /// What starts the runs.
@@ -67,16 +104,22 @@ enum Launcher {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
-    check_devices(&args.devices)?;
+    if let Some(command) = &args.command {
+        return commands::run(workspace, command);
+    }
+    check(args)?;
     let plan = Plan::load(workspace, &args.sweep, &args.filter, &args.devices)?;
     let default = || workspace.root().join("runs").join(&plan.name);
     let out = args.out.clone().unwrap_or_else(default);
     if args.dry_run {
-        return plan.print(&out);
+        plan.print(&out)?;
+        if args.launcher == Launcher::Slurm {
+            slurm::print(&plan, &std::path::absolute(out)?, args.jobs);
+        }
+        return Ok(());
     }
     stop::install()?;
-    let result = carry_out(workspace, args, &plan, &out);
-    if stop::requested() { Err(Interrupted.into()) } else { result }
+    carry_out(workspace, args, &plan, &out)
 }
 
 fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> Result<()> {
@@ -86,31 +129,95 @@ fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -
     if folder.try_lock().is_err() {
         bail!("{}: another sweep is at work in this folder", out.display());
     }
+    folder::check(plan, out)?;
+    if args.launcher == Launcher::Local && !slurm::submitted(out)?.is_empty() {
+        let kept = out.join("slurm");
+        bail!(usage(format!(
+            "{}: array jobs of this sweep may be queued or running; --launcher slurm follows them \
+             (where they are known to be over, delete that folder)",
+            kept.display()
+        )));
+    }
     sae_config::write_toml(&out.join("sweep.toml"), &plan.config)?;
 
-    setup::ensure(workspace)?;
-    eprintln!("building softsae");
-    let program = process::build(workspace, "softsae")?;
-    let activations = stores::prepare(workspace, plan, &program)?;
-    let job = Job { out: out.clone(), program, activations };
+    let job = prepare(workspace, args, plan, out)?;
+    job.set_aside_foreign(plan.selected())?;
     let pending: Vec<_> = plan.selected().filter(|run| job.finished(run).is_none()).collect();
     let n_selected = plan.selected().count();
-    eprintln!("{} of {n_selected} runs to do, in {}", pending.len(), out.display());
+    note(&format!("{} of {n_selected} runs to do, in {}", pending.len(), out.display()));
+    results::refresh(plan, &job)?;
     match args.launcher {
         _ if pending.is_empty() => {}
-        Launcher::Local => local::run(&job, &pending, &plan.devices, args.jobs.unwrap_or(1))?,
-        Launcher::Slurm => slurm::run(&job, &pending, &plan.devices, args.jobs)?,
+        Launcher::Local => local::run(plan, &job, &pending, args.jobs.unwrap_or(1))?,
+        Launcher::Slurm => {
+            let options = slurm::Options { jobs: args.jobs, detach: args.detach };
+            if slurm::run(plan, &job, &pending, &options)? == slurm::Outcome::Detached {
+                return Ok(());
+            }
+        }
     }
     if stop::requested() {
         bail!(Interrupted);
     }
+    program::drop_others(out, &slurm::programs_in_use(out)?)?;
     conclude(plan, &job)
 }
 
+/// Builds the program, makes the activations, and gives what all runs share.
+fn prepare(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> Result<Job> {
+    setup::ensure(workspace)?;
+    note("building softsae");
+    let built = process::build(workspace, "softsae")?;
+    let activations = stores::prepare(workspace, plan, &built)?;
+    let program = program::keep(out, &built)?;
+    let mut in_use = slurm::programs_in_use(out)?;
+    in_use.push(program.clone());
+    program::drop_others(out, &in_use)?;
+    let libraries = match workspace.is_bundle() {
+        true => std::env::var("LD_LIBRARY_PATH").ok(),
+        false => {
+            let folder = workspace.target().join("libtorch/lib").canonicalize()?;
+            Some(folder.to_str().context("libtorch: expected a folder in UTF-8")?.to_owned())
+        }
+    };
+    Ok(Job {
+        out: out.to_owned(),
+        program,
+        libraries,
+        activations,
+        maker: Maker::find(workspace),
+        limits: Limits { time: args.time_limit, memory: args.memory_limit },
+        retries: args.retries,
+    })
+}
+
+/// Results that grow while runs end, written no more often than leaves most of the time for others.
+#[derive(Default)]
+struct Refresher {
+    /// When they were written last, and the time that it took.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Refresher {
+    /// Writes them, unless that was just done; what goes wrong is said, and no reason to stop.
+    fn refresh(&mut self, plan: &Plan, job: &Job) {
+        if self.last.is_some_and(|(end, took)| end.elapsed() < took * 10) {
+            return;
+        }
+        let start = Instant::now();
+        if let Err(error) = results::refresh(plan, job) {
+            note(&format!("results: {}", message(&error)));
+        }
+        self.last = Some((Instant::now(), start.elapsed()));
+    }
+}
+
+/// Ends of logs that are shown at most.
+const MOST_LOGS: usize = 5;
+
 /// Writes and prints the results; an error if a selected run has failed.
 fn conclude(plan: &Plan, job: &Job) -> Result<()> {
-    let results = results::collect(plan, job);
-    results::write(&job.out, &results)?;
+    let results = results::refresh(plan, job)?;
     let page = sae_report::write_report(&job.out)?;
     println!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {
@@ -121,18 +228,35 @@ fn conclude(plan: &Plan, job: &Job) -> Result<()> {
     let mut n_failed = 0;
     for run in plan.selected() {
         let result = job.result(run);
-        if result.is_some_and(|result| result.status == RunStatus::Done) {
+        if result.as_ref().is_some_and(|result| result.status == RunStatus::Done) {
             continue;
         }
         n_failed += 1;
+        let failure = result.and_then(|result| result.failure);
+        let failure = failure.unwrap_or_else(|| "no result".into());
         let log = job.folder(&run.id).join("log.txt");
-        eprintln!("\nrun {} ({}) failed; the end of {}:", run.id, run.point, log.display());
-        eprintln!("{}", child::tail(&log, 20));
+        note(&format!("\nrun {} ({}) failed: {failure}", run.id, run.point));
+        if n_failed <= MOST_LOGS {
+            note(&format!("the end of {}:\n{}", log.display(), child::tail(&log, 20)));
+        }
     }
     match n_failed {
         0 => Ok(()),
         n => bail!("{n} of {} runs failed", plan.selected().count()),
     }
+}
+
+/// Checks what the command line itself shows to be wrong.
+fn check(args: &SweepArgs) -> Result<()> {
+    let file = Path::new(&args.sweep);
+    let is_file = args.sweep.ends_with(".toml") || args.sweep.contains('/');
+    if is_file && !file.is_file() {
+        bail!(usage(format!("{}: expected a sweep file, got none", file.display())));
+    }
+    if args.detach && args.launcher == Launcher::Local {
+        bail!(usage("--detach: expected --launcher slurm with it, got the local one"));
+    }
+    check_devices(&args.devices)
 }
 
 fn check_devices(devices: &[String]) -> Result<()> {

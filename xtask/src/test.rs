@@ -7,8 +7,12 @@ use crate::workspace::Workspace;
 use crate::{assets, process, setup};
 
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Example:\n  cargo xtask test\n  cargo xtask test -- gguf")]
+#[command(after_help = "Example:\n  cargo xtask test\n  cargo xtask test -- gguf
+  cargo xtask test --slurm")]
 pub(crate) struct TestArgs {
+    /// The large test of sweeps on SLURM alone: 1,200 runs, in some minutes
+    #[arg(long)]
+    slurm: bool,
     /// Arguments for the tests, such as part of a name
     #[arg(last = true)]
     filter: Vec<String>,
@@ -16,6 +20,9 @@ pub(crate) struct TestArgs {
 
 pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     setup::ensure(workspace)?;
+    if args.slurm {
+        return test_slurm(workspace);
+    }
     let smollm2 = assets::SMOLLM2.fetch(workspace)?;
     // One crate works with and without libtorch; the workspace's features turn it on.
     let alone = ["--package", "soft-topk", "--no-default-features"];
@@ -28,4 +35,14 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         process::run(command.arg("--").args(&args.filter), what)?;
     }
     Ok(())
+}
+
+/// Runs that do not fit into one array job, on a SLURM that the test starts.
+fn test_slurm(workspace: &Workspace) -> Result<()> {
+    let mut build = process::cargo(workspace);
+    process::run(build.args(["build", "--package", "softsae"]), "building softsae")?;
+    let mut command = process::cargo(workspace);
+    command.args(["test", "--package", "xtask", "--test", "main", "--", "--nocapture", "--exact"]);
+    command.arg("slurm::more_runs_than_an_array_takes_are_several_arrays");
+    process::run(command.env("SOFTSAE_SLURM_RUNS", "1200"), "testing on SLURM")
 }

@@ -8,11 +8,13 @@ use crate::soft::SoftConfig;
 /// An architecture with its settings: `[architecture]` with `name = "…"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name")]
-#[non_exhaustive]
 pub enum ArchitectureConfig {
     /// The k largest features of each input.
     #[serde(rename = "topk")]
     TopK(TopKConfig),
+    /// The k features of largest magnitude of each input, with their sign.
+    #[serde(rename = "abs_topk")]
+    AbsTopK(AbsTopKConfig),
     /// The k·B largest of a batch; a threshold at inference.
     #[serde(rename = "batch_topk")]
     BatchTopK(BatchTopKConfig),
@@ -66,6 +68,20 @@ pub struct TopKConfig {
     pub k_anneal_steps: u64,
     /// The step after which the inference threshold is tracked; default a tenth of the steps, at most 1000.
     pub threshold_start_step: Option<u64>,
+    /// Revival of dead features.
+    #[serde(default)]
+    pub auxk: AuxKConfig,
+}
+
+/// Settings of AbsTopK.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbsTopKConfig {
+    /// Active features an input.
+    pub k: usize,
+    /// Steps over which k falls linearly from d_model.
+    #[serde(default)]
+    pub k_anneal_steps: u64,
     /// Revival of dead features.
     #[serde(default)]
     pub auxk: AuxKConfig,
@@ -219,11 +235,26 @@ pub(crate) fn equal_weights(fractions: &[f64]) -> Vec<f64> {
 }
 
 impl ArchitectureConfig {
+    /// The names of all architectures.
+    pub const NAMES: [&'static str; 10] = [
+        "topk",
+        "abs_topk",
+        "batch_topk",
+        "matryoshka_batch_topk",
+        "soft",
+        "jumprelu",
+        "gated",
+        "standard",
+        "standard_april",
+        "p_anneal",
+    ];
+
     /// The name under which the architecture is configured.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::TopK(_) => "topk",
+            Self::AbsTopK(_) => "abs_topk",
             Self::BatchTopK(_) => "batch_topk",
             Self::MatryoshkaBatchTopK(_) => "matryoshka_batch_topk",
             Self::Soft(_) => "soft",
@@ -240,10 +271,29 @@ impl ArchitectureConfig {
     pub const fn target_l0(&self) -> Option<f64> {
         match self {
             Self::TopK(c) | Self::BatchTopK(c) => Some(c.k as f64),
+            Self::AbsTopK(c) => Some(c.k as f64),
             Self::MatryoshkaBatchTopK(c) => Some(c.k as f64),
             Self::Soft(c) => Some(c.k as f64),
             Self::JumpRelu(c) => Some(c.target_l0),
-            _ => None,
+            Self::Gated(_) | Self::Standard(_) | Self::StandardApril(_) | Self::PAnneal(_) => None,
+        }
+    }
+
+    /// The setting that decides how sparse codes are, as a dotted key of the run, and its value.
+    #[must_use]
+    pub const fn sparsity(&self) -> (&'static str, f64) {
+        match self {
+            Self::TopK(c) | Self::BatchTopK(c) => ("architecture.k", c.k as f64),
+            Self::AbsTopK(c) => ("architecture.k", c.k as f64),
+            Self::MatryoshkaBatchTopK(c) => ("architecture.k", c.k as f64),
+            Self::Soft(c) => ("architecture.k", c.k as f64),
+            Self::JumpRelu(c) => ("architecture.target_l0", c.target_l0),
+            Self::Gated(c) => ("architecture.l1_penalty", c.l1_penalty),
+            Self::Standard(c) => ("architecture.l1_penalty", c.l1_penalty),
+            Self::StandardApril(c) => ("architecture.l1_penalty", c.l1_penalty),
+            Self::PAnneal(c) => {
+                ("architecture.initial_sparsity_penalty", c.initial_sparsity_penalty)
+            }
         }
     }
 
@@ -257,7 +307,25 @@ impl ArchitectureConfig {
                 c.group_weights.get_or_insert_with(|| equal_weights(&c.group_fractions));
             }
             Self::Soft(c) => c.resolve(parity),
-            _ => {}
+            Self::AbsTopK(_)
+            | Self::JumpRelu(_)
+            | Self::Gated(_)
+            | Self::Standard(_)
+            | Self::StandardApril(_)
+            | Self::PAnneal(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_all_that_files_may_have() {
+        let error = toml::from_str::<ArchitectureConfig>("name = 'none of them'").unwrap_err();
+        let message = error.message();
+        let listed = message.split('`').skip(3).step_by(2).collect::<Vec<_>>();
+        assert_eq!(listed, ArchitectureConfig::NAMES, "{message}");
     }
 }

@@ -21,6 +21,10 @@ pub(crate) fn check_architecture(
     }
     match architecture {
         ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => topk(c, training),
+        ArchitectureConfig::AbsTopK(c) => {
+            at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
+            auxk(&c.auxk)
+        }
         ArchitectureConfig::MatryoshkaBatchTopK(c) => matryoshka(c, n_features, training),
         ArchitectureConfig::Soft(c) => soft(c, n_features, training),
         ArchitectureConfig::JumpRelu(c) => jumprelu(c, training),

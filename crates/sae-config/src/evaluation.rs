@@ -1,5 +1,7 @@
 //! What an evaluation measures, as written to `eval.json` and read by reports.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::RunConfig;
@@ -174,7 +176,7 @@ pub struct GroundTruth {
     pub slope_k_hat: Option<f64>,
 }
 
-/// How a run ended.
+/// How far a run is; a run's own `result.json` knows the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
@@ -182,6 +184,33 @@ pub enum RunStatus {
     Done,
     /// A process of it failed; its log says why.
     Failed,
+    /// A process is at work on it.
+    Running,
+    /// Begun, and no process is at work on it: the next start of the sweep goes on with it.
+    Stopped,
+    /// Not begun.
+    Pending,
+    /// Its folder holds a result that is not its own, or that this version cannot read.
+    Stale,
+}
+
+impl RunStatus {
+    /// All of them, in the order of a summary.
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Failed, Self::Stale, Self::Running, Self::Stopped, Self::Pending];
+
+    /// The name in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Pending => "pending",
+            Self::Stale => "stale",
+        }
+    }
 }
 
 /// One run of a sweep (`result.json`).
@@ -201,6 +230,7 @@ pub struct RunResult {
     /// What was measured, if it was.
     pub evaluation: Option<Evaluation>,
     /// Of a failed run: which of its processes ended how, such as `training: killed by signal 9`.
+    /// Of a stale one: what is wrong with its folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// What made the result, where and when; absent in results of earlier versions.
@@ -230,10 +260,25 @@ pub struct Provenance {
 }
 
 /// The results of a sweep (`results.json`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SweepResults {
     /// The sweep's name.
     pub name: String,
-    /// Its runs that have ended, in the order of the sweep.
+    /// Its runs, ended or not, in the order of the sweep.
     pub runs: Vec<RunResult>,
+    /// Steps that runs have done which have not ended, by run id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps_done: BTreeMap<String, u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RunStatus;
+
+    #[test]
+    fn statuses_are_written_by_their_names() {
+        for status in RunStatus::ALL {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.name());
+        }
+    }
 }

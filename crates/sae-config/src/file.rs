@@ -29,7 +29,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// # Errors
 /// [`Error::Io`] or [`Error::Parse`], naming the file.
 pub fn write_toml<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    write(path, &toml::to_string_pretty(value).map_err(|e| parse(path, &e))?)
+    write_text(path, &toml::to_string_pretty(value).map_err(|e| parse(path, &e))?)
 }
 
 /// Writes `value` as indented JSON: to a temporary file, synced, then renamed.
@@ -38,17 +38,22 @@ pub fn write_toml<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// [`Error::Io`] or [`Error::Parse`], naming the file.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| parse(path, &e))?;
-    write(path, &(text + "\n"))
+    write_text(path, &(text + "\n"))
+}
+
+/// Writes a text: to a temporary file, synced, then renamed. A new file is readable by whom the
+/// umask lets read it.
+///
+/// # Errors
+/// [`Error::Io`], naming the file.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    let mut file = AtomicWriteFile::open(path).map_err(|e| io(path, e))?;
+    file.write_all(text.as_bytes()).map_err(|e| io(path, e))?;
+    file.commit().map_err(|e| io(path, e))
 }
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| io(path, e))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    let mut file = AtomicWriteFile::open(path).map_err(|e| io(path, e))?;
-    file.write_all(text.as_bytes()).map_err(|e| io(path, e))?;
-    file.commit().map_err(|e| io(path, e))
 }
 
 fn io(path: &Path, source: std::io::Error) -> Error {

@@ -12,10 +12,11 @@ mod preset;
 mod run;
 mod soft;
 mod sweep;
+mod timing;
 mod training;
 
 pub use architecture::{
-    ArchitectureConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
+    AbsTopKConfig, ArchitectureConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
     MatryoshkaBatchTopKConfig, PAnnealConfig, SparsityFunction, StandardAprilConfig,
     StandardConfig, TopKConfig,
 };
@@ -25,12 +26,13 @@ pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, Provenance,
     Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
 };
-pub use file::{read_json, read_toml, write_json, write_toml};
+pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use preset::apply_preset;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SpecialTokens,
-    StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
+    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SlurmConfig,
+    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
 };
+pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -2,6 +2,7 @@
 
 mod expand;
 mod keys;
+mod slurm;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, read_toml};
 
 pub use expand::{SweepPoint, run_id};
+pub use slurm::SlurmConfig;
 
 /// A sweep file: where the activations come from, and which runs to make of them.
 ///
@@ -34,6 +36,8 @@ pub struct SweepConfig {
     pub stores: Option<StoresConfig>,
     /// Activations made of known features, in place of host, harvest and texts.
     pub planted: Option<PlantedStoresConfig>,
+    /// What is asked of a SLURM cluster for each run.
+    pub slurm: Option<SlurmConfig>,
     /// What all runs share: a run file without `data.store`.
     pub base: toml::Table,
     /// Settings that hold for one architecture, by its name; they override `base`.
@@ -191,6 +195,7 @@ impl SweepConfig {
 
     /// Checks what can be checked without expanding the runs.
     fn check(&self) -> Result<()> {
+        self.slurm.as_ref().map_or(Ok(()), SlurmConfig::check)?;
         let source = match (&self.stores, &self.planted) {
             (None, None) => return self.check_harvest(),
             (Some(_), None) => "stores",

@@ -20,12 +20,14 @@ pub(crate) struct SourceFile {
 
 impl SourceFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        let metadata = file.metadata().map_err(Error::io(path))?;
+        // Asked before it is opened: to open a pipe waits for a writer.
+        let metadata = path.metadata().map_err(Error::io(path))?;
         if !metadata.is_file() {
             let got = if metadata.is_dir() { "a directory" } else { "a special file" };
             return Err(Error::format(path, "a file", got));
         }
+        let file = File::open(path).map_err(Error::io(path))?;
+        let metadata = file.metadata().map_err(Error::io(path))?;
         let modified = metadata.modified().map_err(Error::io(path))?;
         Ok(Self { path: path.to_owned(), file, len: metadata.len(), modified })
     }

@@ -180,6 +180,10 @@ fn a_directory_in_place_of_a_file_is_named() {
     std::fs::create_dir(&shard).unwrap();
     let error = open_store(dir.path()).unwrap_err().to_string();
     assert!(error.contains("shard-00001.safetensors: expected a file, got a directory"), "{error}");
+    let pipe = dir.path().join("pipe.npy");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = open_store(&pipe).unwrap_err().to_string();
+    assert!(error.ends_with("expected a file, got a special file"), "{error}");
     let file = dir.path().join("file");
     std::fs::write(&file, "text").unwrap();
     assert!(StoreWriter::create(&file, spec(4, 16, Dtype::F16)).is_err());

@@ -1,16 +1,14 @@
 //! How much it matters which row gets how many features: other rules on the same dictionary.
 
 use sae_config::{Allocation, ArchitectureConfig};
-use sae_data::ActivationStore;
 use sae_models::{Normalizer, RowScale, Sae};
 use tch::{Kind, Tensor};
 
-use crate::Result;
-use crate::evaluate::{EvaluateOptions, for_each_batch};
 use crate::metrics::to_f64s;
 use crate::moments::Moments;
+use crate::{EvalBatch, Observer, Result};
 
-/// Rows that are looked at, the first of a store: all their errors are held in memory.
+/// Rows that are looked at, the first of a store: they and all their errors are held in memory.
 const MAX_ROWS: u64 = 20_000;
 
 /// Most features a row may get, as a multiple of the mean.
@@ -19,52 +17,76 @@ const MAX_RATIO: f64 = 4.0;
 /// Halvings of the interval in which the oracle's price of a feature is looked for.
 const HALVINGS: usize = 60;
 
-/// R² of the dictionary of `sae` with `l0` features a row on average, shared out by three rules.
+/// R² of the dictionary of an SAE with a given number of features a row on average, shared out by
+/// three rules.
 ///
-/// Features come in the order of their activations, as in all architectures that keep the largest;
-/// others have none of this. Each row's error after each of its first 4·`l0` features is measured
-/// on the first 20,000 rows.
-///
-/// # Errors
-/// As [`evaluate`](crate::evaluate).
-pub fn allocation(
-    sae: &dyn Sae,
-    store: &dyn ActivationStore,
-    l0: f64,
-    options: EvaluateOptions,
-) -> Result<Option<Allocation>> {
-    let keeps_the_largest = matches!(
-        sae.config().architecture,
-        ArchitectureConfig::TopK(_)
+/// Features come in the order of their activations, as in all architectures that keep the largest
+/// positive ones; others have none of this. Looks at the first 20,000 rows, which it keeps: how many
+/// features of each matter is known only when all rows have been seen.
+pub struct AllocationObserver<'a> {
+    /// None for an architecture that does not keep the largest.
+    sae: Option<&'a dyn Sae>,
+    n_rows: u64,
+    rows: Vec<Tensor>,
+}
+
+impl<'a> AllocationObserver<'a> {
+    /// To observe a pass of `sae`.
+    #[must_use]
+    pub fn new(sae: &'a dyn Sae) -> Self {
+        let keeps_the_largest = match sae.config().architecture {
+            ArchitectureConfig::TopK(_)
             | ArchitectureConfig::BatchTopK(_)
             | ArchitectureConfig::MatryoshkaBatchTopK(_)
-            | ArchitectureConfig::Soft(_)
-    );
-    if !keeps_the_largest || l0.is_nan() || l0 < 1.0 {
-        return Ok(None);
+            | ArchitectureConfig::Soft(_) => true,
+            ArchitectureConfig::AbsTopK(_)
+            | ArchitectureConfig::JumpRelu(_)
+            | ArchitectureConfig::Gated(_)
+            | ArchitectureConfig::Standard(_)
+            | ArchitectureConfig::StandardApril(_)
+            | ArchitectureConfig::PAnneal(_) => false,
+        };
+        Self { sae: keeps_the_largest.then_some(sae), n_rows: 0, rows: Vec::new() }
     }
-    let most = ((MAX_RATIO * l0).ceil() as usize).min(sae.config().n_features);
-    let mut errors = Errors { most, activations: Vec::new(), errors: Vec::new(), unit: None };
-    let d_model = sae.config().d_model;
-    let mut moments = Moments::new(d_model);
-    for_each_batch(sae, store, options, &mut |start, x| {
-        if start < MAX_ROWS {
-            to_f64s(x)?.chunks(d_model).for_each(|row| moments.add(row));
-            errors.add(sae, x)?;
+
+    /// What the rules give with `l0` features a row on average, of the first 4·`l0` of each row;
+    /// none for an architecture that does not keep the largest, or an `l0` below 1.
+    ///
+    /// # Errors
+    /// [`Error::Torch`](crate::Error::Torch).
+    pub fn finish(self, l0: f64) -> Result<Option<Allocation>> {
+        let Some(sae) = self.sae.filter(|_| l0 >= 1.0) else { return Ok(None) };
+        let most = ((MAX_RATIO * l0).ceil() as usize).min(sae.config().n_features);
+        let mut errors = Errors { most, activations: Vec::new(), errors: Vec::new(), unit: None };
+        let d_model = sae.config().d_model;
+        let mut moments = Moments::new(d_model);
+        let _guard = tch::no_grad_guard();
+        for x in self.rows {
+            to_f64s(&x)?.chunks(d_model).for_each(|row| moments.add(row));
+            errors.add(sae, &x)?;
+        }
+        let unit = errors.unit.unwrap_or(1.0);
+        let r2 = |error: f64| 1.0 - error * unit / moments.total_squared_deviation();
+        let oracle = errors.oracle(l0);
+        let (mean, sd) = mean_and_sd(&oracle);
+        Ok(Some(Allocation {
+            l0: mean,
+            r2_uniform: r2(errors.uniform(mean)),
+            r2_threshold: r2(errors.threshold(mean)),
+            r2_oracle: r2(errors.total(&oracle)),
+            l0_sd_oracle: sd,
+        }))
+    }
+}
+
+impl Observer for AllocationObserver<'_> {
+    fn see(&mut self, batch: &EvalBatch<'_>) -> Result<()> {
+        if self.sae.is_some() && self.n_rows < MAX_ROWS {
+            self.n_rows += batch.x.size()[0] as u64;
+            self.rows.push(batch.x.shallow_clone());
         }
         Ok(())
-    })?;
-    let unit = errors.unit.unwrap_or(1.0);
-    let r2 = |error: f64| 1.0 - error * unit / moments.total_squared_deviation();
-    let oracle = errors.oracle(l0);
-    let (mean, sd) = mean_and_sd(&oracle);
-    Ok(Some(Allocation {
-        l0: mean,
-        r2_uniform: r2(errors.uniform(mean)),
-        r2_threshold: r2(errors.threshold(mean)),
-        r2_oracle: r2(errors.total(&oracle)),
-        l0_sd_oracle: sd,
-    }))
+    }
 }
 
 /// Of each row, its largest activations in falling order and its squared error after each.

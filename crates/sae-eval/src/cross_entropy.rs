@@ -2,12 +2,12 @@
 
 use sae_config::CrossEntropy;
 use sae_hosts::{Bos, HookPoint, HostModel, SpecialTokens};
-use sae_models::{Sae, SparseCoder};
+use sae_models::Sae;
 use tch::{Kind, Tensor};
 
-use crate::complexity::{active_codes, active_features};
 use crate::correlation::spearman;
 use crate::metrics::to_f64s;
+use crate::pass::Forward;
 use crate::{Error, Result};
 
 /// How text is read for [`cross_entropy`].
@@ -308,14 +308,8 @@ fn rebuild(sae: &dyn Sae, activations: &Tensor) -> Result<(Tensor, Vec<f64>)> {
         .f_reshape([-1, activations.size()[2]])?
         .f_to_device(sae.base().device())?
         .f_to_kind(sae.base().kind())?;
-    let (x_hat, l0) = if SparseCoder::applies(sae) {
-        let mut coder = SparseCoder::default();
-        let encoded = coder.encode(sae, &rows)?;
-        (coder.decode(sae, &encoded)?, active_codes(&encoded.codes))
-    } else {
-        let encoded = sae.encode(&rows)?;
-        (sae.decode(&encoded)?, active_features(&encoded.features)?)
-    };
+    let (x_hat, l0) = Forward::new(sae)
+        .apply(sae, &rows, |x_hat, features, _| Ok((x_hat.shallow_clone(), features.l0()?)))?;
     let x_hat = x_hat.f_to_device(activations.device())?.f_to_kind(activations.kind())?;
     Ok((x_hat.f_view_as(activations)?, l0))
 }

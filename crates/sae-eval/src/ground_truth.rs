@@ -7,55 +7,60 @@ use tch::{Kind, Tensor};
 
 use crate::assignment::assign;
 use crate::correlation::{slope, spearman};
-use crate::evaluate::{EvaluateOptions, for_each_batch};
-use crate::metrics::{check_shape, to_counts, to_f64s};
-use crate::{Error, Result};
+use crate::metrics::{check_shape, to_f64s};
+use crate::{Error, EvalBatch, Features, Observer, Result};
 
 /// Cosine above which a true feature counts as recovered.
 const RECOVERED: f64 = 0.9;
 
-/// Compares an SAE with the truth of a planted store, on every row, once and in order.
-///
-/// `progress` is told the rows done and the rows in all, after each batch.
-///
-/// # Errors
-/// [`Error::Dimension`] and [`Error::Setting`] if SAE, store and truth do not belong together;
-/// [`Error::Empty`] for a store without rows; [`Error::Data`] for rows that cannot be read; those
-/// of [`TruthMetrics`].
-pub fn ground_truth(
-    sae: &dyn Sae,
-    store: &dyn ActivationStore,
-    truth: &PlantedTruth,
-    options: EvaluateOptions,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<GroundTruth> {
-    let expected = truth.d_model();
-    if store.d_model() != expected {
-        return Err(Error::Truth { name: "d_model", expected, got: store.d_model() });
-    }
-    if store.n_rows() != truth.n_rows() as u64 {
-        let got = usize::try_from(store.n_rows()).unwrap_or(usize::MAX);
-        return Err(Error::Truth { name: "rows", expected: truth.n_rows(), got });
-    }
-    let n_true = truth.n_features();
-    let dictionary =
-        Tensor::f_from_slice(truth.dictionary())?.f_reshape([n_true as i64, expected as i64])?;
-    let mut metrics = TruthMetrics::new(&sae.base().weights.w_dec, &dictionary)?;
-    for_each_batch(sae, store, options, &mut |start, x| {
-        let encoded = sae.encode(x)?;
-        let n = x.size()[0];
-        let mut active = vec![false; n as usize * n_true];
-        for (row, active) in active.chunks_mut(n_true).enumerate() {
-            for &feature in truth.active(start as usize + row).0 {
-                active[feature as usize] = true;
-            }
+/// Compares an SAE with the truth of a planted store.
+#[derive(Debug)]
+pub struct TruthObserver<'a> {
+    truth: &'a PlantedTruth,
+    metrics: TruthMetrics,
+}
+
+impl<'a> TruthObserver<'a> {
+    /// To observe a pass of `sae` over the `store` that `truth` is of.
+    ///
+    /// # Errors
+    /// [`Error::Truth`] if store and truth do not belong together; those of [`TruthMetrics::new`].
+    pub fn new(
+        sae: &dyn Sae,
+        store: &dyn ActivationStore,
+        truth: &'a PlantedTruth,
+    ) -> Result<Self> {
+        let expected = truth.d_model();
+        if store.d_model() != expected {
+            return Err(Error::Truth { name: "d_model", expected, got: store.d_model() });
         }
-        let active = Tensor::f_from_slice(&active)?.f_reshape([n, n_true as i64])?;
-        metrics.add(&encoded.features, &active, encoded.k_hat.as_ref())?;
-        progress(start + n as u64, store.n_rows());
-        Ok(())
-    })?;
-    metrics.finish()
+        if store.n_rows() != truth.n_rows() as u64 {
+            let got = usize::try_from(store.n_rows()).unwrap_or(usize::MAX);
+            return Err(Error::Truth { name: "rows", expected: truth.n_rows(), got });
+        }
+        let n_true = truth.n_features() as i64;
+        let dictionary =
+            Tensor::f_from_slice(truth.dictionary())?.f_reshape([n_true, expected as i64])?;
+        let metrics = TruthMetrics::new(&sae.base().weights.w_dec, &dictionary)?;
+        Ok(Self { truth, metrics })
+    }
+
+    /// The comparison over all rows.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if there was none.
+    pub fn finish(&self) -> Result<GroundTruth> {
+        self.metrics.finish()
+    }
+}
+
+impl Observer for TruthObserver<'_> {
+    fn see(&mut self, batch: &EvalBatch<'_>) -> Result<()> {
+        let n = batch.x.size()[0] as usize;
+        let first = batch.first_row as usize;
+        let truth: Vec<&[u32]> = (first..first + n).map(|row| self.truth.active(row).0).collect();
+        self.metrics.add_active(batch.features, &truth, batch.k_hat)
+    }
 }
 
 /// Comparison of a decoder and its features with a known dictionary and its activations.
@@ -64,11 +69,10 @@ pub fn ground_truth(
 /// of their absolute cosines is greatest.
 #[derive(Debug)]
 pub struct TruthMetrics {
-    n_features: i64,
-    n_true: i64,
-    /// Matched features of the SAE and, in the same order, of the dictionary.
-    features: Tensor,
-    true_features: Tensor,
+    n_features: usize,
+    n_true: usize,
+    /// Of each feature of the SAE, the feature of the dictionary that it is matched to.
+    matches: Vec<Option<u32>>,
     /// Absolute cosine of each match.
     cosines: Vec<f64>,
     n_active: u64,
@@ -104,17 +108,17 @@ impl TruthMetrics {
         let (n_rows, n_columns) = (rows.size()[0] as usize, columns.size()[0] as usize);
         let weights = to_f64s(&rows.f_matmul(&columns.f_transpose(0, 1)?)?.f_abs()?)?;
         let assigned = assign(&weights, n_rows, n_columns);
-        let matches = assigned.iter().enumerate();
-        let cosines = matches.map(|(row, column)| weights[row * n_columns + column]).collect();
-        let all: Vec<i64> = (0..n_rows as i64).collect();
-        let assigned: Vec<i64> = assigned.into_iter().map(|column| column as i64).collect();
-        let (all, assigned) = (Tensor::f_from_slice(&all)?, Tensor::f_from_slice(&assigned)?);
-        let (features, true_features) = if is_wide { (assigned, all) } else { (all, assigned) };
+        let pairs = || assigned.iter().copied().enumerate();
+        let cosines = pairs().map(|(row, column)| weights[row * n_columns + column]).collect();
+        let mut matches = vec![None; n_features as usize];
+        for (row, column) in pairs() {
+            let (feature, true_feature) = if is_wide { (column, row) } else { (row, column) };
+            matches[feature] = Some(true_feature as u32);
+        }
         Ok(Self {
-            n_features,
-            n_true,
-            features,
-            true_features,
+            n_features: n_features as usize,
+            n_true: n_true as usize,
+            matches,
             cosines,
             n_active: 0,
             n_truly_active: 0,
@@ -125,7 +129,7 @@ impl TruthMetrics {
         })
     }
 
-    /// Adds a batch. A feature, true or not, is active where its value is above 0.
+    /// Adds a batch. A feature, true or not, is active where its value is not 0.
     ///
     /// # Shapes
     /// features `[batch, n_features]`, truth `[batch, n_true]`, k̂ `[batch]`; any kind, any device.
@@ -134,28 +138,43 @@ impl TruthMetrics {
     /// [`Error::Shape`]. After an error the metrics are of no use.
     pub fn add(&mut self, features: &Tensor, truth: &Tensor, k_hat: Option<&Tensor>) -> Result<()> {
         let n = features.size().first().copied().unwrap_or_default();
-        check_shape("features", features, &[n, self.n_features])?;
-        check_shape("truth", truth, &[n, self.n_true])?;
+        check_shape("features", features, &[n, self.n_features as i64])?;
+        check_shape("truth", truth, &[n, self.n_true as i64])?;
+        let _guard = tch::no_grad_guard();
+        let mut active = vec![Vec::new(); n as usize];
+        Features::Dense(truth).for_each_active(|row, feature| active[row].push(feature as u32))?;
+        let active: Vec<&[u32]> = active.iter().map(Vec::as_slice).collect();
+        self.add_active(Features::Dense(features), &active, k_hat)
+    }
+
+    /// Adds a batch; `truth` lists the active features of the dictionary in each row.
+    fn add_active(
+        &mut self,
+        features: Features<'_>,
+        truth: &[&[u32]],
+        k_hat: Option<&Tensor>,
+    ) -> Result<()> {
         if let Some(k_hat) = k_hat {
-            check_shape("k_hat", k_hat, &[n])?;
+            check_shape("k_hat", k_hat, &[truth.len() as i64])?;
             self.k_hat.extend(to_f64s(k_hat)?);
         }
-        let _guard = tch::no_grad_guard();
-        let active = features.f_gt(0.0)?.f_to_device(tch::Device::Cpu)?;
-        let truly = truth.f_gt(0.0)?.f_to_device(tch::Device::Cpu)?;
-        let both = active
-            .f_index_select(1, &self.features)?
-            .f_logical_and(&truly.f_index_select(1, &self.true_features)?)?;
-        let of_rows = |mask: &Tensor| -> Result<Vec<u64>> {
-            to_counts(&mask.f_sum_dim_intlist(1, false, Kind::Int64)?)
-        };
-        let (l0, true_k) = (of_rows(&active)?, of_rows(&truly)?);
-        self.n_active += l0.iter().sum::<u64>();
-        self.n_truly_active += true_k.iter().sum::<u64>();
-        self.n_both += of_rows(&both)?.iter().sum::<u64>();
-        self.l0.extend(l0.iter().map(|&l0| l0 as f64));
-        self.true_k.extend(true_k.iter().map(|&k| k as f64));
-        Ok(())
+        let first = self.l0.len();
+        self.l0.resize(first + truth.len(), 0.0);
+        self.true_k.extend(truth.iter().map(|active| active.len() as f64));
+        self.n_truly_active += truth.iter().map(|active| active.len() as u64).sum::<u64>();
+        // For each true feature the last row, counted from 1, in which it is active.
+        let mut last = vec![0; self.n_true];
+        let mut marked = 0;
+        features.for_each_active(|row, feature| {
+            while marked <= row {
+                truth[marked].iter().for_each(|&active| last[active as usize] = marked + 1);
+                marked += 1;
+            }
+            self.l0[first + row] += 1.0;
+            self.n_active += 1;
+            let matched = self.matches[feature];
+            self.n_both += u64::from(matched.is_some_and(|f| last[f as usize] == row + 1));
+        })
     }
 
     /// The comparison over all rows given.

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use crate::moments::Moments;
 use crate::reconstruction::ReconstructionSums;
 use crate::sparsity::SparsityCounts;
-use crate::{Error, Result};
+use crate::{Error, EvalBatch, Features, Observer, Result};
 
 /// Metrics of everything given so far, in one pass and in f64.
 ///
@@ -29,6 +29,15 @@ struct KHat {
     max: f64,
 }
 
+impl Observer for Metrics {
+    fn see(&mut self, batch: &EvalBatch<'_>) -> Result<()> {
+        match batch.features {
+            Features::Sparse(codes) => self.add_sparse(batch.x, batch.x_hat, codes, batch.k_hat),
+            Features::Dense(features) => self.add(batch.x, batch.x_hat, features, batch.k_hat),
+        }
+    }
+}
+
 impl Metrics {
     /// Metrics of no rows yet.
     #[must_use]
@@ -43,7 +52,7 @@ impl Metrics {
         }
     }
 
-    /// Adds a batch. A feature is active where its value is above 0.
+    /// Adds a batch. A feature is active where its value is not 0.
     ///
     /// # Shapes
     /// x, x̂ `[batch, d_model]`, features `[batch, n_features]`, k̂ `[batch]`; any float kind, any
@@ -149,12 +158,12 @@ impl Metrics {
 
     /// Counts where the features lie; only one number a row and one a feature leave the device.
     fn add_features(&mut self, features: &Tensor) -> Result<()> {
-        let l1 = to_f64s(&features.f_sum_dim_intlist(1, false, Kind::Double)?)?;
+        let l1 = to_f64s(&features.f_abs()?.f_sum_dim_intlist(1, false, Kind::Double)?)?;
         if let Some(row) = l1.iter().position(|l1| !l1.is_finite()) {
             let got = l1[row];
             return Err(Error::NotFinite { name: "features", row: self.n_rows + row as u64, got });
         }
-        let active = features.f_gt(0.0)?;
+        let active = features.f_ne(0.0)?;
         let l0: Vec<usize> = to_counts(&active.f_sum_dim_intlist(1, false, Kind::Int64)?)?;
         let fired: Vec<u64> = to_counts(&active.f_sum_dim_intlist(0, false, Kind::Int64)?)?;
         self.sparsity.add(&l0, &l1, &fired);
@@ -166,13 +175,13 @@ impl Metrics {
         let (mut l0, mut l1) = (Vec::new(), Vec::new());
         for row in 0..codes.n_rows() {
             let (indices, values) = codes.row(row);
-            let sum = values.iter().map(|v| f64::from(*v)).sum::<f64>();
+            let sum = values.iter().map(|v| f64::from(v.abs())).sum::<f64>();
             if !sum.is_finite() {
                 let row = self.n_rows + row as u64;
                 return Err(Error::NotFinite { name: "features", row, got: sum });
             }
             let mut n_active = 0;
-            for (&f, _) in indices.iter().zip(values).filter(|(_, v)| **v > 0.0) {
+            for (&f, _) in indices.iter().zip(values).filter(|(_, v)| **v != 0.0) {
                 fired[f as usize] += 1;
                 n_active += 1;
             }

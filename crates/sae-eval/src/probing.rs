@@ -1,6 +1,6 @@
 //! Linear probes: what can be read off a few features, or off all dimensions.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
@@ -155,6 +155,7 @@ pub fn sparse_probing(
     ks: &[usize],
 ) -> Result<Vec<SparseProbe>> {
     let features = rows("features", train.0, train.1.len())?;
+    let test_features = test.0.f_to_device(Device::Cpu)?;
     let difference = class_difference(&features, train.1)?;
     let mut order: Vec<usize> = (0..difference.len()).collect();
     order.sort_by(|&a, &b| difference[b].abs().total_cmp(&difference[a].abs()));
@@ -167,7 +168,7 @@ pub fn sparse_probing(
         let indices: Vec<i64> = chosen.iter().map(|f| *f as i64).collect();
         let of_chosen = |x: &Tensor| x.f_index_select(1, &Tensor::from_slice(&indices));
         let probe = Probe::fit(&of_chosen(&features)?, train.1)?;
-        let scores = probe.scores(&of_chosen(test.0)?, test.1)?;
+        let scores = probe.scores(&of_chosen(&test_features)?, test.1)?;
         Ok(SparseProbe { features: chosen, probe, scores })
     };
     ks.iter().map(probe).collect()
@@ -185,14 +186,14 @@ pub(crate) fn class_difference(x: &Tensor, labels: &[bool]) -> Result<Vec<f64>> 
     Ok(difference.try_into()?)
 }
 
-/// A matrix of this many rows in f64, checked to be finite.
+/// A matrix of this many rows on the CPU in f64, checked to be finite.
 pub(crate) fn rows(name: &'static str, x: &Tensor, n_rows: usize) -> Result<Tensor> {
     let size = x.size();
     if size.len() != 2 || size[0] != n_rows as i64 {
         let expected = vec![n_rows as i64, *size.get(1).unwrap_or(&0)];
         return Err(Error::Shape { name, expected, got: size });
     }
-    let x = x.to_kind(Kind::Double);
+    let x = x.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
     let sums = Vec::<f64>::try_from(x.sum_dim_intlist(1, false, Kind::Double))?;
     match sums.iter().position(|sum| !sum.is_finite()) {
         Some(row) => Err(Error::NotFinite { name, row: row as u64, got: sums[row] }),

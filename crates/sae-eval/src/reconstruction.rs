@@ -12,13 +12,17 @@ pub(crate) struct ReconstructionSums {
     /// Rows that are not zero, which alone have a norm ratio.
     n_nonzero: u64,
     x: Moments,
+    /// Moments of x − (x̂ − x̂₀), which has the variance of the error: the error itself rounds x
+    /// away where x̂ lies far off.
     error: Moments,
+    /// The first reconstruction, x̂₀.
+    reference: Option<Vec<f64>>,
     squared_error: f64,
     squared_x_hat: f64,
     product: f64,
     cosine: f64,
     norm_ratio: f64,
-    /// The error of the row in hand.
+    /// x − (x̂ − x̂₀) of the row in hand.
     row_error: Vec<f64>,
 }
 
@@ -29,6 +33,7 @@ impl ReconstructionSums {
             n_nonzero: 0,
             x: Moments::new(d_model),
             error: Moments::new(d_model),
+            reference: None,
             squared_error: 0.0,
             squared_x_hat: 0.0,
             product: 0.0,
@@ -44,17 +49,23 @@ impl ReconstructionSums {
     /// x, x̂ `[d_model]`.
     pub(crate) fn add(&mut self, x: &[f64], x_hat: &[f64]) -> Result<()> {
         let (mut xx, mut hh, mut xh, mut ee) = (0.0, 0.0, 0.0, 0.0);
-        for ((x, x_hat), error) in x.iter().zip(x_hat).zip(&mut self.row_error) {
-            *error = x - x_hat;
+        for (x, x_hat) in x.iter().zip(x_hat) {
+            let error = x - x_hat;
             xx += x * x;
             hh += x_hat * x_hat;
             xh += x * x_hat;
-            ee += *error * *error;
+            ee += error * error;
         }
         for (name, squared_norm) in [("x", xx), ("x_hat", hh)] {
             if !squared_norm.is_finite() {
                 return Err(Error::NotFinite { name, row: self.n_rows, got: squared_norm.sqrt() });
             }
+        }
+        let reference = self.reference.get_or_insert_with(|| x_hat.to_vec());
+        for (((x, x_hat), x_hat_0), error) in
+            x.iter().zip(x_hat).zip(reference.iter()).zip(&mut self.row_error)
+        {
+            *error = x - (x_hat - x_hat_0);
         }
         self.n_rows += 1;
         self.x.add(x);
@@ -114,6 +125,17 @@ mod tests {
         assert_eq!(result.r2, 1.0 - 2.0 / 10.0);
         assert_eq!(result.frac_variance_explained, 1.0);
         assert_eq!(result.mse_per_row, 1.0);
+    }
+
+    #[test]
+    fn a_reconstruction_far_off_explains_no_more_than_a_near_one() {
+        let rows = |offset: f64| [([2.0, 0.0], [offset, 0.0]), ([-2.0, 2.0], [offset, 0.0])];
+        for offset in [0.0, 1.0, 1e25] {
+            let result = metrics(&rows(offset)).unwrap();
+            assert_eq!(result.frac_variance_explained, 0.0, "{offset}");
+        }
+        let scaled = metrics(&[([2.0, 0.0], [2e25, 0.0]), ([-2.0, 2.0], [-2e25, 2e25])]).unwrap();
+        assert!((scaled.frac_variance_explained / -1e50 - 1.0).abs() < 1e-12);
     }
 
     #[test]

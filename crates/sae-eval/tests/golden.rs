@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use sae_eval::Metrics;
 use serde_json::Value;
 use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 pub(crate) fn golden(name: &str) -> PathBuf {
     let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/golden");
@@ -17,7 +18,12 @@ pub(crate) fn tensor(name: &str) -> Tensor {
     let path = golden("metrics.safetensors");
     let tensors = Tensor::read_safetensors(&path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    tensors.into_iter().find(|(key, _)| key == name).expect("a golden tensor").1
+    tensors
+        .into_iter()
+        .find(|(key, _)| key == name)
+        .expect("a golden tensor")
+        .1
+        .to_device(test_device())
 }
 
 pub(crate) fn expected() -> Value {

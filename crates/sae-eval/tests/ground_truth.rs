@@ -1,8 +1,9 @@
 //! Planted data: golden numbers, known SAEs on known truths, what does not belong together.
 
 use sae_data::{Dtype, PlantedConfig, PlantedTruth, open_store};
-use sae_eval::{EvaluateOptions, TruthMetrics, ground_truth};
+use sae_eval::{EvaluateOptions, TruthMetrics, TruthObserver, observe};
 use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 use crate::golden::{check, expected, tensor};
 use crate::models::soft;
@@ -23,16 +24,18 @@ fn golden_numbers() {
 
 #[test]
 fn a_shuffled_and_turned_dictionary_is_found_whole() {
-    let options = (Kind::Float, tch::Device::Cpu);
+    let options = (Kind::Float, test_device());
     let dictionary = Tensor::from_slice2(&[[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]);
-    let order = Tensor::from_slice(&[2i64, 0, 1]);
+    let dictionary = dictionary.to_device(test_device());
+    let order = Tensor::from_slice(&[2i64, 0, 1]).to_device(test_device());
     let decoder = dictionary.index_select(0, &order) * -3.0;
-    let extra = Tensor::ones([1, 3], (Kind::Double, tch::Device::Cpu));
+    let extra = Tensor::ones([1, 3], (Kind::Double, test_device()));
     let decoder = Tensor::cat(&[decoder, extra], 0);
     let truth = Tensor::from_slice2(&[[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]);
-    let zeros = Tensor::zeros([3, 1], (Kind::Double, tch::Device::Cpu));
+    let truth = truth.to_device(test_device());
+    let zeros = Tensor::zeros([3, 1], (Kind::Double, test_device()));
     let features = Tensor::cat(&[truth.index_select(1, &order), zeros], 1);
-    let k_hat = Tensor::from_slice(&[4.0, 6.0, 8.0]);
+    let k_hat = Tensor::from_slice(&[4.0, 6.0, 8.0]).to_device(test_device());
 
     let mut metrics = TruthMetrics::new(&decoder, &dictionary).unwrap();
     metrics.add(&features, &truth, Some(&k_hat)).unwrap();
@@ -66,7 +69,9 @@ fn a_planted_store_and_its_truth() {
     let sae = soft(8, 20, 1);
     let run = |batch_size| {
         let options = EvaluateOptions { batch_size };
-        ground_truth(sae.as_ref(), store.as_ref(), &truth, options, &mut |_, _| {}).unwrap()
+        let mut found = TruthObserver::new(sae.as_ref(), store.as_ref(), &truth).unwrap();
+        observe(sae.as_ref(), store.as_ref(), options, &mut [&mut found], &mut |_, _| {}).unwrap();
+        found.finish().unwrap()
     };
     let whole = run(300);
     assert_eq!(whole.n_true_features, 12);
@@ -76,9 +81,7 @@ fn a_planted_store_and_its_truth() {
     assert!((run(7).support_precision - whole.support_precision).abs() < 1e-3);
 
     let mistake = |(store, _): (std::sync::Arc<dyn sae_data::ActivationStore>, _)| {
-        let options = EvaluateOptions::default();
-        let result = ground_truth(sae.as_ref(), store.as_ref(), &truth, options, &mut |_, _| {});
-        result.unwrap_err().to_string()
+        TruthObserver::new(sae.as_ref(), store.as_ref(), &truth).unwrap_err().to_string()
     };
     assert_eq!(
         mistake(planted("fewer rows", 299, 8)),
@@ -92,7 +95,7 @@ fn a_planted_store_and_its_truth() {
 
 #[test]
 fn wrong_shapes_and_values_are_named() {
-    let options = (Kind::Float, tch::Device::Cpu);
+    let options = (Kind::Float, test_device());
     let text = |decoder: &Tensor, dictionary: &Tensor| {
         TruthMetrics::new(decoder, dictionary).unwrap_err().to_string()
     };

@@ -6,13 +6,14 @@ use sae_config::CrossEntropy;
 use sae_eval::{CrossEntropyOptions, Error, cross_entropy, cross_entropy_of_tokens};
 use sae_hosts::{Bos, HookPoint, HostInput, HostModel};
 use sae_models::Sae;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 use crate::golden::golden;
 use crate::models::{linear, soft};
 
 fn host() -> HostModel {
-    HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap()
+    HostModel::load(&golden("hosts/llama"), test_device()).unwrap()
 }
 
 /// The dimension of the host's residual stream.
@@ -34,7 +35,12 @@ fn hook(text: &str) -> HookPoint {
 
 fn expected(name: &str) -> Tensor {
     let tensors = Tensor::read_safetensors(golden("hosts/llama/expected.safetensors")).unwrap();
-    tensors.into_iter().find(|(key, _)| key == name).expect("a golden tensor").1
+    tensors
+        .into_iter()
+        .find(|(key, _)| key == name)
+        .expect("a golden tensor")
+        .1
+        .to_device(test_device())
 }
 
 fn contexts() -> Vec<Vec<u32>> {
@@ -162,7 +168,7 @@ fn numbers_of_features_are_held_against_the_loss_at_their_position() {
         let features = sae.encode(&activations.get(c as i64)).unwrap().features;
         let log_p = clean.get(c as i64).log_softmax(-1, Kind::Double);
         let loss = |t: usize| -log_p.double_value(&[t as i64, context[t + 1].into()]);
-        let l0 = |t: usize| features.get(t as i64).gt(0.0).sum(Kind::Double).double_value(&[]);
+        let l0 = |t: usize| features.get(t as i64).ne(0.0).sum(Kind::Double).double_value(&[]);
         for t in skip..context.len() - 1 {
             next.push((l0(t), loss(t)));
             own.push((l0(t + 1), loss(t)));
@@ -234,7 +240,7 @@ fn host_with_tokenizer(dir: &Path) -> HostModel {
         "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"}
     });
     std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    HostModel::load(dir, Device::Cpu).unwrap()
+    HostModel::load(dir, test_device()).unwrap()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Small SAEs with known weights.
+//! Small SAEs with known weights, on the device under test.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use sae_config::{
     ArchitectureConfig, KEstimator, Normalization, Parity, SoftConfig, StandardConfig,
 };
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, Tensors, build, init};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 fn config(d_model: usize, n_features: usize, architecture: ArchitectureConfig) -> ModelConfig {
     let (normalization, parity) = (Normalization::None, Parity::None);
@@ -16,7 +17,7 @@ fn config(d_model: usize, n_features: usize, architecture: ArchitectureConfig) -
 /// relu(x) − relu(−x) = x, times `scale`, plus `bias` in every dimension.
 pub(crate) fn linear(d_model: usize, scale: f64, bias: f64) -> Box<dyn Sae> {
     let d = d_model as i64;
-    let options = (Kind::Float, Device::Cpu);
+    let options = (Kind::Float, test_device());
     let identity = Tensor::eye(d, options);
     let both = Tensor::cat(&[&identity, &-&identity], 0);
     let tensors = BTreeMap::from([
@@ -31,7 +32,7 @@ pub(crate) fn linear(d_model: usize, scale: f64, bias: f64) -> Box<dyn Sae> {
         sparsity_warmup_steps: 0,
         resample_steps: None,
     });
-    let tensors = Tensors::new(tensors, Kind::Float, Device::Cpu);
+    let tensors = Tensors::new(tensors, Kind::Float, test_device());
     build(config(d_model, 2 * d_model, architecture), tensors).unwrap()
 }
 
@@ -41,9 +42,11 @@ pub(crate) fn soft(d_model: usize, n_features: usize, seed: u64) -> Box<dyn Sae>
     soft.k_estimator = KEstimator::Mlp;
     let config = config(d_model, n_features, ArchitectureConfig::Soft(soft));
     let mut rng = InitRng::new(seed);
-    let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, Device::Cpu).unwrap();
+    let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, test_device()).unwrap();
     for (_, tensor) in sae.parameters() {
-        let _ = tensor.shallow_clone().g_add_(&rng.uniform(&tensor.size(), 0.3));
+        let _ = tensor
+            .shallow_clone()
+            .g_add_(&rng.uniform(&tensor.size(), 0.3).to_device(test_device()));
     }
     sae
 }

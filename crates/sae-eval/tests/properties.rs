@@ -5,6 +5,7 @@ use sae_config::Evaluation;
 use sae_eval::{Error, Metrics};
 use serde_json::Value;
 use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 const D: usize = 5;
 const F: usize = 12;
@@ -23,7 +24,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (
         prop::collection::vec(-3.0..3.0f64, D),
         prop::collection::vec(-0.5..0.5f64, D),
-        prop::collection::vec(prop_oneof![2 => Just(0.0), 1 => 0.0..4.0f64], F),
+        prop::collection::vec(prop_oneof![2 => Just(0.0), 1 => -1.0..4.0f64], F),
         1.0..9.0f64,
     );
     (offset, prop::collection::vec(row, 2..40)).prop_map(|(offset, rows)| {
@@ -38,7 +39,8 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 fn tensor(rows: &[Row], width: usize, values: impl Fn(&Row) -> &[f64], kind: Kind) -> Tensor {
     let flat: Vec<f64> = rows.iter().flat_map(|row| values(row).to_vec()).collect();
-    Tensor::from_slice(&flat).reshape([rows.len() as i64, width as i64]).to_kind(kind)
+    let flat = Tensor::from_slice(&flat).reshape([rows.len() as i64, width as i64]);
+    flat.to_kind(kind).to_device(test_device())
 }
 
 fn add(metrics: &mut Metrics, rows: &[Row], kind: Kind) -> Result<(), Error> {
@@ -147,11 +149,11 @@ proptest! {
         prop_assert!(close(reconstruction.norm_ratio, mean(rows.iter().map(ratio))));
         prop_assert!(close(reconstruction.relative_bias, squared_x_hat / product));
 
-        prop_assert!(close(sparsity.l1, mean(rows.iter().map(|row| row.features.iter().sum()))));
-        let active = |row: &Row| row.features.iter().filter(|f| **f > 0.0).count() as f64;
+        prop_assert!(close(sparsity.l1, mean(rows.iter().map(|row| row.features.iter().map(|f| f.abs()).sum()))));
+        let active = |row: &Row| row.features.iter().filter(|f| **f != 0.0).count() as f64;
         prop_assert!(close(sparsity.l0_mean, mean(rows.iter().map(active))));
         let rate = |feature: usize| {
-            rows.iter().filter(|row| row.features[feature] > 0.0).count() as f64 / n
+            rows.iter().filter(|row| row.features[feature] != 0.0).count() as f64 / n
         };
         let share = |wanted: fn(f64) -> bool| mean((0..F).map(|f| f64::from(u8::from(wanted(rate(f))))));
         prop_assert!(close(sparsity.dead_fraction, share(|rate| rate == 0.0)));
@@ -172,7 +174,7 @@ proptest! {
 
 #[test]
 fn wrong_shapes_are_named() {
-    let options = (Kind::Float, tch::Device::Cpu);
+    let options = (Kind::Float, test_device());
     let zeros = |n, width| Tensor::zeros([n, width], options);
     let (d, f) = (D as i64, F as i64);
     let text = |x, x_hat, features, k_hat: Option<&Tensor>| {

@@ -6,7 +6,8 @@ use sae_eval::{CrossEntropyOptions, Error, cross_entropy};
 use sae_hosts::{Bos, HookPoint, HostModel, SpecialTokens};
 use sae_models::Sae;
 use serde_json::json;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 use crate::golden::golden;
 use crate::models::soft;
@@ -31,7 +32,7 @@ fn host(folder: &Path) -> HostModel {
     });
     std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     std::fs::write(folder.join("tokenizer_config.json"), r#"{"bos_token": "w3"}"#).unwrap();
-    HostModel::load(folder, Device::Cpu).unwrap()
+    HostModel::load(folder, test_device()).unwrap()
 }
 
 fn hook() -> HookPoint {
@@ -49,7 +50,7 @@ fn by_definition(
     let mut sums = [0.0; 6];
     for context in contexts {
         let ids: Vec<i64> = context.iter().map(|id| i64::from(*id)).collect();
-        let input = Tensor::from_slice(&ids).unsqueeze(0);
+        let input = Tensor::from_slice(&ids).unsqueeze(0).to_device(test_device());
         let own = host.activations(&input, hook()).unwrap().get(0);
         let rebuilt = sae.decode(&sae.encode(&own).unwrap()).unwrap();
         let logits = |rebuilt: &Tensor| {

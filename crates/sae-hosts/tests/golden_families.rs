@@ -1,15 +1,24 @@
 //! Tiny models of each family against what the transformers library computes for them.
 
-use sae_hosts::{Error, HookPoint, HostInput, HostModel};
-use tch::Device;
+use std::collections::HashMap;
 
-use crate::support::{golden, max_difference, tensors};
+use sae_hosts::{Error, HookPoint, HostInput, HostModel};
+use tch::Tensor;
+use tch_autograd::test_device;
+
+use crate::support::{golden, max_difference};
 
 const TOLERANCE: f64 = 1e-4;
 
+/// The tensors of a safetensors file, on the device under test.
+fn tensors(name: &str) -> HashMap<String, Tensor> {
+    let tensors = crate::support::tensors(name);
+    tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(test_device()))).collect()
+}
+
 /// Compares every hook point and the logits; `attention` and `mlp` name a layer's modules.
 fn check_language_model(family: &str, attention: &str, mlp: &str) {
-    let host = HostModel::load(&golden(&format!("hosts/{family}")), Device::Cpu).unwrap();
+    let host = HostModel::load(&golden(&format!("hosts/{family}")), test_device()).unwrap();
     let expected = tensors(&format!("hosts/{family}/expected.safetensors"));
     let ids = &expected["input_ids"];
     let n_layers = host.info().n_layers;
@@ -45,7 +54,7 @@ fn check_language_model(family: &str, attention: &str, mlp: &str) {
 
 /// The same for a vision model, whose last hidden state is the residual stream itself.
 fn check_vision_model(folder: &str, family: &str, attention: &str, mlp: &str, pooled: &str) {
-    let host = HostModel::load(&golden(&format!("hosts/{folder}")), Device::Cpu).unwrap();
+    let host = HostModel::load(&golden(&format!("hosts/{folder}")), test_device()).unwrap();
     let expected = tensors(&format!("hosts/{folder}/expected.safetensors"));
     let pixels = &expected["pixel_values"];
     assert_eq!(host.info().family, family);
@@ -76,12 +85,13 @@ fn check_vision_model(folder: &str, family: &str, attention: &str, mlp: &str, po
     let width = multiple_of.unwrap_or(size / 2) + 1;
     let error = host.image_embeddings(&pixels.narrow(3, 0, width as i64)).unwrap_err().to_string();
     let edge = multiple_of.map_or(size.to_string(), |part| format!("multiple of {part}"));
-    let expected = format!("Float [batch, {channels}, {edge}, {edge}] on Cpu");
-    let got = format!("Float [{}, {channels}, {size}, {width}] on Cpu", pixels.size()[0]);
+    let device = test_device();
+    let expected = format!("Float [batch, {channels}, {edge}, {edge}] on {device:?}");
+    let got = format!("Float [{}, {channels}, {size}, {width}] on {device:?}", pixels.size()[0]);
     assert_eq!(error, format!("pixels: expected {expected}, got {got}"));
 }
 
-fn splicing_what_was_there_changes_nothing(host: &HostModel, ids: &tch::Tensor) {
+fn splicing_what_was_there_changes_nothing(host: &HostModel, ids: &Tensor) {
     let clean = host.logits(ids).unwrap();
     for kind in ["resid_pre", "resid_post", "attn_out", "mlp_out"] {
         for layer in 0..host.info().n_layers {
@@ -157,16 +167,16 @@ fn siglip_vision() {
 
 #[test]
 fn a_failing_splice_and_a_wrong_shape_are_errors() {
-    let host = HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap();
-    let ids = tch::Tensor::from_slice(&[1_i64, 2, 3]).view([1, 3]);
+    let host = HostModel::load(&golden("hosts/llama"), test_device()).unwrap();
+    let ids = Tensor::from_slice(&[1_i64, 2, 3]).view([1, 3]).to_device(test_device());
     let hook: HookPoint = "resid_post.1".parse().unwrap();
     let failed = host.logits_spliced(&ids, hook, &mut |_| Err("no weights".into())).unwrap_err();
     assert_eq!(failed.to_string(), "splice at `resid_post.1`: no weights");
     let shape = host.logits_spliced(&ids, hook, &mut |x| Ok(x.narrow(1, 0, 2))).unwrap_err();
-    let d = host.info().d_model;
+    let (d, on) = (host.info().d_model, format!("on {:?}", test_device()));
     assert_eq!(
         shape.to_string(),
-        format!("activations: expected Float [1, 3, {d}] on Cpu, got Float [1, 2, {d}] on Cpu")
+        format!("activations: expected Float [1, 3, {d}] {on}, got Float [1, 2, {d}] {on}")
     );
     let n = host.info().n_layers;
     let range = host.activations(&ids, format!("attn_out.{n}").parse().unwrap()).unwrap_err();
@@ -178,20 +188,21 @@ fn a_failing_splice_and_a_wrong_shape_are_errors() {
 
 #[test]
 fn ids_of_the_wrong_shape_kind_or_range_are_refused() {
-    let host = HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap();
+    let host = HostModel::load(&golden("hosts/llama"), test_device()).unwrap();
     let hook: HookPoint = "resid_post.0".parse().unwrap();
     let HostInput::Tokens { vocabulary, max_positions } = host.info().input else {
         panic!("a language model reads tokens")
     };
     let last = vocabulary as i64 - 1;
-    let ids = tch::Tensor::from_slice(&[1_i64, last, 3]);
+    let ids = Tensor::from_slice(&[1_i64, last, 3]).to_device(test_device());
+    let on = format!("on {:?}", test_device());
     let long = max_positions as i64 + 1;
-    let zeros = |shape: [i64; 2]| tch::Tensor::zeros(shape, (tch::Kind::Int64, Device::Cpu));
+    let zeros = |shape: [i64; 2]| Tensor::zeros(shape, (tch::Kind::Int64, test_device()));
     for (bad, got) in [
-        (ids.shallow_clone(), "Int64 [3] on Cpu".to_owned()),
-        (ids.to_kind(tch::Kind::Int).view([1, 3]), "Int [1, 3] on Cpu".to_owned()),
-        (zeros([1, long]), format!("Int64 [1, {long}] on Cpu")),
-        (zeros([0, 3]), "Int64 [0, 3] on Cpu".to_owned()),
+        (ids.shallow_clone(), format!("Int64 [3] {on}")),
+        (ids.to_kind(tch::Kind::Int).view([1, 3]), format!("Int [1, 3] {on}")),
+        (zeros([1, long]), format!("Int64 [1, {long}] {on}")),
+        (zeros([0, 3]), format!("Int64 [0, 3] {on}")),
         ((&ids + 1).view([1, 3]), format!("2 to {vocabulary}")),
         ((&ids - 2).view([1, 3]), format!("-1 to {}", last - 2)),
     ] {

@@ -9,6 +9,7 @@ use sae_hosts::{
     Bos, Error, HarvestOptions, HarvestProgress, HookPoint, HostInput, HostModel, Text, harvest,
 };
 use tch::{Device, Kind, Tensor};
+use tch_autograd::test_device;
 use tempfile::TempDir;
 
 use crate::support::golden;
@@ -38,7 +39,7 @@ fn host_in(folder: &Path) -> HostModel {
         "model": { "type": "BPE", "vocab": vocab, "merges": [] },
     });
     std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    HostModel::load(folder, Device::Cpu).unwrap()
+    HostModel::load(folder, test_device()).unwrap()
 }
 
 fn texts() -> Vec<Text> {
@@ -102,7 +103,7 @@ fn rows_are_the_activations_of_each_context() {
             for chunk in ids.chunks(fresh) {
                 let context: Vec<i64> =
                     prepend_token.iter().chain(chunk).map(|id| i64::from(*id)).collect();
-                let input = Tensor::from_slice(&context).unsqueeze(0);
+                let input = Tensor::from_slice(&context).unsqueeze(0).to_device(host.device());
                 let activations = host.activations(&input, hook()).unwrap().squeeze_dim(0);
                 for (position, id) in context.iter().enumerate().skip(skip_positions) {
                     expected.push(activations.get(position as i64));
@@ -115,7 +116,10 @@ fn rows_are_the_activations_of_each_context() {
             }
         }
         assert_eq!(meta, expected_meta);
-        let difference = (got - Tensor::stack(&expected, 0)).abs().max().double_value(&[]);
+        let difference = (got - Tensor::stack(&expected, 0).to_device(Device::Cpu))
+            .abs()
+            .max()
+            .double_value(&[]);
         assert!(difference < 1e-5, "{difference}");
         assert_eq!((summary.n_seen, summary.n_rows), (n_tokens as u64, meta.len() as u64));
         let provenance = store.provenance().unwrap();
@@ -260,7 +264,7 @@ fn options_out_of_range_name_themselves() {
 
 #[test]
 fn a_host_without_a_tokenizer_says_so() {
-    let host = HostModel::load(&golden("hosts/llama"), Device::Cpu).unwrap();
+    let host = HostModel::load(&golden("hosts/llama"), test_device()).unwrap();
     assert_eq!(host.kind(), Kind::Float);
     let out = TempDir::new().unwrap();
     let error = run(&host, &options(), out.path()).unwrap_err().to_string();

@@ -31,4 +31,4 @@ pub use gradient::{
 pub use groups::Groups;
 pub use matrix::Matrix;
 pub use reconstruct::{Reconstruction, reconstruct};
-pub use select::{Count, Selector};
+pub use select::{Count, Rank, Selector};

@@ -55,19 +55,40 @@ impl Count<'_> {
     }
 }
 
+/// By what activations are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// relu(z + b).
+    Value,
+    /// |z + b|; what is selected keeps its sign.
+    Magnitude,
+}
+
+impl Rank {
+    /// What is compared for z + b.
+    #[inline(always)]
+    fn key(self, activation: f32) -> f32 {
+        match self {
+            Self::Value => activation,
+            Self::Magnitude => activation.abs(),
+        }
+    }
+}
+
 /// Selects features from pre-activations; owns the buffers and the guesses.
 ///
-/// Activations are relu(z + b). An entry that is not positive is never stored: it
-/// adds nothing to a reconstruction and receives no gradient. Among equal values
-/// the lower index wins.
+/// Activations are relu(z + b), or by [`Rank::Magnitude`] z + b. An entry whose rank is not
+/// positive is never stored: it adds nothing to a reconstruction and receives no gradient. Among
+/// equal ranks the lower index wins.
 ///
 /// ```
-/// use sae_kernels::{Count, Matrix, Selector, SparseCodes};
+/// use sae_kernels::{Count, Matrix, Rank, Selector, SparseCodes};
 ///
 /// let z = [0.5, 3.0, -1.0, 2.0];
 /// let mut codes = SparseCodes::new(4);
 /// let mut selector = Selector::new();
-/// selector.top_k(Matrix::new("z", &z, 4)?, &[0.0; 4], Count::Same(2), &mut codes)?;
+/// let z = Matrix::new("z", &z, 4)?;
+/// selector.top_k(z, &[0.0; 4], Count::Same(2), Rank::Value, &mut codes)?;
 /// assert_eq!(codes.row(0), (&[1, 3][..], &[3.0, 2.0][..]));
 /// # Ok::<(), sae_kernels::Error>(())
 /// ```
@@ -117,6 +138,7 @@ impl Selector {
         z: Matrix<'_>,
         bias: &[f32],
         k: Count<'_>,
+        rank: Rank,
         codes: &mut SparseCodes,
     ) -> Result<()> {
         check(z, bias, codes)?;
@@ -124,7 +146,7 @@ impl Selector {
         self.each_row(z.n_rows(), |row, chunk| {
             let (z, k) = (z.row(row), k.of_row(row));
             let Chunk { indices, values, scratch, .. } = chunk;
-            dispatch(SelectRow { z, bias, k, features: None, scratch, indices, values });
+            dispatch(SelectRow { z, bias, k, rank, features: None, scratch, indices, values });
         });
         codes.assemble(self.chunks.iter().map(Chunk::as_codes));
         Ok(())
@@ -143,6 +165,7 @@ impl Selector {
         bias: &[f32],
         features: &[u32],
         k: usize,
+        rank: Rank,
         codes: &mut SparseCodes,
     ) -> Result<()> {
         check(z, bias, codes)?;
@@ -158,7 +181,7 @@ impl Selector {
         self.each_row(z.n_rows(), |row, chunk| {
             let Chunk { indices, values, scratch, .. } = chunk;
             let z = z.row(row);
-            dispatch(SelectRow { z, bias, k, features, scratch, indices, values });
+            dispatch(SelectRow { z, bias, k, rank, features, scratch, indices, values });
         });
         codes.assemble(self.chunks.iter().map(Chunk::as_codes));
         Ok(())
@@ -246,13 +269,13 @@ mod tests {
         let mut codes = SparseCodes::new(4);
         let mut selector = Selector::new();
         let mut message = |bias: &[f32], k: Count<'_>| {
-            selector.top_k(z, bias, k, &mut codes).unwrap_err().to_string()
+            selector.top_k(z, bias, k, Rank::Value, &mut codes).unwrap_err().to_string()
         };
         assert_eq!(message(&[0.0; 3], Count::Same(1)), "bias: expected 4 elements, got 3");
         assert_eq!(message(&[0.0; 4], Count::Same(5)), "k: expected at most 4, got 5");
         assert_eq!(message(&[0.0; 4], Count::PerRow(&[1])), "k: expected 2 elements, got 1");
         assert_eq!(
-            selector.top_k_among(z, &[0.0; 4], &[1, 1], 1, &mut codes).unwrap_err(),
+            selector.top_k_among(z, &[0.0; 4], &[1, 1], 1, Rank::Value, &mut codes).unwrap_err(),
             Error::Order { name: "features", position: 1 }
         );
         assert!(selector.batch_top_k(z, &[0.0; 4], 9, &mut codes).is_err());
@@ -266,7 +289,7 @@ mod tests {
         let z = Matrix::new("z", &z, 100).unwrap();
         let bias = [0.0; 100];
         for _ in 0..3 {
-            selector.top_k(z, &bias, Count::Same(3), &mut codes).unwrap();
+            selector.top_k(z, &bias, Count::Same(3), Rank::Value, &mut codes).unwrap();
             assert_eq!(codes.indices(), [0, 1, 2, 0, 1, 2]);
             selector.batch_top_k(z, &bias, 102, &mut codes).unwrap();
             assert_eq!(codes.indptr(), [0, 100, 102]);

@@ -1,7 +1,7 @@
 //! Every selection keeps exactly what a full sort keeps.
 
 use proptest::prelude::*;
-use sae_kernels::{Count, Matrix, Selector, SparseCodes};
+use sae_kernels::{Count, Matrix, Rank, Selector, SparseCodes};
 
 use crate::naive::{activations, case, dense, keep_largest};
 
@@ -16,13 +16,13 @@ proptest! {
         let mut selector = Selector::new();
         // The second time with the guesses that the first one left.
         for _ in 0..2 {
-            selector.top_k(z, &case.bias, Count::PerRow(&ks), &mut codes).unwrap();
+            selector.top_k(z, &case.bias, Count::PerRow(&ks), Rank::Value, &mut codes).unwrap();
             let got = dense(&codes);
             for (b, row) in activations(&case).chunks(case.f).enumerate() {
                 prop_assert_eq!(&got[b * case.f..][..case.f], keep_largest(row, ks[b]));
             }
             let k = ks[0];
-            selector.top_k(z, &case.bias, Count::Same(k), &mut codes).unwrap();
+            selector.top_k(z, &case.bias, Count::Same(k), Rank::Value, &mut codes).unwrap();
             let got = dense(&codes);
             for (b, row) in activations(&case).chunks(case.f).enumerate() {
                 prop_assert_eq!(&got[b * case.f..][..case.f], keep_largest(row, k));
@@ -49,15 +49,36 @@ proptest! {
         let k = (share * features.len() as f64) as usize;
         let z = Matrix::new("z", &case.z, case.f).unwrap();
         let mut codes = SparseCodes::new(case.f);
-        Selector::new().top_k_among(z, &case.bias, &features, k, &mut codes).unwrap();
-        let got = dense(&codes);
-        for (b, row) in activations(&case).chunks(case.f).enumerate() {
-            let among: Vec<f32> = features.iter().map(|&f| row[f as usize]).collect();
-            let mut want = vec![0.0; case.f];
-            for (&f, v) in features.iter().zip(keep_largest(&among, k)) {
-                want[f as usize] = v;
+        for rank in [Rank::Value, Rank::Magnitude] {
+            Selector::new().top_k_among(z, &case.bias, &features, k, rank, &mut codes).unwrap();
+            let got = dense(&codes);
+            for (b, row) in case.z.chunks(case.f).enumerate() {
+                let of = |&f: &u32| row[f as usize] + case.bias[f as usize];
+                let among: Vec<f32> = features.iter().map(of).collect();
+                let mut want = vec![0.0; case.f];
+                for (&f, v) in features.iter().zip(keep_by(&among, k, rank)) {
+                    want[f as usize] = v;
+                }
+                prop_assert_eq!(&got[b * case.f..][..case.f], want);
             }
-            prop_assert_eq!(&got[b * case.f..][..case.f], want);
+        }
+    }
+
+    #[test]
+    fn top_k_by_magnitude_keeps_signs(case in case(), share in 0.0_f64..1.0) {
+        let k = (share * share * case.f as f64) as usize;
+        let z = Matrix::new("z", &case.z, case.f).unwrap();
+        let mut codes = SparseCodes::new(case.f);
+        let mut selector = Selector::new();
+        for _ in 0..2 {
+            let count = Count::Same(k);
+            selector.top_k(z, &case.bias, count, Rank::Magnitude, &mut codes).unwrap();
+            let got = dense(&codes);
+            for (b, row) in case.z.chunks(case.f).enumerate() {
+                let row: Vec<f32> = row.iter().zip(&case.bias).map(|(z, b)| z + b).collect();
+                let want = keep_by(&row, k, Rank::Magnitude);
+                prop_assert_eq!(&got[b * case.f..][..case.f], want);
+            }
         }
     }
 
@@ -73,6 +94,19 @@ proptest! {
         }).collect();
         prop_assert_eq!(dense(&codes), want);
     }
+}
+
+/// The k entries of the highest rank, the others 0.
+fn keep_by(row: &[f32], k: usize, rank: Rank) -> Vec<f32> {
+    let ranks: Vec<f32> = match rank {
+        Rank::Value => row.iter().map(|v| v.max(0.0)).collect(),
+        Rank::Magnitude => row.iter().map(|v| v.abs()).collect(),
+    };
+    keep_largest(&ranks, k)
+        .iter()
+        .zip(row)
+        .map(|(kept, v)| if *kept > 0.0 { *v } else { 0.0 })
+        .collect()
 }
 
 /// Rows long enough for guesses from a sample, whose scale changes from row to row.
@@ -97,7 +131,7 @@ fn guesses_never_change_the_result() {
     let mut codes = SparseCodes::new(f);
     let mut selector = Selector::new();
     for k in [1, 40, 2000, 5999, 3] {
-        selector.top_k(matrix, &bias, Count::Same(k), &mut codes).unwrap();
+        selector.top_k(matrix, &bias, Count::Same(k), Rank::Value, &mut codes).unwrap();
         let got = dense(&codes);
         for (b, row) in values.chunks(f).enumerate() {
             assert_eq!(got[b * f..][..f], keep_largest(row, k), "row {b}, k {k}");

@@ -1,7 +1,7 @@
 //! The number of threads changes no bit of any result.
 
 use sae_kernels::{
-    AdamStep, Count, EncoderGradient, FeatureMajor, Groups, Matrix, Moments, Projection,
+    AdamStep, Count, EncoderGradient, FeatureMajor, Groups, Matrix, Moments, Projection, Rank,
     Reconstruction, Selector, Source, SparseCodes, adam, reconstruct, weight_gradients,
 };
 
@@ -25,7 +25,7 @@ fn step(batch_top_k: bool) -> (SparseCodes, Vec<f64>, Vec<Vec<f32>>) {
     if batch_top_k {
         selector.batch_top_k(z, &bias, 20 * batch, &mut codes).unwrap();
     } else {
-        selector.top_k(z, &bias, Count::Same(20), &mut codes).unwrap();
+        selector.top_k(z, &bias, Count::Same(20), Rank::Value, &mut codes).unwrap();
     }
     let groups = Groups::new(vec![100, 300, f], vec![0.1, 0.2, 0.3]).unwrap();
     let (mut output, mut gradients) = (vec![0.0; batch * 3 * d], Vec::new());

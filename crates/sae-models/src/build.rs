@@ -3,7 +3,7 @@
 use sae_config::ArchitectureConfig;
 use tch::{Device, Kind};
 
-use crate::architectures::{BatchTopK, Gated, JumpRelu, Soft, Standard, TopK};
+use crate::architectures::{AbsTopK, BatchTopK, Gated, JumpRelu, Soft, Standard, TopK};
 use crate::{Base, InitRng, ModelConfig, Normalizer, Result, Sae, Tensors, TrainedOn, Weights};
 
 /// Builds the model that `config` names from its tensors.
@@ -17,13 +17,16 @@ pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> 
     let base = Base { config, normalizer, weights, trained_on: TrainedOn::default() };
     let sae: Box<dyn Sae> = match &architecture {
         ArchitectureConfig::TopK(c) => Box::new(TopK::new(base, c, &mut tensors)?),
+        ArchitectureConfig::AbsTopK(c) => Box::new(AbsTopK::new(base, c)),
         ArchitectureConfig::BatchTopK(_) | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
             Box::new(BatchTopK::new(base, &mut tensors)?)
         }
         ArchitectureConfig::Soft(c) => Box::new(Soft::new(base, c, &mut tensors)?),
         ArchitectureConfig::JumpRelu(c) => Box::new(JumpRelu::new(base, c, &mut tensors)?),
         ArchitectureConfig::Gated(_) => Box::new(Gated::new(base, &mut tensors)?),
-        _ => Box::new(Standard::new(base)),
+        ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => Box::new(Standard::new(base)),
     };
     tensors.finish(architecture.name())?;
     Ok(sae)
@@ -65,10 +68,13 @@ pub fn init(
         ArchitectureConfig::TopK(_)
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_) => BatchTopK::initial(&config, rng),
+        ArchitectureConfig::AbsTopK(_) => AbsTopK::initial(&config, rng),
         ArchitectureConfig::Soft(c) => Soft::initial(&config, c, rng),
         ArchitectureConfig::JumpRelu(_) => JumpRelu::initial(&config, rng),
         ArchitectureConfig::Gated(_) => Gated::initial(&config, rng),
-        _ => Standard::initial(&config, rng),
+        ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => Standard::initial(&config, rng),
     };
     for tensor in map.values_mut() {
         *tensor = tensor.to_kind(kind);

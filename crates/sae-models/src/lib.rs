@@ -17,7 +17,9 @@ mod sparse;
 mod tensors;
 mod trained_on;
 
-pub use architectures::{BatchTopK, Gated, JumpRelu, KEstimatorWeights, Soft, Standard, TopK};
+pub use architectures::{
+    AbsTopK, BatchTopK, Gated, JumpRelu, KEstimatorWeights, Soft, Standard, TopK,
+};
 pub use base::{Base, Weights};
 pub use build::{build, init, rebuild};
 pub use checkpoint::{

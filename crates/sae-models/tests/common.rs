@@ -6,6 +6,7 @@ use sae_config::{
 };
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init};
 use tch::{Device, Kind, Tensor};
+use tch_autograd::test_device;
 
 pub(crate) const D_MODEL: usize = 6;
 pub(crate) const N_FEATURES: usize = 24;
@@ -38,8 +39,9 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
     let groups = "k = 5\ngroup_fractions = [0.25, 0.75]";
     let april = "l1_penalty = 0.1";
     let p_anneal = "initial_sparsity_penalty = 0.1\nanneal_start = 3";
-    vec![
+    let all = vec![
         ArchitectureConfig::TopK(topk.clone()),
+        ArchitectureConfig::AbsTopK(toml::from_str("k = 5").unwrap()),
         ArchitectureConfig::BatchTopK(topk),
         soft(KEstimator::Mlp),
         soft(KEstimator::Narrow { width: Some(4) }),
@@ -56,15 +58,19 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
         ArchitectureConfig::MatryoshkaBatchTopK(toml::from_str(groups).unwrap()),
         ArchitectureConfig::StandardApril(toml::from_str(april).unwrap()),
         ArchitectureConfig::PAnneal(toml::from_str(p_anneal).unwrap()),
-    ]
+    ];
+    for name in ArchitectureConfig::NAMES {
+        assert!(all.iter().any(|architecture| architecture.name() == name), "{name}");
+    }
+    all
 }
 
-pub(crate) fn normalizer(normalization: Normalization, kind: Kind) -> Normalizer {
+fn normalizer(normalization: Normalization, kind: Kind, device: Device) -> Normalizer {
     match normalization {
         Normalization::None => Normalizer::None,
         Normalization::Scale => Normalizer::Scale { scale: 3.7 },
         Normalization::ShiftScale => Normalizer::ShiftScale {
-            shift: InitRng::new(11).uniform(&[D_MODEL as i64], 2.0).to_kind(kind),
+            shift: InitRng::new(11).uniform(&[D_MODEL as i64], 2.0).to_kind(kind).to_device(device),
             scale: 2.9,
         },
         Normalization::UnitNorm => Normalizer::UnitNorm,
@@ -72,8 +78,19 @@ pub(crate) fn normalizer(normalization: Normalization, kind: Kind) -> Normalizer
     }
 }
 
-/// A model whose every tensor has been moved away from its initial value.
+/// A model on the device under test whose every tensor has been moved away from its initial value.
 pub(crate) fn model(
+    architecture: ArchitectureConfig,
+    normalization: Normalization,
+    kind: Kind,
+    seed: u64,
+) -> Box<dyn Sae> {
+    model_on(test_device(), architecture, normalization, kind, seed)
+}
+
+/// As [`model`], on any device.
+pub(crate) fn model_on(
+    device: Device,
     architecture: ArchitectureConfig,
     normalization: Normalization,
     kind: Kind,
@@ -87,10 +104,10 @@ pub(crate) fn model(
         architecture,
     };
     let mut rng = InitRng::new(seed);
-    let normalizer = normalizer(normalization, kind);
-    let sae = init(config, &normalizer, &mut rng, kind, Device::Cpu).unwrap();
+    let normalizer = normalizer(normalization, kind, device);
+    let sae = init(config, &normalizer, &mut rng, kind, device).unwrap();
     for (_, tensor) in sae.parameters() {
-        let noise = rng.uniform(&tensor.size(), 0.3).to_kind(kind);
+        let noise = rng.uniform(&tensor.size(), 0.3).to_kind(kind).to_device(device);
         let _ = tensor.shallow_clone().g_add_(&noise);
     }
     for (_, tensor) in sae.buffers() {
@@ -99,6 +116,8 @@ pub(crate) fn model(
     sae
 }
 
+/// Rows on the device under test.
 pub(crate) fn rows(n: i64, kind: Kind, seed: u64) -> Tensor {
-    InitRng::new(seed).uniform(&[n, D_MODEL as i64], 6.0).to_kind(kind)
+    let rows = InitRng::new(seed).uniform(&[n, D_MODEL as i64], 6.0);
+    rows.to_kind(kind).to_device(test_device())
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use sae_models::Normalizer;
 use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 const BY_ROW: [Normalizer; 2] = [Normalizer::UnitNorm, Normalizer::LayerNorm];
 
@@ -19,7 +20,7 @@ fn rows(magnitudes: std::ops::Range<f64>) -> impl Strategy<Value = (usize, Vec<f
 }
 
 fn tensor(d: usize, values: &[f32]) -> Tensor {
-    Tensor::from_slice(values).reshape([-1, d as i64])
+    Tensor::from_slice(values).reshape([-1, d as i64]).to_device(test_device())
 }
 
 /// By the definition, in f64.
@@ -98,7 +99,7 @@ fn spread_of(row: &[f32]) -> f64 {
 fn rows_of_zeros_stay_zeros_in_every_kind() {
     for normalizer in BY_ROW {
         for kind in [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16] {
-            let x = Tensor::zeros([2, 5], (kind, tch::Device::Cpu));
+            let x = Tensor::zeros([2, 5], (kind, test_device()));
             let (normal, statistics) = normalizer.normalize(&x);
             assert!(normal == x, "{kind:?}");
             let x_hat = normalizer.denormalize(&normal.ones_like(), statistics.as_ref()).unwrap();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use sae_models::{InitRng, top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
 use tch::{Kind, Tensor};
+use tch_autograd::test_device;
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.flatten(0, -1).to_kind(Kind::Double).try_into().unwrap()
@@ -26,6 +27,7 @@ proptest! {
     fn masks_choose_the_largest(seed in 0u64..1 << 40, batch in 1i64..6, n in 1i64..30) {
         // Few distinct values, so that ties are common.
         let z = (InitRng::new(seed).uniform(&[batch, n], 3.0).round() / 2.0).to_kind(Kind::Float);
+        let z = z.to_device(test_device());
         let budget = |i: i64, most: i64| (seed as i64 >> i) % (most + 1);
         let rows = z.split(1, 0);
 
@@ -36,7 +38,7 @@ proptest! {
         }
 
         let ks: Vec<i64> = (0..batch).map(|b| budget(b + 1, n)).collect();
-        let mask = top_k_of_rows_mask(&z, &Tensor::from_slice(&ks));
+        let mask = top_k_of_rows_mask(&z, &Tensor::from_slice(&ks).to_device(z.device()));
         for ((row, mask), k) in rows.iter().zip(mask.split(1, 0)).zip(&ks) {
             prop_assert!(is_top(&values(row), &values(&mask), *k));
         }

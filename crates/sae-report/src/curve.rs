@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
-
-/// Points a curve keeps: more than a chart has room for.
-const MAX_POINTS: usize = 400;
 
 /// The training curves of one run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -23,34 +20,37 @@ pub struct Curves {
 impl Curves {
     /// Reads a metrics file: a JSON object a line, each with its `step`.
     ///
-    /// Numbers inside nested objects get dotted names. A last line that a killed
-    /// process left unfinished is left out.
+    /// Numbers inside nested objects get dotted names. Of more than `max_points` lines some are
+    /// left out, evenly. A last line that a killed process left unfinished is left out too.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Metrics`] for a line that is no JSON object.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path, max_points: usize) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::Io { path: path.into(), source })?;
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let mut lines = Vec::new();
-        for (index, line) in whole.lines().enumerate() {
-            let parsed = serde_json::from_str::<Map<String, Value>>(line);
-            lines.push(parsed.map_err(|e| Error::Metrics {
+        let lines: Vec<&str> = text.rfind('\n').map_or("", |end| &text[..end]).lines().collect();
+        let stride = lines.len().div_ceil(max_points.max(1)).max(1);
+        let mut kept = Vec::new();
+        for (index, line) in lines.iter().enumerate() {
+            // Counted from the end, so that the last line is always there.
+            let parsed = if (lines.len() - 1 - index).is_multiple_of(stride) {
+                serde_json::from_str(line).map(|line| kept.push(line))
+            } else {
+                serde_json::from_str::<Skipped>(line).map(drop)
+            };
+            let wrong = |e: serde_json::Error| Error::Metrics {
                 path: path.into(),
                 line: index + 1,
                 got: e.to_string(),
-            })?);
+            };
+            parsed.map_err(wrong)?;
         }
-        Ok(Self::of(&lines))
+        Ok(Self::of(&kept))
     }
 
     fn of(lines: &[Map<String, Value>]) -> Self {
         let mut curves = Self::default();
-        let stride = lines.len().div_ceil(MAX_POINTS).max(1);
-        // Counted from the end, so that the last line is always there.
-        let kept =
-            lines.iter().enumerate().filter(|(i, _)| (lines.len() - 1 - i).is_multiple_of(stride));
-        for (n_before, (_, line)) in kept.enumerate() {
+        for (n_before, line) in lines.iter().enumerate() {
             let mut numbers = BTreeMap::new();
             flatten("", line, &mut numbers);
             let step = line.get("step").and_then(Value::as_u64);
@@ -67,6 +67,10 @@ impl Curves {
         curves
     }
 }
+
+/// A line that is checked to be an object and not kept.
+#[derive(Deserialize)]
+struct Skipped {}
 
 /// Collects the numbers of an object under dotted names.
 fn flatten(prefix: &str, object: &Map<String, Value>, numbers: &mut BTreeMap<String, f64>) {
@@ -88,7 +92,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         std::fs::write(&path, text).unwrap();
-        Curves::read(&path)
+        Curves::read(&path, 400)
     }
 
     #[test]
@@ -108,7 +112,7 @@ mod tests {
     fn long_curves_are_thinned_and_keep_their_end() {
         let lines: String = (1..=10_000).map(|step| format!("{{\"step\": {step}}}\n")).collect();
         let curves = read(&lines).unwrap();
-        assert!((MAX_POINTS / 2..=MAX_POINTS).contains(&curves.step.len()));
+        assert!((200..=400).contains(&curves.step.len()));
         assert_eq!(curves.step.last(), Some(&10_000));
     }
 
@@ -116,7 +120,12 @@ mod tests {
     fn a_broken_line_is_named() {
         let error = read("{\"step\": 1}\n[2]\n{}\n").unwrap_err().to_string();
         assert!(error.contains("metrics.jsonl, line 2: expected a JSON object"), "{error}");
-        let missing = Curves::read(Path::new("no/metrics.jsonl")).unwrap_err().to_string();
+        // Also where the line would not be kept.
+        let lines: String = (1..=1000)
+            .map(|step| if step == 5 { "5\n".into() } else { format!("{{\"step\": {step}}}\n") })
+            .collect();
+        assert!(read(&lines).unwrap_err().to_string().contains("line 5"));
+        let missing = Curves::read(Path::new("no/metrics.jsonl"), 9).unwrap_err().to_string();
         assert!(missing.starts_with("no/metrics.jsonl: "), "{missing}");
     }
 }

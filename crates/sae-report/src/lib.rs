@@ -3,11 +3,19 @@
 #![doc = include_str!("../README.md")]
 
 mod curve;
+mod equal;
 mod error;
+mod groups;
 mod page;
 mod report;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use curve::Curves;
+pub use equal::{Compared, EqualL0, Summary};
 pub use error::{Error, Result};
+pub use groups::{Group, Groups};
 pub use page::{render, write_report};
-pub use report::Report;
+pub use report::{Report, read_results};
+pub use settings::{Settings, differing, short};

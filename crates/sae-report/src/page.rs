@@ -1,11 +1,8 @@
 //! The page: a frame with styles, scripts and the report's data inside.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
-
-use crate::{Error, Report, Result};
+use crate::{Report, Result};
 
 const FRAME: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -17,15 +14,19 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// # Errors
 /// An error that names the file which is missing, broken or cannot be written.
 pub fn write_report(folder: &Path) -> Result<PathBuf> {
-    let page = render(&Report::read(folder)?);
-    let path = folder.join("report.html");
-    let write = || {
-        let mut file = AtomicWriteFile::open(&path)?;
-        file.write_all(page.as_bytes())?;
-        file.commit()
-    };
-    write().map_err(|source| Error::Io { path: path.clone(), source })?;
-    Ok(path)
+    Report::read(folder)?.write(folder)
+}
+
+impl Report {
+    /// Writes the page as `report.html` of a folder; gives its path.
+    ///
+    /// # Errors
+    /// An error that names the file which cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
+        let path = folder.join("report.html");
+        sae_config::write_text(&path, &render(self))?;
+        Ok(path)
+    }
 }
 
 /// The page of a report: one HTML document that loads nothing.
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     fn report(name: &str) -> Report {
-        Report::new(SweepResults { name: name.into(), runs: Vec::new() })
+        Report::new(SweepResults { name: name.into(), ..SweepResults::default() })
     }
 
     #[test]

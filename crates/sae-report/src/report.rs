@@ -1,20 +1,40 @@
-//! What a report tells: results, training curves, configuration.
+//! What a report tells: results, how they compare, training curves, configuration.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use sae_config::{SweepResults, read_json};
-use serde::Serialize;
+use sae_config::{RunResult, RunStatus, SweepResults, read_json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{Curves, Error, Result};
+use crate::{Curves, EqualL0, Error, Groups, Result};
+
+/// Points a curve keeps at most: more than a chart has room for.
+const MAX_POINTS: usize = 400;
+
+/// Points that the curves of all runs share, so that a page of many runs stays light.
+const ALL_POINTS: usize = 60_000;
+
+/// Lines shown of the log of a run that did not end well.
+const LOG_LINES: usize = 15;
 
 /// The contents of a report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// The runs.
     pub results: SweepResults,
+    /// Which of them differ in nothing but sparsity and seed.
+    pub groups: Groups,
+    /// What the groups reach at equal L0.
+    pub equal: Option<EqualL0>,
     /// Training curves by run id.
     pub curves: BTreeMap<String, Curves>,
+    /// The ends of the logs of failed, stopped and stale runs, by run id.
+    pub logs: BTreeMap<String, String>,
+    /// What could not be read and is left out.
+    pub notes: Vec<String>,
     /// The text of the sweep file.
     pub sweep: Option<String>,
 }
@@ -22,27 +42,157 @@ pub struct Report {
 impl Report {
     /// A report of results alone.
     #[must_use]
-    pub const fn new(results: SweepResults) -> Self {
-        Self { results, curves: BTreeMap::new(), sweep: None }
+    pub fn new(results: SweepResults) -> Self {
+        let groups = Groups::of(&results.runs);
+        let equal = EqualL0::of(&results.runs, &groups);
+        let (curves, logs, notes) = Default::default();
+        Self { results, groups, equal, curves, logs, notes, sweep: None }
     }
 
-    /// Reads the files of a sweep folder; a run without a metrics file has no curves.
+    /// Reads the files of a sweep folder.
     ///
     /// # Errors
     /// An error that names the file which is missing or broken.
     pub fn read(folder: &Path) -> Result<Self> {
-        let mut report = Self::new(read_json(&folder.join("results.json"))?);
-        for run in &report.results.runs {
-            let path = folder.join("runs").join(&run.run_id).join("metrics.jsonl");
-            if path.exists() {
-                report.curves.insert(run.run_id.clone(), Curves::read(&path)?);
-            }
-        }
+        let (results, notes) = read_results(&folder.join("results.json"))?;
+        let mut report = Self::with_files(results, folder)?;
+        report.notes.splice(0..0, notes);
+        Ok(report)
+    }
+
+    /// A report of results and of what else a sweep folder holds. A run without a metrics file has
+    /// no curves; one with a broken file has none either, and a note says so.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a `sweep.toml` that cannot be read.
+    pub fn with_files(results: SweepResults, folder: &Path) -> Result<Self> {
+        let mut report = Self::new(results);
+        report.add_runs(folder);
         let path = folder.join("sweep.toml");
         if path.exists() {
             let text = std::fs::read_to_string(&path);
             report.sweep = Some(text.map_err(|source| Error::Io { path, source })?);
         }
         Ok(report)
+    }
+
+    /// Adds what lies in the folders of the runs.
+    fn add_runs(&mut self, folder: &Path) {
+        let max_points = MAX_POINTS.min(ALL_POINTS / self.results.runs.len().max(1)).max(2);
+        for run in &self.results.runs {
+            let own = folder.join("runs").join(&run.run_id);
+            let path = own.join("metrics.jsonl");
+            match path.exists().then(|| Curves::read(&path, max_points)) {
+                None => {}
+                Some(Ok(curves)) => drop(self.curves.insert(run.run_id.clone(), curves)),
+                Some(Err(e)) => self.notes.push(format!("{e}; the run has no curves here")),
+            }
+            let is_shown =
+                matches!(run.status, RunStatus::Failed | RunStatus::Stopped | RunStatus::Stale);
+            if is_shown && let Some(end) = tail(&own.join("log.txt"), LOG_LINES) {
+                self.logs.insert(run.run_id.clone(), end);
+            }
+        }
+    }
+}
+
+/// Reads `results.json`, also of another version: a run that cannot be read is left out, and a
+/// note says so.
+///
+/// # Errors
+/// [`Error::Results`] where the file is missing or is no list of runs.
+pub fn read_results(path: &Path) -> Result<(SweepResults, Vec<String>)> {
+    #[derive(Deserialize)]
+    struct Any {
+        name: String,
+        runs: Vec<Value>,
+        #[serde(default)]
+        steps_done: BTreeMap<String, u64>,
+    }
+    let any: Any = read_json(path)?;
+    let (mut runs, mut notes) = (Vec::new(), Vec::new());
+    for (index, run) in any.runs.into_iter().enumerate() {
+        let id = run["run_id"].as_str().unwrap_or("without an id").to_owned();
+        match serde_json::from_value::<RunResult>(run) {
+            Ok(run) => runs.push(run),
+            Err(e) => notes.push(format!(
+                "{}, run {} ({id}): {e}; it is left out, the sweep started again adds it",
+                path.display(),
+                index + 1
+            )),
+        }
+    }
+    Ok((SweepResults { name: any.name, runs, steps_done: any.steps_done }, notes))
+}
+
+/// The last lines of a text file, if it can be read.
+fn tail(path: &Path, n_lines: usize) -> Option<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<_> = text.lines().collect();
+    Some(lines[lines.len().saturating_sub(n_lines)..].join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{evaluated, run};
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn named(id: &str, seed: u64, status: RunStatus) -> RunResult {
+        let run = run(&format!("architecture.k = 4\ntraining.seed = {seed}"));
+        RunResult { run_id: id.into(), status, ..run }
+    }
+
+    #[test]
+    fn a_broken_file_of_one_run_costs_that_run_its_curves() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = evaluated(named("good", 0, RunStatus::Done), 4.0, 0.5);
+        let runs =
+            vec![good, named("bad", 1, RunStatus::Failed), named("new", 2, RunStatus::Pending)];
+        let results = SweepResults { name: "x".into(), runs, ..SweepResults::default() };
+        sae_config::write_json(&folder.path().join("results.json"), &results).unwrap();
+        write(folder.path(), "runs/good/metrics.jsonl", "{\"step\": 1, \"loss\": 2}\n");
+        write(folder.path(), "runs/good/log.txt", "fine\n");
+        write(folder.path(), "runs/bad/metrics.jsonl", "\0\0\0\n{}\n");
+        write(folder.path(), "runs/bad/log.txt", "one\nno memory\n");
+        let report = Report::read(folder.path()).unwrap();
+        assert_eq!(report.results, results);
+        assert_eq!(report.curves.keys().collect::<Vec<_>>(), ["good"]);
+        assert_eq!(report.logs, [("bad".to_owned(), "one\nno memory".to_owned())].into());
+        assert_eq!(report.notes.len(), 1);
+        assert!(report.notes[0].contains("runs/bad/metrics.jsonl, line 1"), "{:?}", report.notes);
+        assert_eq!(report.equal.unwrap().l0, [4.0]);
+    }
+
+    #[test]
+    fn results_of_another_version_are_read_as_far_as_they_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut good = serde_json::to_value(named("good", 0, RunStatus::Done)).unwrap();
+        good.as_object_mut().unwrap().remove("failure");
+        let mut old = serde_json::to_value(named("old", 1, RunStatus::Done)).unwrap();
+        old["config"]["training"]["flux"] = 1.into();
+        let results = serde_json::json!({"name": "x", "runs": [old, good, 7]});
+        write(folder.path(), "results.json", &results.to_string());
+        let (read, notes) = read_results(&folder.path().join("results.json")).unwrap();
+        assert_eq!(read.runs.iter().map(|r| r.run_id.as_str()).collect::<Vec<_>>(), ["good"]);
+        assert!(notes[0].contains("run 1 (old)") && notes[0].contains("flux"), "{notes:?}");
+        assert!(notes[1].contains("run 3 (without an id)"), "{notes:?}");
+        write(folder.path(), "results.json", "{\"name\": ");
+        let error = read_results(&folder.path().join("results.json")).unwrap_err().to_string();
+        assert!(error.contains("results.json"), "{error}");
     }
 }

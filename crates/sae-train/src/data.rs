@@ -75,6 +75,10 @@ fn read_rows(path: &Path, n_rows: u64) -> Result<Vec<u64>> {
             sae_config::Error::value(place, expected, number)
         })?);
     }
+    if rows.is_empty() {
+        let got = format!("none in {}", path.display());
+        return Err(sae_config::Error::value("data.rows", "at least one row number", got).into());
+    }
     Ok(rows)
 }
 
@@ -150,6 +154,9 @@ mod tests {
         write(&a, 1, 10);
         let with_list = format!("store = {a:?}\nrows = {list:?}");
         assert!(rows(&with_list).unwrap_err().contains("l.txt"));
+        std::fs::write(&list, "\n").unwrap();
+        let message = rows(&with_list).unwrap_err();
+        assert!(message.starts_with("`data.rows`: expected at least one row"), "{message}");
         std::fs::write(&list, "1\nx\n").unwrap();
         let message = rows(&with_list).unwrap_err();
         assert!(message.contains("l.txt: line 2") && message.contains("a row number"), "{message}");

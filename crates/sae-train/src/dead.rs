@@ -55,7 +55,7 @@ impl DeadFeatures {
         self.silent_for(rows).map_or_else(|| Tensor::from(0i64), |dead| dead.sum(Kind::Int64))
     }
 
-    /// The auxiliary loss: the min(D/2, #dead) largest dead features of each row rebuild the
+    /// The auxiliary loss: the min(D/2, #dead) dead features of largest |z| of each row rebuild the
     /// detached residual r without bias; weight·‖r − r̂‖² over mean ‖r − r̄‖². Absent where no
     /// feature is dead.
     ///
@@ -78,7 +78,7 @@ impl DeadFeatures {
         }
         let k = n_dead.min(residual.size()[1] / 2).max(1);
         let residual = residual.detach();
-        let codes = Codes::of_rows(&z.index_select(1, &dead), k);
+        let codes = Codes::of_magnitudes(&z.index_select(1, &dead), k);
         let rest = &residual - codes.decode(&w_dec.index_select(0, &dead));
         let spread = mean_square(&(&residual - residual.mean_dim([0i64].as_slice(), true, None)));
         let known = spread.gt(0.0);

@@ -115,7 +115,14 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     let n_groups = match &config.architecture {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
         ArchitectureConfig::Soft(c) => c.group_fractions.len() as u64,
-        _ => 1,
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::JumpRelu(_)
+        | ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => 1,
     };
     let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
     let n_parameters = 2 * f * d + f + d + hidden;
@@ -146,7 +153,14 @@ fn may_stream(architecture: &ArchitectureConfig) -> bool {
     match architecture {
         ArchitectureConfig::Soft(c) => c.group_fractions.len() == 1,
         ArchitectureConfig::JumpRelu(_) => true,
-        _ => false,
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::MatryoshkaBatchTopK(_)
+        | ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => false,
     }
 }
 
@@ -157,6 +171,7 @@ fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
         ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => {
             falling(c.k as u64, c.k_anneal_steps)
         }
+        ArchitectureConfig::AbsTopK(c) => falling(c.k as u64, c.k_anneal_steps),
         ArchitectureConfig::MatryoshkaBatchTopK(c) => falling(c.k as u64, c.k_anneal_steps),
         ArchitectureConfig::Soft(c) => {
             let start = if c.alpha_anneal_steps > 0 { c.alpha_start } else { c.alpha };
@@ -165,7 +180,10 @@ fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
         }
         // At first a feature is active in half of the rows.
         ArchitectureConfig::JumpRelu(_) => f / 2,
-        _ => f,
+        ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => f,
     }
 }
 

@@ -69,7 +69,14 @@ pub(crate) fn free_of_length(config: &RunConfig) -> u64 {
         ArchitectureConfig::PAnneal(p) => {
             free = free.min(update_steps(p, training).get(1).copied().unwrap_or(free));
         }
-        _ => {}
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::MatryoshkaBatchTopK(_)
+        | ArchitectureConfig::JumpRelu(_)
+        | ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_) => {}
     }
     free.min(training.steps)
 }
@@ -81,7 +88,13 @@ fn threshold_start(config: &mut RunConfig) -> Option<&mut Option<u64>> {
             Some(&mut c.threshold_start_step)
         }
         ArchitectureConfig::MatryoshkaBatchTopK(c) => Some(&mut c.threshold_start_step),
-        _ => None,
+        ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::Soft(_)
+        | ArchitectureConfig::JumpRelu(_)
+        | ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => None,
     }
 }
 

@@ -105,5 +105,5 @@ impl Active {
 }
 
 fn n_active(features: &Tensor) -> i64 {
-    features.greater(0.0).sum(Kind::Int64).int64_value(&[])
+    features.ne(0.0).sum(Kind::Int64).int64_value(&[])
 }

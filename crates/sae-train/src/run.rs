@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use sae_config::{Normalization, Parity, RunConfig};
+use sae_config::{Normalization, Parity, RunConfig, Timing};
 use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
 use sae_models::{
     Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
@@ -27,6 +27,8 @@ use crate::{Error, Profile, Result, StepReport, Trainer};
 pub const CHECKPOINT_FOLDER: &str = "checkpoint";
 /// File of the metrics log in a run's folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
+/// File of the seconds trained in a run's folder.
+const TIMING_FILE: &str = "timing.json";
 /// File of the resolved configuration in a run's folder.
 pub const CONFIG_FILE: &str = "run.toml";
 /// Folder of the training states in a run's folder; of a run that has ended, the newest that a
@@ -129,10 +131,11 @@ pub fn train_run(
     if keeps_last && config.training.checkpoint_every > 0 {
         run.save(config.training.keep_checkpoints)?;
     }
+    let (steps, seconds) = (config.training.steps, run.seconds());
+    sae_config::write_json(&out.join(TIMING_FILE), &Timing { train_seconds: seconds })?;
     write_folder(&checkpoint, |folder| Ok(save_checkpoint(run.trainer.sae(), folder)?))?;
     run.states.end(&config)?;
     let profile = run.trainer.profile().cloned();
-    let (steps, seconds) = (config.training.steps, run.seconds());
     Ok(RunSummary { checkpoint, steps, seconds, last, profile, resumed_at })
 }
 

@@ -9,6 +9,7 @@ use sae_config::RunConfig;
 use sae_models::Normalizer;
 use sae_train::Trainer;
 use tch::{Device, Kind, Tensor};
+use tch_autograd::test_device_name;
 
 /// Relative to the loss, and to the norm of each tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -40,6 +41,9 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
             format!("name = \"{name}\"\nk = {k}\nk_anneal_steps = {anneal}\nthreshold_start_step = 0\n{auxk}")
         },
     );
+    let magnitudes = (k.clone(), 0..3_i64, auxk.clone()).prop_map(|(k, anneal, auxk)| {
+        format!("name = \"abs_topk\"\nk = {k}\nk_anneal_steps = {anneal}\n{auxk}")
+    });
     let matryoshka = (1..=(f / 4).min(d - 1), auxk.clone()).prop_map(|(k, auxk)| {
         format!(
             "name = \"matryoshka_batch_topk\"\nk = {k}\ngroup_fractions = [0.25, 0.25, 0.5]\n\
@@ -85,7 +89,7 @@ fn architecture(f: i64, d: i64) -> impl Strategy<Value = String> {
             )
         },
     );
-    prop_oneof![2 => hard, 1 => matryoshka, 3 => soft, 1 => jumprelu]
+    prop_oneof![2 => hard, 1 => magnitudes, 1 => matryoshka, 3 => soft, 1 => jumprelu]
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -112,6 +116,13 @@ fn case() -> impl Strategy<Value = Case> {
 fn trainer(case: &Case, engine: &str) -> Trainer {
     let case = if engine == "fast" { case } else { &Case { micro: case.batch, ..case.clone() } };
     Trainer::new(config(case, engine), case.d as usize, &Normalizer::None, Kind::Float).unwrap()
+}
+
+/// The configuration of the reference engine on the device under test.
+fn config_on_device(case: &Case) -> RunConfig {
+    let mut config = config(case, "reference");
+    config.training.device = test_device_name();
+    config
 }
 
 fn config(case: &Case, engine: &str) -> RunConfig {
@@ -206,6 +217,7 @@ proptest! {
 fn many_dead_features_and_dense_codes_agree_too() {
     let architectures = [
         "name = \"batch_topk\"\nk = 40\n[architecture.auxk]\ndead_after_rows = 30\nweight = 0.1",
+        "name = \"abs_topk\"\nk = 45\n[architecture.auxk]\ndead_after_rows = 30\nweight = 0.1",
         "name = \"jumprelu\"\ntarget_l0 = 60.0",
         "name = \"topk\"\nk = 45\n[architecture.auxk]\ndead_after_rows = 30\nweight = 20.0",
         "name = \"soft\"\nk = 30\nalpha_start = 1.0\nalpha_anneal_steps = 3\nalpha = 1e-3\n\
@@ -265,13 +277,8 @@ fn the_reference_engine_adds_up_micro_batches_where_the_loss_is_a_mean_of_rows()
         "name = \"standard_april\"\nl1_penalty = 0.1",
     ] {
         let start = |micro| {
-            let trainer = Trainer::new(
-                config(&case(architecture, micro), "reference"),
-                6,
-                &Normalizer::None,
-                Kind::Double,
-            );
-            let trainer = trainer.unwrap();
+            let config = config_on_device(&case(architecture, micro));
+            let trainer = Trainer::new(config, 6, &Normalizer::None, Kind::Double).unwrap();
             let bias = trainer.sae().base().weights.b_enc.shallow_clone();
             let _ = tch::no_grad(|| bias.narrow(0, 0, 5).fill_(-9.0));
             trainer
@@ -333,10 +340,10 @@ fn products_in_bfloat16_change_little_and_leave_parameters_in_f32() {
             micro: 32,
             ties: false,
         };
-        let mut half = config(&case, "reference");
+        let mut half = config_on_device(&case);
         half.training.precision = Some(sae_config::Precision::Bf16);
         let trainer = |config| Trainer::new(config, 16, &Normalizer::None, Kind::Float).unwrap();
-        let (mut half, mut full) = (trainer(half), trainer(config(&case, "reference")));
+        let (mut half, mut full) = (trainer(half), trainer(config_on_device(&case)));
         tch::manual_seed(4);
         for _ in 0..STEPS {
             let x = Tensor::randn([32, 16], (Kind::Float, Device::Cpu));

@@ -1,14 +1,16 @@
 //! Single steps through the trainer: what they leave as it is, and what they hold to.
 
-use sae_config::RunConfig;
+use sae_config::{ArchitectureConfig, RunConfig};
 use sae_models::{InitRng, Normalizer};
 use sae_train::{Error, Trainer};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use tch_autograd::{test_device, test_device_name};
 
 const D_MODEL: usize = 6;
 
-const ARCHITECTURES: [&str; 12] = [
+const ARCHITECTURES: [&str; 13] = [
     "name = 'topk', k = 3",
+    "name = 'abs_topk', k = 3",
     "name = 'batch_topk', k = 3",
     "name = 'matryoshka_batch_topk', k = 3, group_fractions = [0.25, 0.75]",
     "name = 'soft', k = 3, alpha = 0.05",
@@ -25,14 +27,18 @@ const ARCHITECTURES: [&str; 12] = [
 fn trainer(architecture: &str, more: &str) -> Trainer {
     let text = format!(
         "data.store = ''\nsae.n_features = 20\narchitecture = {{ {architecture} }}\n\
-         [training]\nsteps = 40\nbatch_size = 32\nlr = 1e-2\n{more}"
+         [training]\nsteps = 40\nbatch_size = 32\nlr = 1e-2\ndevice = \"{}\"\n{more}",
+        test_device_name()
     );
     let config: RunConfig = toml::from_str(&text).unwrap();
     Trainer::new(config, D_MODEL, &Normalizer::Scale { scale: 2.0 }, Kind::Float).unwrap()
 }
 
 fn rows(seed: u64) -> Tensor {
-    InitRng::new(seed).uniform(&[32, D_MODEL as i64], 4.0).to_kind(Kind::Float)
+    InitRng::new(seed)
+        .uniform(&[32, D_MODEL as i64], 4.0)
+        .to_kind(Kind::Float)
+        .to_device(test_device())
 }
 
 fn parameters(trainer: &Trainer) -> Vec<(&'static str, Tensor)> {
@@ -41,6 +47,17 @@ fn parameters(trainer: &Trainer) -> Vec<(&'static str, Tensor)> {
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
+}
+
+#[test]
+fn every_architecture_is_stepped() {
+    for name in ArchitectureConfig::NAMES {
+        let start = format!("name = '{name}'");
+        assert!(
+            ARCHITECTURES.iter().any(|architecture| architecture.starts_with(&start)),
+            "{name}"
+        );
+    }
 }
 
 #[test]
@@ -97,7 +114,7 @@ fn the_seed_decides_the_weights() {
 #[test]
 fn activations_of_another_width_are_refused() {
     let mut trainer = trainer(ARCHITECTURES[0], "");
-    let x = Tensor::zeros([2, 5], (Kind::Float, Device::Cpu));
+    let x = Tensor::zeros([2, 5], (Kind::Float, test_device()));
     let message = trainer.step(&x).unwrap_err().to_string();
     assert_eq!(message, "tensor `x`: expected shape [batch, 6], got [2, 5]");
 }

@@ -1,6 +1,8 @@
 //! The operator against golden numbers, its own properties and its other implementation.
 
 mod batches;
+#[cfg(feature = "tch")]
+mod device;
 mod domain;
 mod exact;
 mod golden;

@@ -9,15 +9,9 @@ use soft_topk::tensor::{
     hard_topk, hard_topk_dim, hard_topk_mask, hard_topk_mask_dim, log_soft_topk_dim,
     soft_bottomk_dim, soft_topk, soft_topk_dim,
 };
-use tch_autograd::{GradcheckOptions, gradcheck};
+use tch_autograd::{GradcheckOptions, test_device as device};
 
 use crate::golden::{assert_close, cases};
-
-/// The device under test.
-fn device() -> Device {
-    let name = std::env::var("SOFTSAE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-    tch_autograd::device(&name).unwrap()
-}
 
 /// A tensor of numbers on the device under test.
 fn on_device<T: tch::kind::Element>(numbers: &[T]) -> Tensor {
@@ -44,6 +38,21 @@ fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Double, device()))
 }
 
+/// Checks the derivatives of `f` on the device under test.
+#[track_caller]
+fn gradcheck(f: impl Fn(&[Tensor]) -> Result<Tensor, Error>, inputs: &[Tensor]) {
+    // Central differences are taken between tensors of the CPU.
+    let inputs: Vec<Tensor> = inputs
+        .iter()
+        .map(|x| x.detach().to_device(Device::Cpu).set_requires_grad(x.requires_grad()))
+        .collect();
+    let there_and_back = |inputs: &[Tensor]| {
+        let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_device(device())).collect();
+        f(&inputs).map(|p| vec![p.to_device(Device::Cpu)])
+    };
+    tch_autograd::gradcheck(there_and_back, &inputs, GradcheckOptions::default()).unwrap();
+}
+
 #[test]
 fn golden_weights_and_gradients_through_autograd() {
     for case in cases() {
@@ -67,13 +76,7 @@ fn gradients_agree_with_finite_differences() {
     let k = (Tensor::rand([3, 5], (Kind::Double, device())) * 2 + 1).set_requires_grad(true);
     let alpha = number(0.7).set_requires_grad(true);
     let inputs = [x, k, alpha];
-    let options = GradcheckOptions::default();
-    let f = |inputs: &[Tensor]| {
-        soft_topk_dim(&inputs[0], &inputs[1], &inputs[2], 1)
-            .map(|p| vec![p])
-            .map_err(|error| tch_autograd::Error::Torch(error.to_string()))
-    };
-    gradcheck(f, &inputs, options).unwrap();
+    gradcheck(|i| soft_topk_dim(&i[0], &i[1], &i[2], 1), &inputs);
 }
 
 #[test]
@@ -83,20 +86,13 @@ fn gradients_of_the_variants_agree_with_finite_differences() {
     let k = (Tensor::rand([3], (Kind::Double, device())) * 4 + 1).set_requires_grad(true);
     let alpha = number(0.6).set_requires_grad(true);
     let inputs = [x, k, alpha];
-    let torch = |error: Error| tch_autograd::Error::Torch(error.to_string());
-    let bottom =
-        |i: &[Tensor]| soft_bottomk_dim(&i[0], &i[1], &i[2], -1).map(|p| vec![p]).map_err(torch);
-    gradcheck(bottom, &inputs, GradcheckOptions::default()).unwrap();
-    let log =
-        |i: &[Tensor]| log_soft_topk_dim(&i[0], &i[1], &i[2], -1).map(|p| vec![p]).map_err(torch);
-    gradcheck(log, &inputs, GradcheckOptions::default()).unwrap();
+    gradcheck(|i| soft_bottomk_dim(&i[0], &i[1], &i[2], -1), &inputs);
+    gradcheck(|i| log_soft_topk_dim(&i[0], &i[1], &i[2], -1), &inputs);
     let shared = number(2.5).set_requires_grad(true);
     let inputs = [inputs[0].shallow_clone(), shared, inputs[2].shallow_clone()];
-    let one_budget = |i: &[Tensor]| soft_topk(&i[0], &i[1], &i[2]).map(|p| vec![p]).map_err(torch);
-    gradcheck(one_budget, &inputs, GradcheckOptions::default()).unwrap();
+    gradcheck(|i| soft_topk(&i[0], &i[1], &i[2]), &inputs);
     let k = on_device(&[1_i64, 3, 8]);
-    let f = |i: &[Tensor]| hard_topk(&i[0], &k).map(|p| vec![p]).map_err(torch);
-    gradcheck(f, &inputs[..1], GradcheckOptions::default()).unwrap();
+    gradcheck(|i| hard_topk(&i[0], &k), &inputs[..1]);
 }
 
 #[test]

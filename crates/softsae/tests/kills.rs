@@ -122,6 +122,7 @@ fn killed_at_random_moments(engine: &str, architecture: &str, mut random: u64) {
         fs::read_dir(&out).expect("reads").map(|e| e.expect("an entry").file_name()).collect();
     left.sort();
     let mut wanted = vec!["checkpoint", "events.out.tfevents.softsae", "metrics.jsonl", "run.toml"];
+    wanted.push("timing.json");
     // The state that a longer run goes on from, if one was written before the rate fell.
     wanted.extend(left.iter().any(|name| name == "training").then_some("training"));
     assert!(states(&out).0 <= 1 && !states(&out).1, "one whole state at most");

@@ -9,6 +9,7 @@ mod function;
 mod gradcheck;
 #[cfg(feature = "gemm")]
 mod product;
+mod testing;
 mod view;
 
 pub use device::{DeviceError, device};
@@ -17,6 +18,7 @@ pub use function::{BackwardContext, ForwardContext, Function, apply};
 pub use gradcheck::{GradcheckOptions, gradcheck};
 #[cfg(feature = "gemm")]
 pub use product::matmul_into;
+pub use testing::{test_device, test_device_name};
 pub use view::{Element, View, view, view_mut};
 
 pub use tch;

@@ -58,7 +58,7 @@ impl Tree {
     }
 
     /// The version, from `version.py` of a wheel or `build-version` of an archive.
-    fn version(&self) -> Result<String> {
+    pub(super) fn version(&self) -> Result<String> {
         if let Ok(version) = std::fs::read_to_string(self.root.join("build-version")) {
             return Ok(version.trim().into());
         }

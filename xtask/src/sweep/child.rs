@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 
+use super::memory;
 use super::stop;
 use crate::exit::Interrupted;
 
@@ -18,6 +20,35 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Time a child has to save its work after it is asked to stop.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// What a run may take.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Limits {
+    /// Time of an attempt.
+    pub(super) time: Option<Duration>,
+    /// Resident memory of a process, in bytes.
+    pub(super) memory: Option<u64>,
+}
+
+/// What one process may take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bounds {
+    /// When it has to be over.
+    pub(super) deadline: Option<Instant>,
+    /// Resident memory, in bytes.
+    pub(super) memory: Option<u64>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// By itself, or by a signal from elsewhere.
+    Exited(ExitStatus),
+    /// It was asked to stop, since its time was over.
+    OutOfTime,
+    /// It was killed, since it held so many bytes.
+    OverMemory(u64),
+}
 
 /// A log file that only one family of processes holds.
 ///
@@ -48,10 +79,23 @@ impl Log {
 
     /// Runs a command to its end, its output in the log; `tick` is called all the while.
     pub(super) fn run(&self, command: &mut Command, mut tick: impl FnMut()) -> Result<ExitStatus> {
+        match self.run_within(command, Bounds::default(), |_| tick())? {
+            Ending::Exited(status) => Ok(status),
+            ending => bail!("{ending:?} without a limit"),
+        }
+    }
+
+    /// Runs a command to its end or to its bounds; `tick` gets its resident memory all the while.
+    pub(super) fn run_within(
+        &self,
+        command: &mut Command,
+        bounds: Bounds,
+        mut tick: impl FnMut(u64),
+    ) -> Result<Ending> {
         if stop::requested() {
             bail!(Interrupted);
         }
-        writeln!(&self.file, "$ {}", line(command))?;
+        self.say(&format!("$ {}", line(command)))?;
         // A group of its own: Ctrl-C at the terminal reaches this process alone, which passes it on.
         command.process_group(0).stdin(Stdio::null());
         command.stdout(self.file.try_clone()?).stderr(self.file.try_clone()?);
@@ -61,15 +105,30 @@ impl Log {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         loop {
             if let Some(status) = child.try_wait()? {
-                return Ok(status);
+                return Ok(Ending::Exited(status));
             }
             if stop::requested() {
                 end(&mut child)?;
                 bail!(Interrupted);
             }
-            tick();
+            if bounds.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                end(&mut child)?;
+                return Ok(Ending::OutOfTime);
+            }
+            let resident = memory::resident(child.id()).unwrap_or(0);
+            if bounds.memory.is_some_and(|limit| resident > limit) {
+                child.kill()?;
+                child.wait()?;
+                return Ok(Ending::OverMemory(resident));
+            }
+            tick(resident);
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Writes a line of our own.
+    pub(super) fn say(&self, line: &str) -> Result<()> {
+        Ok(writeln!(&self.file, "{line}")?)
     }
 }
 
@@ -134,6 +193,15 @@ mod tests {
         assert_eq!(tail(&path, 2), "out\nerr");
         assert_eq!(tail(&path, 9).lines().next(), Some("$ sh -c 'echo out; echo err >&2; exit 3'"));
         assert_eq!(tail(&folder.path().join("none"), 9), "");
+
+        // A process is ended at its bounds, which are told from an end of its own.
+        let bounds = Bounds { deadline: Some(Instant::now() + POLL), memory: None };
+        let sleep = || Command::new("sleep");
+        let ending = log.run_within(sleep().arg("600"), bounds, |_| ()).unwrap();
+        assert_eq!(ending, Ending::OutOfTime);
+        let bounds = Bounds { deadline: None, memory: Some(1) };
+        let ending = log.run_within(sleep().arg("600"), bounds, |_| ()).unwrap();
+        assert!(matches!(ending, Ending::OverMemory(bytes) if bytes > 1), "{ending:?}");
 
         // A child that outlives its parent holds the log until it ends.
         let start = Instant::now();

@@ -1,140 +1,169 @@
-//! Fidelity at equal L0: each variant's frontier, interpolated at the same numbers of features.
+//! Fidelity at equal L0, for the screen and as `equal-l0.csv`.
 
-use sae_config::{Evaluation, RunResult, SweepResults};
+use anyhow::{Context as _, Result};
+use sae_config::SweepResults;
+use sae_report::{EqualL0, Group, Groups, Summary};
 
-/// How far beyond a frontier's ends a value is still taken, as a ratio of L0.
-const REACH: f64 = 1.25;
+use super::table::{align, written};
 
-/// What is compared: its name, and its value in a run.
-type Measure = (&'static str, fn(&Evaluation) -> Option<f64>);
-
-const MEASURES: [Measure; 2] = [
-    ("R²", |e| Some(e.reconstruction.r2)),
-    ("CE recovered", |e| Some(e.cross_entropy.as_ref()?.ce_recovered)),
-];
-
-/// (L0, value) of runs, by rising L0.
-type Points = Vec<(f64, f64)>;
-
-/// One variant at one width: a frontier for each seed.
-struct Frontier {
-    name: String,
-    /// Each seed, and the points of its runs, one list a measure.
-    seeds: Vec<(u64, Vec<Points>)>,
-}
-
-/// A table of each measure at each k of the sweep; none where no variant has two of them.
-///
-/// Between two runs a measure is linear in the logarithm of L0. A cell is the mean over seeds and
-/// half the distance between the largest and the smallest.
+/// A table of each measure; none where nothing can be compared.
 pub(super) fn table(results: &SweepResults) -> Option<String> {
-    let mut ks: Vec<f64> = results.runs.iter().filter_map(target).collect();
-    ks.sort_by(f64::total_cmp);
-    ks.dedup();
-    let frontiers = frontiers(&results.runs);
-    if ks.len() < 2 || !frontiers.iter().any(|f| f.seeds.iter().any(|s| s.1[0].len() > 1)) {
+    let groups = Groups::of(&results.runs);
+    let equal = EqualL0::of(&results.runs, &groups)?;
+    // Two runs of one group are the least that a comparison adds anything to.
+    if results.runs.iter().filter(|run| run.evaluation.is_some()).count() < 2 {
         return None;
     }
-    let width = frontiers.iter().map(|f| f.name.chars().count()).max().unwrap_or(0);
-    let mut lines = Vec::new();
-    for (m, (measure, _)) in MEASURES.iter().enumerate() {
-        let cells: Vec<Vec<String>> = frontiers.iter().map(|f| f.cells(m, &ks)).collect();
-        if cells.iter().flatten().all(String::is_empty) {
-            continue;
-        }
-        let head = ks.iter().map(|k| format!("  {:>15}", format!("L0 = {k}")));
-        lines.push(format!("{:<width$}{}", format!("{measure} at"), head.collect::<String>()));
-        for (frontier, cells) in frontiers.iter().zip(cells) {
-            let gap = " ".repeat(width - frontier.name.chars().count());
-            let cells: String = cells.iter().map(|cell| format!("  {cell:>15}")).collect();
-            lines.push(format!("{}{gap}{cells}", frontier.name));
-        }
-        lines.push(String::new());
-    }
-    Some(lines.join("\n").trim_end().to_owned())
-}
-
-fn target(run: &RunResult) -> Option<f64> {
-    run.config.architecture.target_l0()
-}
-
-fn frontiers(runs: &[RunResult]) -> Vec<Frontier> {
-    let mut widths: Vec<usize> = runs.iter().map(|run| run.config.sae.n_features).collect();
-    widths.dedup();
-    let mut all: Vec<Frontier> = Vec::new();
-    for run in runs {
-        let Some(evaluation) = run.evaluation.as_ref().filter(|_| target(run).is_some()) else {
-            continue;
-        };
-        let architecture = run.config.architecture.name().to_owned();
-        let mut name = run.variant.clone().unwrap_or(architecture);
-        if widths.len() > 1 {
-            name = format!("{name}, F = {}", run.config.sae.n_features);
-        }
-        let at = all.iter().position(|f| f.name == name).unwrap_or_else(|| {
-            all.push(Frontier { name, seeds: Vec::new() });
-            all.len() - 1
-        });
-        let (seeds, seed) = (&mut all[at].seeds, run.config.training.seed);
-        let at = seeds.iter().position(|s| s.0 == seed).unwrap_or_else(|| {
-            seeds.push((seed, vec![Vec::new(); MEASURES.len()]));
-            seeds.len() - 1
-        });
-        for ((_, value), points) in MEASURES.iter().zip(&mut seeds[at].1) {
-            points.extend(value(evaluation).map(|value| (evaluation.sparsity.l0_mean, value)));
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        }
-    }
-    all
-}
-
-impl Frontier {
-    fn cells(&self, measure: usize, ks: &[f64]) -> Vec<String> {
-        let cell = |&k: &f64| {
-            let values: Vec<f64> =
-                self.seeds.iter().filter_map(|(_, points)| at(&points[measure], k)).collect();
-            let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
-            let mean = values.iter().sum::<f64>() / values.len() as f64;
-            match values.len() {
-                0 => String::new(),
-                1 => format!("{mean:.4}"),
-                _ => format!("{mean:.4} ± {:.4}", (largest - smallest) / 2.0),
+    let mut parts = Vec::new();
+    let with_n = equal.has_seeds();
+    for measure in &equal.measures {
+        let head = equal.l0.iter().map(|l0| format!("L0 {}", short(*l0)));
+        let mut rows = vec![std::iter::once(format!("{} at", measure.name)).chain(head).collect()];
+        for (group, cells) in groups.groups.iter().zip(&measure.cells) {
+            if has_results(group, results) {
+                let cells = cells.iter().map(|cell| written(cell.as_ref(), 4, with_n));
+                rows.push(std::iter::once(group.name()).chain(cells).collect());
             }
-        };
-        ks.iter().map(cell).collect()
+        }
+        parts.push(align(&rows));
     }
+    parts.push(
+        "At equal L0: interpolated in ln L0 between the runs of each seed, never beyond them (–). \
+         ± is the standard deviation over seeds, (n) their number."
+            .into(),
+    );
+    Some(parts.join("\n\n"))
 }
 
-/// The value at L0 = k of a frontier that is linear in ln L0, from its two nearest runs.
-fn at(points: &[(f64, f64)], k: f64) -> Option<f64> {
-    let (first, last) = (points.first()?, points.last()?);
-    if points.len() < 2 || k * REACH < first.0 || k > last.0 * REACH {
-        return None;
+fn has_results(group: &Group, results: &SweepResults) -> bool {
+    group.runs.iter().any(|&run| results.runs[run].evaluation.is_some())
+}
+
+/// Up to four significant digits.
+fn short(value: f64) -> String {
+    let digits = 3 - value.abs().log10().floor().clamp(-3.0, 3.0) as usize;
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
+}
+
+/// A line for each group and L0: the settings of the group, and mean, sd and n of each measure.
+pub(super) fn csv(results: &SweepResults) -> Result<String> {
+    let groups = Groups::of(&results.runs);
+    let is_shared = |key: &&String| {
+        let of = |run: usize| results.runs[run].config.architecture.sparsity().0;
+        *key != "training.seed" && !(0..results.runs.len()).any(|run| of(run) == key.as_str())
+    };
+    let keys: Vec<usize> =
+        (0..groups.keys.len()).filter(|&k| is_shared(&&groups.keys[k])).collect();
+    let equal = EqualL0::of(&results.runs, &groups);
+    let equal = equal.unwrap_or(EqualL0 { l0: Vec::new(), measures: Vec::new() });
+    let mut header: Vec<String> = vec!["group".into()];
+    header.extend(keys.iter().map(|&k| groups.keys[k].clone()));
+    header.push("l0".into());
+    for measure in &equal.measures {
+        let name = if measure.name == "R²" { "r2" } else { "ce_recovered" };
+        header.extend(["mean", "sd_seeds", "n_seeds"].map(|part| format!("{name}_{part}")));
     }
-    let right = points.iter().position(|p| p.0 >= k).unwrap_or(points.len() - 1).max(1);
-    let ((x0, y0), (x1, y1)) = (points[right - 1], points[right]);
-    let t = (k / x0).ln() / (x1 / x0).ln();
-    t.is_finite().then_some(y0 + t * (y1 - y0))
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(&header)?;
+    for (at, group) in groups.groups.iter().enumerate() {
+        for (column, l0) in equal.l0.iter().enumerate() {
+            let cells: Vec<Option<Summary>> =
+                equal.measures.iter().map(|measure| measure.cells[at][column]).collect();
+            if cells.iter().all(Option::is_none) {
+                continue;
+            }
+            let mut line = vec![group.name()];
+            let settings = &groups.values[group.runs[0]];
+            line.extend(keys.iter().map(|&k| settings[k].clone().unwrap_or_default()));
+            line.push(l0.to_string());
+            line.extend(cells.iter().flat_map(|cell| match cell {
+                Some(Summary { mean, sd, n }) => [
+                    mean.to_string(),
+                    sd.map_or_else(String::new, |sd| sd.to_string()),
+                    n.to_string(),
+                ],
+                None => [String::new(), String::new(), "0".into()],
+            }));
+            writer.write_record(&line)?;
+        }
+    }
+    String::from_utf8(writer.into_inner()?).context("equal-l0.csv")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::at;
+    use sae_config::RunResult;
+
+    use super::super::tests::measured;
+    use super::*;
+
+    fn results() -> SweepResults {
+        let mut runs = Vec::new();
+        for (lr, gain) in [(1e-3, 0.0), (1e-2, 0.1)] {
+            for seed in 0..2 {
+                for (k, r2) in [(4, 0.5), (8, 0.7)] {
+                    let mut run = measured(k, seed, r2 + gain + 0.02 * seed as f64);
+                    run.config.training.lr = Some(lr);
+                    runs.push(RunResult { run_id: runs.len().to_string(), ..run });
+                }
+            }
+        }
+        SweepResults { name: "x".into(), runs, ..SweepResults::default() }
+    }
 
     #[test]
-    fn values_are_linear_in_the_logarithm_of_l0() {
-        let points = [(16.0, 0.5), (32.0, 0.6), (64.0, 0.9)];
-        for (k, expected) in
-            [(16.0, Some(0.5)), (32.0, Some(0.6)), (64.0, Some(0.9)), (80.1, None), (12.7, None)]
-        {
-            assert_eq!(at(&points, k), expected, "at {k}");
+    fn rows_have_names_and_cells_have_mean_deviation_and_number() {
+        let table = table(&results()).unwrap();
+        // The sample deviation of x and x + 0.02 is 0.02/√2.
+        assert!(
+            table.contains("topk lr=1e-3  0.5100 ± 0.0141 (2)  0.7100 ± 0.0141 (2)"),
+            "{table}"
+        );
+        assert!(table.contains("topk lr=0.01  0.6100 ± 0.0141 (2)"), "{table}");
+        assert!(table.contains("R² at") && !table.contains("CE recovered"), "{table}");
+        assert!(table.contains("± is the standard deviation over seeds"), "{table}");
+        let mut one = results();
+        one.runs.truncate(2);
+        let table = super::table(&one).unwrap();
+        assert!(table.lines().any(|line| line == "topk   0.5000  0.7000"), "{table}");
+        one.runs.clear();
+        assert_eq!(super::table(&one), None);
+    }
+
+    #[test]
+    fn an_l0_that_a_group_does_not_reach_is_a_dash() {
+        let mut results = results();
+        results.runs.remove(1);
+        results.runs.remove(2);
+        let table = table(&results).unwrap();
+        let line = table.lines().find(|line| line.starts_with("topk lr=1e-3")).unwrap();
+        assert!(line.trim_end().ends_with('–'), "{table}");
+    }
+
+    #[test]
+    fn the_csv_has_the_settings_and_reads_back() {
+        let text = csv(&results()).unwrap();
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("group,training.lr,l0,r2_mean,r2_sd_seeds,r2_n_seeds"));
+        let first: Vec<_> = lines.next().unwrap().split(',').collect();
+        assert_eq!(&first[..3], ["topk lr=1e-3", "1e-3", "4"]);
+        assert!((first[3].parse::<f64>().unwrap() - 0.51).abs() < 1e-12 && first[5] == "2");
+        assert_eq!(text.lines().count(), 5);
+        assert_eq!(csv(&SweepResults::default()).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn l0_are_written_with_four_digits() {
+        for (value, expected) in [
+            (4.0, "4"),
+            (7.9683, "7.968"),
+            (31.996, "32"),
+            (128.0, "128"),
+            (4096.4, "4096"),
+            (0.25, "0.25"),
+        ] {
+            assert_eq!(short(value), expected);
         }
-        let middle = at(&points, 16.0 * 2f64.sqrt()).unwrap();
-        assert!((middle - 0.55).abs() < 1e-12);
-        let beyond = at(&points, 64.0 * 2f64.powf(0.25)).unwrap();
-        assert!((beyond - 0.975).abs() < 1e-12);
-        assert_eq!(at(&points[..1], 16.0), None);
-        assert_eq!(at(&[], 16.0), None);
     }
 }

@@ -5,15 +5,16 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
-use sae_config::{Evaluation, RunConfig, RunResult, RunStatus, read_json, write_json, write_toml};
+use sae_config::{RunConfig, RunResult, RunStatus, read_json, write_json, write_toml};
 use serde::{Deserialize, Serialize};
 
-use super::child::{self, Log};
+use super::account::{self, Maker};
+use super::attempt::Attempt;
+use super::child::{self, Limits, Log};
 use super::metrics::Metrics;
 use super::plan::PlannedRun;
-use super::stop;
 use super::stores::Activations;
+use crate::exit::note;
 
 /// What all runs of a sweep share.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,7 +23,14 @@ pub(super) struct Job {
     pub(super) out: PathBuf,
     /// The `softsae` binary.
     pub(super) program: PathBuf,
+    /// Where it finds its libraries.
+    pub(super) libraries: Option<String>,
     pub(super) activations: Activations,
+    /// What made its results.
+    pub(super) maker: Maker,
+    pub(super) limits: Limits,
+    /// How often a process that a signal has ended is started again.
+    pub(super) retries: u32,
 }
 
 /// Where one run computes.
@@ -33,12 +41,6 @@ pub(super) struct Place {
     pub(super) threads: Option<usize>,
 }
 
-/// Seconds spent on training, over all attempts (`timing.json`).
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Timing {
-    train_seconds: f64,
-}
-
 impl Job {
     /// The folder of a run.
     pub(super) fn folder(&self, id: &str) -> PathBuf {
@@ -47,10 +49,9 @@ impl Job {
 
     /// The result of a run, if it has ended.
     pub(super) fn result(&self, run: &PlannedRun) -> Option<RunResult> {
-        let result: RunResult = read_json(&self.folder(&run.id).join("result.json")).ok()?;
+        let result = self.kept(&run.id).ok()??;
         // The variant is the sweep's word for the run: its result may come from another sweep.
-        (result.run_id == run.id)
-            .then(|| RunResult { variant: run.point.variant.clone(), ..result })
+        Some(RunResult { variant: run.point.variant.clone(), ..result })
     }
 
     /// The result of a run that is trained and evaluated.
@@ -58,74 +59,152 @@ impl Job {
         self.result(run).filter(|result| result.status == RunStatus::Done)
     }
 
+    /// The file of a run's result.
+    fn result_file(&self, id: &str) -> PathBuf {
+        self.folder(id).join("result.json")
+    }
+
+    /// The result in a run's folder, if there is one; one of another run is an error.
+    fn kept(&self, id: &str) -> Result<Option<RunResult>> {
+        let file = self.result_file(id);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let result: RunResult = read_json(&file)?;
+        if result.run_id != id {
+            bail!("{}: expected the result of run {id}, got {}", file.display(), result.run_id);
+        }
+        Ok(Some(result))
+    }
+
+    /// Moves what is no result of its run out of the way, so that the run is done; says so.
+    pub(super) fn set_aside_foreign<'a>(
+        &self,
+        runs: impl Iterator<Item = &'a PlannedRun>,
+    ) -> Result<()> {
+        for run in runs {
+            let Err(error) = self.kept(&run.id) else { continue };
+            let file = self.result_file(&run.id);
+            let free = |n: &u32| !file.with_extension(format!("json.aside-{n}")).exists();
+            let n = (1..u32::MAX).find(free).context("a free name")?;
+            let aside = file.with_extension(format!("json.aside-{n}"));
+            std::fs::rename(&file, &aside).with_context(|| file.display().to_string())?;
+            note(&format!("{error:#}; moved to {}, the run is done again", aside.display()));
+        }
+        Ok(())
+    }
+
     /// Trains and evaluates a run, going on where an earlier attempt stopped.
     ///
-    /// `tick` is called all the while. A failure of the run is a result; an error
-    /// is one of the machinery, or an interruption.
+    /// `tick` gets the resident memory of the process at work all the while. A failure of the run
+    /// is a result; an error is one of the machinery, or an interruption.
     pub(super) fn carry_out(
         &self,
         id: &str,
         config: &RunConfig,
         place: &Place,
-        mut tick: impl FnMut(),
+        mut tick: impl FnMut(u64),
     ) -> Result<RunResult> {
         let folder = self.folder(id);
         std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
-        let log = Log::open(&folder.join("log.txt"), &mut tick)?;
-        let result_file = folder.join("result.json");
-        if let Ok(result) = read_json::<RunResult>(&result_file)
-            && result.status == RunStatus::Done
-        {
+        let log = Log::open(&folder.join("log.txt"), || tick(0))?;
+        if let Some(result) = self.kept(id)?.filter(|result| result.status == RunStatus::Done) {
             return Ok(result);
         }
         let mut config = config.clone();
         config.data.store = self.activations.train.clone();
         config.training.device = device(&folder, &place.device);
         write_toml(&folder.join("run.toml"), &config)?;
-
-        let timing_file = folder.join("timing.json");
-        let before: Timing = read_json(&timing_file).unwrap_or_default();
-        let start = Instant::now();
-        let trained = log.run(&mut self.train(&folder, place), &mut tick);
-        let train_seconds = before.train_seconds + start.elapsed().as_secs_f64();
-        write_json(&timing_file, &Timing { train_seconds })?;
-        let is_trained = trained?.success();
-
-        let eval_file = folder.join("eval.json");
-        let mut evaluation = None;
-        if is_trained {
-            let mut eval = self.eval(&folder, &eval_file, &config, place);
-            if log.run(&mut eval, &mut tick)?.success() {
-                evaluation = Some(read_json::<Evaluation>(&eval_file)?);
-            }
-        }
+        let started = account::start(&folder)?;
+        let clock = Instant::now();
+        let mut attempt = Attempt {
+            job: self,
+            log: &log,
+            deadline: self.limits.time.map(|time| clock + time),
+            tick: &mut tick,
+        };
+        let (evaluation, failure) = match attempt.run(&folder, &config, place)? {
+            Ok(evaluation) => (Some(evaluation), None),
+            Err(failure) => (None, Some(failure)),
+        };
         // A sweep's run is never made longer: another length is another run.
         if evaluation.is_some() {
             let _ = std::fs::remove_dir_all(folder.join("training"));
         }
-        let status = if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed };
-        let run_id = id.into();
+        let seconds = account::train_seconds(&folder);
         let result = RunResult {
-            run_id,
+            run_id: id.into(),
             variant: None,
-            status,
+            status: if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed },
+            provenance: Some(account::provenance(&self.maker, &config.training.device, started)?),
             config,
-            train_seconds,
+            train_seconds: seconds.unwrap_or_else(|| clock.elapsed().as_secs_f64()),
             evaluation,
-            failure: None,
-            provenance: None,
+            failure,
         };
-        write_json(&result_file, &result)?;
+        write_json(&self.result_file(id), &result)?;
         Ok(result)
     }
 
-    fn train(&self, folder: &Path, place: &Place) -> Command {
+    /// Writes that a run failed where no process of ours was left to write it.
+    pub(super) fn write_failure(&self, run: &PlannedRun, failure: &str) -> Result<()> {
+        let folder = self.folder(&run.id);
+        std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
+        let mut config = run.point.config.clone();
+        config.data.store = self.activations.train.clone();
+        let result = RunResult {
+            run_id: run.id.clone(),
+            variant: None,
+            status: RunStatus::Failed,
+            config,
+            train_seconds: account::train_seconds(&folder).unwrap_or(0.0),
+            evaluation: None,
+            failure: Some(failure.into()),
+            provenance: None,
+        };
+        Ok(write_json(&self.result_file(&run.id), &result)?)
+    }
+
+    /// Removes the result of a failed attempt, which must not pass for that of the next one.
+    pub(super) fn forget_failure(&self, run: &PlannedRun) -> Result<()> {
+        if self.finished(run).is_some() {
+            return Ok(());
+        }
+        let file = self.result_file(&run.id);
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| file.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The program, which finds its libraries from wherever its copy lies.
+    pub(super) fn program(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(libraries) = &self.libraries {
+            let others = std::env::var("LD_LIBRARY_PATH").ok().filter(|others| others != libraries);
+            let others = others.map_or_else(String::new, |others| format!(":{others}"));
+            command.env("LD_LIBRARY_PATH", format!("{libraries}{others}"));
+        }
+        command
+    }
+
+    /// The training process of a run.
+    pub(super) fn train(&self, folder: &Path, place: &Place) -> Command {
         let mut command = self.command(place);
         command.arg("train").arg(folder.join("run.toml")).arg("--out").arg(folder).arg("--resume");
         command
     }
 
-    fn eval(&self, folder: &Path, out: &Path, config: &RunConfig, place: &Place) -> Command {
+    /// Its evaluation process.
+    pub(super) fn eval(
+        &self,
+        folder: &Path,
+        out: &Path,
+        config: &RunConfig,
+        place: &Place,
+    ) -> Command {
         let mut command = self.command(place);
         command.arg("eval").arg(folder.join("checkpoint")).arg("--out").arg(out);
         command.args(["--device", &config.training.device]);
@@ -145,7 +224,7 @@ impl Job {
     }
 
     fn command(&self, place: &Place) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.program();
         if let Some(threads) = place.threads {
             command.args(["--threads", &threads.to_string()]);
         }
@@ -169,29 +248,15 @@ pub(super) fn progress(folder: &Path, n_steps: u64) -> (u64, String) {
     }
 }
 
-/// A prepared run, for a job scheduler to start (`OUT/tasks/N.json`).
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Task {
-    pub(super) job: Job,
-    pub(super) id: String,
-    pub(super) config: RunConfig,
-    pub(super) place: Place,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OneRunArgs {
-    /// A prepared run
-    task: PathBuf,
-}
-
-/// Carries out a prepared run.
-pub(crate) fn run_one(args: &OneRunArgs) -> Result<()> {
-    stop::install()?;
-    let task: Task = read_json(&args.task)?;
-    let result = task.job.carry_out(&task.id, &task.config, &task.place, || ());
-    let result = result.with_context(|| format!("run {}", task.id))?;
-    if result.status == RunStatus::Failed {
-        bail!("run {} failed", task.id);
+/// One line on how a run ended.
+pub(super) fn describe(run: &PlannedRun, result: &RunResult) -> String {
+    let seconds = result.train_seconds;
+    match (&result.status, &result.evaluation, &result.failure) {
+        (RunStatus::Done, Some(evaluation), _) => {
+            let (r2, l0) = (evaluation.reconstruction.r2, evaluation.sparsity.l0_mean);
+            format!("run {} ({}): R² {r2:.4}, L0 {l0:.1}, {seconds:.0} s", run.id, run.point)
+        }
+        (_, _, Some(failure)) => format!("run {} ({}) FAILED: {failure}", run.id, run.point),
+        _ => format!("run {} ({}) FAILED after {seconds:.0} s", run.id, run.point),
     }
-    Ok(())
 }

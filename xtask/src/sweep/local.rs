@@ -1,20 +1,20 @@
-//! Runs on this machine: some at a time on each device.
+//! Runs on this machine: some at a time on each device, the longest first, as memory allows.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use sae_config::{RunResult, RunStatus};
+use anyhow::{Result, bail};
 
 use super::job::{self, Job, Place};
-use super::plan::PlannedRun;
-use super::progress::Runs;
-use super::stop;
-use crate::exit;
+use super::memory;
+use super::plan::{Plan, PlannedRun};
+use super::progress::{Runs, Spinner};
+use super::{Refresher, stop};
+use crate::exit::{self, usage};
 
-/// Time between two looks at a run's metrics.
+/// Time between two looks at a run's metrics, and at the memory that is free.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// News from a run at work.
@@ -25,12 +25,13 @@ enum Event<'a> {
 }
 
 /// Carries out runs, `jobs` at once on each device; runs that fail do not stop the others.
-pub(super) fn run(job: &Job, runs: &[&PlannedRun], devices: &[String], jobs: u16) -> Result<()> {
-    let queue: Mutex<VecDeque<_>> = Mutex::new(runs.iter().copied().collect());
+pub(super) fn run(plan: &Plan, job: &Job, runs: &[&PlannedRun], jobs: u16) -> Result<()> {
+    let queue = Queue::new(job, runs, &plan.devices)?;
     let mut progress = Runs::new(runs.len(), runs.iter().map(|run| steps(run)).sum());
+    let mut refresher = Refresher::default();
     let (sender, events) = mpsc::channel();
     std::thread::scope(|scope| {
-        for device in devices {
+        for device in &plan.devices {
             let threads = (jobs > 1 && device == "cpu").then(|| threads(jobs));
             for _ in 0..jobs {
                 let (queue, sender) = (&queue, sender.clone());
@@ -46,7 +47,10 @@ pub(super) fn run(job: &Job, runs: &[&PlannedRun], devices: &[String], jobs: u16
                     progress.started(&run.id, &run.point.to_string(), steps(run))
                 }
                 Event::At(run, step, message) => progress.at(&run.id, step, &message),
-                Event::Ended(run, Ok(line)) => progress.ended(&run.id, steps(run), &line),
+                Event::Ended(run, Ok(line)) => {
+                    progress.ended(&run.id, steps(run), &line);
+                    refresher.refresh(plan, job);
+                }
                 Event::Ended(run, Err(error)) => {
                     if !error.is::<exit::Interrupted>() {
                         let line = format!("run {}: {}", run.id, exit::message(&error));
@@ -60,40 +64,146 @@ pub(super) fn run(job: &Job, runs: &[&PlannedRun], devices: &[String], jobs: u16
     })
 }
 
+/// Runs that wait, and what those at work take.
+struct Queue<'a> {
+    state: Mutex<State<'a>>,
+    /// Bytes that were free on GPUs before the first run.
+    of_gpus: BTreeMap<String, u64>,
+    /// Told when a run has ended.
+    changed: Condvar,
+}
+
+struct State<'a> {
+    waiting: Vec<Waiting<'a>>,
+    /// By device and run: bytes that it will take, and those that it holds.
+    at_work: BTreeMap<(String, String), (u64, u64)>,
+}
+
+struct Waiting<'a> {
+    run: &'a PlannedRun,
+    /// Bytes that it will take, by device.
+    needs: BTreeMap<String, u64>,
+}
+
+impl<'a> Queue<'a> {
+    /// The longest run first; one that fits no device is refused by name.
+    fn new(job: &Job, runs: &[&'a PlannedRun], devices: &[String]) -> Result<Self> {
+        let mut spinner = Spinner::new("planning memory".into());
+        let mut waiting: Vec<_> =
+            runs.iter().map(|run| Waiting { run, needs: BTreeMap::new() }).collect();
+        let mut free = BTreeMap::new();
+        for device in devices {
+            spinner.tick(device);
+            for (waiting, need) in waiting.iter_mut().zip(memory::forecast(job, runs, device)?) {
+                waiting.needs.insert(device.clone(), need);
+            }
+            free.extend(memory::free(device).map(|bytes| (device.clone(), bytes)));
+        }
+        spinner.done();
+        refuse_too_large(&waiting, &free)?;
+        waiting.sort_by_key(|waiting| std::cmp::Reverse(work_of(waiting.run)));
+        let state = Mutex::new(State { waiting, at_work: BTreeMap::new() });
+        free.remove("cpu");
+        Ok(Self { state, of_gpus: free, changed: Condvar::new() })
+    }
+
+    /// Nothing panics while it holds the state.
+    fn state(&self) -> MutexGuard<'_, State<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next run that fits beside those at work on a device; none once all are taken.
+    fn next(&self, device: &str) -> Option<&'a PlannedRun> {
+        let mut state = self.state();
+        loop {
+            if stop::requested() || state.waiting.is_empty() {
+                return None;
+            }
+            // What runs hold of a GPU is not seen: there, what was free is shared out.
+            let free = match device {
+                "cpu" => memory::available(),
+                gpu => self.of_gpus.get(gpu).copied(),
+            };
+            if let Some(run) = state.take(device, free) {
+                return Some(run);
+            }
+            let waited = self.changed.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Notes what a run holds.
+    fn holds(&self, device: &str, id: &str, bytes: u64) {
+        if let Some(entry) = self.state().at_work.get_mut(&(device.into(), id.into())) {
+            entry.1 = bytes;
+        }
+    }
+
+    fn ended(&self, device: &str, id: &str) {
+        self.state().at_work.remove(&(device.into(), id.into()));
+        self.changed.notify_all();
+    }
+}
+
+impl<'a> State<'a> {
+    /// Takes the first run that fits into what is free.
+    fn take(&mut self, device: &str, free: Option<u64>) -> Option<&'a PlannedRun> {
+        let here = self.at_work.iter().filter(|((on, _), _)| on == device);
+        let at_work: Vec<_> = here.map(|(_, bytes)| *bytes).collect();
+        let fits = |w: &Waiting<'_>| memory::fits(w.needs[device], &at_work, free);
+        let index = self.waiting.iter().position(fits)?;
+        let Waiting { run, needs } = self.waiting.remove(index);
+        self.at_work.insert((device.into(), run.id.clone()), (needs[device], 0));
+        Some(run)
+    }
+}
+
+/// Refuses runs that take more than is free on every device.
+fn refuse_too_large(waiting: &[Waiting<'_>], free: &BTreeMap<String, u64>) -> Result<()> {
+    let mega = |bytes: u64| bytes / 1_000_000;
+    let fits = |w: &&Waiting<'_>| {
+        w.needs.iter().any(|(device, need)| free.get(device).is_none_or(|free| need <= free))
+    };
+    let large: Vec<_> = waiting.iter().filter(|w| !fits(w)).collect();
+    let Some(first) = large.first() else { return Ok(()) };
+    let needs: Vec<_> = first
+        .needs
+        .iter()
+        .map(|(device, need)| {
+            let free = free.get(device).copied().unwrap_or(0);
+            format!("{} MB on {device}, where {} MB are free", mega(*need), mega(free))
+        })
+        .collect();
+    let (id, point, needs) = (&first.run.id, &first.run.point, needs.join(", or "));
+    let others = match large.len() {
+        1 => String::new(),
+        n => format!(", and {} runs like it", n - 1),
+    };
+    bail!(usage(format!(
+        "memory: run {id} ({point}) needs {needs}{others}; make it smaller, or leave it out (--filter)"
+    )))
+}
+
 /// Takes runs from the queue until it is empty.
-fn work<'a>(
-    job: &Job,
-    queue: &Mutex<VecDeque<&'a PlannedRun>>,
-    place: &Place,
-    events: &Sender<Event<'a>>,
-) {
-    // The receiver outlives the workers, and nothing panics while it holds the queue.
+fn work<'a>(job: &Job, queue: &Queue<'a>, place: &Place, events: &Sender<Event<'a>>) {
+    // The receiver outlives the workers.
     let send = |event| drop(events.send(event));
-    let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
-    while let Some(run) = next().filter(|_| !stop::requested()) {
+    while let Some(run) = queue.next(&place.device) {
         send(Event::Started(run));
         let folder = job.folder(&run.id);
         let mut last = Instant::now();
-        let result = job.carry_out(&run.id, &run.point.config, place, || {
+        let result = job.carry_out(&run.id, &run.point.config, place, |resident| {
             if last.elapsed() >= LOOK {
                 last = Instant::now();
+                if place.device == "cpu" {
+                    queue.holds(&place.device, &run.id, resident);
+                }
                 let (step, message) = job::progress(&folder, steps(run));
                 send(Event::At(run, step, message));
             }
         });
-        send(Event::Ended(run, result.map(|result| describe(run, &result))));
-    }
-}
-
-/// One line on how a run ended.
-fn describe(run: &PlannedRun, result: &RunResult) -> String {
-    let seconds = result.train_seconds;
-    match (&result.status, &result.evaluation) {
-        (RunStatus::Done, Some(evaluation)) => {
-            let (r2, l0) = (evaluation.reconstruction.r2, evaluation.sparsity.l0_mean);
-            format!("run {} ({}): R² {r2:.4}, L0 {l0:.1}, {seconds:.0} s", run.id, run.point)
-        }
-        _ => format!("run {} ({}) FAILED after {seconds:.0} s", run.id, run.point),
+        queue.ended(&place.device, &run.id);
+        send(Event::Ended(run, result.map(|result| job::describe(run, &result))));
     }
 }
 
@@ -101,8 +211,73 @@ fn steps(run: &PlannedRun) -> u64 {
     run.point.config.training.steps
 }
 
+/// What the length of a run goes with: rows trained on, times the size of the dictionary.
+fn work_of(run: &PlannedRun) -> u64 {
+    let config = &run.point.config;
+    let rows = config.training.steps.saturating_mul(config.training.batch_size as u64);
+    rows.saturating_mul(config.sae.n_features as u64)
+}
+
 /// Threads for each of `jobs` runs that share the CPU.
 fn threads(jobs: u16) -> usize {
     let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
     (n_cores / usize::from(jobs)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use sae_config::SweepPoint;
+
+    use super::*;
+
+    fn planned(id: &str, steps: u64) -> PlannedRun {
+        let text = format!(
+            "data.store = 'none'\nsae.n_features = 32\narchitecture = {{ name = 'topk', k = 2 }}\n\
+             training = {{ steps = {steps}, batch_size = 8 }}"
+        );
+        let config = toml::from_str(&text).unwrap();
+        let point = SweepPoint { variant: None, settings: Vec::new(), config };
+        PlannedRun { id: id.into(), point, is_selected: true }
+    }
+
+    fn waiting(run: &PlannedRun, need: u64) -> Waiting<'_> {
+        Waiting { run, needs: BTreeMap::from([("cpu".into(), need), ("cuda:0".into(), need)]) }
+    }
+
+    #[test]
+    fn the_first_run_that_fits_beside_the_others_starts() {
+        let (large, middle, small) =
+            (planned("large", 9), planned("middle", 8), planned("small", 7));
+        let waiting = vec![waiting(&large, 80), waiting(&middle, 60), waiting(&small, 30)];
+        let mut state = State { waiting, at_work: BTreeMap::new() };
+        let take = |state: &mut State<'_>, device: &str, free| {
+            state.take(device, Some(free)).map(|run| run.id.clone())
+        };
+        // Alone, a run starts whatever is free; beside it, only what leaves room for its growth.
+        assert_eq!(take(&mut state, "cpu", 100).as_deref(), Some("large"));
+        assert_eq!(take(&mut state, "cpu", 109), None);
+        assert_eq!(take(&mut state, "cpu", 110).as_deref(), Some("small"));
+        // Another device has memory of its own.
+        assert_eq!(take(&mut state, "cuda:0", 60).as_deref(), Some("middle"));
+        assert_eq!(take(&mut state, "cpu", 1000), None);
+    }
+
+    #[test]
+    fn longer_runs_are_more_work_and_too_large_ones_are_named() {
+        let (long, short) = (planned("long", 9), planned("short", 8));
+        assert!(work_of(&long) > work_of(&short));
+        let runs = [waiting(&long, 50), waiting(&short, 90)];
+        let free = |cpu: u64, gpu: u64| {
+            BTreeMap::from([("cpu".to_owned(), cpu), ("cuda:0".to_owned(), gpu)])
+        };
+        refuse_too_large(&runs, &free(10, 90)).unwrap();
+        refuse_too_large(&runs, &BTreeMap::new()).unwrap();
+        let message = refuse_too_large(&runs, &free(89, 10)).unwrap_err().to_string();
+        assert!(message.contains("run short") && !message.contains("runs like it"), "{message}");
+        let message = refuse_too_large(&runs, &free(10, 10)).unwrap_err().to_string();
+        assert!(
+            message.contains("run long") && message.contains("and 1 runs like it"),
+            "{message}"
+        );
+    }
 }

@@ -21,6 +21,11 @@ impl Metrics {
     pub(super) fn n_done(&self) -> u64 {
         self.0["step"].as_u64().map_or(0, |step| step + 1)
     }
+
+    /// Rows trained on a second, lately.
+    pub(super) fn rows_per_second(&self) -> Option<f64> {
+        self.0["rows_per_second"].as_f64().filter(|rate| *rate > 0.0)
+    }
 }
 
 impl std::fmt::Display for Metrics {
@@ -45,11 +50,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         assert!(Metrics::last(&path).is_none());
-        let lines =
-            "{\"step\": 50, \"loss\": 0.5}\n{\"step\": 100, \"loss\": 0.25, \"l0\": 32.0}\n{\"ste";
+        let lines = "{\"step\": 50, \"loss\": 0.5}\n{\"step\": 100, \"loss\": 0.25, \"l0\": 32.0, \"rows_per_second\": 8.5}\n{\"ste";
         std::fs::write(&path, lines).unwrap();
         let last = Metrics::last(&path).unwrap();
         assert_eq!(last.n_done(), 101);
+        assert_eq!(last.rows_per_second(), Some(8.5));
         assert_eq!(last.to_string(), "loss 0.250, l0 32.000");
     }
 }

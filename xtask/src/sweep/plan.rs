@@ -85,7 +85,7 @@ impl Plan {
             let is_selected = is_selected(&filters, &point)?;
             let config = &mut point.config;
             let mut id = run_id(config, &data);
-            config.root_paths(&std::path::absolute(file.parent().unwrap_or(Path::new("")))?);
+            config.root_paths(std::path::absolute(&file)?.parent().unwrap_or(Path::new("/")));
             if let Some(init) = &config.training.init {
                 let init = fingerprint("training.init", init)?;
                 id = run_id(config, &format!("{data}, init {init}"));

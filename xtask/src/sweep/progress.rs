@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::exit::note;
+
 /// Time between two plain lines of the same thing.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -26,7 +28,7 @@ impl Spinner {
                 .with_prefix(what.clone())
         });
         if bar.is_none() {
-            eprintln!("{what}");
+            note(&what);
         }
         let now = Instant::now();
         Self { what, bar, start: now, last_line: now }
@@ -38,7 +40,7 @@ impl Spinner {
             bar.tick();
         } else if self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
-            eprintln!("{}: {message}", self.what);
+            note(&format!("{}: {message}", self.what));
         }
     }
 
@@ -46,7 +48,7 @@ impl Spinner {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        eprintln!("{}: done in {:.0} s", self.what, self.start.elapsed().as_secs_f64());
+        note(&format!("{}: done in {:.0} s", self.what, self.start.elapsed().as_secs_f64()));
     }
 }
 
@@ -100,7 +102,7 @@ impl Runs {
                 .with_prefix(name.to_owned());
             self.active.insert(id.into(), bars.insert_before(total, bar));
         } else {
-            eprintln!("run {id} ({name}) starts");
+            note(&format!("run {id} ({name}) starts"));
         }
     }
 
@@ -117,7 +119,7 @@ impl Runs {
             total.set_message(self.summary());
         } else if self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
-            eprintln!("{}; {id} at step {step}: {message}", self.summary());
+            note(&format!("{}; {id} at step {step}: {message}", self.summary()));
         }
     }
 
@@ -128,10 +130,15 @@ impl Runs {
         if let Some(bar) = self.active.remove(id) {
             bar.finish_and_clear();
         }
+        self.say(line);
+    }
+
+    /// A line above the bars.
+    pub(super) fn say(&self, line: &str) {
         match &self.bars {
             // A closed terminal is no reason to stop.
             Some((bars, _)) => drop(bars.println(line)),
-            None => eprintln!("{line}"),
+            None => note(line),
         }
     }
 

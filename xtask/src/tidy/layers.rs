@@ -15,13 +15,13 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("sae-data", &[]),
     ("soft-topk", &["tch-autograd"]),
     ("sae-kernels", &[]),
-    ("sae-hosts", &["sae-data"]),
+    ("sae-hosts", &["sae-data", "tch-autograd"]),
     ("sae-models", &["soft-topk", "sae-kernels", "sae-config", "tch-autograd"]),
     (
         "sae-train",
         &["sae-models", "sae-kernels", "soft-topk", "sae-data", "sae-config", "tch-autograd"],
     ),
-    ("sae-eval", &["sae-models", "sae-hosts", "sae-data", "sae-config"]),
+    ("sae-eval", &["sae-models", "sae-hosts", "sae-data", "sae-config", "tch-autograd"]),
     ("sae-report", &["sae-config"]),
     (
         "softsae",

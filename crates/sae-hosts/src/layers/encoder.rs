@@ -46,9 +46,13 @@ impl PatchEmbedding {
     /// # Shapes
     /// `[batch, channels, size, size]` to `[batch, patches, d_model]`.
     pub(crate) fn forward(&self, pixels: &Tensor) -> Tensor {
-        let stride = [self.patch_size; 2];
-        let patches = pixels.conv2d(&self.weight, self.bias.as_ref(), stride, [0, 0], [1, 1], 1);
-        patches.flatten(2, -1).transpose(1, 2).contiguous()
+        let (size, edge) = (pixels.size(), self.patch_size);
+        let (rows, columns) = (size[2] / edge, size[3] / edge);
+        let whole = pixels.narrow(2, 0, rows * edge).narrow(3, 0, columns * edge);
+        let patches = whole.reshape([size[0], size[1], rows, edge, columns, edge]);
+        let patches = patches.permute([0, 2, 4, 1, 3, 5]).flatten(3, -1).flatten(1, 2);
+        // Not a convolution: libtorch lets cuDNN round its factors to TF32.
+        patches.linear(&self.weight.flatten(1, -1), self.bias.as_ref())
     }
 }
 

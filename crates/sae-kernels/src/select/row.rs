@@ -2,13 +2,15 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::Rank;
 use super::candidates::Scratch;
 
-/// Appends the codes of one row: its k largest activations, among `features` if given.
+/// Appends the codes of one row: its k largest activations by `rank`, among `features` if given.
 pub(super) struct SelectRow<'a> {
     pub(super) z: &'a [f32],
     pub(super) bias: &'a [f32],
     pub(super) k: usize,
+    pub(super) rank: Rank,
     pub(super) features: Option<&'a [u32]>,
     pub(super) scratch: &'a mut Scratch,
     pub(super) indices: &'a mut Vec<u32>,
@@ -20,22 +22,28 @@ impl WithSimd for SelectRow<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { z, bias, k, features, scratch, indices, values } = self;
-        let Some(features) = features else {
+        let Self { z, bias, k, rank, features, scratch, indices, values } = self;
+        if let (Rank::Value, None) = (rank, features) {
             select(simd, z, bias, k, scratch, |i, v| {
                 indices.push(i);
                 values.push(v);
             });
             return;
-        };
+        }
         let mut part = std::mem::take(&mut scratch.part);
         part.clear();
-        part.extend(features.iter().map(|&f| z[f as usize] + bias[f as usize]));
+        match features {
+            Some(features) => {
+                part.extend(features.iter().map(|&f| rank.key(z[f as usize] + bias[f as usize])));
+            }
+            None => part.extend(z.iter().zip(bias).map(|(z, b)| rank.key(z + b))),
+        }
         let mut zeros = std::mem::take(&mut scratch.zeros);
         zeros.resize(part.len(), 0.0);
-        select(simd, &part, &zeros, k, scratch, |i, v| {
-            indices.push(features[i as usize]);
-            values.push(v);
+        select(simd, &part, &zeros, k, scratch, |i, _| {
+            let f = features.map_or(i, |features| features[i as usize]);
+            indices.push(f);
+            values.push(z[f as usize] + bias[f as usize]);
         });
         (scratch.part, scratch.zeros) = (part, zeros);
     }

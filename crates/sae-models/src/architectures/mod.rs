@@ -1,5 +1,6 @@
 //! The architectures: one file each, with initial values and the rule of inference.
 
+mod abs_topk;
 mod batch_topk;
 mod gated;
 mod jumprelu;
@@ -7,6 +8,7 @@ mod soft;
 mod standard;
 mod topk;
 
+pub use abs_topk::AbsTopK;
 pub use batch_topk::BatchTopK;
 pub use gated::Gated;
 pub use jumprelu::JumpRelu;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use sae_config::{ArchitectureConfig, KEstimator, Parity, SoftConfig};
-use sae_kernels::{Count, Matrix, estimator_forward};
+use sae_kernels::{Count, Matrix, Rank, estimator_forward};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{view, view_mut};
 
@@ -215,7 +215,7 @@ impl Sae for Soft {
         let k: Vec<i64> = k.try_into()?;
         let k: Vec<usize> = k.into_iter().map(|k| k as usize).collect();
         let (z, selector) = products.of_encoder(x, weights)?;
-        selector.top_k(z, &view(&weights.b_enc)?, Count::PerRow(&k), codes)?;
+        selector.top_k(z, &view(&weights.b_enc)?, Count::PerRow(&k), Rank::Value, codes)?;
         Ok(Some(k_hat))
     }
 

@@ -1,7 +1,7 @@
 //! TopK: the k largest features of each input (Gao et al. 2024, arXiv:2406.04093).
 
 use sae_config::TopKConfig;
-use sae_kernels::Count;
+use sae_kernels::{Count, Rank};
 use tch::Tensor;
 use tch_autograd::view;
 
@@ -44,7 +44,7 @@ impl Sae for TopK {
     ) -> Result<Option<Tensor>> {
         let (z, selector) = products.of_encoder(x, &self.base.weights)?;
         let bias = view(&self.base.weights.b_enc)?;
-        selector.top_k(z, &bias, Count::Same(self.k as usize), codes)?;
+        selector.top_k(z, &bias, Count::Same(self.k as usize), Rank::Value, codes)?;
         Ok(None)
     }
 

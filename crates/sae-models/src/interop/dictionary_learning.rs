@@ -88,12 +88,14 @@ pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Expor
             ];
             ("GatedAutoEncoder", "GatedSAETrainer", tensors)
         }
-        ArchitectureConfig::Soft(_) => {
+        ArchitectureConfig::AbsTopK(_) | ArchitectureConfig::Soft(_) => {
             let has = "topk, batch_topk, matryoshka_batch_topk, jumprelu, gated or a standard one";
             return Err(no_counterpart("dictionary_learning", has, sae));
         }
         // Its older class rescales features when it is loaded; this one has no input bias.
-        _ => {
+        ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => {
             let tensors = vec![
                 ("encoder.weight", w_enc.shallow_clone()),
                 ("encoder.bias", moved_bias(&b_enc, &w_enc, &b_dec, 1.0)),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sae_config::{ArchitectureConfig, AuxKConfig, KEstimator, TopKConfig};
+use sae_config::{AbsTopKConfig, ArchitectureConfig, AuxKConfig, KEstimator, TopKConfig};
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
 
@@ -49,9 +49,12 @@ pub(super) fn model(
 /// Refuses to select more features than there are.
 fn check_k(config: &ModelConfig) -> Result<()> {
     match &config.architecture {
-        ArchitectureConfig::TopK(c) if c.k > config.n_features => {
+        ArchitectureConfig::TopK(TopKConfig { k, .. })
+        | ArchitectureConfig::AbsTopK(AbsTopKConfig { k, .. })
+            if *k > config.n_features =>
+        {
             let expected = format!("at most the {} features", config.n_features);
-            Err(sae_config::Error::value("k", expected, c.k).into())
+            Err(sae_config::Error::value("k", expected, k).into())
         }
         _ => Ok(()),
     }
@@ -59,9 +62,10 @@ fn check_k(config: &ModelConfig) -> Result<()> {
 
 /// Puts what the settings of a file say of inference into our own.
 fn take_said(own: &mut ArchitectureConfig, said: ArchitectureConfig) {
-    use ArchitectureConfig::{BatchTopK, JumpRelu, MatryoshkaBatchTopK, Soft, TopK};
+    use ArchitectureConfig::{AbsTopK, BatchTopK, JumpRelu, MatryoshkaBatchTopK, Soft, TopK};
     match (own, said) {
         (TopK(own), TopK(said)) | (BatchTopK(own), BatchTopK(said)) => own.k = said.k,
+        (AbsTopK(own), AbsTopK(said)) => own.k = said.k,
         (MatryoshkaBatchTopK(own), MatryoshkaBatchTopK(said)) => own.k = said.k,
         (JumpRelu(own), JumpRelu(said)) => own.subtract_b_dec = said.subtract_b_dec,
         (Soft(own), Soft(said)) => {

@@ -1,8 +1,9 @@
-//! sparsify: `cfg.json` and `sae.safetensors`; TopK alone.
+//! sparsify: `cfg.json` and `sae.safetensors`; TopK, and of its first versions AbsTopK, which the
+//! present ones would read as TopK.
 
 use std::path::Path;
 
-use sae_config::{ArchitectureConfig, Normalization, Parity};
+use sae_config::{AbsTopKConfig, ArchitectureConfig, Normalization, Parity, TopKConfig};
 use serde_json::json;
 use tch::Tensor;
 
@@ -20,12 +21,11 @@ const EXPANSION_FACTOR: usize = 32;
 
 /// Every key of `cfg.json`.
 pub(super) const KEYS: Keys = Keys {
-    read: &["d_in", "num_latents", "expansion_factor", "k", OWN_KEY],
+    read: &["d_in", "num_latents", "expansion_factor", "k", "signed", OWN_KEY],
     neutral: &[
         ("activation", &["\"topk\""], "another selection"),
         ("skip_connection", &["false"], "a linear path beside the features"),
         ("transcode", &["false"], "a transcoder, whose output is not its input"),
-        ("signed", &["false"], "a selection by absolute values"),
     ],
     ignored: &[(
         "of training: the decoder is saved as it is used",
@@ -80,20 +80,27 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
         d.saturating_mul(EXPANSION_FACTOR)
     };
     let (d_in, n_latents) = (d as i64, f as i64);
-    let tensors = [
+    let mut tensors = vec![
         ("encoder.weight", file.take("encoder.weight", &[n_latents, d_in])?),
         ("encoder.bias", file.take("encoder.bias", &[n_latents])?),
         ("decoder.weight", file.take("W_dec", &[n_latents, d_in])?),
         ("decoder.bias", file.take("b_dec", &[d_in])?),
-        ("threshold", Tensor::from(-1.0_f32)),
     ];
     let notes = file.finish("topk")?;
+    let top_k = top_k(settings.size("k")?);
+    let architecture = if settings.flag("signed", false)? {
+        let TopKConfig { k, k_anneal_steps, auxk, .. } = top_k;
+        ArchitectureConfig::AbsTopK(AbsTopKConfig { k, k_anneal_steps, auxk })
+    } else {
+        tensors.push(("threshold", Tensor::from(-1.0_f32)));
+        ArchitectureConfig::TopK(top_k)
+    };
     let config = ModelConfig {
         d_model: d,
         n_features: f,
         normalization: Normalization::None,
         parity: Parity::None,
-        architecture: ArchitectureConfig::TopK(top_k(settings.size("k")?)),
+        architecture,
     };
     let own = own_config(&settings.map, &settings.path)?;
     let sae = model(&path, own, config, tensors)?;

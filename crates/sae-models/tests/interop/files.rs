@@ -103,6 +103,30 @@ fn files_of_sparsify_give_its_numbers() {
     }
 }
 
+/// Those of its first versions, which chose by magnitude where `signed` said so.
+#[test]
+fn signed_files_of_sparsify_are_abs_topk() {
+    let dir = copied(&testdata("sparsify").join("topk"));
+    edit(dir.path(), "cfg.json", "signed", true.into());
+    let sae = import(dir.path(), Format::Sparsify).unwrap().sae;
+    assert_eq!(sae.config().architecture.name(), "abs_topk");
+    let file = read_tensors(&dir.path().join("sae.safetensors")).unwrap();
+    let x = rows_of(dir.path());
+    let z = (&x - &file["b_dec"]).matmul(&file["encoder.weight"].tr()) + &file["encoder.bias"];
+    let k = sae_config::read_json::<serde_json::Value>(&dir.path().join("cfg.json")).unwrap()["k"]
+        .as_i64()
+        .unwrap();
+    let least = z.abs().topk(k, -1, true, true).0.amin([-1i64].as_slice(), true);
+    let expected = &z * z.abs().ge_tensor(&least).to_kind(z.kind());
+    let (features, x_hat) = forward(sae.as_ref(), &x);
+    assert!(features.min().double_value(&[]) < 0.0);
+    assert!(difference(&expected, &features) < TOLERANCE);
+    let rebuilt = expected.matmul(&file["W_dec"]) + &file["b_dec"];
+    assert!(difference(&rebuilt, &x_hat) < TOLERANCE);
+    edit(dir.path(), "cfg.json", "signed", "yes".into());
+    assert!(refusal(dir.path(), Format::Sparsify).contains("`signed` true or false"));
+}
+
 #[test]
 fn state_dicts_of_the_published_trainers_give_their_numbers() {
     for (folder, format, architecture) in [

@@ -12,9 +12,10 @@ use crate::common::{NORMALIZATIONS, architectures, model, rows};
 fn has(format: Format, config: &ModelConfig) -> bool {
     let soft = matches!(config.architecture, ArchitectureConfig::Soft(_));
     let by_row = matches!(config.normalization, Normalization::UnitNorm | Normalization::LayerNorm);
+    let signed = matches!(config.architecture, ArchitectureConfig::AbsTopK(_));
     match format {
-        Format::SaeLens => true,
-        Format::DictionaryLearning => !soft && !by_row,
+        Format::SaeLens => !signed,
+        Format::DictionaryLearning => !signed && !soft && !by_row,
         Format::Sparsify => matches!(config.architecture, ArchitectureConfig::TopK(_)) && !by_row,
         Format::SoftSae => soft && !by_row,
         Format::GemmaScope => false,

@@ -2,7 +2,7 @@
 
 use sae_config::AuxKConfig;
 use sae_kernels::{
-    Count, FeatureMajor, Groups, Matrix, Reconstruction, Selector, Source, SparseCodes,
+    Count, FeatureMajor, Groups, Matrix, Rank, Reconstruction, Selector, Source, SparseCodes,
     column_sums, reconstruct, squared_norm, subtract_row,
 };
 use tch::Tensor;
@@ -21,6 +21,17 @@ pub(super) fn dead_features(config: &AuxKConfig, dead: &DeadFeatures) -> Result<
     let counters = tch_autograd::view(&dead.rows_since_fired)?;
     let silent = |c: &i64| u64::try_from(*c).is_ok_and(|rows| rows >= config.dead_after_rows);
     Ok((0..).zip(counters.iter()).filter(|(_, c)| silent(c)).map(|(f, _)| f).collect())
+}
+
+/// Among what, and how, the features that rebuild the residual are chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    /// The dead features, ascending.
+    pub(super) dead: &'a [u32],
+    /// Whether z holds activations already.
+    pub(super) biased: bool,
+    /// By what they are compared.
+    pub(super) rank: Rank,
 }
 
 /// The second reconstruction of a step with dead features.
@@ -43,18 +54,17 @@ struct Parts {
 }
 
 impl Revival {
-    /// Computes the auxiliary loss, weighted, and its gradients; `biased` tells whether z holds
-    /// activations already.
+    /// Computes the auxiliary loss, weighted, and its gradients.
     pub(super) fn add(
         &mut self,
         config: &AuxKConfig,
-        dead: &[u32],
-        biased: bool,
+        chosen: Chosen<'_>,
         parameters: &[Parameter],
         slots: &Slots,
         buffers: &Buffers,
     ) -> Result<f64> {
         let Buffers { batch, d, f, .. } = *buffers;
+        let Chosen { dead, biased, rank } = chosen;
         let parts = self.parts.get_or_insert_with(|| Parts {
             codes: SparseCodes::new(f),
             by_feature: FeatureMajor::new(f),
@@ -72,10 +82,10 @@ impl Revival {
             let z = slice(&buffers.z)?;
             let z = Matrix::new("z", &z, f)?;
             let bias = if biased { &parts.zeros[..] } else { &b_enc };
-            self.selector.top_k_among(z, bias, dead, k, &mut parts.codes)?;
+            self.selector.top_k_among(z, bias, dead, k, rank, &mut parts.codes)?;
         } else {
             let w_enc = &parameters[slots.w_enc].value;
-            select_anew(&mut self.selector, dead, k, w_enc, &b_enc, buffers, &mut parts.codes)?;
+            select_anew(&mut self.selector, chosen, k, w_enc, &b_enc, buffers, &mut parts.codes)?;
         }
         let w_dec = &parameters[slots.w_dec].value;
 
@@ -111,13 +121,14 @@ impl Revival {
 /// products with their rows of the encoder.
 fn select_anew(
     selector: &mut Selector,
-    dead: &[u32],
+    chosen: Chosen<'_>,
     k: usize,
     w_enc: &Tensor,
     b_enc: &[f32],
     buffers: &Buffers,
     codes: &mut SparseCodes,
 ) -> Result<()> {
+    let Chosen { dead, rank, .. } = chosen;
     let of_dead: Vec<i64> = dead.iter().map(|f| i64::from(*f)).collect();
     let w_enc = w_enc.f_index_select(0, &Tensor::from_slice(&of_dead))?.tr();
     let bias: Vec<f32> = dead.iter().map(|f| b_enc[*f as usize]).collect();
@@ -129,7 +140,7 @@ fn select_anew(
         matmul_into(&rows_of(&buffers.centred, &rows), &w_enc, &mut rows_of(&z, &of_rows), false)?;
         let z = slice(&z)?;
         let z = Matrix::new("z", &z[..rows.len() * dead.len()], dead.len())?;
-        selector.top_k(z, &bias, Count::Same(k), &mut among)?;
+        selector.top_k(z, &bias, Count::Same(k), rank, &mut among)?;
         let indices: Vec<u32> = among.indices().iter().map(|i| dead[*i as usize]).collect();
         part.assign(among.indptr(), &indices, among.values())?;
         codes.extend(&part)?;

@@ -78,7 +78,7 @@ pub(super) struct Buffers {
     pub(super) held: Range<usize>,
     /// Whether this step uses up the codes of a micro-batch before it selects the next ones.
     pub(super) streams: bool,
-    /// Positive codes of the step so far.
+    /// Codes of the step so far that are not 0.
     n_active: usize,
     /// Codes of the rows that z holds, on their way to `codes`.
     pub(super) part: SparseCodes,
@@ -245,7 +245,7 @@ impl Buffers {
             dead.rows_seen += self.batch as u64;
         }
         for (&f, &v) in self.codes.indices().iter().zip(self.codes.values()) {
-            if v > 0.0 {
+            if v != 0.0 {
                 counters[f as usize] = 0;
                 self.n_active += 1;
             }

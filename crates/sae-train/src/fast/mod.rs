@@ -17,7 +17,7 @@ mod update;
 mod window;
 
 use sae_config::{ArchitectureConfig, AuxKConfig, Engine, Parity, Precision, RunConfig};
-use sae_kernels::{Groups, Matrix, subtract_row};
+use sae_kernels::{Groups, Matrix, Rank, subtract_row};
 use sae_models::{Base, Sae, prefixes};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -89,11 +89,15 @@ pub(crate) fn chosen(config: &RunConfig, model: &Base) -> Result<bool> {
 pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
     let able = match &config.architecture {
         ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_)
         | ArchitectureConfig::JumpRelu(_) => true,
         ArchitectureConfig::Soft(soft) => FastEstimator::computes(soft.k_estimator),
-        _ => false,
+        ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => false,
     };
     let halved = config.training.precision == Some(Precision::Bf16);
     match config.training.engine {
@@ -121,6 +125,9 @@ impl FastEngine {
             ArchitectureConfig::TopK(c) => {
                 (FastRule::Hard(HardRule::rows(c, official, sae)?), Some(c.auxk.clone()))
             }
+            ArchitectureConfig::AbsTopK(c) => {
+                (FastRule::Hard(HardRule::magnitudes(c, official, sae)), Some(c.auxk.clone()))
+            }
             ArchitectureConfig::BatchTopK(c) => {
                 (FastRule::Hard(HardRule::batch(c, official, sae)?), Some(c.auxk.clone()))
             }
@@ -137,7 +144,10 @@ impl FastEngine {
             ArchitectureConfig::JumpRelu(c) => {
                 (FastRule::JumpRelu(Box::new(JumpReluFast::new(c, n_features))), None)
             }
-            _ => return Err(unable()),
+            ArchitectureConfig::Gated(_)
+            | ArchitectureConfig::Standard(_)
+            | ArchitectureConfig::StandardApril(_)
+            | ArchitectureConfig::PAnneal(_) => return Err(unable()),
         };
         let mut optimizer = OptimizerRule::CLIPPED;
         if let FastRule::JumpRelu(_) = rule {
@@ -284,9 +294,16 @@ impl FastEngine {
         let reach = Reach { encoder: reach.encoder || !dead.is_empty(), ..reach };
         let auxk = self.auxk.as_ref().filter(|_| !dead.is_empty());
         if let Some(config) = auxk {
-            let biased = matches!(self.rule, FastRule::Soft(_));
+            let chosen = auxk::Chosen {
+                dead: &dead,
+                biased: matches!(self.rule, FastRule::Soft(_)),
+                rank: match &self.rule {
+                    FastRule::Hard(rule) => rule.rank(),
+                    FastRule::Soft(_) | FastRule::JumpRelu(_) => Rank::Value,
+                },
+            };
             let (parameters, slots) = (&state.parameters, &self.slots);
-            let loss = self.revival.add(config, &dead, biased, parameters, slots, &self.buffers)?;
+            let loss = self.revival.add(config, chosen, parameters, slots, &self.buffers)?;
             parts.push(("auxk", loss));
         }
         self.profile.lap("auxk");

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
-use sae_kernels::{Count, Matrix, Selector, add_bias_relu};
+use sae_kernels::{Count, Matrix, Rank, Selector, add_bias_relu};
 use sae_models::Sae;
 use soft_topk::SparseTopK;
 use tch::Tensor;
@@ -98,7 +98,7 @@ impl SoftFast {
             k_hat.iter_mut().for_each(|k| *k = whole(k));
             let counts: Vec<usize> = k_hat.iter().map(|k| *k as usize).collect();
             let z = Matrix::new("z", z, buffers.f)?;
-            self.selector.top_k(z, &self.zeros, Count::PerRow(&counts), part)?;
+            self.selector.top_k(z, &self.zeros, Count::PerRow(&counts), Rank::Value, part)?;
         } else {
             // A step that streams is done with a micro-batch's operator before the next one.
             let streams = rows.start > 0 && buffers.streams;

@@ -1,6 +1,6 @@
 //! The gradient of k̂ over a neighbourhood of the boundary.
 
-use sae_kernels::{Count, Matrix, Selector, SparseCodes, error_differences};
+use sae_kernels::{Count, Matrix, Rank, Selector, SparseCodes, error_differences};
 
 use crate::Result;
 
@@ -46,7 +46,7 @@ impl KWindow {
         low.extend(what.k_hat.iter().map(|k| whole(k).saturating_sub(*half)));
         high.clear();
         high.extend(what.k_hat.iter().map(|k| (whole(k) + *half).min(f)));
-        selector.top_k(what.z, what.zeros, Count::PerRow(high), codes)?;
+        selector.top_k(what.z, what.zeros, Count::PerRow(high), Rank::Value, codes)?;
         error_differences(codes, low, what.decoder, what.centred, gradients)?;
         for ((gradient, low), high) in gradients.iter_mut().zip(low).zip(high) {
             *gradient *= *weight / ((*high - *low) * what.batch) as f32;

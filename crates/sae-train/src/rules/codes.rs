@@ -3,7 +3,7 @@
 use sae_models::Weights;
 use tch::{Kind, Tensor};
 
-/// Chosen entries of a batch, row by row; those that are not positive count as not chosen.
+/// Chosen entries of a batch, row by row; those that are 0 count as not chosen.
 pub(crate) struct Codes {
     /// Features of the entries, `[n]`.
     indices: Tensor,
@@ -24,6 +24,18 @@ impl Codes {
         let (values, indices) = z.topk(k, -1, true, false);
         let offsets = Tensor::arange(batch, (Kind::Int64, z.device())) * k;
         Self { indices: indices.flatten(0, -1), values: values.flatten(0, -1), offsets, n_features }
+    }
+
+    /// The `k` entries of largest magnitude of each row, with their sign.
+    ///
+    /// # Shapes
+    /// z `[batch, n_features]`.
+    pub(crate) fn of_magnitudes(z: &Tensor, k: i64) -> Self {
+        let (batch, n_features) = z.size2().expect("activations are a matrix");
+        let (_, indices) = z.detach().abs().topk(k, -1, true, false);
+        let values = z.gather(1, &indices, false).flatten(0, -1);
+        let offsets = Tensor::arange(batch, (Kind::Int64, z.device())) * k;
+        Self { indices: indices.flatten(0, -1), values, offsets, n_features }
     }
 
     /// The `k[b]` largest entries of row b.
@@ -84,7 +96,7 @@ impl Codes {
 
     /// Which features are active anywhere in the batch, `[n_features]`.
     pub(crate) fn fired(&self) -> Tensor {
-        let active = self.values.detach().gt(0.0).to_kind(Kind::Int64);
+        let active = self.values.detach().ne(0.0).to_kind(Kind::Int64);
         let n_rows = Tensor::zeros([self.n_features], (Kind::Int64, self.values.device()));
         n_rows.scatter_add(0, &self.indices, &active).gt(0)
     }
@@ -130,7 +142,7 @@ mod tests {
         let mut gradients = Tensor::run_backward(&[&sum], &inputs, false, false);
         let (of_w, of_z) = (gradients.remove(1), gradients.remove(0));
         // Which of the entries at 0 are chosen changes nothing else.
-        [out.detach(), of_z * z.gt(0.0).to_kind(Kind::Double), of_w]
+        [out.detach(), of_z * z.ne(0.0).to_kind(Kind::Double), of_w]
     }
 
     fn close(got: &[Tensor; 3], want: &[Tensor; 3]) -> bool {
@@ -151,6 +163,10 @@ mod tests {
             let rows = differentiate(&z, &w, |z, w| Codes::of_rows(z, k).decode(w));
             let dense = differentiate(&z, &w, |z, w| (z * top_k_rows_mask(z, k)).mm(w));
             prop_assert!(close(&rows, &dense));
+            let signed = rng.uniform(&[batch, f], 1.0);
+            let rows = differentiate(&signed, &w, |z, w| Codes::of_magnitudes(z, k).decode(w));
+            let dense = |z: &Tensor, w: &Tensor| (z * top_k_rows_mask(&z.abs(), k)).mm(w);
+            prop_assert!(close(&rows, &differentiate(&signed, &w, dense)));
             let counts = Tensor::arange(batch, (Kind::Int64, z.device())).remainder(k + 1);
             let of_rows = differentiate(&z, &w, |z, w| Codes::of_row_counts(z, &counts).decode(w));
             let dense = |z: &Tensor, w: &Tensor| (z * top_k_of_rows_mask(z, &counts)).mm(w);

@@ -114,6 +114,7 @@ proptest! {
     #[test]
     fn of_hard_selections(seed in 0u64..1 << 40) {
         check("name = 'topk', k = 3, auxk = { weight = 0.0 }", &ALL, seed, 1);
+        check("name = 'abs_topk', k = 3, auxk = { weight = 0.0 }", &ALL, seed, 1);
         check("name = 'batch_topk', k = 3, auxk = { weight = 0.0 }", &ALL, seed, 1);
         let groups = "k = 2, group_fractions = [0.3, 0.7], auxk = { weight = 0.0 }";
         check(&format!("name = 'matryoshka_batch_topk', {groups}"), &ALL, seed, 1);

@@ -1,5 +1,6 @@
 //! The training rules: one file each, the loss of a batch by plain libtorch operations.
 
+mod abs_topk;
 mod batch_topk;
 mod budget;
 mod codes;
@@ -82,6 +83,7 @@ pub(crate) fn rule(config: &RunConfig, sae: &dyn Sae) -> Result<Box<dyn Rule>> {
     let official = training.parity == Parity::Official;
     Ok(match &config.architecture {
         ArchitectureConfig::TopK(c) => Box::new(topk::TopKRule::new(c, official, sae)?),
+        ArchitectureConfig::AbsTopK(c) => Box::new(abs_topk::AbsTopKRule::new(c, official, sae)),
         ArchitectureConfig::BatchTopK(c) => {
             Box::new(batch_topk::BatchTopKRule::new(c, official, sae)?)
         }
@@ -94,11 +96,6 @@ pub(crate) fn rule(config: &RunConfig, sae: &dyn Sae) -> Result<Box<dyn Rule>> {
         ArchitectureConfig::Standard(c) => Box::new(standard::StandardRule::new(c, training, sae)),
         ArchitectureConfig::StandardApril(c) => Box::new(standard::AprilRule::new(c, sae)),
         ArchitectureConfig::PAnneal(c) => Box::new(p_anneal::PAnnealRule::new(c, training, sae)),
-        other => {
-            let expected = "an architecture with a training rule";
-            let error = sae_config::Error::value("architecture.name", expected, other.name());
-            return Err(error.into());
-        }
     })
 }
 

@@ -10,6 +10,7 @@ use file::Golden;
 use sae_models::{Normalizer, Sae};
 use sae_train::Trainer;
 use tch::{Device, Kind, Tensor};
+use tch_autograd::{test_device, test_device_name};
 
 /// Relative to the loss, and to the norm of each tensor.
 const TOLERANCE: f64 = 2e-5;
@@ -27,18 +28,13 @@ const FAST: [&str; 9] = [
     "topk_clip",
 ];
 
-/// The device under test.
-fn device_name() -> String {
-    std::env::var("SOFTSAE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
-}
-
 fn follow(name: &str) {
     tch::set_num_threads(1);
     let golden = Golden::read(name);
     for kind in [Kind::Double, Kind::Float] {
         follow_in(&golden, kind, "reference", None);
     }
-    if FAST.contains(&name) && device_name() == "cpu" {
+    if FAST.contains(&name) && test_device() == Device::Cpu {
         follow_in(&golden, Kind::Float, "fast", None);
         let batch = golden.setting("batch_size").unwrap() as usize;
         follow_in(&golden, Kind::Float, "fast", Some(batch.div_ceil(3)));
@@ -46,14 +42,14 @@ fn follow(name: &str) {
 }
 
 fn follow_in(golden: &Golden, kind: Kind, engine: &str, micro_batch: Option<usize>) {
-    let device = tch_autograd::device(&device_name()).unwrap();
+    let device = test_device();
     let batches = golden.tensor("x").to_kind(kind).to_device(device);
     let losses: Vec<f64> = (&golden.tensor("losses")).try_into().unwrap();
     let trace = golden.tensor("trace");
     let d_model = batches.size()[2] as usize;
     let mut config = settings::run_config(golden, engine);
     config.training.micro_batch = micro_batch;
-    config.training.device = device_name();
+    config.training.device = test_device_name();
     let mut trainer = Trainer::new(config, d_model, &Normalizer::None, kind).unwrap();
     copy_state(golden, "init", trainer.sae());
     let what = format!("{} in {kind:?} ({engine}, micro-batch {micro_batch:?})", golden.name);

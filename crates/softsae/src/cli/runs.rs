@@ -49,7 +49,7 @@ pub(crate) struct EvalArgs {
     /// Held-out UTF-8 text for the host; may be given several times
     #[arg(long, value_name = "FILE", requires = "host")]
     pub(crate) text: Vec<PathBuf>,
-    /// Hook point; default: the one the store was harvested at
+    /// Hook point, as `harvest` takes it; default: the one the store was harvested at
     #[arg(long, value_name = "HOOK")]
     pub(crate) hook: Option<String>,
     /// Let pass activations of another host or hook point than the checkpoint's

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use sae_config::{CrossEntropy, Evaluation, GroundTruth};
 use sae_data::{ActivationStore, OutputLock, PlantedTruth, Selection, open_store};
 use sae_eval::{
-    CrossEntropyOptions, EvaluateOptions, allocation, complexity, cross_entropy, evaluate,
-    ground_truth,
+    AllocationObserver, ComplexityObserver, CrossEntropyOptions, EvaluateOptions, Metrics,
+    Observer, TruthObserver, cross_entropy, observe,
 };
 use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_provenance};
 use sae_models::{Sae, TrainedOn, load_checkpoint};
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         None => None,
     };
     let truth = PlantedTruth::find(&args.data).or_usage()?;
-    let planted = truth.map(|truth| (Arc::clone(&store), truth));
+    let whole = Arc::clone(&store);
     let store = if args.max_norm_ratio != 0.0 {
         if !(args.max_norm_ratio.is_finite() && args.max_norm_ratio > 1.0) {
             let got = args.max_norm_ratio;
@@ -56,20 +56,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         store
     };
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
-    let mut progress = Progress::new("eval", "rows", store.n_rows());
-    let report = &mut |done, _| progress.at(done, String::new);
-    let options = EvaluateOptions::default();
-    let mut evaluation = evaluate(sae.as_ref(), store.as_ref(), options, report).or_run()?;
-    drop(progress);
-    let l0 = evaluation.sparsity.l0_mean;
-    evaluation.allocation = allocation(sae.as_ref(), store.as_ref(), l0, options).or_run()?;
-    evaluation.complexity = complexity(sae.as_ref(), store.as_ref(), options).or_run()?;
-    if let Some((store, truth)) = planted {
-        let mut progress = Progress::new("ground truth", "rows", store.n_rows());
-        let report = &mut |done, _| progress.at(done, String::new);
-        let measured = ground_truth(sae.as_ref(), store.as_ref(), &truth, options, report);
-        evaluation.ground_truth = Some(measured.or_run()?);
-    }
+    let mut evaluation = measure(sae.as_ref(), store.as_ref(), whole.as_ref(), truth.as_ref())?;
     if let Some(spliced) = spliced {
         evaluation.cross_entropy = Some(spliced.measure(sae.as_ref())?);
     }
@@ -79,6 +66,49 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         sae_config::write_json(out, &evaluation).or_run()?;
     }
     Ok(())
+}
+
+/// Fidelity, sparsity, allocation and complexity on `store`, and where there is a truth what is found
+/// of it, in one pass.
+///
+/// The truth is of all rows, `whole`: a filter of `store` takes it a pass of its own.
+fn measure(
+    sae: &dyn Sae,
+    store: &dyn ActivationStore,
+    whole: &dyn ActivationStore,
+    truth: Option<&PlantedTruth>,
+) -> Result<Evaluation, Failure> {
+    let mut metrics = Metrics::new(sae.config().d_model, sae.config().n_features);
+    let mut allocation = AllocationObserver::new(sae);
+    let mut complexity = ComplexityObserver::new(store.n_rows());
+    let mut found =
+        truth.map(|truth| TruthObserver::new(sae, whole, truth)).transpose().or_run()?;
+    let is_whole = store.n_rows() == whole.n_rows();
+    let mut observers: Vec<&mut dyn Observer> =
+        vec![&mut metrics, &mut allocation, &mut complexity];
+    if let Some(found) = found.as_mut().filter(|_| is_whole) {
+        observers.push(found);
+    }
+    pass("eval", sae, store, &mut observers)?;
+    if let Some(found) = found.as_mut().filter(|_| !is_whole) {
+        pass("ground truth", sae, whole, &mut [found])?;
+    }
+    let mut evaluation = metrics.finish().or_run()?;
+    evaluation.allocation = allocation.finish(evaluation.sparsity.l0_mean).or_run()?;
+    evaluation.complexity = complexity.finish().or_run()?;
+    evaluation.ground_truth = found.map(|found| found.finish()).transpose().or_run()?;
+    Ok(evaluation)
+}
+
+fn pass(
+    name: &'static str,
+    sae: &dyn Sae,
+    store: &dyn ActivationStore,
+    observers: &mut [&mut dyn Observer],
+) -> Result<(), Failure> {
+    let mut progress = Progress::new(name, "rows", store.n_rows());
+    let report = &mut |done, _| progress.at(done, String::new);
+    observe(sae, store, EvaluateOptions::default(), observers, report).or_run()
 }
 
 /// The host, hook and text of a measurement of cross-entropy.

@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::super::files::{check_finite, write_file};
 use super::super::own::OWN_KEY;
-use super::super::{Exported, Origin, check_thresholds, hidden_layer, tensor};
+use super::super::{Exported, Origin, check_thresholds, hidden_layer, no_counterpart, tensor};
 use super::{CONFIG_FILE, WEIGHTS_FILE};
 use crate::{ModelConfig, Result, Sae, write_tensors};
 
@@ -57,6 +57,10 @@ pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Re
             settings["rescale_acts_by_decoder_norm"] = false.into();
             "topk"
         }
+        ArchitectureConfig::AbsTopK(_) => {
+            let has = "any architecture but one of signed features";
+            return Err(no_counterpart("SAELens", has, sae));
+        }
         ArchitectureConfig::BatchTopK(_) | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
             let least = tensor(sae, "threshold")?.clamp_min(0.0);
             weights.insert("threshold", least.expand([config.n_features as i64], false));
@@ -80,7 +84,9 @@ pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Re
             files.push(path);
             "softsae"
         }
-        _ => "standard",
+        ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => "standard",
     }
     .into();
     let gated = matches!(config.architecture, ArchitectureConfig::Gated(_));

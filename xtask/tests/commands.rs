@@ -1,0 +1,83 @@
+//! Commands on the folders of sweeps that were really made.
+
+use std::fs;
+
+use crate::bench::{Bench, json, log};
+
+const AXES: &str = "k = [2, 4]\nseed = [0, 1]";
+
+#[test]
+fn results_and_commands_of_a_sweep_with_a_run_that_fails() {
+    let bench = Bench::new();
+    let file = bench.write("mine.toml", 20, &format!("{AXES}\nlr = [1e-3, 1e30]"));
+    bench.ends(&file, &[], 1, &["4 of 8 runs failed"]);
+    let results = bench.results();
+    let failed: Vec<&str> = results
+        .iter()
+        .filter(|run| run["status"] == "failed")
+        .map(|run| run["run_id"].as_str().expect("an id"))
+        .collect();
+    assert_eq!((results.len(), failed.len()), (8, 4));
+    let equal = fs::read_to_string(bench.at("out/equal-l0.csv")).expect("reads");
+    assert!(equal.starts_with("group,training.lr,l0,r2_mean,r2_sd_seeds,r2_n_seeds"), "{equal}");
+    assert!(equal.contains("topk lr=1e-3,1e-3,") && !equal.contains("topk lr=1e30,"), "{equal}");
+
+    let (code, said) = bench.asks(&["sweep", "status", "out"]);
+    assert!(code == Some(0) && said.contains("8 runs: 4 done, 4 failed"), "{said}");
+    assert!(said.contains(&format!("{}  topk lr=1e30 k=2 seed=0: failed: ", failed[0])), "{said}");
+    let (code, said) = bench.asks(&["sweep", "logs", "out", &failed[0][..6]]);
+    assert_eq!((code, said), (Some(0), log(&bench.at("out/runs").join(failed[0]))));
+    for args in [["status", "nowhere"], ["status", "--watch"], ["logs", "out"], ["rm", "out"]] {
+        let (code, said) = bench.asks(&[&["sweep"], &args[..]].concat());
+        assert_eq!(code, Some(2), "{said}");
+    }
+
+    let (code, said) = bench.asks(&["sweep", "rm", "out", "--failed", "--yes"]);
+    assert!(code == Some(0) && bench.runs().len() == 4, "{said}");
+    let (_, said) = bench.asks(&["sweep", "status", "out"]);
+    assert!(said.contains("8 runs: 4 done, 4 pending"), "{said}");
+    assert!(bench.results().iter().all(|run| run["status"] != "failed"));
+}
+
+#[test]
+fn two_sweeps_are_compared() {
+    let bench = Bench::new();
+    let file = bench.write("mine.toml", 20, AXES);
+    bench.ends(&file, &[], 0, &[" ± ", "R² at"]);
+    fs::rename(bench.at("out"), bench.at("before")).expect("renamed");
+    let longer = bench.write("longer.toml", 40, AXES);
+    bench.ends(&longer, &[], 0, &[]);
+    let (code, said) = bench.asks(&["sweep", "diff", "before", "out"]);
+    assert_eq!(code, Some(0), "{said}");
+    for words in ["4 pairs, 0 of them the same run", "training.steps: 20 in A, 40 in B (4 of 4"] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!said.contains("decay_start"), "it follows from the steps: {said}");
+    let (code, said) = bench.asks(&["sweep", "diff", "before/1", "before/2"]);
+    assert!(code == Some(0) && said.contains("training.seed"), "{said}");
+    assert_eq!(bench.asks(&["sweep", "diff", "before/1", "out"]).0, Some(2));
+}
+
+#[test]
+fn one_broken_run_costs_no_other_its_results() {
+    let bench = Bench::new();
+    let file = bench.write("mine.toml", 20, AXES);
+    bench.ends(&file, &[], 0, &[]);
+    let results = bench.results();
+    let runs = bench.runs();
+    fs::write(runs[0].join("metrics.jsonl"), "\0\0\n{}\n").expect("writes");
+    let mut foreign = json(&runs[1].join("result.json"));
+    foreign["run_id"] = "another".into();
+    fs::write(runs[1].join("result.json"), foreign.to_string()).expect("writes");
+    let (code, said) = bench.asks(&["sweep", "status", "out"]);
+    assert!(code == Some(0) && said.contains("3 done, 1 stale"), "{said}");
+    assert!(said.contains("is of run another"), "{said}");
+    let (code, said) = bench.asks(&["report", "out"]);
+    assert!(code == Some(0) && said.contains("metrics.jsonl, line 1"), "{said}");
+    // The sweep sets the foreign result aside, does that run again, and has what it had.
+    bench.ends(&file, &[], 0, &["1 of 4 runs to do"]);
+    let scores = |runs: &[serde_json::Value]| -> Vec<serde_json::Value> {
+        runs.iter().map(|run| run["evaluation"].clone()).collect()
+    };
+    assert_eq!(scores(&bench.results()), scores(&results));
+}

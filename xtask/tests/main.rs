@@ -1,0 +1,8 @@
+//! `xtask sweep` as a user meets it: real runs, real kills, a real scheduler.
+
+mod bench;
+mod cluster;
+mod commands;
+mod faults;
+mod kills;
+mod slurm;
