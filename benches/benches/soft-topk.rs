@@ -63,7 +63,8 @@ fn measure(
     let tensor = Tensor::randn([batch, n], options).relu();
     let gradient = Tensor::randn([batch, n], options);
     let k: Vec<f32> = (0..batch).map(|row| K as f32 + (row % 16) as f32 / 16.0).collect();
-    let (x, v, width) = (view::<f32>(&tensor)?, view::<f32>(&gradient)?, n as usize);
+    let (elements, gradients) = (view::<f32>(&tensor)?, view::<f32>(&gradient)?);
+    let (x, v, width) = (&elements[..], &gradients[..], n as usize);
     let (mut out, mut grad) = (vec![0.0_f32; x.len()], vec![0.0_f32; x.len()]);
     let mut grad_k = vec![0.0_f32; k.len()];
     for (name, alpha) in ALPHAS {

@@ -7,6 +7,10 @@ use rayon::prelude::*;
 use crate::error::check_len;
 use crate::{Error, Result};
 
+/// Share of active codes from which dense products are faster (`docs/performance.md` of the
+/// repository).
+pub const DENSE_FROM: f64 = 0.2;
+
 /// The non-zero features of each row of a batch: compressed sparse rows.
 ///
 /// Row b's features are `indices[indptr[b]..indptr[b + 1]]`, ascending, and their

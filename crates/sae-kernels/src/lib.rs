@@ -18,7 +18,7 @@ mod select;
 mod simd;
 
 pub use adam::{AdamStep, Moments, adam};
-pub use codes::SparseCodes;
+pub use codes::{DENSE_FROM, SparseCodes};
 pub use decode::{code_gradients, decode, dense_residual};
 pub use dense::{add_bias_relu, column_sums, squared_norm, subtract_row};
 pub use difference::error_differences;

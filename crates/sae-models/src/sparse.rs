@@ -1,13 +1,10 @@
 //! Encoding and decoding by sparse kernels, on the CPU in f32: one dense product a batch.
 
-use sae_kernels::{Matrix, Selector, SparseCodes, subtract_row};
+use sae_kernels::{DENSE_FROM, Matrix, Selector, SparseCodes, subtract_row};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{matmul_into, view, view_mut};
 
 use crate::{Result, RowScale, Sae, Weights};
-
-/// Share of active codes from which a dense product decodes faster.
-const DENSE_FROM: f64 = 0.2;
 
 /// Codes of a batch.
 #[derive(Debug)]
@@ -70,8 +67,9 @@ impl SparseCoder {
             weights.reconstruct(&features)
         } else {
             let mut x_hat = empty(n, d);
-            let decoder = Matrix::new("decoder", view(&weights.w_dec)?, d)?;
-            sae_kernels::decode(codes, decoder, view(&weights.b_dec)?, view_mut(&mut x_hat)?)?;
+            let decoder = view(&weights.w_dec)?;
+            let decoder = Matrix::new("decoder", &decoder, d)?;
+            sae_kernels::decode(codes, decoder, &view(&weights.b_dec)?, view_mut(&mut x_hat)?)?;
             x_hat
         };
         base.normalizer.denormalize(&x_hat, encoded.rows.as_ref())
@@ -111,16 +109,19 @@ impl Products {
         }
         let Some(centre) = centre else {
             matmul_into(x, &w.tr(), buffer, false)?;
-            return Ok((Matrix::new("products", view(buffer)?, n as usize)?, &mut self.selector));
+            return Ok((
+                Matrix::new("products", view_mut(buffer)?, n as usize)?,
+                &mut self.selector,
+            ));
         };
         let d = x.size()[1] as usize;
         let kept = self.centred.take().filter(|kept| kept.size() == x.size());
         let mut centred = kept.unwrap_or_else(|| empty(n_rows as usize, d));
         let rows = x.contiguous();
-        subtract_row(Matrix::new("x", view(&rows)?, d)?, view(centre)?, view_mut(&mut centred)?)?;
+        subtract_row(Matrix::new("x", &view(&rows)?, d)?, &view(centre)?, view_mut(&mut centred)?)?;
         matmul_into(&centred, &w.tr(), buffer, false)?;
         self.centred = Some(centred);
-        Ok((Matrix::new("products", view(buffer)?, n as usize)?, &mut self.selector))
+        Ok((Matrix::new("products", view_mut(buffer)?, n as usize)?, &mut self.selector))
     }
 
     /// W_enc(x − b_dec), without the bias.
@@ -139,7 +140,8 @@ impl Products {
 /// The entries of dense features that are not 0.
 pub(crate) fn sparse(features: &Tensor, codes: &mut SparseCodes) -> Result<()> {
     let n = features.size()[1] as usize;
-    let features = Matrix::new("features", view(features)?, n)?;
+    let features = view(features)?;
+    let features = Matrix::new("features", &features, n)?;
     Ok(Selector::new().filter(features, &vec![0.0; n], |_, v| v != 0.0, codes)?)
 }
 

@@ -146,7 +146,7 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
     // or room to grow, where codes are few.
     let (entry, dense_entry) = if is_soft { (15, 10) } else { (8, 5) };
     // From some density on, the codes of a micro-batch are used up before the next one is encoded.
-    let few = (fast::DENSE_FROM * f as f64).ceil() as u64;
+    let few = (sae_kernels::DENSE_FROM * f as f64).ceil() as u64;
     let streams = may_stream(&config.architecture) && codes_per_row > few;
     let (of_batch, of_micro) =
         if streams { (few, dense_entry * codes_per_row + f) } else { (codes_per_row, 0) };

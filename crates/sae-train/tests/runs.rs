@@ -31,8 +31,7 @@ fn same_to_rounding(whole: &Path, parts: &Path) {
     let all = whole_sae.parameters().into_iter().chain(whole_sae.buffers());
     let others = parts_sae.parameters().into_iter().chain(parts_sae.buffers());
     for ((name, a), (_, b)) in all.zip(others) {
-        let off = (a - b).norm().double_value(&[]);
-        let norm = a.norm().double_value(&[]);
+        let (off, norm) = ((a - b).norm().double_value(&[]), a.norm().double_value(&[]));
         assert!(off <= 1e-3 * norm, "{name}: off by {off:e} of {norm:e}");
     }
     let (whole, parts) = (log(whole), log(parts));

@@ -8,19 +8,32 @@ pub(crate) fn check<T: Real>(rows: usize, n: usize, k: &[T], alpha: T) -> Result
     if n < 2 || u32::try_from(n).is_err() {
         return Err(Error::RowLength { n });
     }
-    let alpha = alpha.to_f64();
-    if !(alpha >= T::SMALLEST.to_f64() && alpha <= T::LARGEST.to_f64()) {
-        return Err(Error::Alpha { alpha });
-    }
+    check_alpha::<T>(alpha.to_f64())?;
     if k.len() != rows && k.len() != 1 {
         let (expected, got) = (format!("[{rows}] or [1]"), format!("[{}]", k.len()));
         return Err(Error::Shape { argument: "k", expected, got });
     }
     let bad = |k: &T| !(k.to_f64() > 0.0 && k.to_f64() < n as f64);
-    match k.iter().position(bad) {
-        Some(row) => Err(Error::Budget { row, k: k[row].to_f64(), n }),
+    if let Some(row) = k.iter().position(bad) {
+        return Err(Error::Budget { row, k: k[row].to_f64(), n });
+    }
+    let least = least_budget::<T>(n);
+    match k.iter().position(|k| k.to_f64() < least) {
+        Some(row) => Err(Error::SmallBudget { row, k: k[row].to_f64(), least }),
         None => Ok(()),
     }
+}
+
+/// Checks a temperature in the precision `T`.
+pub(crate) fn check_alpha<T: Real>(alpha: f64) -> Result<()> {
+    let (least, most) = (T::SMALLEST.to_f64(), T::HOTTEST.to_f64());
+    if alpha >= least && alpha <= most { Ok(()) } else { Err(Error::Alpha { alpha, least, most }) }
+}
+
+/// The smallest budget in the precision `T`: shared evenly, it gives weights whose last digit is a
+/// normal number.
+pub(crate) fn least_budget<T: Real>(n: usize) -> f64 {
+    n as f64 * (T::SMALLEST.to_f64() / T::EPSILON.to_f64())
 }
 
 /// The error for a row in which some entry is not finite.

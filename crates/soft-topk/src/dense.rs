@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 /// x `[batch, n]`, k `[batch]` or `[1]`; weights `[batch, n]`.
 ///
 /// # Errors
-/// [`Error::RowLength`], [`Error::Alpha`], [`Error::Shape`], [`Error::Budget`] and
-/// [`Error::NotFinite`] for arguments outside the domain.
+/// [`Error::RowLength`], [`Error::Alpha`], [`Error::Shape`], [`Error::Budget`],
+/// [`Error::SmallBudget`] and [`Error::NotFinite`] for arguments outside the domain.
 ///
 /// ```
 /// let x = ndarray::array![[3.0, 1.0, 2.0, 0.0]];
@@ -114,7 +114,7 @@ impl<T: Real> Saved<T> {
     /// x and out `[batch·n]`, k `[batch]` or `[1]`.
     ///
     /// # Errors
-    /// As [`soft_topk`]; `out` and the state are then of no use.
+    /// As [`soft_topk`]; after [`Error::NotFinite`] `out` is of no use and the state has no rows.
     pub fn forward<E: Entry<Real = T>>(
         &mut self,
         x: &[E],
@@ -126,7 +126,10 @@ impl<T: Real> Saved<T> {
         check(batch("x", x.len(), n)?, n, k, alpha)?;
         same_shape("out", &[x.len()], &[out.len()])?;
         match dense_forward(x, n, k, alpha, out, &mut self.state) {
-            Some(row) => Err(not_finite(row, &x[row * n..(row + 1) * n])),
+            Some(row) => {
+                self.state = DenseState::default();
+                Err(not_finite(row, &x[row * n..(row + 1) * n]))
+            }
             None => Ok(()),
         }
     }

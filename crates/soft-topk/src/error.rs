@@ -14,11 +14,26 @@ pub enum Error {
         /// The number of entries in a row.
         n: usize,
     },
-    /// A temperature that is not positive, finite and normal in the precision of the call.
-    #[error("alpha: expected a positive, finite, normal number, got {alpha:e}")]
+    /// A budget so small that weights or their last digits underflow in the precision of the call.
+    #[error("k of row {row}: expected at least {least:e} for rows of this length, got {k:e}")]
+    SmallBudget {
+        /// The first such row.
+        row: usize,
+        /// Its budget.
+        k: f64,
+        /// The smallest budget: n times the smallest normal number over epsilon.
+        least: f64,
+    },
+    /// A temperature that is not positive and normal, or so large that differences of entries that
+    /// matter overflow, in the precision of the call.
+    #[error("alpha: expected a number from {least:e} to {most:e}, got {alpha:e}")]
     Alpha {
         /// The temperature.
         alpha: f64,
+        /// The smallest temperature.
+        least: f64,
+        /// The largest temperature.
+        most: f64,
     },
     /// An input that is infinite or not a number.
     #[error("x of row {row}, entry {column}: expected a finite number, got {value}")]

@@ -19,3 +19,7 @@ pub use error::{Error, Result};
 pub use hard::{HardTopK, hard_topk};
 pub use log::{LogSoftTopK, log_soft_topk};
 pub use sparse::{SparseGradients, SparseTopK, soft_topk_sparse};
+
+pub use ndarray;
+#[cfg(feature = "tch")]
+pub use tch;

@@ -50,7 +50,8 @@ impl<T: Real> SparseTopK<T> {
     /// x `[batch·n]`, k `[batch]` or `[1]`.
     ///
     /// # Errors
-    /// As [`soft_topk`](crate::soft_topk); the lists are then of no use.
+    /// As [`soft_topk`](crate::soft_topk); after [`Error::NotFinite`](crate::Error::NotFinite) there
+    /// are no rows.
     pub fn forward<E: Entry<Real = T>>(
         &mut self,
         x: &[E],
@@ -60,7 +61,10 @@ impl<T: Real> SparseTopK<T> {
     ) -> Result<()> {
         check(batch("x", x.len(), n)?, n, k, alpha)?;
         match sparse_forward(x, n, k, alpha, &mut self.state) {
-            Some(row) => Err(not_finite(row, &x[row * n..(row + 1) * n])),
+            Some(row) => {
+                self.state = SparseState::default();
+                Err(not_finite(row, &x[row * n..(row + 1) * n]))
+            }
             None => Ok(()),
         }
     }

@@ -30,14 +30,19 @@ fn budgets_outside_the_row_are_refused() {
 }
 
 #[test]
-fn temperatures_that_are_not_positive_and_normal_are_refused() {
+fn temperatures_outside_the_domain_are_refused() {
     let x = array![[1.0, 2.0, 3.0]];
-    let wanted = "alpha: expected a positive, finite, normal number, got";
-    for (alpha, text) in [(0.0, "0e0"), (-1.0, "-1e0"), (f64::INFINITY, "inf"), (1e-310, "1e-310")]
+    let most = f64::MAX / 1024.0;
+    let wanted = format!("alpha: expected a number from {:e} to {most:e}, got", f64::MIN_POSITIVE);
+    for (alpha, text) in
+        [(0.0, "0e0"), (-1.0, "-1e0"), (f64::INFINITY, "inf"), (1e-310, "1e-310"), (2e305, "2e305")]
     {
         assert_eq!(refused(x.view(), &[1.0], alpha), format!("{wanted} {text}"));
     }
     assert_eq!(refused(x.view(), &[1.0], f64::NAN), format!("{wanted} NaN"));
+    // Where the difference of two entries overflows in f32.
+    let error = soft_topk(array![[3e38_f32, -3e38]].view(), &[1.0], 3.4e38).unwrap_err();
+    assert!(matches!(error, Error::Alpha { .. }));
 }
 
 #[test]

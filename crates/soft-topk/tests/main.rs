@@ -4,6 +4,7 @@ mod batches;
 #[cfg(feature = "tch")]
 mod device;
 mod domain;
+mod exact;
 mod golden;
 mod gradients;
 mod oracle;

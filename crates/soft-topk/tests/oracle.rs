@@ -15,11 +15,15 @@ pub(crate) fn weights(x: &[f64], k: f64, alpha: f64) -> Vec<f64> {
     while sum(high) > k {
         high *= 2.0;
     }
-    for _ in 0..200 {
-        let middle = 0.5 * (low + high);
-        if sum(middle) > k { low = middle } else { high = middle }
+    let mut offset = 0.5 * (low + high);
+    while low < offset && offset < high {
+        if sum(offset) > k {
+            low = offset
+        } else {
+            high = offset
+        }
+        offset = 0.5 * (low + high);
     }
-    let offset = 0.5 * (low + high);
     z.iter().map(|z| distribution(z - offset)).collect()
 }
 

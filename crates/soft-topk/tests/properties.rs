@@ -54,7 +54,7 @@ pub(crate) fn single(x: &[f64]) -> Vec<f32> {
     x.iter().map(|x| *x as f32).collect()
 }
 
-fn weights_f32(x: &[f32], k: f32, alpha: f32) -> Vec<f32> {
+pub(crate) fn weights_f32(x: &[f32], k: f32, alpha: f32) -> Vec<f32> {
     let x = ArrayView2::from_shape((1, x.len()), x).unwrap();
     soft_topk(x, &[k], alpha).unwrap().into_weights().into_raw_vec_and_offset().0
 }

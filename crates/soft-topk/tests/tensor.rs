@@ -119,6 +119,30 @@ fn any_dimension_of_any_rank_is_the_last_one_moved() {
 }
 
 #[test]
+fn budgets_may_keep_the_dimension_of_the_entries() {
+    let x = random(&[3, 6, 2]);
+    for dim in [-3_i64, -2, -1, 0, 1, 2] {
+        let mut shape = vec![3, 6, 2];
+        shape.remove(dim.rem_euclid(3) as usize);
+        let k = Tensor::rand(&shape, (Kind::Double, device())) * 1.5 + 0.2;
+        let k = k.set_requires_grad(true);
+        let kept = k.detach().unsqueeze(dim).set_requires_grad(true);
+        let (one, other) = [&k, &kept].map(|k| soft_topk_dim(&x, k, 0.3, dim).unwrap()).into();
+        assert_eq!(one, other);
+        (&one * &x).sum(Kind::Double).backward();
+        (&other * &x).sum(Kind::Double).backward();
+        assert_eq!(kept.grad(), k.grad().unsqueeze(dim));
+        let whole = k.detach().ceil().to_kind(Kind::Int64);
+        let mask = hard_topk_mask_dim(&x, &whole, dim).unwrap();
+        assert_eq!(mask, hard_topk_mask_dim(&x, &whole.unsqueeze(dim), dim).unwrap());
+    }
+    let square = random(&[3, 3]);
+    let error = soft_topk(&square, &Tensor::ones([1, 3], (Kind::Double, device())), 0.1);
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "shape of k: expected [3], [3, 1] or [], got [1, 3]");
+}
+
+#[test]
 fn one_budget_for_all_gets_the_sum_of_the_gradients() {
     let x = random(&[4, 10]);
     let v = random(&[4, 10]);
@@ -182,7 +206,7 @@ fn tensors_that_do_not_fit_are_refused() {
     );
     assert_eq!(
         refused(soft_topk(&x, &on_device(&[1.0, 2.0, 3.0]), 0.1)),
-        "shape of k: expected [2] or [], got [3]"
+        "shape of k: expected [2], [2, 1] or [], got [3]"
     );
     assert_eq!(
         refused(soft_topk(&x, 1.0, &on_device(&[0.1, 0.2]))),

@@ -2,6 +2,8 @@
 //
 // Tensors cross as torch::Tensor*, lists of tensors as List*. No exception leaves an `extern "C"`
 // function of this file, and no Rust panic enters it: both sides speak in status codes and texts.
+#include <ATen/MapAllocator.h>
+#include <c10/core/impl/COW.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/basic_ops.h>
 #include <torch/csrc/autograd/functions/utils.h>
@@ -10,8 +12,10 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 using at::Tensor;
@@ -134,6 +138,27 @@ struct RustFunction : torch::autograd::Function<RustFunction> {
   }
 };
 
+// The memory of a tensor at one moment. Both storages lead to it until one of them is written to,
+// which gives that one a copy.
+struct Snapshot {
+  c10::Storage source;
+  c10::intrusive_ptr<c10::StorageImpl> copy;
+};
+
+// How many snapshots there are of each storage, and the lock of their making and end. Never
+// destroyed, since a thread may outlive the destructors of the process.
+std::mutex &snapshots_mutex = *new std::mutex();
+auto &snapshots = *new std::unordered_map<c10::StorageImpl *, size_t>();
+
+// libtorch 2.13 leaves a copy-on-write storage that grew with a function to copy memory that it no
+// longer shares, which fails at every write. Older ones have no such function.
+template <typename Storage>
+auto mend(Storage &storage, int) -> decltype(storage.clear_materializer()) {
+  storage.clear_materializer();
+}
+template <typename Storage>
+void mend(Storage &, long) {}
+
 }  // namespace
 
 extern "C" {
@@ -192,8 +217,78 @@ int tch_autograd_is_plain(const Tensor *tensor) noexcept {
          !tensor->is_neg() && !tensor->is_conj() && !tensor->_is_zerotensor();
 }
 
-// Whether no other handle, view or saved variable can reach the tensor's memory.
+// Whether no other handle, view or saved variable can reach the tensor's memory. A mapped file can be
+// reached through another mapping.
 int tch_autograd_is_unique(const Tensor *tensor) noexcept {
-  return tensor->use_count() == 1 && tensor->storage().use_count() == 1;
+  const auto &storage = tensor->storage();
+  return tensor->use_count() == 1 && storage.use_count() == 1 &&
+         at::MapAllocator::fromDataPtr(storage.data_ptr()) == nullptr;
+}
+
+// Whether every element of a plain tensor lies inside its storage.
+int tch_autograd_is_inside(const Tensor *tensor) noexcept {
+  if (tensor->numel() == 0)
+    return 1;
+  int64_t last = tensor->storage_offset();
+  for (int64_t i = 0; i < tensor->dim(); ++i)
+    last += (tensor->size(i) - 1) * tensor->stride(i);
+  return (last + 1) * static_cast<int64_t>(tensor->itemsize()) <=
+         static_cast<int64_t>(tensor->storage().nbytes());
+}
+
+// The elements of a plain tensor, to be read; unlike data_ptr, copies nothing.
+const void *tch_autograd_read_ptr(const Tensor *tensor) noexcept {
+  return tensor->const_data_ptr();
+}
+
+// The elements of a plain tensor, to be written; memory shared by copy-on-write is copied first.
+// Autograd sees a change. Null where memory cannot be allocated.
+void *tch_autograd_write_ptr(const Tensor *tensor) noexcept {
+  try {
+    if (!tensor->is_inference())
+      tensor->unsafeGetTensorImpl()->bump_version();
+    return tensor->mutable_data_ptr();
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// The memory of a plain CPU tensor as it is now, and in *data where its elements are; null where it
+// cannot be shared by copy-on-write.
+Snapshot *tch_autograd_snapshot_new(const Tensor *tensor, const void **data) noexcept {
+  try {
+    auto source = tensor->storage();
+    auto *storage = source.unsafeGetStorageImpl();
+    const std::lock_guard<std::mutex> lock(snapshots_mutex);
+    auto copy = c10::impl::cow::lazy_clone_storage(*storage);
+    if (!copy)
+      return nullptr;
+    *data = static_cast<const char *>(copy->data()) + tensor->storage_offset() * tensor->itemsize();
+    auto *snapshot = new Snapshot{std::move(source), std::move(copy)};
+    ++snapshots[storage];
+    return snapshot;
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// Gives the tensor its memory back where nothing else shares it.
+void tch_autograd_snapshot_free(Snapshot *snapshot) noexcept {
+  const std::lock_guard<std::mutex> lock(snapshots_mutex);
+  snapshot->copy.reset();
+  auto *source = snapshot->source.unsafeGetStorageImpl();
+  const auto entry = snapshots.find(source);
+  if (--entry->second == 0) {
+    snapshots.erase(entry);
+    try {
+      if (c10::impl::cow::is_cow_data_ptr(source->data_ptr()))
+        source->mutable_data();
+      else
+        mend(*source, 0);
+    } catch (...) {
+      // It stays copy-on-write.
+    }
+  }
+  delete snapshot;
 }
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::ffi::{c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
@@ -127,15 +128,16 @@ extern "C" fn backward<F: Function>(
     // SAFETY: the shim passes on the node of `apply`, alive while the graph node is; torch locks
     // the graph node during backward, so only one thread is here.
     let node = unsafe { &*node.cast::<Node<F>>() };
-    let result = catch_unwind(AssertUnwindSafe(|| -> Result<(), BoxError> {
+    let result = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
         // SAFETY: a live list of the shim.
-        let saved = defined(F::NAME, "saved tensor", unsafe { ffi::read_list(saved) })?;
+        let saved = defined(F::NAME, "saved tensor", unsafe { ffi::read_list(saved) })
+            .map_err(|error| error.to_string())?;
         // SAFETY: the shim gives one flag for each input.
         let needs_grad = unsafe { flags(needs_grad, node.input_shapes.len()) };
         // SAFETY: a live list of the shim.
         let grad_outputs = unsafe { ffi::read_list(grad_outputs) };
-        let grads =
-            node.function.backward(&BackwardContext::new(needs_grad, saved), &grad_outputs)?;
+        let grads = node.function.backward(&BackwardContext::new(needs_grad, saved), &grad_outputs);
+        let grads = grads.map_err(error_message)?;
         check_gradients(&grads, &node.input_shapes)?;
         for grad in &grads {
             // SAFETY: a live list of the shim, which waits for this call.
@@ -155,7 +157,9 @@ extern "C" fn drop_node<F: Function>(node: *mut c_void) {
     // SAFETY: the shim gives back the box of `apply`, once.
     let node = unsafe { Box::from_raw(node.cast::<Node<F>>()) };
     // A destructor that panics has nobody to report to; its message went to the panic hook.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(node)));
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(node))) {
+        panic_message(panic);
+    }
 }
 
 fn check_gradients(grads: &[Option<Tensor>], input_shapes: &[Vec<i64>]) -> Result<(), String> {
@@ -191,11 +195,25 @@ unsafe fn flags(flags: *const u8, len: usize) -> Vec<bool> {
     unsafe { std::slice::from_raw_parts(flags, len) }.iter().map(|&flag| flag != 0).collect()
 }
 
+/// The text of an error. It is code of the function too: where it panics, the error is leaked, since
+/// a panic of its end meanwhile would end the process.
+fn error_message(error: BoxError) -> String {
+    let error = ManuallyDrop::new(error);
+    let message = error.to_string();
+    drop(ManuallyDrop::into_inner(error));
+    message
+}
+
+/// The message of a panic. The end of a payload may panic again, and no panic may leave for C++.
 fn panic_message(panic: Box<dyn Any + Send>) -> String {
-    match panic.downcast::<String>() {
-        Ok(message) => *message,
-        Err(panic) => panic
-            .downcast_ref::<&str>()
-            .map_or_else(|| "no message".to_owned(), |message| (*message).to_owned()),
+    let message = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(message), _) => message.clone(),
+        (None, Some(message)) => (*message).to_owned(),
+        (None, None) => "no message".to_owned(),
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        // There is no end of payloads that panic: this one is leaked.
+        std::mem::forget(again);
     }
+    message
 }

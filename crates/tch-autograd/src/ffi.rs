@@ -2,9 +2,12 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::{PhantomData, PhantomPinned};
+use std::ptr::NonNull;
 
 use tch::Tensor;
 use torch_sys::C_tensor;
+
+use crate::error::Error;
 
 /// `torch::autograd::variable_list`; lives behind pointers only.
 #[repr(C)]
@@ -25,6 +28,13 @@ pub(crate) type Forward = extern "C" fn(
 
 pub(crate) type Backward =
     extern "C" fn(*mut c_void, *const CList, *const CList, *const u8, *mut CList) -> *mut c_char;
+
+/// `Snapshot` of the shim; lives behind pointers only.
+#[repr(C)]
+pub(crate) struct CSnapshot {
+    _data: [u8; 0],
+    _marker: PhantomData<(*mut u8, PhantomPinned)>,
+}
 
 /// `tch_autograd_vtable` of the shim.
 #[repr(C)]
@@ -55,6 +65,14 @@ unsafe extern "C" {
     fn tch_autograd_list_get(list: *const CList, i: usize) -> *mut C_tensor;
     fn tch_autograd_is_plain(tensor: *const C_tensor) -> c_int;
     fn tch_autograd_is_unique(tensor: *const C_tensor) -> c_int;
+    fn tch_autograd_is_inside(tensor: *const C_tensor) -> c_int;
+    fn tch_autograd_read_ptr(tensor: *const C_tensor) -> *const c_void;
+    fn tch_autograd_write_ptr(tensor: *const C_tensor) -> *mut c_void;
+    fn tch_autograd_snapshot_new(
+        tensor: *const C_tensor,
+        data: *mut *const c_void,
+    ) -> *mut CSnapshot;
+    fn tch_autograd_snapshot_free(snapshot: *mut CSnapshot);
 }
 
 /// A list of tensors that Rust owns.
@@ -136,14 +154,58 @@ pub(crate) extern "C" fn free_text(text: *mut c_char) {
     drop(unsafe { CString::from_raw(text) });
 }
 
-/// Whether the memory of a tensor says what it holds.
+/// Whether the memory of a tensor says what it holds, and holds all of it.
 pub(crate) fn is_plain(tensor: &Tensor) -> bool {
-    // SAFETY: a live handle.
-    unsafe { tch_autograd_is_plain(tensor.as_ptr()) != 0 }
+    let tensor = tensor.as_ptr();
+    // SAFETY: a live handle; the second question is asked of plain tensors only.
+    unsafe { tch_autograd_is_plain(tensor) != 0 && tch_autograd_is_inside(tensor) != 0 }
 }
 
 /// Whether no other handle, view or saved variable reaches the memory of a plain tensor.
 pub(crate) fn is_unique(tensor: &Tensor) -> bool {
     // SAFETY: a live handle; plain, so it has a storage.
     unsafe { tch_autograd_is_unique(tensor.as_ptr()) != 0 }
+}
+
+/// Where the elements of a plain tensor are, to be read; `data_ptr` of tch would copy memory that a
+/// [`Snapshot`] shares.
+pub(crate) fn read_ptr(tensor: &Tensor) -> *const c_void {
+    // SAFETY: a live handle; plain, so it has a storage.
+    unsafe { tch_autograd_read_ptr(tensor.as_ptr()) }
+}
+
+/// Where the elements of a plain tensor are, to be written. A [`Snapshot`] keeps what it shows, and
+/// autograd takes it as a change.
+pub(crate) fn write_ptr(tensor: &mut Tensor) -> Result<*mut c_void, Error> {
+    let empty = tensor.numel() == 0;
+    // SAFETY: a live handle; plain, so it has a storage.
+    let data = unsafe { tch_autograd_write_ptr(tensor.as_ptr()) };
+    if data.is_null() && !empty {
+        return Err(Error::Torch("there is no memory for a copy of a shared tensor".to_owned()));
+    }
+    Ok(data)
+}
+
+/// The memory of a tensor as it was when this was made.
+///
+/// The tensor's storage and this one share the memory by libtorch's copy-on-write: what writes to
+/// the tensor, by whatever handle, resizes it or gives it other data, leaves this as it is.
+pub(crate) struct Snapshot(NonNull<CSnapshot>);
+
+impl Snapshot {
+    /// The snapshot, and where in it the elements of a plain CPU tensor are, valid as long as it is
+    /// and never written; `None` where the tensor's memory is not libtorch's own.
+    pub(crate) fn new(tensor: &Tensor) -> Option<(Self, *const c_void)> {
+        let mut data = std::ptr::null();
+        // SAFETY: a live handle; plain, so it has a storage; `data` is live for the call.
+        let snapshot = unsafe { tch_autograd_snapshot_new(tensor.as_ptr(), &mut data) };
+        NonNull::new(snapshot).map(|snapshot| (Self(snapshot), data))
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // SAFETY: made by `tch_autograd_snapshot_new`, freed once.
+        unsafe { tch_autograd_snapshot_free(self.0.as_ptr()) }
+    }
 }

@@ -23,4 +23,6 @@ pub use gradcheck::{GradcheckOptions, gradcheck};
 #[cfg(feature = "gemm")]
 pub use product::matmul_into;
 pub use testing::{test_device, test_device_name};
-pub use view::{Element, view, view_mut};
+pub use view::{Element, View, view, view_mut};
+
+pub use tch;

@@ -9,8 +9,9 @@ use crate::ffi;
 /// out = a·b, or out + a·b where `add` is set, by the `gemm` crate on rayon's threads.
 ///
 /// It uses AVX-512 where there is any, whoever made the CPU, and gives the same bits for any
-/// number of threads. Like all that works in place, it needs that no slice of `out` is in use;
-/// autograd does not see it.
+/// number of threads. As with tch's own operations in place, no other thread may use the memory of
+/// `out` meanwhile, and a [`View`](crate::View) of it shows on what it showed. Autograd takes it as a
+/// change in place without a gradient.
 ///
 /// # Shapes
 /// a `[m, k]`, b `[k, n]`, of any strides; out `[m, n]`, contiguous. f32, on the CPU.
@@ -19,12 +20,12 @@ use crate::ffi;
 /// [`Error::Product`] for shapes that do not fit or memory that overlaps, [`Error::NotPlain`],
 /// [`Error::Device`], [`Error::Kind`], [`Error::NotContiguous`].
 pub fn matmul_into(a: &Tensor, b: &Tensor, out: &mut Tensor, add: bool) -> Result<(), Error> {
-    let factors = [Strided::new(a)?, Strided::new(b)?];
-    let [left, right] = &factors;
     let target = Strided::new(out)?;
     if !out.is_contiguous() {
         return Err(Error::NotContiguous { shape: out.size(), strides: out.stride() });
     }
+    let factors = [Strided::new(a)?, Strided::new(b)?];
+    let [left, right] = &factors;
     if (left.cols, target.rows, target.cols) != (right.rows, left.rows, right.cols) {
         let shapes = [a, b, out].map(Tensor::size);
         return Err(Error::Product(format!(
@@ -35,26 +36,32 @@ pub fn matmul_into(a: &Tensor, b: &Tensor, out: &mut Tensor, add: bool) -> Resul
     if target.rows == 0 || target.cols == 0 {
         return Ok(());
     }
-    if factors.iter().any(|factor| factor.overlaps(&target)) {
+    // First the target: where it shares memory by copy-on-write it moves, and factors in the same
+    // storage move with it.
+    let target_data: *mut f32 = ffi::write_ptr(out)?.cast();
+    let [left_data, right_data] = [a, b].map(|factor| ffi::read_ptr(factor).cast::<f32>());
+    let written = target.ends(target_data);
+    if left.overlaps(left_data, written) || right.overlaps(right_data, written) {
         return Err(Error::Product("expected a result with memory of its own".into()));
     }
     // SAFETY: each pointer is that of a plain f32 CPU tensor which the call borrows, and rows,
-    // columns and strides are the tensor's own, so that every address is inside its memory. The
+    // columns and strides are the tensor's own, so that every address is inside its storage. The
     // target is written by this call alone: it is contiguous, so no two of its elements share an
-    // address, it overlaps neither factor, and no slice of it is in use, as the caller promises.
+    // address, it overlaps neither factor, and no slice of it is in use: a `view` keeps a memory of
+    // its own once `write_ptr` was called, and one of `view_mut` wants the only handle, borrowed.
     unsafe {
         gemm(
             target.rows,
             target.cols,
             left.cols,
-            target.data,
+            target_data,
             target.col_stride,
             target.row_stride,
             add,
-            left.data,
+            left_data,
             left.col_stride,
             left.row_stride,
-            right.data,
+            right_data,
             right.col_stride,
             right.row_stride,
             1.0,
@@ -68,9 +75,8 @@ pub fn matmul_into(a: &Tensor, b: &Tensor, out: &mut Tensor, add: bool) -> Resul
     Ok(())
 }
 
-/// A matrix in memory.
+/// How a matrix lies in memory.
 struct Strided {
-    data: *mut f32,
     rows: usize,
     cols: usize,
     row_stride: isize,
@@ -96,7 +102,6 @@ impl Strided {
             return Err(Error::Product(format!("expected a matrix, got shape {shape:?}")));
         };
         Ok(Self {
-            data: tensor.data_ptr().cast(),
             rows: rows as usize,
             cols: cols as usize,
             row_stride: row_stride as isize,
@@ -105,15 +110,14 @@ impl Strided {
     }
 
     /// The first address, and that of the last element.
-    fn ends(&self) -> (usize, usize) {
+    fn ends(&self, data: *const f32) -> (usize, usize) {
         let steps = |n: usize, stride: isize| n.saturating_sub(1) * stride.unsigned_abs();
         let last = steps(self.rows, self.row_stride) + steps(self.cols, self.col_stride);
-        let start = self.data.addr();
-        (start, start + last * size_of::<f32>())
+        (data.addr(), data.addr() + last * size_of::<f32>())
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
-        let ((start, end), (other_start, other_end)) = (self.ends(), other.ends());
-        self.rows * self.cols > 0 && start <= other_end && other_start <= end
+    fn overlaps(&self, data: *const f32, other: (usize, usize)) -> bool {
+        let (start, end) = self.ends(data);
+        self.rows * self.cols > 0 && start <= other.1 && other.0 <= end
     }
 }

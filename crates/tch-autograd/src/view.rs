@@ -1,10 +1,14 @@
-//! Borrowed slices of CPU tensors.
+//! The elements of CPU tensors as slices.
+
+use std::fmt;
+use std::ops::Deref;
+use std::ptr::NonNull;
 
 use half::{bf16, f16};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
-use crate::ffi;
+use crate::ffi::{self, Snapshot};
 
 mod sealed {
     pub trait Sealed {}
@@ -30,39 +34,109 @@ element! {
     i64 => Int64, i32 => Int, i16 => Int16, i8 => Int8, u8 => Uint8,
 }
 
-/// The elements of a contiguous CPU tensor in C order, without a copy.
+/// The elements of a contiguous CPU tensor in C order, as they are now.
 ///
-/// The slice borrows the handle. tch lets other handles of the same memory (`shallow_clone`,
-/// `view`, …) write through `&self`; as long as the slice is in use, nothing may do so. That is
-/// the one condition that is not checked.
+/// Nothing is copied: tensor and view share the memory by libtorch's copy-on-write until one writes
+/// to the tensor. tch lets any handle of it do so at any time, by `shallow_clone`, `resize_` or
+/// `set_data`; then the tensor gets a copy, and the view shows on what it showed. (libtorch 2.13 refuses
+/// to write to a tensor that grew under a view, as long as there is the view.) Memory that libtorch has
+/// not allocated itself is copied at once.
+///
+/// As with all operations of tch, no other thread may write to the tensor when a view is made or
+/// dropped.
+///
+/// ```
+/// use tch::Tensor;
+/// use tch_autograd::view;
+///
+/// let tensor = Tensor::from_slice(&[1.0f32, 2.0]);
+/// let elements = view::<f32>(&tensor)?;
+/// let _ = tensor.shallow_clone().fill_(7.0);
+/// assert_eq!(*elements, [1.0, 2.0]);
+/// assert_eq!(*view::<f32>(&tensor)?, [7.0, 7.0]);
+/// # Ok::<(), tch_autograd::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::NotPlain`], [`Error::Device`], [`Error::Kind`], [`Error::NotContiguous`] or
 /// [`Error::Misaligned`] if the tensor cannot be seen so.
-pub fn view<T: Element>(tensor: &Tensor) -> Result<&[T], Error> {
-    let (data, len) = locate::<T>(tensor)?;
-    // SAFETY: `locate` found `len` initialised elements of `T` at `data`, aligned; the memory
-    // lives as long as the handle, which the result borrows.
-    Ok(unsafe { std::slice::from_raw_parts(data, len) })
+pub fn view<T: Element>(tensor: &Tensor) -> Result<View<T>, Error> {
+    check::<T>(tensor)?;
+    let len = tensor.numel();
+    if len == 0 {
+        return Ok(View(Memory::Copied(Vec::new())));
+    }
+    if let Some((snapshot, data)) = Snapshot::new(tensor) {
+        let data = aligned(data.cast_mut().cast())?;
+        return Ok(View(Memory::Shared { _snapshot: snapshot, data, len }));
+    }
+    let data = aligned::<T>(ffi::read_ptr(tensor).cast_mut().cast())?;
+    // SAFETY: `check` found `len` elements of `T` inside the storage, which the handle keeps alive;
+    // nothing else runs on this thread before they are copied.
+    let elements = unsafe { std::slice::from_raw_parts(data.as_ptr(), len) };
+    Ok(View(Memory::Copied(elements.to_vec())))
 }
 
 /// The elements of a contiguous CPU tensor in C order, to be changed in place.
 ///
-/// The handle must be the only one: no clone, view, storage shared or variable saved for backward
-/// may reach its memory. Autograd does not see the change.
+/// The handle must be the only one: no clone, view, [`View`], storage shared or variable saved for
+/// backward may reach its memory, and no other mapping of a file. Autograd takes it as a change in
+/// place.
 ///
 /// # Errors
 /// Those of [`view`], and [`Error::Shared`] if there is another way to the memory.
 pub fn view_mut<T: Element>(tensor: &mut Tensor) -> Result<&mut [T], Error> {
-    let (data, len) = locate::<T>(tensor)?;
+    check::<T>(tensor)?;
     if !ffi::is_unique(tensor) {
         return Err(Error::Shared);
     }
-    // SAFETY: as in `view`; the handle is the only one and borrowed exclusively, so is the memory.
-    Ok(unsafe { std::slice::from_raw_parts_mut(data, len) })
+    let len = tensor.numel();
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    let data = aligned(ffi::write_ptr(tensor)?.cast())?;
+    // SAFETY: `check` found `len` elements of `T` inside the storage, and they are aligned. The
+    // handle is the only way to the memory and is borrowed exclusively, so the memory lives and
+    // nothing else reads or writes it as long as the result is used.
+    Ok(unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), len) })
 }
 
-fn locate<T: Element>(tensor: &Tensor) -> Result<(*mut T, usize), Error> {
+/// The elements of a tensor as [`view`] found them; a slice.
+pub struct View<T>(Memory<T>);
+
+// SAFETY: the elements do not change, and a view is dropped by the thread that made it. (It is not
+// `Send`, as its end touches the tensor.)
+unsafe impl<T: Sync> Sync for View<T> {}
+
+enum Memory<T> {
+    Shared { _snapshot: Snapshot, data: NonNull<T>, len: usize },
+    Copied(Vec<T>),
+}
+
+impl<T> Deref for View<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match &self.0 {
+            // SAFETY: `view` found `len` aligned elements at `data`, any bit pattern of which is a
+            // value. The snapshot keeps the memory, and whatever writes to the tensor that shares it
+            // writes to a copy.
+            Memory::Shared { data, len, .. } => unsafe {
+                std::slice::from_raw_parts(data.as_ptr(), *len)
+            },
+            Memory::Copied(elements) => elements,
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for View<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self[..].fmt(f)
+    }
+}
+
+/// Whether a tensor's elements are those of a slice of `T`, but for the alignment.
+fn check<T: Element>(tensor: &Tensor) -> Result<(), Error> {
     if !ffi::is_plain(tensor) {
         return Err(Error::NotPlain);
     }
@@ -76,15 +150,15 @@ fn locate<T: Element>(tensor: &Tensor) -> Result<(*mut T, usize), Error> {
     if !tensor.is_contiguous() {
         return Err(Error::NotContiguous { shape: tensor.size(), strides: tensor.stride() });
     }
-    let len = tensor.numel();
-    let data = if len == 0 {
-        std::ptr::NonNull::dangling().as_ptr()
-    } else {
-        tensor.data_ptr().cast::<T>()
-    };
-    if !data.is_aligned() {
-        let (align, address) = (align_of::<T>(), data.addr());
-        return Err(Error::Misaligned { kind, align, address });
+    Ok(())
+}
+
+fn aligned<T: Element>(data: *mut T) -> Result<NonNull<T>, Error> {
+    match NonNull::new(data) {
+        Some(data) if data.as_ptr().is_aligned() => Ok(data),
+        _ => {
+            let (kind, align, address) = (T::KIND, align_of::<T>(), data.addr());
+            Err(Error::Misaligned { kind, align, address })
+        }
     }
-    Ok((data, len))
 }

@@ -66,6 +66,59 @@ fn a_panic_of_backward_comes_back_from_backward() {
     assert!(text.contains("the backward of Custom panicked: lost the support"), "{text}");
 }
 
+/// Panics when it is dropped, with another such value as long as there are `left`.
+#[derive(Debug)]
+struct Explosive {
+    left: usize,
+}
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        std::panic::panic_any(Explosive { left: self.left.saturating_sub(1) });
+    }
+}
+
+impl std::fmt::Display for Explosive {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("no text")
+    }
+}
+
+impl std::error::Error for Explosive {}
+
+fn explode() -> ! {
+    std::panic::panic_any(Explosive { left: 3 })
+}
+
+/// A function whose end panics with a payload whose end panics.
+struct ExplosiveEnd;
+
+impl Drop for ExplosiveEnd {
+    fn drop(&mut self) {
+        explode();
+    }
+}
+
+#[test]
+fn what_panics_when_it_is_dropped_does_not_abort() {
+    let error = apply(failing_forward(|| explode()), &[&leaf(&[1.0])]).unwrap_err();
+    assert!(matches!(error, Error::Panic { message, .. } if message == "no message"));
+    let text = backward_text(identity_with_backward(|_| explode()));
+    assert!(text.contains("the backward of Custom panicked: no message"), "{text}");
+    let end = ExplosiveEnd;
+    let function = identity_with_backward(move |grad| {
+        let _owned = &end;
+        Ok(vec![Some(grad.copy())])
+    });
+    apply(function, &[&leaf(&[1.0])]).unwrap()[0].backward();
+}
+
+#[test]
+fn an_error_of_backward_without_a_text_is_a_panic_of_backward() {
+    let text = backward_text(identity_with_backward(|_| Err(Explosive { left: 1 }.into())));
+    assert!(text.contains("the backward of Custom panicked: no "), "{text}");
+}
+
 #[test]
 fn autograd_works_on_after_an_error() {
     for _ in 0..3 {

@@ -33,7 +33,7 @@ impl Function for Cube {
         // d(x³)/dx = 3x².
         let grads: Vec<f64> = tch_autograd::view::<f64>(&x)?
             .iter()
-            .zip(tch_autograd::view::<f64>(&grad)?)
+            .zip(tch_autograd::view::<f64>(&grad)?.iter())
             .map(|(x, g)| 3.0 * x * x * g)
             .collect();
         Ok(vec![Some(Tensor::from_slice(&grads).reshape(x.size()))])

@@ -90,3 +90,29 @@ fn what_does_not_fit_is_refused() {
     let double = a.to_kind(Kind::Double);
     assert!(matches!(matmul_into(&double, &b, &mut out, false), Err(Error::Kind { .. })));
 }
+
+#[test]
+fn a_product_into_a_saved_tensor_is_seen_by_autograd() {
+    let w = noise([3, 3], 1).set_requires_grad(true);
+    let mut out = noise([3, 3], 2);
+    let loss = (&w * &out).sum(Kind::Float);
+    matmul_into(&noise([3, 3], 3), &noise([3, 3], 4), &mut out, false).unwrap();
+    let error = loss.f_backward().unwrap_err().to_string();
+    assert!(error.contains("modified by an inplace operation"), "{error}");
+}
+
+#[test]
+fn a_product_leaves_views_of_its_target_and_of_its_factors() {
+    let buffer = noise([6, 4], 1);
+    let before = buffer.copy();
+    let seen = tch_autograd::view::<f32>(&buffer).unwrap();
+    // Target and factor are parts of one storage, which moves away from the view.
+    let (a, mut out) = (buffer.narrow(0, 0, 2), buffer.narrow(0, 2, 2));
+    let b = noise([4, 4], 2);
+    matmul_into(&a, &b, &mut out, false).unwrap();
+    assert_eq!(Tensor::from_slice(&seen), before.flatten(0, -1));
+    let expected = before.narrow(0, 0, 2).mm(&b);
+    assert!((out - expected).abs().max().double_value(&[]) < 1e-5);
+    assert_eq!(buffer.narrow(0, 0, 2), before.narrow(0, 0, 2));
+    assert_eq!(buffer.narrow(0, 4, 2), before.narrow(0, 4, 2));
+}

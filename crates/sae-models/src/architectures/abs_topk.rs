@@ -50,7 +50,7 @@ impl Sae for AbsTopK {
     ) -> Result<Option<Tensor>> {
         let (z, selector) = products.of_encoder(x, &self.base.weights)?;
         let bias = view(&self.base.weights.b_enc)?;
-        selector.top_k(z, bias, Count::Same(self.k as usize), Rank::Magnitude, codes)?;
+        selector.top_k(z, &bias, Count::Same(self.k as usize), Rank::Magnitude, codes)?;
         Ok(None)
     }
 }

@@ -55,7 +55,7 @@ impl Sae for BatchTopK {
         // z that is not positive is 0, whatever the threshold.
         let least = (read::number(&self.threshold) as f32).max(0.0);
         let (z, selector) = products.of_encoder(x, &self.base.weights)?;
-        selector.filter(z, view(&self.base.weights.b_enc)?, |_, v| v > least, codes)?;
+        selector.filter(z, &view(&self.base.weights.b_enc)?, |_, v| v > least, codes)?;
         Ok(None)
     }
 

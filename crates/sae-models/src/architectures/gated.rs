@@ -59,8 +59,8 @@ impl Sae for Gated {
     ) -> Result<Option<Tensor>> {
         let (pi, selector) = products.of_encoder(x, &self.base.weights)?;
         let scale = self.log_scale.exp();
-        let (scale, bias): (&[f32], &[f32]) = (view(&scale)?, view(&self.bias)?);
-        let gate: &[f32] = view(&self.base.weights.b_enc)?;
+        let (scale, bias) = (view::<f32>(&scale)?, view::<f32>(&self.bias)?);
+        let gate = view::<f32>(&self.base.weights.b_enc)?;
         let magnitude = |f: usize, pi: f32| scale[f] * pi + bias[f];
         let open = |f: usize, pi: f32| pi + gate[f] > 0.0 && magnitude(f, pi) > 0.0;
         selector.filter(pi, &vec![0.0; gate.len()], open, codes)?;

@@ -64,9 +64,9 @@ impl Sae for JumpRelu {
         let weights = &self.base.weights;
         let centre = self.subtract_b_dec.then_some(&weights.b_dec);
         let (h, selector) = products.product(0, x, &weights.w_enc, centre)?;
-        let threshold: &[f32] = view(&self.threshold)?;
+        let threshold = view::<f32>(&self.threshold)?;
         let active = |f: usize, h: f32| h > threshold[f] && h != 0.0;
-        selector.filter(h, view(&weights.b_enc)?, active, codes)?;
+        selector.filter(h, &view(&weights.b_enc)?, active, codes)?;
         Ok(None)
     }
 

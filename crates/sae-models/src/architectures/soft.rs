@@ -119,7 +119,7 @@ impl KEstimatorWeights {
     /// w₂·relu(h + bias) of a hidden layer without its bias.
     fn score(&self, hidden: Matrix<'_>, bias: &Tensor) -> Result<Tensor> {
         let mut score = Tensor::zeros([hidden.n_rows() as i64], (Kind::Float, Device::Cpu));
-        estimator_forward(hidden, view(bias)?, view(&self.output)?, view_mut(&mut score)?)?;
+        estimator_forward(hidden, &view(bias)?, &view(&self.output)?, view_mut(&mut score)?)?;
         Ok(score)
     }
 
@@ -217,7 +217,7 @@ impl Sae for Soft {
         let k = whole(&k_hat, self.base.config.parity == Parity::Official);
         let k: Vec<usize> = read::vector::<i64>(&k)?.into_iter().map(|k| k as usize).collect();
         let (z, selector) = products.of_encoder(x, weights)?;
-        selector.top_k(z, view(&weights.b_enc)?, Count::PerRow(&k), Rank::Value, codes)?;
+        selector.top_k(z, &view(&weights.b_enc)?, Count::PerRow(&k), Rank::Value, codes)?;
         Ok(Some(k_hat))
     }
 

@@ -47,7 +47,7 @@ impl Sae for Standard {
         codes: &mut SparseCodes,
     ) -> Result<Option<Tensor>> {
         let (z, selector) = products.of_encoder(x, &self.base.weights)?;
-        selector.filter(z, view(&self.base.weights.b_enc)?, |_, v| v > 0.0, codes)?;
+        selector.filter(z, &view(&self.base.weights.b_enc)?, |_, v| v > 0.0, codes)?;
         Ok(None)
     }
 }

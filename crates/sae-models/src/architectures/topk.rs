@@ -44,7 +44,7 @@ impl Sae for TopK {
     ) -> Result<Option<Tensor>> {
         let (z, selector) = products.of_encoder(x, &self.base.weights)?;
         let bias = view(&self.base.weights.b_enc)?;
-        selector.top_k(z, bias, Count::Same(self.k as usize), Rank::Value, codes)?;
+        selector.top_k(z, &bias, Count::Same(self.k as usize), Rank::Value, codes)?;
         Ok(None)
     }
 

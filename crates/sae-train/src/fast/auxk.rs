@@ -18,9 +18,9 @@ pub(super) fn dead_features(config: &AuxKConfig, dead: &DeadFeatures) -> Result<
     if config.weight == 0.0 || dead.rows_seen < config.dead_after_rows {
         return Ok(Vec::new());
     }
-    let counters: &[i64] = tch_autograd::view(&dead.rows_since_fired)?;
+    let counters = tch_autograd::view(&dead.rows_since_fired)?;
     let silent = |c: &i64| u64::try_from(*c).is_ok_and(|rows| rows >= config.dead_after_rows);
-    Ok((0..).zip(counters).filter(|(_, c)| silent(c)).map(|(f, _)| f).collect())
+    Ok((0..).zip(counters.iter()).filter(|(_, c)| silent(c)).map(|(f, _)| f).collect())
 }
 
 /// Among what, and how, the features that rebuild the residual are chosen.
@@ -79,12 +79,13 @@ impl Revival {
         let k = dead.len().min((d / 2).max(1));
         let b_enc = slots.b_enc(parameters)?;
         if buffers.is_whole() {
-            let z = Matrix::new("z", slice(&buffers.z)?, f)?;
-            let bias = if biased { &parts.zeros } else { b_enc };
+            let z = slice(&buffers.z)?;
+            let z = Matrix::new("z", &z, f)?;
+            let bias = if biased { &parts.zeros[..] } else { &b_enc };
             self.selector.top_k_among(z, bias, dead, k, rank, &mut parts.codes)?;
         } else {
             let w_enc = &parameters[slots.w_enc].value;
-            select_anew(&mut self.selector, chosen, k, w_enc, b_enc, buffers, &mut parts.codes)?;
+            select_anew(&mut self.selector, chosen, k, w_enc, &b_enc, buffers, &mut parts.codes)?;
         }
         let w_dec = &parameters[slots.w_dec].value;
 
@@ -95,9 +96,10 @@ impl Revival {
         let spread = squared_norm(&parts.output) / batch as f64;
         let scale = if spread > 0.0 { config.weight / (spread * batch as f64) } else { 0.0 };
         parts.groups = Groups::one(f, (2.0 * scale) as f32);
+        let decoder = slice(w_dec)?;
         let what = Reconstruction {
             codes: &parts.codes,
-            decoder: Matrix::new("decoder", slice(w_dec)?, d)?,
+            decoder: Matrix::new("decoder", &decoder, d)?,
             bias: None,
             target: residual,
             groups: &parts.groups,
@@ -136,7 +138,8 @@ fn select_anew(
     for rows in buffers.micro_batches() {
         let of_rows = 0..rows.len();
         matmul_into(&rows_of(&buffers.centred, &rows), &w_enc, &mut rows_of(&z, &of_rows), false)?;
-        let z = Matrix::new("z", &slice(&z)?[..rows.len() * dead.len()], dead.len())?;
+        let z = slice(&z)?;
+        let z = Matrix::new("z", &z[..rows.len() * dead.len()], dead.len())?;
         selector.top_k(z, &bias, Count::Same(k), rank, &mut among)?;
         let indices: Vec<u32> = among.indices().iter().map(|i| dead[*i as usize]).collect();
         part.assign(among.indptr(), &indices, among.values())?;

@@ -2,19 +2,16 @@
 
 use std::ops::Range;
 
-use sae_kernels::{FeatureMajor, SparseCodes};
+use sae_kernels::{DENSE_FROM, FeatureMajor, SparseCodes};
 use tch::{Device, Kind, Tensor};
-use tch_autograd::{Element, view, view_mut};
+use tch_autograd::{Element, View, view, view_mut};
 
 use crate::Result;
 use crate::dead::DeadFeatures;
 use crate::optimizer::Parameter;
 
-/// Share of active codes from which dense products are faster (`docs/performance.md`).
-pub(crate) const DENSE_FROM: f64 = 0.2;
-
 /// The elements of a CPU tensor of f32.
-pub(super) fn slice(tensor: &Tensor) -> Result<&[f32]> {
+pub(super) fn slice(tensor: &Tensor) -> Result<View<f32>> {
     Ok(view(tensor)?)
 }
 
@@ -55,7 +52,7 @@ impl Slots {
         }
     }
 
-    pub(super) fn b_enc<'a>(&self, parameters: &'a [Parameter]) -> Result<&'a [f32]> {
+    pub(super) fn b_enc(&self, parameters: &[Parameter]) -> Result<View<f32>> {
         slice(&parameters[self.b_enc].value)
     }
 }

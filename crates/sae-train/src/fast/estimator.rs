@@ -94,13 +94,13 @@ impl FastEstimator {
         self.hidden_products(rows, parameters, slots, buffers)?;
         profile.lap(GEMM);
         let weight = |slot: usize| slice(&parameters[slot].value);
-        let hidden = &slice(&self.hidden)?[..rows.len() * self.width];
-        let hidden = Matrix::new("hidden", hidden, self.width)?;
+        let hidden = slice(&self.hidden)?;
+        let hidden = Matrix::new("hidden", &hidden[..rows.len() * self.width], self.width)?;
         let logits = &mut self.logits[rows.clone()];
         estimator_forward(
             hidden,
-            weight(slots.hidden_bias)?,
-            weight(slots.output_weight)?,
+            &weight(slots.hidden_bias)?,
+            &weight(slots.output_weight)?,
             logits,
         )?;
         let b2 = weight(slots.output_bias)?[0];
@@ -164,8 +164,8 @@ impl FastEstimator {
             let gradients = &mut self.gradients;
             estimator_backward(
                 &mut slice_mut(&mut self.hidden)?[..rows.len() * self.width],
-                weight(slots.hidden_bias)?,
-                weight(slots.output_weight)?,
+                &weight(slots.hidden_bias)?,
+                &weight(slots.output_weight)?,
                 &self.k_gradients[rows.clone()],
                 &mut gradients.output_weight,
                 &mut gradients.hidden_bias,
@@ -203,7 +203,7 @@ impl EstimatorGradients {
         let w1 = &parameters[slots.hidden_weight].value;
         add_product(w1, &self.hidden_bias, -1.0, d_b_dec, false)?;
         let output_bias = f64::from(self.output_bias);
-        Ok(squared_norm(slice(&self.hidden_weight)?)
+        Ok(squared_norm(&slice(&self.hidden_weight)?)
             + squared_norm(&self.hidden_bias)
             + squared_norm(&self.output_weight)
             + output_bias * output_bias)

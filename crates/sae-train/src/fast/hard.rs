@@ -11,11 +11,8 @@ use tch::Tensor;
 use super::buffers::{Buffers, slice};
 use super::threshold_buffer;
 use crate::Result;
-use crate::rules::{Detail, annealed_k};
+use crate::rules::{Detail, KEPT, annealed_k};
 use crate::schedule::Anneal;
-
-/// Share of the old value that the moving average of the threshold keeps.
-const KEPT: f64 = 0.999;
 
 /// Where the features of largest rank are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +93,8 @@ impl HardRule {
     ) -> Result<()> {
         let k = self.k.at(step).trunc() as usize;
         let (f, batch, whole) = (buffers.f, buffers.batch, buffers.is_whole());
-        let z = Matrix::new("z", &slice(&buffers.z)?[..rows.len() * f], f)?;
+        let z = slice(&buffers.z)?;
+        let z = Matrix::new("z", &z[..rows.len() * f], f)?;
         let part = &mut buffers.part;
         if let Among::Row(rank) = self.among {
             self.selector.top_k(z, bias, Count::Same(k), rank, part)?;

@@ -56,11 +56,12 @@ impl JumpReluFast {
         let threshold = slice(&parameters[slots.threshold].value)?;
         let bias = slots.b_enc(parameters)?;
         let f = buffers.f;
-        let z = Matrix::new("z", &slice(&buffers.z)?[..rows.len() * f], f)?;
-        self.selector.filter(z, bias, |f, h| h > threshold[f], &mut buffers.part)?;
+        let z = slice(&buffers.z)?;
+        let z = Matrix::new("z", &z[..rows.len() * f], f)?;
+        self.selector.filter(z, &bias, |f, h| h > threshold[f], &mut buffers.part)?;
         let half = (self.config.bandwidth / 2.0) as f32;
         let is_near = |f: usize, h: f32| (h - threshold[f]).abs() < half;
-        self.selector.filter(z, bias, is_near, &mut self.near_part)?;
+        self.selector.filter(z, &bias, is_near, &mut self.near_part)?;
         buffers.take_part(rows, true)?;
         if buffers.held == *rows {
             self.near.clear();
@@ -81,9 +82,11 @@ impl JumpReluFast {
         buffers: &Buffers,
     ) -> Result<()> {
         let threshold = slice(&parameters[slots.threshold].value)?;
-        let decoder = Matrix::new("decoder", slice(&parameters[slots.w_dec].value)?, buffers.d)?;
+        let decoder = slice(&parameters[slots.w_dec].value)?;
+        let decoder = Matrix::new("decoder", &decoder, buffers.d)?;
         let rows = buffers.held.start * buffers.d..buffers.held.end * buffers.d;
-        let output = Matrix::new("output", &slice(&buffers.output)?[rows], buffers.d)?;
+        let output = slice(&buffers.output)?;
+        let output = Matrix::new("output", &output[rows], buffers.d)?;
         code_gradients(&self.near, output, decoder, &mut self.near_gradients)?;
         if buffers.held.start == 0 {
             self.n_active.fill(0);
@@ -115,7 +118,7 @@ impl JumpReluFast {
         let threshold = slice(&parameters[slots.threshold].value)?;
         // An inactive feature has the value 0, which exceeds a negative threshold.
         let batch = buffers.batch as f64;
-        let above = self.n_active.iter().zip(threshold);
+        let above = self.n_active.iter().zip(threshold.iter());
         let above = above.map(|(n, t)| if *t < 0.0 { batch } else { f64::from(*n) });
         let l0 = above.sum::<f64>() / batch;
         let scale = sparsity_scale(self.config.sparsity_warmup_steps, step);
@@ -126,7 +129,9 @@ impl JumpReluFast {
         let per_value = -(slope / self.config.bandwidth / batch) as f32;
         let half = (self.config.bandwidth / 2.0) as f32;
         let counts = self.n_active.iter().zip(&self.n_near);
-        for ((d, t), (n_active, n_near)) in self.d_threshold.iter_mut().zip(threshold).zip(counts) {
+        for ((d, t), (n_active, n_near)) in
+            self.d_threshold.iter_mut().zip(threshold.iter()).zip(counts)
+        {
             let n_zero = if t.abs() < half { buffers.batch as u32 - n_active } else { 0 };
             *d += per_value * (n_near + n_zero) as f32;
         }

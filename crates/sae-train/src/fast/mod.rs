@@ -36,7 +36,6 @@ use crate::rules::{Detail, Loss};
 use crate::state::TrainerState;
 use crate::{Error, Result};
 
-pub(crate) use buffers::DENSE_FROM;
 pub use profile::Profile;
 use profile::{ESTIMATOR, GEMM};
 
@@ -187,7 +186,7 @@ impl FastEngine {
             let slots = &self.slots;
             match &mut self.rule {
                 FastRule::Hard(rule) => {
-                    rule.select(state.step, &rows, slots.b_enc(parameters)?, buffers)?;
+                    rule.select(state.step, &rows, &slots.b_enc(parameters)?, buffers)?;
                 }
                 FastRule::Soft(rule) => {
                     let profile = &mut self.profile;
@@ -266,8 +265,9 @@ impl FastEngine {
         let centred = !matches!(&self.rule, FastRule::JumpRelu(rule) if !rule.centred());
         if centred {
             let b_dec = slice(&state.parameters[self.slots.b_dec].value)?;
-            let rows = Matrix::new("x", slice(&x)?, d)?;
-            subtract_row(rows, b_dec, slice_mut(&mut self.buffers.centred)?)?;
+            let rows = slice(&x)?;
+            let rows = Matrix::new("x", &rows, d)?;
+            subtract_row(rows, &b_dec, slice_mut(&mut self.buffers.centred)?)?;
         } else {
             self.buffers.centred.copy_(&x);
         }

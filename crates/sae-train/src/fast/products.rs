@@ -26,7 +26,8 @@ pub(super) fn reconstruct(
     buffers: &mut Buffers,
 ) -> Result<Vec<f64>> {
     let (w_dec, b_dec) = (&parameters[slots.w_dec].value, slice(&parameters[slots.b_dec].value)?);
-    let target = Matrix::new("x", slice(x)?, buffers.d)?;
+    let x = slice(x)?;
+    let target = Matrix::new("x", &x, buffers.d)?;
     let many = is_dense(&buffers.codes, buffers.held.len() * buffers.f);
     buffers.is_dense = buffers.streams || (groups.len() == 1 && many);
     let mut residual = std::mem::take(&mut buffers.residual);
@@ -42,14 +43,15 @@ pub(super) fn reconstruct(
             let elements = rows.0.start * buffers.d..rows.0.end * buffers.d;
             let target = Matrix::new("x", &target.data()[elements.clone()], buffers.d)?;
             let wanted = wanted.as_mut().map(|r| &mut r[elements]);
-            error += dense_rows(w_dec, b_dec, target, groups.factor(0), &rows, wanted, buffers)?;
+            error += dense_rows(w_dec, &b_dec, target, groups.factor(0), &rows, wanted, buffers)?;
         }
         vec![error]
     } else {
+        let decoder = slice(w_dec)?;
         let what = Reconstruction {
             codes: &buffers.codes,
-            decoder: Matrix::new("decoder", slice(w_dec)?, buffers.d)?,
-            bias: Some(b_dec),
+            decoder: Matrix::new("decoder", &decoder, buffers.d)?,
+            bias: Some(&b_dec),
             target,
             groups,
         };
@@ -101,7 +103,8 @@ pub(super) fn weight_gradients(
     buffers: &mut Buffers,
 ) -> Result<SquaredNorms> {
     let d = buffers.d;
-    let decoder = Matrix::new("decoder", slice(&parameters[slots.w_dec].value)?, d)?;
+    let decoder = slice(&parameters[slots.w_dec].value)?;
+    let decoder = Matrix::new("decoder", &decoder, d)?;
     let projection = Projection { decoder, eps: PROJECTION_EPSILON as f32 };
     let w_enc = &parameters[slots.w_enc].value;
     let norms = if buffers.is_dense {
@@ -118,12 +121,14 @@ pub(super) fn weight_gradients(
         }
     } else {
         buffers.by_feature.rebuild(&buffers.codes, &buffers.code_gradients)?;
-        let output_gradient = Matrix::new("output", slice(&buffers.output)?, d * groups.len())?;
+        let output = slice(&buffers.output)?;
+        let output_gradient = Matrix::new("output", &output, d * groups.len())?;
         let main = Source { codes: &buffers.by_feature, output_gradient, groups };
         let sources: Vec<Source<'_>> = std::iter::once(main).chain(revival).collect();
+        let (input, encoder) = (slice(&buffers.centred)?, slice(w_enc)?);
         let encoder = EncoderGradient {
-            input: Matrix::new("input", slice(&buffers.centred)?, d)?,
-            encoder: Matrix::new("encoder", slice(w_enc)?, d)?,
+            input: Matrix::new("input", &input, d)?,
+            encoder: Matrix::new("encoder", &encoder, d)?,
             weights: slice_mut(&mut buffers.d_w_enc)?,
             bias: &mut buffers.d_b_enc,
             input_sum: &mut buffers.input_sum,
@@ -137,8 +142,8 @@ pub(super) fn weight_gradients(
             &mut buffers.strips,
         )?
     };
-    let output = Matrix::new("output", slice(&buffers.output)?, d * groups.len())?;
-    column_sums(output, &mut buffers.sums)?;
+    let output = slice(&buffers.output)?;
+    column_sums(Matrix::new("output", &output, d * groups.len())?, &mut buffers.sums)?;
     buffers.d_b_dec.copy_from_slice(&buffers.sums[..d]);
     if reach.encoder && reach.centred {
         buffers.d_b_dec.iter_mut().zip(&buffers.input_sum).for_each(|(b, s)| *b -= s);
@@ -180,7 +185,7 @@ fn finish_dense(
     add_product(w_enc, &buffers.d_b_enc, 1.0, &mut buffers.input_sum, true)?;
     Ok(SquaredNorms {
         decoder: project_rows(slice_mut(&mut buffers.d_w_dec)?, projection)?,
-        encoder: squared_norm(slice(&buffers.d_w_enc)?),
+        encoder: squared_norm(&slice(&buffers.d_w_enc)?),
         bias: squared_norm(&buffers.d_b_enc),
     })
 }
@@ -193,9 +198,10 @@ fn add_revival(
     buffers: &mut Buffers,
 ) -> Result<SquaredNorms> {
     let (mut bias, mut input_sum) = (vec![0.0; buffers.f], vec![0.0; buffers.d]);
+    let (input, encoder) = (slice(&buffers.centred)?, slice(w_enc)?);
     let encoder = EncoderGradient {
-        input: Matrix::new("input", slice(&buffers.centred)?, buffers.d)?,
-        encoder: Matrix::new("encoder", slice(w_enc)?, buffers.d)?,
+        input: Matrix::new("input", &input, buffers.d)?,
+        encoder: Matrix::new("encoder", &encoder, buffers.d)?,
         weights: slice_mut(&mut buffers.d_w_enc)?,
         bias: &mut bias,
         input_sum: &mut input_sum,
@@ -222,7 +228,7 @@ pub(super) fn add_product(
     fresh: bool,
 ) -> Result<()> {
     let product = w.tr().f_mv(&Tensor::from_slice(v))?;
-    for (out, p) in out.iter_mut().zip(slice(&product)?) {
+    for (out, p) in out.iter_mut().zip(slice(&product)?.iter()) {
         *out = if fresh { factor * p } else { *out + factor * p };
     }
     Ok(())

@@ -88,8 +88,9 @@ impl SoftFast {
     ) -> Result<()> {
         self.hard = self.schedule.is_hard(step);
         let len = rows.len() * buffers.f;
-        add_bias_relu(&mut slice_mut(&mut buffers.z)?[..len], slots.b_enc(parameters)?)?;
-        let z = &slice(&buffers.z)?[..len];
+        add_bias_relu(&mut slice_mut(&mut buffers.z)?[..len], &slots.b_enc(parameters)?)?;
+        let z = slice(&buffers.z)?;
+        let z = &z[..len];
         let (k_hat, part) = (&mut self.estimator.k_hat[rows.clone()], &mut buffers.part);
         if self.hard {
             let down = self.official;
@@ -111,11 +112,12 @@ impl SoftFast {
             part.assign(p.indptr(), p.indices(), p.values())?;
             if let Some(window) = &mut self.window {
                 let (d, centred) = (buffers.d, slice(&buffers.centred)?);
+                let decoder = slice(&parameters[slots.w_dec].value)?;
                 let what = Window {
                     z: Matrix::new("z", z, buffers.f)?,
                     zeros: &self.zeros,
                     centred: Matrix::new("centred", &centred[rows.start * d..rows.end * d], d)?,
-                    decoder: Matrix::new("decoder", slice(&parameters[slots.w_dec].value)?, d)?,
+                    decoder: Matrix::new("decoder", &decoder, d)?,
                     k_hat,
                     batch: buffers.batch,
                 };

@@ -41,17 +41,19 @@ impl FastEngine {
         let (d, active) = (buffers.d, buffers.active.as_slice());
         let step = Step { optimizer: *optimizer, lr, gradient_scale };
         let unit_norm = Some(f32::EPSILON);
-        let d_w_dec = Matrix::new("decoder gradient", slice(&buffers.d_w_dec)?, d)?;
+        let d_w_dec = slice(&buffers.d_w_dec)?;
+        let d_w_dec = Matrix::new("decoder gradient", &d_w_dec, d)?;
         let parameters = &mut state.parameters;
         step.take(&mut parameters[slots.w_dec], d_w_dec, Some(active), unit_norm)?;
         step.vector(&mut parameters[slots.b_dec], &buffers.d_b_dec)?;
         if reach.encoder {
-            let d_w_enc = Matrix::new("encoder gradient", slice(&buffers.d_w_enc)?, d)?;
+            let d_w_enc = slice(&buffers.d_w_enc)?;
+            let d_w_enc = Matrix::new("encoder gradient", &d_w_enc, d)?;
             step.take(&mut parameters[slots.w_enc], d_w_enc, Some(active), None)?;
             step.vector(&mut parameters[slots.b_enc], &buffers.d_b_enc)?;
         }
         if let Some(gradients) = estimator {
-            step.vector(&mut parameters[slots.hidden_weight], slice(&gradients.hidden_weight)?)?;
+            step.vector(&mut parameters[slots.hidden_weight], &slice(&gradients.hidden_weight)?)?;
             step.vector(&mut parameters[slots.hidden_bias], &gradients.hidden_bias)?;
             step.vector(&mut parameters[slots.output_weight], &gradients.output_weight)?;
             step.vector(&mut parameters[slots.output_bias], &[gradients.output_bias])?;

@@ -22,7 +22,7 @@ pub(crate) use codes::Codes;
 pub(crate) use loss::{Active, Detail, Loss};
 pub(crate) use p_anneal::update_steps;
 pub(crate) use soft::{SoftSchedule, hard_from};
-pub(crate) use threshold::annealed_k;
+pub(crate) use threshold::{KEPT, annealed_k};
 
 use sae_config::{ArchitectureConfig, Parity, RunConfig};
 use sae_models::{Sae, Weights};

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::schedule::Anneal;
 
 /// Share of the old value that the moving average keeps.
-const KEPT: f64 = 0.999;
+pub(crate) const KEPT: f64 = 0.999;
 
 /// k falling from D to `k`; the published code sees `k` itself in the first step.
 pub(crate) fn annealed_k(k: usize, steps: u64, official: bool, sae: &dyn Sae) -> Anneal {

@@ -113,7 +113,7 @@ pub(crate) fn whole_row<T: Real>(
     grad: &mut [T],
     want_alpha: bool,
 ) -> RowGradient {
-    let (pivot, offset) = (row.point.pivot, T::from_f64(row.point.offset));
+    let (pivot, offset) = (row.point.pivot, row.point.shift());
     let units = |x: T| distance(x, pivot, offset, scale.inverse);
     let mut moments = Moments::default();
     let mut room = [T::ZERO; BLOCK];

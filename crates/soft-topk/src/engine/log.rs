@@ -8,15 +8,22 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::entry::Entry;
+use super::gap::Gap;
 use super::real::Real;
 use super::row::{Scratch, threshold};
 use super::scale::{Point, Scale};
 use super::{BadRow, budget, first, rows_per_task};
 
+/// Entries further from the threshold, in units of alpha, are so far for the gradient of alpha.
+const FARTHEST: f64 = 1e300;
+
+/// The threshold of a row, and the gap around it where that is wide.
+type Threshold<T> = (Point<T>, Option<Gap<T>>);
+
 /// What backward needs: the threshold of each row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogState<T> {
-    points: Vec<Point<T>>,
+    points: Vec<Threshold<T>>,
     alpha: T,
     pub(crate) n: usize,
 }
@@ -39,7 +46,7 @@ pub(crate) fn log_forward<E: Entry>(
 ) -> BadRow {
     let per_task = rows_per_task(n);
     (state.alpha, state.n) = (alpha, n);
-    state.points.resize(x.len() / n, Point::default());
+    state.points.resize(x.len() / n, (Point::default(), None));
     let (arch, scale) = (Arch::new(), Scale::new(alpha));
     x.par_chunks(per_task * n)
         .zip(out.par_chunks_mut(per_task * n))
@@ -55,7 +62,7 @@ pub(crate) fn log_forward<E: Entry>(
 struct Forward<'a, E: Entry> {
     x: &'a [E],
     out: &'a mut [E::Real],
-    points: &'a mut [Point<E::Real>],
+    points: &'a mut [Threshold<E::Real>],
     n: usize,
     k: &'a [E::Real],
     start: usize,
@@ -78,7 +85,7 @@ impl<E: Entry> WithSimd for Forward<'_, E> {
                 Err(_) => return Some(start + i),
             }
             for (&x, out) in x.iter().zip(out) {
-                *out = E::Real::from_f64(log_weight(units(x, *point, scale)));
+                *out = E::Real::from_f64(log_weight(units(x, point.0, scale)));
             }
         }
         None
@@ -111,17 +118,30 @@ pub(crate) fn log_backward<E: Entry>(
 fn backward_row<T: Real>(
     x: &[T],
     v: &[T],
-    point: Point<T>,
+    point: Threshold<T>,
     scale: Scale<T>,
     grad: &mut [T],
 ) -> (f64, f64) {
     // Tails relative to that of the nearest entry, so that their sum does not vanish in a wide gap.
-    let sizes = x.iter().map(|x| units(*x, point, scale).abs());
-    let nearest = sizes.fold(f64::INFINITY, f64::min);
+    let (theta, gap) = point;
+    let nearest = match &gap {
+        Some(gap) => gap.nearest,
+        None => x.iter().map(|x| units(*x, theta, scale).abs()).fold(f64::INFINITY, f64::min),
+    };
+    let slope = |x: T| match &gap {
+        Some(gap) => {
+            let (above, further) = gap.place(x, scale);
+            let size = gap.nearest + further;
+            slope(if above { size } else { -size }, further)
+        }
+        None => {
+            let z = units(x, theta, scale);
+            slope(z, z.abs() - nearest)
+        }
+    };
     let (mut sum_t, mut sum_tz, mut sum_rv, mut sum_rvz) = (0.0, 0.0, 0.0, 0.0);
     for (&x, &v) in x.iter().zip(v) {
-        let z = units(x, point, scale);
-        let (tail, ratio) = slope(z, nearest);
+        let Slope { z, tail, ratio } = slope(x);
         sum_t += tail;
         sum_tz += if tail > 0.0 { tail * z } else { 0.0 };
         sum_rv += ratio * v.to_f64();
@@ -129,7 +149,7 @@ fn backward_row<T: Real>(
     }
     let share = sum_rv / sum_t;
     for ((grad, &x), &v) in grad.iter_mut().zip(x).zip(v) {
-        let (tail, ratio) = slope(units(x, point, scale), nearest);
+        let Slope { tail, ratio, .. } = slope(x);
         *grad = T::from_f64((ratio * v.to_f64() - tail * share) / scale.alpha);
     }
     // In a gap so wide that its tails underflow, ln p is infinitely steep in k.
@@ -137,6 +157,7 @@ fn backward_row<T: Real>(
     (grad_k, (sum_tz / sum_t * sum_rv - sum_rvz) / scale.alpha)
 }
 
+/// (x − θ)/alpha.
 fn units<T: Real>(x: T, point: Point<T>, scale: Scale<T>) -> f64 {
     (x.to_f64() - point.pivot.to_f64()) / scale.alpha - point.offset
 }
@@ -146,13 +167,20 @@ fn log_weight(z: f64) -> f64 {
     if z < 0.0 { z - std::f64::consts::LN_2 } else { (-0.5 * (-z).exp()).ln_1p() }
 }
 
-/// t·e^nearest and t/p.
-fn slope(z: f64, nearest: f64) -> (f64, f64) {
+/// z, t relative to that of the nearest entry, and t/p.
+struct Slope {
+    z: f64,
+    tail: f64,
+    ratio: f64,
+}
+
+/// The slope at z, `further` from the threshold than the nearest entry.
+fn slope(z: f64, further: f64) -> Slope {
     let ratio = if z < 0.0 {
         1.0
     } else {
         let tail = 0.5 * (-z).exp();
         tail / (1.0 - tail)
     };
-    (0.5 * (nearest - z.abs()).exp(), ratio)
+    Slope { z: z.clamp(-FARTHEST, FARTHEST), tail: 0.5 * (-further).exp(), ratio }
 }

@@ -33,7 +33,7 @@ pub(crate) type BadRow = Option<usize>;
 /// How many rows make one task: enough to be worth handing over, and the same on any number of
 /// threads.
 fn rows_per_task(n: usize) -> usize {
-    (32_768 / n).max(1)
+    (32_768 / n.max(1)).max(1)
 }
 
 /// The budget of a row, where one budget may stand for all.

@@ -36,12 +36,16 @@ pub trait Real:
     const HALF: Self;
     /// The smallest positive normal number.
     const SMALLEST: Self;
+    /// The distance from 1 to the next number.
+    const EPSILON: Self;
     /// The largest finite number.
     const LARGEST: Self;
     /// Infinity.
     const INFINITY: Self;
     /// Where tails end: ½e^−CUT is still a normal number, and what lies beyond counts as 0.
     const CUT: Self;
+    /// The largest temperature: entries whose difference overflows are further than CUT apart.
+    const HOTTEST: Self;
     /// A step of the threshold, in units of alpha, after which its error is below rounding.
     const STEP: f64;
 
@@ -70,9 +74,11 @@ impl Real for f32 {
     const ONE: Self = 1.0;
     const HALF: Self = 0.5;
     const SMALLEST: Self = f32::MIN_POSITIVE;
+    const EPSILON: Self = f32::EPSILON;
     const LARGEST: Self = f32::MAX;
     const INFINITY: Self = f32::INFINITY;
     const CUT: Self = 86.0;
+    const HOTTEST: Self = f32::MAX / 128.0;
     const STEP: f64 = 3e-5;
 
     #[inline(always)]
@@ -129,9 +135,11 @@ impl Real for f64 {
     const ONE: Self = 1.0;
     const HALF: Self = 0.5;
     const SMALLEST: Self = f64::MIN_POSITIVE;
+    const EPSILON: Self = f64::EPSILON;
     const LARGEST: Self = f64::MAX;
     const INFINITY: Self = f64::INFINITY;
     const CUT: Self = 706.0;
+    const HOTTEST: Self = f64::MAX / 1024.0;
     const STEP: f64 = 1e-8;
 
     #[inline(always)]

@@ -1,10 +1,11 @@
 //! One row, forward: survey, threshold, weights.
 
 use super::candidates::{Candidates, Survey};
+use super::gap::Gap;
 use super::lists::{ListedMut, Lists, Row};
 use super::real::Real;
 use super::scale::{Point, Scale};
-use super::solve::{Solution, SolveScratch, solve};
+use super::solve::{Solution, SolveScratch, is_above, solve};
 use super::sums::{Sums, sums};
 use super::weights::{append, append_gap, finish, support, write};
 
@@ -20,14 +21,14 @@ pub(crate) struct Scratch<T> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NotFinite;
 
-/// Finds the threshold alone.
+/// Finds the threshold alone, and the gap around it where that is wide.
 #[inline(always)]
 pub(crate) fn threshold<T: Real>(
     x: &[T],
     k: f64,
     scale: Scale<T>,
     scratch: &mut Scratch<T>,
-) -> Result<Point<T>, NotFinite> {
+) -> Result<(Point<T>, Option<Gap<T>>), NotFinite> {
     let Scratch { candidates, solve: room, tails } = scratch;
     let (entries, first) = match candidates.survey(x, k, scale) {
         Survey::NotFinite => return Err(NotFinite),
@@ -35,7 +36,10 @@ pub(crate) fn threshold<T: Real>(
         Survey::Listed { first } => (candidates.values(), first),
     };
     tails.resize(entries.len(), T::ZERO);
-    Ok(solve(entries, k, scale, first, room, tails).point)
+    let solution = solve(entries, k, scale, first, room, tails);
+    let is_gap = at_base(&solution, entries, scale, tails).is_gap(solution.step);
+    let gap = is_gap.then(|| in_gap(&solution, entries, k, scale).1);
+    Ok((solution.point, gap))
 }
 
 /// Writes the weights to `out`, and appends what backward needs to `lists`.
@@ -61,7 +65,7 @@ pub(crate) fn dense_row<T: Real>(
             }
             scratch.candidates.list_all(x);
             let all = (scratch.candidates.values(), scratch.candidates.indices());
-            append_gap(all, solution.point, scale, lists, true);
+            append_gap(all, in_gap(&solution, x, k, scale), scale, lists, true);
         }
         Survey::Listed { first } => listed_row(k, scale, first, scratch, lists, true),
     }
@@ -95,7 +99,7 @@ pub(crate) fn sparse_row<T: Real>(
             }
             candidates.list_all(x);
             let all = (candidates.values(), candidates.indices());
-            append_gap(all, solution.point, scale, lists, false);
+            append_gap(all, in_gap(&solution, x, k, scale), scale, lists, false);
         }
         Survey::Listed { first } => listed_row(k, scale, first, scratch, lists, false),
     }
@@ -129,7 +133,8 @@ fn listed_row<T: Real>(
     tails.resize(values.len(), T::ZERO);
     let solution = solve(values, k, scale, first, room, tails);
     if at_base(&solution, values, scale, tails).is_gap(solution.step) {
-        append_gap((values, indices), solution.point, scale, lists, list_zeros);
+        let gap = in_gap(&solution, values, k, scale);
+        append_gap((values, indices), gap, scale, lists, list_zeros);
     } else {
         append((tails, indices), solution, lists);
     }
@@ -142,6 +147,13 @@ fn at_base<T: Real>(solution: &Solution<T>, x: &[T], scale: Scale<T>, tails: &mu
         Some(sums) => sums,
         None => sums(x, solution.base, scale, tails),
     }
+}
+
+/// The threshold of a row that lies in a wide gap, and the gap.
+#[inline(always)]
+fn in_gap<T: Real>(solution: &Solution<T>, x: &[T], k: f64, scale: Scale<T>) -> (Point<T>, Gap<T>) {
+    let point = solution.point;
+    (point, Gap::find(x, k, scale, |x| is_above(x, point, scale)))
 }
 
 fn whole<T: Real>(solution: &Solution<T>) -> Row<T> {

@@ -34,15 +34,28 @@ impl<T: Real> Point<T> {
         Self { pivot, offset: 0.0 }
     }
 
+    /// A point whose offset is finite: what lies further is no nearer to any entry.
+    pub(crate) fn new(pivot: T, offset: f64) -> Self {
+        Self { pivot, offset: offset.clamp(-0.25 * f64::MAX, 0.25 * f64::MAX) }
+    }
+
+    /// The offset in the precision of the row: finite, and −0 instead of 0, since −0 − 0 is −0 but
+    /// 0 − 0 is 0, by which equal entries would be told apart.
+    #[inline(always)]
+    pub(crate) fn shift(self) -> T {
+        let most = 0.25 * T::LARGEST.to_f64();
+        T::from_f64(-(0.0 - self.offset.clamp(-most, most)))
+    }
+
     /// The point `step` units of alpha higher, on the number next to it.
     pub(crate) fn moved(self, step: f64, scale: Scale<T>) -> Self {
         let offset = self.offset + step;
         let pivot = T::from_f64(self.pivot.to_f64() + offset * scale.alpha);
         let gone = (pivot.to_f64() - self.pivot.to_f64()) / scale.alpha;
         if pivot.abs() <= T::LARGEST && gone.is_finite() {
-            Self { pivot, offset: offset - gone }
+            Self::new(pivot, offset - gone)
         } else {
-            Self { pivot: self.pivot, offset }
+            Self::new(self.pivot, offset)
         }
     }
 

@@ -1,6 +1,6 @@
 //! The threshold: the root of Σp = k, by closed-form steps near it and by selection far from it.
 
-use super::gap::between;
+use super::gap::Gap;
 use super::real::Real;
 use super::scale::{Point, Scale, distance};
 use super::sums::{Sums, sums};
@@ -89,7 +89,8 @@ pub(crate) fn solve<T: Real>(
             return Solution { point: root, base: point, step, sums: Some(total) };
         }
         if step.is_nan() {
-            return Solution::at(between(x, k, scale, |x| is_above(x, point, scale)));
+            let gap = Gap::find(x, k, scale, |x| is_above(x, point, scale));
+            return Solution::at(gap.point(scale));
         }
         if step.abs() <= FAR && steps < STEPS_IN_A_ROW {
             point = point.moved(step, scale);
@@ -101,7 +102,7 @@ pub(crate) fn solve<T: Real>(
         let up = step > 0.0;
         if up {
             // Entries at the point itself lie below a root above it.
-            let (at, offset) = (point.pivot, T::from_f64(point.offset));
+            let (at, offset) = (point.pivot, point.shift());
             let level = |x: &&T| distance(**x, at, offset, scale.inverse) == T::ZERO;
             let ties = left.iter().filter(level).count() as f64;
             bracket.low = Some((point, total.lower + ties));
@@ -120,7 +121,7 @@ pub(crate) fn solve<T: Real>(
         if active.is_empty() {
             let high = bracket.high.map(|(point, ..)| point);
             let above = |x| high.is_some_and(|high| is_above(x, high, scale));
-            return Solution::at(between(x, k, scale, above));
+            return Solution::at(Gap::find(x, k, scale, above).point(scale));
         }
         let wanted = if selections % 3 == 2 {
             0.5 * active.len() as f64
@@ -160,14 +161,16 @@ impl<T: Real> Bracket<T> {
     }
 }
 
-fn is_above<T: Real>(x: T, point: Point<T>, scale: Scale<T>) -> bool {
-    distance(x, point.pivot, T::from_f64(point.offset), scale.inverse) >= T::ZERO
+/// Whether an entry lies at or above a point.
+#[inline(always)]
+pub(crate) fn is_above<T: Real>(x: T, point: Point<T>, scale: Scale<T>) -> bool {
+    distance(x, point.pivot, point.shift(), scale.inverse) >= T::ZERO
 }
 
 /// Copies the entries beyond the point to the front of `kept`, and says how many they are.
 #[inline(always)]
 fn keep<T: Real>(x: &[T], kept: &mut [T], point: Point<T>, scale: Scale<T>, up: bool) -> usize {
-    let (pivot, offset) = (point.pivot, T::from_f64(point.offset));
+    let (pivot, offset) = (point.pivot, point.shift());
     let mut len = 0;
     for &x in x {
         let z = distance(x, pivot, offset, scale.inverse);
@@ -179,7 +182,7 @@ fn keep<T: Real>(x: &[T], kept: &mut [T], point: Point<T>, scale: Scale<T>, up: 
 
 #[inline(always)]
 fn keep_in_place<T: Real>(x: &mut [T], point: Point<T>, scale: Scale<T>, up: bool) -> usize {
-    let (pivot, offset) = (point.pivot, T::from_f64(point.offset));
+    let (pivot, offset) = (point.pivot, point.shift());
     let mut len = 0;
     for i in 0..x.len() {
         let z = distance(x[i], pivot, offset, scale.inverse);

@@ -12,7 +12,7 @@ use super::scale::Scale;
 use super::{BadRow, budget, first, rows_per_task};
 
 /// The support of all rows, and what backward needs besides.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct SparseState<T> {
     /// The support as each task finds it; rooms that are kept from call to call.
     tasks: Vec<Lists<T>>,
@@ -22,6 +22,13 @@ pub(crate) struct SparseState<T> {
     pub(crate) indptr: Vec<usize>,
     alpha: T,
     pub(crate) n: usize,
+}
+
+impl<T: Default> Default for SparseState<T> {
+    fn default() -> Self {
+        let (tasks, all, indptr) = (Vec::new(), Lists::default(), vec![0]);
+        Self { tasks, all, indptr, alpha: T::default(), n: 0 }
+    }
 }
 
 impl<T: Real> SparseState<T> {

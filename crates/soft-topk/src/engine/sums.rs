@@ -57,7 +57,7 @@ impl Sums {
 /// Writes e^−|z| of every entry to `tails`, with the sign of z.
 #[inline(always)]
 pub(crate) fn signed_tails<T: Real>(x: &[T], point: Point<T>, scale: Scale<T>, tails: &mut [T]) {
-    let (pivot, offset, inverse) = (point.pivot, T::from_f64(point.offset), scale.inverse);
+    let (pivot, offset, inverse) = (point.pivot, point.shift(), scale.inverse);
     for (&x, tail) in x.iter().zip(tails) {
         let z = distance(x, pivot, offset, inverse);
         *tail = T::exp_neg(z.abs()).signed_like(z);

@@ -4,6 +4,7 @@
 //! step s from there to the threshold multiplies tails above by e^s and those below by e^−s, as long
 //! as it passes no entry: so the exponential of each entry is taken once.
 
+use super::gap::Gap;
 use super::lists::{ListedMut, Lists, Row};
 use super::real::Real;
 use super::scale::{Point, Scale};
@@ -18,8 +19,12 @@ struct Factors<T> {
 }
 
 impl<T: Real> Factors<T> {
+    /// A short step may pass entries, whose weights around ½ must not fall by rounding as x rises.
     fn of(step: f64) -> Self {
-        Self { above: T::from_f64(0.5 * step.exp()), below: T::from_f64(0.5 * (-step).exp()) }
+        let (above, below) = (T::from_f64(0.5 * step.exp()), T::from_f64(0.5 * (-step).exp()));
+        let least_above = T::ONE - above;
+        let falls = step.abs() <= T::STEP && below > least_above;
+        Self { above, below: if falls { least_above } else { below } }
     }
 
     /// p.
@@ -129,25 +134,23 @@ pub(crate) fn write<T: Real>(
 #[inline(always)]
 pub(crate) fn append_gap<T: Real>(
     (values, indices): (&[T], &[u32]),
-    point: Point<T>,
+    (point, gap): (Point<T>, Gap<T>),
     scale: Scale<T>,
     lists: &mut Lists<T>,
     list_zeros: bool,
 ) {
-    let (pivot, inverse) = (point.pivot.to_f64(), scale.inverse.to_f64());
-    let units = |x: T| (x.to_f64() - pivot) * inverse - point.offset;
-    let half_exp = |a: f64| T::HALF * T::exp_neg(T::from_f64(a));
-    let nearest = values.iter().map(|x| units(*x).abs()).fold(f64::INFINITY, f64::min);
-    let lowest = nearest + T::CUT.to_f64();
+    let (cut, damping) = (T::CUT.to_f64(), f64::exp_neg(gap.nearest));
     let (start, first_tail) = (lists.indices.len(), lists.tails.len());
     let mut unlisted = 0.0;
     for (&x, &index) in values.iter().zip(indices) {
-        let z = units(x);
-        if z < -lowest {
+        let (above, further) = gap.place(x, scale);
+        if !above && further > cut {
             continue;
         }
-        let (tail, small) = (half_exp(z.abs() - nearest), half_exp(z.abs()));
-        let weight = if z >= 0.0 { T::ONE - small } else { small };
+        let tail = T::HALF * T::exp_neg(T::from_f64(further));
+        let seen = gap.nearest + further <= cut;
+        let small = if seen { T::from_f64(tail.to_f64() * damping) } else { T::ZERO };
+        let weight = if above { T::ONE - small } else { small };
         if weight > T::ZERO || (list_zeros && tail > T::ZERO) {
             if tail > T::ZERO {
                 lists.tail_places.push((lists.indices.len() - start) as u32);
@@ -163,7 +166,7 @@ pub(crate) fn append_gap<T: Real>(
         point,
         len: lists.indices.len() - start,
         tails: lists.tails.len() - first_tail,
-        damping: T::exp_neg(T::from_f64(nearest)),
+        damping: if gap.nearest <= cut { T::from_f64(damping) } else { T::ZERO },
         unlisted,
         ..Row::default()
     });

@@ -89,16 +89,24 @@ impl Rows {
         Ok(Self { x, kind, dim, moved: shape })
     }
 
+    /// The dimension of the entries, counted from the front.
+    fn place(&self) -> usize {
+        self.dim.rem_euclid(self.moved.len() as i64) as usize
+    }
+
     /// The shape of x without the dimension of the entries.
     pub(crate) fn batch_shape(&self) -> &[i64] {
         &self.moved[..self.moved.len() - 1]
     }
 
-    /// One value for each row, from an argument with one for all or the batch's shape.
+    /// One value for each row, from an argument with one for all or the batch's shape, in which the
+    /// dimension of the entries may be kept with a length of 1.
     pub(crate) fn per_row(&self, name: &'static str, argument: &Tensor) -> Result<Tensor> {
         let (expected, got) = (self.batch_shape(), argument.size());
-        if got != expected && argument.numel() != 1 {
-            let (expected, got) = (format!("{expected:?} or []"), format!("{got:?}"));
+        let mut kept = expected.to_vec();
+        kept.insert(self.place(), 1);
+        if got != expected && got != kept && argument.numel() != 1 {
+            let (expected, got) = (format!("{expected:?}, {kept:?} or []"), format!("{got:?}"));
             return Err(Error::Shape { argument: name, expected, got });
         }
         let rows = self.x.size()[0];

@@ -1,13 +1,15 @@
 //! The operator by ATen operations, for tensors on any device.
 //!
 //! Rows are sorted; LapSum's two prefix sums are running log-sum-exps from both ends; Σp at each
-//! entry tells between which two the threshold lies, and there it has a closed form. All of it is
-//! computed in `f64`, which keeps θ exact enough for `f32` inputs at any alpha.
+//! entry tells between which two the threshold lies, and there it has a closed form, relative to these
+//! two as in the engine's `gap`. All of it is computed in `f64`.
 
 use tch::{Kind, Tensor};
 use tch_autograd::{BackwardContext, BoxError, ForwardContext, Function};
 
 use super::form::Form;
+use super::gap::Gap;
+use crate::check::{check_alpha, least_budget};
 use crate::engine::Real;
 use crate::error::{Error, Result};
 
@@ -43,33 +45,32 @@ impl Function for Aten {
                 check(x, &inputs[1], &inputs[2])?;
                 None
             }
-            Domain::OrNan => Some(outside(x, &k)?),
+            Domain::OrNan => Some(outside(x, &inputs[1])?),
         };
         // A place for k must be found in every row.
         let k = match &outside {
             Some(outside) => k.f_masked_fill(&outside.f_squeeze_dim(-1)?, 1.0)?,
             None => k,
         };
-        let (pivot, offset) = threshold(&x.f_to_kind(Kind::Double)?, &k, &alpha)?;
-        // No number follows from it, nor from its gradient.
-        let offset = match &outside {
-            Some(outside) => offset.f_masked_fill(outside, f64::NAN)?,
-            None => offset,
-        };
-        let z = distances(x, &pivot, &offset, &alpha)?;
-        let tail = z.f_abs()?.f_neg()?.f_exp()? * 0.5;
-        let below = z.f_less(0.0)?;
+        let mut gap = Gap::find(&x.f_to_kind(Kind::Double)?, &k, &alpha)?;
+        if let Some(outside) = &outside {
+            gap.forget(outside)?;
+        }
+        let (above, further) = gap.place(x, &alpha)?;
+        let size = &gap.nearest + further;
+        let tail = size.f_neg()?.f_exp()? * 0.5;
         let out = match self.form {
             Form::Weights => {
-                let beyond = z.f_abs()?.f_gt(cut(kind))?;
-                let tail = tail.f_masked_fill(&beyond, 0.0)?;
-                tail.f_where_self(&below, &(1.0 - &tail))?
+                let tail = tail.f_masked_fill(&size.f_gt(cut(kind))?, 0.0)?;
+                (tail.f_neg()? + 1.0).f_where_self(&above, &tail)?
             }
             Form::Logarithms => {
-                (&z - std::f64::consts::LN_2).f_where_self(&below, &tail.f_neg()?.f_log1p()?)?
+                let below = size.f_neg()? - std::f64::consts::LN_2;
+                tail.f_neg()?.f_log1p()?.f_where_self(&above, &below)?
             }
         };
-        ctx.save_for_backward(&[x, &alpha, &pivot, &offset]);
+        ctx.save_for_backward(&[x, &alpha]);
+        ctx.save_for_backward(&gap.tensors());
         Ok(vec![out.f_to_kind(kind)?])
     }
 
@@ -82,16 +83,17 @@ impl Function for Aten {
         let Some(v) = &grad_outputs[0] else {
             return Ok(vec![None, None, None]);
         };
-        let [x, alpha, pivot, offset] = ctx.saved() else {
-            return Err("four tensors were saved".into());
+        let [x, alpha, ends @ ..] = ctx.saved() else {
+            return Err("x and alpha were saved".into());
         };
+        let gap = Gap::from_tensors(ends).ok_or("the gap was saved")?;
         let (kind, v) = (v.kind(), v.f_to_kind(Kind::Double)?);
-        let z = distances(x, pivot, offset, alpha)?;
-        let size = z.f_abs()?;
+        let (above, further) = gap.place(x, alpha)?;
+        let size = (&gap.nearest + &further).f_clamp_max(FARTHEST)?;
+        let z = size.f_where_self(&above, &size.f_neg()?)?;
         // Tails relative to that of the nearest entry, so that their sum does not vanish.
-        let nearest = size.f_amin([-1], true)?;
-        let tail = (&nearest - &size).f_exp()? * 0.5;
-        let damping = nearest.f_neg()?.f_exp()?;
+        let tail = further.f_neg()?.f_exp()? * 0.5;
+        let damping = gap.nearest.f_neg()?.f_exp()?;
         let sum = |t: &Tensor| t.f_sum_dim_intlist(-1, true, Kind::Double);
         let total = sum(&tail)?;
         let mean = sum(&(&tail * &z))? / &total;
@@ -102,9 +104,8 @@ impl Function for Aten {
                 (&tail * &damping * &v, &q * &damping, q)
             }
             Form::Logarithms => {
-                let below = z.f_less(0.0)?;
                 let t = &tail * &damping;
-                let ratio = t.f_ones_like()?.f_where_self(&below, &(&t / (1.0 - &t)))?;
+                let ratio = (&t / (t.f_neg()? + 1.0)).f_where_self(&above, &t.f_ones_like()?)?;
                 let direct = ratio * &v;
                 let share = sum(&direct)? / &total;
                 // In a gap so wide that its tails underflow, ln p is infinitely steep in k.
@@ -124,45 +125,12 @@ impl Function for Aten {
     }
 }
 
+/// Entries further from the threshold, in units of alpha, are so far for the gradient of alpha.
+const FARTHEST: f64 = 1e300;
+
 /// Where tails end, as in the engine, up to the few alpha that its last pass is from the threshold.
 fn cut(kind: Kind) -> f64 {
     if kind == Kind::Double { f64::CUT } else { f32::CUT.into() }
-}
-
-/// (x − θ)/alpha with θ = pivot + offset·alpha.
-fn distances(x: &Tensor, pivot: &Tensor, offset: &Tensor, alpha: &Tensor) -> Result<Tensor> {
-    Ok((x.f_to_kind(Kind::Double)? - pivot) / alpha - offset)
-}
-
-/// The threshold of each row of x `[rows, n]` as a pivot among its entries and an offset in units
-/// of alpha, both `[rows, 1]`; all in `f64`.
-fn threshold(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (rows, n) = x.size2()?;
-    let k = k.f_unsqueeze(-1)?;
-    let (sorted, _) = x.f_sort(-1, true)?;
-    let place = (k.f_ceil()? - 1.0).f_clamp(0.0, (n - 1) as f64)?.f_to_kind(Kind::Int64)?;
-    let pivot = sorted.f_gather(-1, &place, false)?;
-    let u = (&sorted - &pivot) / alpha;
-    let end = Tensor::f_full([rows, 1], f64::NEG_INFINITY, (Kind::Double, x.device()))?;
-    // above[j] = ln of the sum of e^−u over the first j entries, below[j] = that of e^u over the
-    // others; both have n + 1 columns.
-    let above = Tensor::f_cat(&[&end, &u.f_neg()?.f_logcumsumexp(-1)?], -1)?;
-    let reversed = u.f_flip([-1])?.f_logcumsumexp(-1)?.f_flip([-1])?;
-    let below = Tensor::f_cat(&[&reversed, &end], -1)?;
-    let count = Tensor::f_arange_start(1, n + 1, (Kind::Double, x.device()))?;
-    let sums = count - (above.f_narrow(-1, 1, n)? + &u).f_exp()? * 0.5
-        + (below.f_narrow(-1, 1, n)? - &u).f_exp()? * 0.5;
-    // The number of entries at or above the threshold: Σp at each of them is at most k.
-    let j = k.f_searchsorted(&sums, false, true, "right", None::<&Tensor>)?;
-    let (above, below) = (above.f_gather(-1, &j, false)?, below.f_gather(-1, &j, false)?);
-    let excess = j.f_to_kind(Kind::Double)? - &k;
-    let root = excess.f_hypot(&((&above + &below) * 0.5).f_exp()?)?;
-    let high = (&excess + &root).f_log()? - &above;
-    let low = &below - (&root - &excess).f_log()?;
-    let middle = (&below - &above) * 0.5;
-    let offset = high
-        .f_where_self(&excess.f_greater(0.0)?, &low.f_where_self(&excess.f_less(0.0)?, &middle)?)?;
-    Ok((pivot, offset))
 }
 
 fn check_length(x: &Tensor) -> Result<()> {
@@ -173,32 +141,42 @@ fn check_length(x: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Whether alpha, in the precision of the computation, is inside the domain.
-pub(crate) fn check_alpha(value: f64, kind: Kind) -> Result<()> {
-    let least = if kind == Kind::Double { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE as f64 };
-    if !(value >= least && value.is_finite()) {
-        return Err(Error::Alpha { alpha: value });
-    }
-    Ok(())
+/// Whether a temperature lies inside the domain of a computation in `kind`.
+pub(crate) fn check_temperature(alpha: f64, kind: Kind) -> Result<()> {
+    if kind == Kind::Double { check_alpha::<f64>(alpha) } else { check_alpha::<f32>(alpha) }
 }
 
+fn least(kind: Kind, n: usize) -> f64 {
+    if kind == Kind::Double { least_budget::<f64>(n) } else { least_budget::<f32>(n) }
+}
+
+/// Whether each budget lies between 0 and n.
 fn inside(k: &Tensor, n: i64) -> Result<Tensor> {
     Ok(k.f_greater(0.0)?.f_logical_and(&k.f_less(n as f64)?)?)
 }
 
-/// Which rows `[rows, 1]` have a k or an entry outside the domain.
+/// Which rows `[rows, 1]` have a budget or an entry outside the domain.
 fn outside(x: &Tensor, k: &Tensor) -> Result<Tensor> {
+    let n = x.size()[1];
+    let least = least(k.kind(), n as usize);
+    let enough = k.f_to_kind(Kind::Double)?.f_greater_equal(least)?;
     let finite = x.f_isfinite()?.f_all_dim(-1, false)?;
-    Ok(inside(k, x.size()[1])?.f_logical_and(&finite)?.f_logical_not()?.f_unsqueeze(-1)?)
+    let inside = inside(k, n)?.f_logical_and(&enough)?.f_logical_and(&finite)?;
+    Ok(inside.f_logical_not()?.f_unsqueeze(-1)?)
 }
 
 /// The domain, checked on the device.
 fn check(x: &Tensor, k: &Tensor, alpha: &Tensor) -> Result<()> {
     let n = x.size()[1];
-    check_alpha(alpha.f_double_value(&[])?, alpha.kind())?;
+    check_temperature(alpha.f_double_value(&[])?, alpha.kind())?;
     if let Some(row) = super::hard::first_true(&inside(k, n)?.f_logical_not()?)? {
         let k = k.f_double_value(&[row])?;
         return Err(Error::Budget { row: row as usize, k, n: n as usize });
+    }
+    let least = least(alpha.kind(), n as usize);
+    if let Some(row) = super::hard::first_true(&k.f_to_kind(Kind::Double)?.f_less(least)?)? {
+        let k = k.f_double_value(&[row])?;
+        return Err(Error::SmallBudget { row: row as usize, k, least });
     }
     super::hard::refuse_infinite(x)
 }
@@ -370,6 +348,49 @@ mod tests {
                     .unwrap();
             let other = apply(Cpu::new(Form::Weights), &[&x, &k, &alpha]).unwrap();
             assert!((one - other).abs().max().double_value(&[]) < 2e-6);
+        }
+    }
+
+    /// p and dp/dk of rows over the whole domain, against numbers of 700 digits.
+    #[test]
+    fn rows_over_the_whole_domain_are_right() {
+        let numbers = |text: &str| -> Vec<f64> {
+            text.split(' ').map(|number| number.parse().unwrap()).collect()
+        };
+        for line in include_str!("../../testdata/domain/domain.tsv").lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let (kind, weight) =
+                if fields[0] == "f32" { (Kind::Float, 1e-5) } else { (Kind::Double, 1e-9) };
+            let tensor = |i: usize| Tensor::from_slice(&numbers(fields[i])).to_kind(kind);
+            let x = tensor(3).unsqueeze(0);
+            let inputs = [x.shallow_clone(), tensor(1), tensor(2).reshape([] as [i64; 0])];
+            let (p, shares) = (numbers(fields[4]), numbers(fields[6]));
+            let k = numbers(fields[1])[0];
+            for (place, share) in shares.iter().enumerate() {
+                let v = x.zeros_like();
+                let _ = v.get(0).get(place as i64).fill_(1.0);
+                let [out, grad_x, grad_k, ..] = &run(true, Form::Weights, &inputs, &v)[..] else {
+                    panic!("four results");
+                };
+                let got = grad_k.double_value(&[0]);
+                assert!((got - share).abs() <= weight, "{got} instead of {share}: {line}");
+                assert!(bool::try_from(grad_x.isfinite().all()).unwrap(), "{line}");
+                for (i, expected) in p.iter().enumerate() {
+                    let got = out.double_value(&[0, i as i64]);
+                    let off = (got - expected).abs() / k.min(1.0);
+                    assert!(off <= weight, "{got:e} instead of {expected:e}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn thousands_of_far_entries_do_not_move_the_threshold() {
+        for alpha in [1e-14, 1e-15, 1e-16, 1e-17, 1e-30, 1e-300] {
+            let x = Tensor::from_slice(&[&[3.0, 2.5, 1.0, 1.5][..], &[0.0; 20_000]].concat());
+            let inputs = [x.unsqueeze(0), Tensor::from_slice(&[2.5]), Tensor::from(alpha)];
+            let v = Tensor::ones([1, 20_004], (Kind::Double, Device::Cpu));
+            assert_same(Form::Weights, &inputs, &v, 1e-9);
         }
     }
 

@@ -82,7 +82,7 @@ where
     let n = shape[1] as usize;
     let alpha = E::Real::from_f64(alpha.f_double_value(&[])?);
     let mut weights = Tensor::f_empty(&shape, (E::Real::KIND, Device::Cpu))?;
-    let (x, k, out) = (view::<E>(x)?, view(k)?, view_mut(&mut weights)?);
+    let (x, k, out) = (&view::<E>(x)?, &view(k)?, view_mut(&mut weights)?);
     match form {
         Form::Weights => state.weights.forward(x, n, k, alpha, out)?,
         Form::Logarithms => state.logarithms.forward(x, n, k, alpha, out)?,
@@ -107,10 +107,10 @@ where
     let mut grad_x = Tensor::f_empty(&shape, options)?;
     let mut grad_k = Tensor::f_empty([shape[0]], options)?;
     let (grads, ks) = (view_mut(&mut grad_x)?, view_mut(&mut grad_k)?);
-    let (entries, v) = (view::<E>(x)?, view(v)?);
+    let (entries, v) = (&view::<E>(x)?, &view(v)?);
     let alpha = match form {
         Form::Weights => {
-            let weights = view(&saved[1])?;
+            let weights = &view(&saved[1])?;
             state.weights.backward(entries, weights, v, grads, ks, want_alpha)?
         }
         Form::Logarithms => state.logarithms.backward(entries, v, grads, ks)?,

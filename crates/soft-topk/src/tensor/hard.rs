@@ -13,7 +13,7 @@ use crate::hard::HardTopK;
 /// first are kept. The gradient passes through the entries kept.
 ///
 /// # Shapes
-/// x `[…, n]`, k `[…]` or `[]`, of whole numbers; the result `[…, n]`.
+/// x `[…, n]`, k `[…]`, `[…, 1]` or `[]`, of whole numbers; the result `[…, n]`.
 ///
 /// # Errors
 /// As [`hard_topk_mask`].
@@ -24,7 +24,7 @@ pub fn hard_topk(x: &Tensor, k: &Tensor) -> Result<Tensor> {
 /// [`hard_topk`] along any dimension.
 ///
 /// # Shapes
-/// x of any rank; k has its shape without dimension `dim`, or none.
+/// x of any rank; k has its shape without dimension `dim`, or with 1 there, or none.
 ///
 /// # Errors
 /// As [`hard_topk_mask`].
@@ -36,7 +36,7 @@ pub fn hard_topk_dim(x: &Tensor, k: &Tensor, dim: i64) -> Result<Tensor> {
 /// Which entries are the k largest along the last dimension; of equal entries the first.
 ///
 /// # Shapes
-/// x `[…, n]`, k `[…]` or `[]`, of whole numbers; the mask `[…, n]`, of kind Bool.
+/// x `[…, n]`, k `[…]`, `[…, 1]` or `[]`, of whole numbers; the mask `[…, n]`, of kind Bool.
 ///
 /// # Errors
 /// [`Error::Kind`] and [`Error::Device`] for tensors that do not fit, [`Error::Shape`],
@@ -48,7 +48,7 @@ pub fn hard_topk_mask(x: &Tensor, k: &Tensor) -> Result<Tensor> {
 /// [`hard_topk_mask`] along any dimension.
 ///
 /// # Shapes
-/// x of any rank; k has its shape without dimension `dim`, or none.
+/// x of any rank; k has its shape without dimension `dim`, or with 1 there, or none.
 ///
 /// # Errors
 /// As [`hard_topk_mask`], and [`Error::Dimension`].
@@ -83,7 +83,7 @@ fn by_engine(x: &Tensor, k: &Tensor) -> Result<Tensor> {
 fn mask<E: Entry + Element>(x: &Tensor, k: &Tensor) -> Result<Tensor> {
     let n = x.size()[1] as usize;
     let k: Vec<usize> = view::<i64>(k)?.iter().map(|k| *k as usize).collect();
-    let chosen = HardTopK::of(view::<E>(x)?, n, &k)?;
+    let chosen = HardTopK::of(&view::<E>(x)?, n, &k)?;
     let mut mask = Tensor::f_zeros(x.size(), (Kind::Uint8, Device::Cpu))?;
     for (row, flags) in view_mut::<u8>(&mut mask)?.chunks_exact_mut(n).enumerate() {
         for &index in chosen.row(row) {

@@ -7,6 +7,7 @@ mod arguments;
 mod aten;
 mod cpu;
 mod form;
+mod gap;
 mod hard;
 mod soft;
 

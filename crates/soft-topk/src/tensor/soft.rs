@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::arguments::{Argument, Rows};
-use super::aten::{Aten, Domain, check_alpha};
+use super::aten::{Aten, Domain, check_temperature};
 use super::cpu::Cpu;
 use super::form::Form;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The weights have the kind of x. `k` and `alpha` are numbers or tensors.
 ///
 /// # Shapes
-/// x `[…, n]`, k `[…]` or `[]`, alpha `[]`; weights `[…, n]`.
+/// x `[…, n]`, k `[…]`, `[…, 1]` or `[]`, alpha `[]`; weights `[…, n]`.
 ///
 /// # Errors
 /// [`Error::Kind`], [`Error::Device`] and [`Error::Dimension`] for tensors that do not fit, and
@@ -26,7 +26,7 @@ pub fn soft_topk(x: &Tensor, k: impl Into<Argument>, alpha: impl Into<Argument>)
 /// [`soft_topk`] along any dimension.
 ///
 /// # Shapes
-/// x of any rank; k has its shape without dimension `dim`, or none.
+/// x of any rank; k has its shape without dimension `dim`, or with 1 there, or none.
 ///
 /// # Errors
 /// As [`soft_topk`].
@@ -54,7 +54,8 @@ pub fn soft_topk_or_nan(x: &Tensor, k: &Tensor, alpha: f64) -> Result<Tensor> {
     if !tch_autograd::read::waits(x.device()) {
         return along(x, k.into(), alpha.into(), -1, Form::Weights);
     }
-    check_alpha(if rows.kind == Kind::Double { alpha } else { alpha as f32 as f64 }, rows.kind)?;
+    let rounded = if rows.kind == Kind::Double { alpha } else { alpha as f32 as f64 };
+    check_temperature(rounded, rows.kind)?;
     let k = rows.per_row("k", &Argument::from(k).tensor("k", rows.kind, x.device())?)?;
     let alpha = Argument::from(alpha).tensor("alpha", rows.kind, x.device())?;
     let function = Aten { form: Form::Weights, domain: Domain::OrNan };
@@ -64,7 +65,7 @@ pub fn soft_topk_or_nan(x: &Tensor, k: &Tensor, alpha: f64) -> Result<Tensor> {
 /// Soft bottom-k weights along the last dimension: those of [`soft_topk`] for −x.
 ///
 /// # Shapes
-/// x `[…, n]`, k `[…]` or `[]`, alpha `[]`; weights `[…, n]`.
+/// x `[…, n]`, k `[…]`, `[…, 1]` or `[]`, alpha `[]`; weights `[…, n]`.
 ///
 /// # Errors
 /// As [`soft_topk`].
@@ -95,7 +96,7 @@ pub fn soft_bottomk_dim(
 /// The logarithms of the weights of [`soft_topk`], finite where those underflow.
 ///
 /// # Shapes
-/// x `[…, n]`, k `[…]` or `[]`, alpha `[]`; logarithms `[…, n]`.
+/// x `[…, n]`, k `[…]`, `[…, 1]` or `[]`, alpha `[]`; logarithms `[…, n]`.
 ///
 /// # Errors
 /// As [`soft_topk`].
