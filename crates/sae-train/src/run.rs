@@ -13,7 +13,7 @@ use sae_models::{
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoints::{
-    Checkpoints, Position, check_init, difference, move_folder, write_folder,
+    Checkpoints, Position, check_init, difference, move_folder, remove_unfinished, write_folder,
 };
 use crate::data::{Filtered, open_data};
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
@@ -90,6 +90,9 @@ pub fn train_run(
     let written = config;
     let config = written.clone().resolve()?;
     let _lock = OutputLock::directory(out)?;
+    for file in [CONFIG_FILE, TIMING_FILE] {
+        remove_unfinished(out, file)?;
+    }
     let checkpoint = out.join(CHECKPOINT_FOLDER);
     let states = Checkpoints::new(out.join(TRAINING_FOLDER));
     if !options.resume && (checkpoint.exists() || states.any()?) {
