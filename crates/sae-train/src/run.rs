@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batches::Batches;
 use crate::checkpoints::{
-    Checkpoints, Position, check_init, difference, move_folder, write_folder,
+    Checkpoints, Position, check_init, difference, move_folder, remove_unfinished, write_folder,
 };
 use crate::data::{Filtered, open_data};
 use crate::fault;
@@ -101,6 +101,9 @@ fn train_to_the_end(
     let written = config;
     let config = written.clone().resolve()?;
     let _lock = OutputLock::directory(out)?;
+    for file in [CONFIG_FILE, TIMING_FILE] {
+        remove_unfinished(out, file)?;
+    }
     let checkpoint = out.join(CHECKPOINT_FOLDER);
     let states = Checkpoints::new(out.join(TRAINING_FOLDER));
     if !options.resume && (checkpoint.exists() || states.any()?) {

@@ -3,6 +3,7 @@
 // Tensors cross as torch::Tensor*, lists of tensors as List*. No exception leaves an `extern "C"`
 // function of this file, and no Rust panic enters it: both sides speak in status codes and texts.
 #include <ATen/MapAllocator.h>
+#include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/COW.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/basic_ops.h>
@@ -145,6 +146,22 @@ struct Snapshot {
   c10::intrusive_ptr<c10::StorageImpl> copy;
 };
 
+// Allocates the copy that a write to shared memory makes. Up to 2.13 libtorch gives up its share of the
+// memory before it allocates, and once more later where that failed, which would free what a snapshot
+// shows; so a failure ends the process. Elsewhere the allocator of CPU memory.
+struct CopyAllocator final : c10::Allocator {
+  at::DataPtr allocate(size_t n) noexcept override { return c10::GetCPUAllocator()->allocate(n); }
+  bool is_simple_data_ptr(const at::DataPtr &data) const override {
+    return c10::GetCPUAllocator()->is_simple_data_ptr(data);
+  }
+  at::DeleterFnPtr raw_deleter() const override { return c10::GetCPUAllocator()->raw_deleter(); }
+  void copy_data(void *to, const void *from, size_t n) const override { default_copy_data(to, from, n); }
+};
+
+// The allocator of storages as long as there are snapshots of them. Never destroyed, as clones of a
+// storage have it too.
+CopyAllocator &copy_allocator = *new CopyAllocator();
+
 // How many snapshots there are of each storage, and the lock of their making and end. Never
 // destroyed, since a thread may outlive the destructors of the process.
 std::mutex &snapshots_mutex = *new std::mutex();
@@ -158,6 +175,19 @@ auto mend(Storage &storage, int) -> decltype(storage.clear_materializer()) {
 }
 template <typename Storage>
 void mend(Storage &, long) {}
+
+// The text of the exception that is being handled, to be given to tch_autograd_free_text.
+char *text_of_exception() noexcept {
+  try {
+    throw;
+  } catch (const c10::Error &e) {
+    return strdup(e.what_without_backtrace());
+  } catch (const std::exception &e) {
+    return strdup(e.what());
+  } catch (...) {
+    return strdup("unknown C++ exception");
+  }
+}
 
 }  // namespace
 
@@ -183,14 +213,10 @@ int tch_autograd_apply(void *function, const tch_autograd_vtable *vtable, void *
     return 0;
   } catch (const ForwardFailed &) {
     return 1;
-  } catch (const c10::Error &e) {
-    *text = strdup(e.what_without_backtrace());
-  } catch (const std::exception &e) {
-    *text = strdup(e.what());
   } catch (...) {
-    *text = strdup("unknown C++ exception");
+    *text = text_of_exception();
+    return 2;
   }
-  return 2;
 }
 
 void tch_autograd_free_text(char *text) { free(text); }
@@ -242,13 +268,14 @@ const void *tch_autograd_read_ptr(const Tensor *tensor) noexcept {
 }
 
 // The elements of a plain tensor, to be written; memory shared by copy-on-write is copied first.
-// Autograd sees a change. Null where memory cannot be allocated.
-void *tch_autograd_write_ptr(const Tensor *tensor) noexcept {
+// Autograd sees a change. Where that fails, *text is to be given to tch_autograd_free_text.
+void *tch_autograd_write_ptr(const Tensor *tensor, char **text) noexcept {
   try {
     if (!tensor->is_inference())
       tensor->unsafeGetTensorImpl()->bump_version();
     return tensor->mutable_data_ptr();
   } catch (...) {
+    *text = text_of_exception();
     return nullptr;
   }
 }
@@ -260,13 +287,16 @@ Snapshot *tch_autograd_snapshot_new(const Tensor *tensor, const void **data) noe
     auto source = tensor->storage();
     auto *storage = source.unsafeGetStorageImpl();
     const std::lock_guard<std::mutex> lock(snapshots_mutex);
+    if (storage->allocator() != c10::GetCPUAllocator() && storage->allocator() != &copy_allocator)
+      return nullptr;
     auto copy = c10::impl::cow::lazy_clone_storage(*storage);
     if (!copy)
       return nullptr;
     *data = static_cast<const char *>(copy->data()) + tensor->storage_offset() * tensor->itemsize();
-    auto *snapshot = new Snapshot{std::move(source), std::move(copy)};
+    std::unique_ptr<Snapshot> snapshot(new Snapshot{std::move(source), std::move(copy)});
     ++snapshots[storage];
-    return snapshot;
+    storage->set_allocator(&copy_allocator);
+    return snapshot.release();
   } catch (...) {
     return nullptr;
   }
@@ -288,6 +318,7 @@ void tch_autograd_snapshot_free(Snapshot *snapshot) noexcept {
     } catch (...) {
       // It stays copy-on-write.
     }
+    source->set_allocator(c10::GetCPUAllocator());
   }
   delete snapshot;
 }

@@ -67,7 +67,7 @@ unsafe extern "C" {
     fn tch_autograd_is_unique(tensor: *const C_tensor) -> c_int;
     fn tch_autograd_is_inside(tensor: *const C_tensor) -> c_int;
     fn tch_autograd_read_ptr(tensor: *const C_tensor) -> *const c_void;
-    fn tch_autograd_write_ptr(tensor: *const C_tensor) -> *mut c_void;
+    fn tch_autograd_write_ptr(tensor: *const C_tensor, text: *mut *mut c_char) -> *mut c_void;
     fn tch_autograd_snapshot_new(
         tensor: *const C_tensor,
         data: *mut *const c_void,
@@ -177,11 +177,12 @@ pub(crate) fn read_ptr(tensor: &Tensor) -> *const c_void {
 /// Where the elements of a plain tensor are, to be written. A [`Snapshot`] keeps what it shows, and
 /// autograd takes it as a change.
 pub(crate) fn write_ptr(tensor: &mut Tensor) -> Result<*mut c_void, Error> {
-    let empty = tensor.numel() == 0;
-    // SAFETY: a live handle; plain, so it has a storage.
-    let data = unsafe { tch_autograd_write_ptr(tensor.as_ptr()) };
-    if data.is_null() && !empty {
-        return Err(Error::Torch("there is no memory for a copy of a shared tensor".to_owned()));
+    let (mut text, empty) = (std::ptr::null_mut(), tensor.numel() == 0);
+    // SAFETY: a live handle; plain, so it has a storage; `text` is live for the call.
+    let data = unsafe { tch_autograd_write_ptr(tensor.as_ptr(), &mut text) };
+    if !text.is_null() || (data.is_null() && !empty) {
+        // SAFETY: null or a text of the shim, used once.
+        return Err(Error::Torch(unsafe { take_text(text) }));
     }
     Ok(data)
 }
@@ -189,7 +190,8 @@ pub(crate) fn write_ptr(tensor: &mut Tensor) -> Result<*mut c_void, Error> {
 /// The memory of a tensor as it was when this was made.
 ///
 /// The tensor's storage and this one share the memory by libtorch's copy-on-write: what writes to
-/// the tensor, by whatever handle, resizes it or gives it other data, leaves this as it is.
+/// the tensor, by whatever handle, resizes it or gives it other data, leaves this as it is. A write
+/// without memory for a copy ends the process.
 pub(crate) struct Snapshot(NonNull<CSnapshot>);
 
 impl Snapshot {

@@ -38,9 +38,13 @@ element! {
 ///
 /// Nothing is copied: tensor and view share the memory by libtorch's copy-on-write until one writes
 /// to the tensor. tch lets any handle of it do so at any time, by `shallow_clone`, `resize_` or
-/// `set_data`; then the tensor gets a copy, and the view shows on what it showed. (libtorch 2.13 refuses
+/// `set_data`; then the tensor gets a copy, and the view shows on what it showed. Where there is no
+/// memory for that copy, the process aborts, as it does where Rust lacks memory. (libtorch 2.13 refuses
 /// to write to a tensor that grew under a view, as long as there is the view.) Memory that libtorch has
 /// not allocated itself is copied at once.
+///
+/// A view holds no borrow of its tensor: it may outlive it, and threads may read it whatever becomes
+/// of the tensor.
 ///
 /// As with all operations of tch, no other thread may write to the tensor when a view is made or
 /// dropped.
@@ -71,8 +75,8 @@ pub fn view<T: Element>(tensor: &Tensor) -> Result<View<T>, Error> {
         return Ok(View(Memory::Shared { _snapshot: snapshot, data, len }));
     }
     let data = aligned::<T>(ffi::read_ptr(tensor).cast_mut().cast())?;
-    // SAFETY: `check` found `len` elements of `T` inside the storage, which the handle keeps alive;
-    // nothing else runs on this thread before they are copied.
+    // SAFETY: `check` found `len` elements of `T` inside the storage, which the handle keeps alive,
+    // and they are aligned; nothing else runs on this thread before they are copied.
     let elements = unsafe { std::slice::from_raw_parts(data.as_ptr(), len) };
     Ok(View(Memory::Copied(elements.to_vec())))
 }
@@ -97,15 +101,16 @@ pub fn view_mut<T: Element>(tensor: &mut Tensor) -> Result<&mut [T], Error> {
     let data = aligned(ffi::write_ptr(tensor)?.cast())?;
     // SAFETY: `check` found `len` elements of `T` inside the storage, and they are aligned. The
     // handle is the only way to the memory and is borrowed exclusively, so the memory lives and
-    // nothing else reads or writes it as long as the result is used.
+    // nothing else reads or writes it as long as the result is used: even a `view` needs the handle,
+    // and one made before would count as another way, by its share of the storage.
     Ok(unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), len) })
 }
 
 /// The elements of a tensor as [`view`] found them; a slice.
 pub struct View<T>(Memory<T>);
 
-// SAFETY: the elements do not change, and a view is dropped by the thread that made it. (It is not
-// `Send`, as its end touches the tensor.)
+// SAFETY: through a shared reference a view gives its elements only, which do not change. It is not
+// `Send`, as its end touches the tensor: the thread that made it drops it.
 unsafe impl<T: Sync> Sync for View<T> {}
 
 enum Memory<T> {
@@ -120,7 +125,10 @@ impl<T> Deref for View<T> {
         match &self.0 {
             // SAFETY: `view` found `len` aligned elements at `data`, any bit pattern of which is a
             // value. The snapshot keeps the memory, and whatever writes to the tensor that shares it
-            // writes to a copy.
+            // writes to a copy: libtorch asks its storage for a pointer to write through, which
+            // gives it one, and pointers from before the view are used in `unsafe` code only. The
+            // memory comes from an allocator that the compiler cannot see into, so that elements
+            // which nobody has written to have some value as well.
             Memory::Shared { data, len, .. } => unsafe {
                 std::slice::from_raw_parts(data.as_ptr(), *len)
             },

@@ -8,3 +8,4 @@ mod ownership;
 #[cfg(feature = "gemm")]
 mod products;
 mod views;
+mod writes;

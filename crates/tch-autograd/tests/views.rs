@@ -55,12 +55,47 @@ fn another_kind_is_refused() {
 
 #[test]
 fn strided_tensors_are_refused() {
+    let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).reshape([2, 3, 4]);
+    let ways: [fn(&Tensor) -> Tensor; 7] = [
+        |t| t.transpose(0, 1),
+        |t| t.permute([2, 0, 1]),
+        |t| t.narrow(1, 0, 2),
+        |t| t.select(2, 1),
+        |t| t.slice(2, 0, 4, 2),
+        |t| t.get(0).get(0).unsqueeze(0).expand([3, 4], false),
+        |t| t.as_strided([3, 3], [1, 1], 0),
+    ];
+    for (i, way) in ways.into_iter().enumerate() {
+        let mut tensor = way(&base);
+        assert!(matches!(view::<f32>(&tensor), Err(Error::NotContiguous { .. })), "{i}");
+        assert!(matches!(view_mut::<f32>(&mut tensor), Err(Error::NotContiguous { .. })), "{i}");
+        let expected: Vec<f32> = (&tensor + 0.0).contiguous().view(-1).try_into().unwrap();
+        assert_eq!(*view::<f32>(&tensor.contiguous()).unwrap(), expected, "{i}");
+    }
     let tensor = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)).tr();
     let error = view::<f32>(&tensor).unwrap_err();
     assert_eq!(
         error.to_string(),
         "a view needs a contiguous tensor, got shape [3, 2] with strides [1, 3]"
     );
+}
+
+#[test]
+fn parts_in_one_piece_have_views() {
+    let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).reshape([4, 6]);
+    let ways: [(fn(&Tensor) -> Tensor, std::ops::Range<u8>); 6] = [
+        (|t| t.narrow(0, 1, 2), 6..18),
+        (|t| t.get(3), 18..24),
+        (|t| t.get(2).narrow(0, 1, 3), 13..16),
+        // Strides along dimensions of one element say nothing.
+        (|t| t.narrow(0, 1, 1).tr(), 6..12),
+        (|t| t.as_strided([1, 3], [1000, 1], 2), 2..5),
+        (|t| t.get(1).get(5).expand([1, 1], false), 11..12),
+    ];
+    for (way, range) in ways {
+        let expected: Vec<f32> = range.map(f32::from).collect();
+        assert_eq!(*view::<f32>(&way(&base)).unwrap(), expected);
+    }
 }
 
 #[test]
@@ -105,7 +140,7 @@ const CHANGES: [(&str, Change); 7] = [
     ("set_data", |_, u| u.set_data(&Tensor::zeros([N], (Kind::Float, Device::Cpu)))),
     ("set_", |_, u| drop(u.set_())),
     ("a part", |t, _| drop(t.narrow(0, 5, 100).fill_(-1.0))),
-    ("copy_data", |t, _| t.copy_(&Tensor::zeros([N], (Kind::Float, Device::Cpu)))),
+    ("copy_", |t, _| t.copy_(&Tensor::zeros([N], (Kind::Float, Device::Cpu)))),
     ("an optimiser's step", |t, u| {
         *t = t.set_requires_grad(true);
         (&*t * 2.0).sum(Kind::Float).backward();
