@@ -28,7 +28,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
         for path in walk(&root.join(folder))? {
             let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             let starts = |place: &&str| name.starts_with(place);
-            if ON_A_DEVICE.iter().any(|p| starts(&p)) && !ELSEWHERE.iter().any(|p| starts(&p)) {
+            if ON_A_DEVICE.iter().any(starts) && !ELSEWHERE.iter().any(starts) {
                 let text = std::fs::read_to_string(&path).with_context(|| name.clone())?;
                 faults.extend(check_text(&name, &text));
             }
