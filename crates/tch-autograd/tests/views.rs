@@ -83,7 +83,8 @@ fn strided_tensors_are_refused() {
 #[test]
 fn parts_in_one_piece_have_views() {
     let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).reshape([4, 6]);
-    let ways: [(fn(&Tensor) -> Tensor, std::ops::Range<u8>); 6] = [
+    type Part = fn(&Tensor) -> Tensor;
+    let ways: [(Part, std::ops::Range<u8>); 6] = [
         (|t| t.narrow(0, 1, 2), 6..18),
         (|t| t.get(3), 18..24),
         (|t| t.get(2).narrow(0, 1, 3), 13..16),
