@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, read_toml};
 
-pub use expand::{SweepPoint, run_id};
+pub use expand::SweepPoint;
+#[cfg(test)]
+pub(crate) use keys::{fields, set as set_key};
 pub use slurm::SlurmConfig;
 
 /// A sweep file: where the activations come from, and which runs to make of them.

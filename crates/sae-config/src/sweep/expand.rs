@@ -1,7 +1,6 @@
 //! From a sweep to its runs, each with an id.
 
-use serde::{Deserialize as _, Serialize};
-use sha2::{Digest as _, Sha256};
+use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::{SweepConfig, keys};
@@ -35,26 +34,6 @@ impl std::fmt::Display for SweepPoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&list(&self.settings))
     }
-}
-
-/// The id of a run: a hash of its resolved configuration and of what its data is made from.
-///
-/// Where the data lies and which device computes are no part of it: neither
-/// shapes the result.
-#[must_use]
-pub fn run_id(config: &RunConfig, data: &str) -> String {
-    #[derive(Serialize)]
-    struct Identity<'a> {
-        config: RunConfig,
-        data: &'a str,
-    }
-    let mut config = config.clone();
-    config.data.store = "".into();
-    config.training.device = String::new();
-    let identity = Identity { config, data };
-    let text = serde_json::to_string(&identity).expect("a configuration is always valid JSON");
-    let hash = Sha256::digest(text);
-    hash[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl SweepConfig {
@@ -185,6 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::run_id;
 
     const SWEEP: &str = r#"
         [stores]
@@ -319,20 +299,6 @@ mod tests {
         assert!(store.starts_with("`base.data.store`"), "{store}");
         let plain = error(|s| drop(s.extra[0].insert("training.steps.x".into(), 1.into())));
         assert!(plain.contains("`training.steps`: expected a table"), "{plain}");
-    }
-
-    #[test]
-    fn ids_change_with_settings_and_data_but_not_with_place_or_device() {
-        let point = sweep(SWEEP).points().unwrap().swap_remove(0);
-        let id = run_id(&point.config, "data");
-        assert_eq!(id.len(), 12);
-        let mut elsewhere = point.config.clone();
-        elsewhere.data.store = "/some/where".into();
-        elsewhere.training.device = "cuda:3".into();
-        assert_eq!(run_id(&elsewhere, "data"), id);
-        assert_ne!(run_id(&point.config, "other data"), id);
-        elsewhere.training.seed = 1;
-        assert_ne!(run_id(&elsewhere, "data"), id);
     }
 
     proptest! {

@@ -33,7 +33,7 @@ pub(super) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
 
 /// Sets the value at a dotted key, making the tables on the way; a table is merged.
 /// Gives back the key that stands in the way if it holds no table.
-pub(super) fn set(table: &mut Table, key: &str, value: &Value) -> Result<(), String> {
+pub(crate) fn set(table: &mut Table, key: &str, value: &Value) -> Result<(), String> {
     if let Some((head, rest)) = key.split_once('.') {
         let inner = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
         let inner = inner.as_table_mut().ok_or(head)?;
@@ -51,7 +51,7 @@ pub(super) fn set(table: &mut Table, key: &str, value: &Value) -> Result<(), Str
 }
 
 /// The keys that a configuration struct reads, as serde knows them.
-fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+pub(crate) fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];
     // Always an error: the probe hands out no values.
     let _ = T::deserialize(FieldProbe(&mut fields));
