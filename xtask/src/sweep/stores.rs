@@ -9,8 +9,9 @@ use sae_config::HarvestConfig;
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Log};
-use super::plan::{Host, Plan, Planted, Recipe, Source};
+use super::plan::Plan;
 use super::progress::Spinner;
+use super::source::{self, Host, Planted, Recipe, Source};
 use crate::exit::usage;
 use crate::workspace::Workspace;
 
@@ -34,10 +35,20 @@ pub(super) struct HostTexts {
 
 /// Fetches the host and harvests, or plants, what is not there yet.
 pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
-    let folder = workspace.target().join("stores");
+    let activations = make_all(workspace, plan, program)?;
+    if let Some(made) = plan.source.made(workspace) {
+        plan.check_made(made)
+            .context("what this sweep made; delete a damaged store to have it made again")?;
+    }
+    Ok(activations)
+}
+
+fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
+    let folder = source::stores_folder(workspace);
     std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
     let (host, harvest, train, held_out) = match &plan.source {
-        Source::Stores { train, held_out } => {
+        Source::Stores(pair) => {
+            let [train, held_out] = pair.paths();
             let (train, held_out) = (train.canonicalize()?, held_out.canonicalize()?);
             return Ok(Activations { train, held_out, texts: None });
         }
