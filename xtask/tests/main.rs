@@ -4,5 +4,7 @@ mod bench;
 mod cluster;
 mod commands;
 mod faults;
+mod identity;
 mod kills;
+mod npy;
 mod slurm;
