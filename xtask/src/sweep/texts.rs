@@ -75,8 +75,7 @@ mod tests {
     #[test]
     fn texts_that_are_trained_on_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let line =
-            |i: usize| format!("Line {i} of a book whose every line is quite long, as they are.\n");
+        let line = |i: usize| format!("Line {i} of a book: {}\n", "a long story, ".repeat(5));
         let lines = |range: std::ops::Range<usize>| range.map(line).collect::<String>();
         let refusal = |train: &str, held_out: &str| {
             let paths = [("train.txt", train), ("held-out.txt", held_out)].map(|(name, text)| {
