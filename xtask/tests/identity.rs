@@ -168,6 +168,11 @@ fn data_that_no_run_can_use_is_refused_before_any() {
     npy::write_f64(&bench.at("train/acts.npy"), 200, 16, 2);
     refused(&["stores.held_out", "expected activations that are not trained on, got those of"]);
 
+    // A file of the held-out ones among those to train on.
+    npy::write(&bench.at("train/acts.npy"), 500, 16, 1);
+    fs::copy(&held_out, bench.at("train/more.npy")).expect("copied");
+    refused(&["stores.held_out", "got 1 of its 1 files or stores in", "train as well"]);
+
     fs::write(bench.at("train.txt"), "a text").expect("writes");
     write(&bench, "train.txt", "");
     refused(&["stores.train", "train.txt: expected a .npy file"]);

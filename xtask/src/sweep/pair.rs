@@ -1,6 +1,7 @@
 //! The two stores of a sweep: opened, told apart by their content, and checked row by row before
 //! any run starts.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,12 @@ impl Store {
             .map_err(|e| usage(format!("{}: {e}", self.key)))
     }
 
+    /// The hashes of the stores that it is made of.
+    fn parts(&self) -> Result<BTreeSet<String>> {
+        let hashes = self.rows.content_hashes();
+        Ok(hashes.map_err(|e| usage(format!("{}: {e}", self.key)))?.into_iter().collect())
+    }
+
     /// Reads every row, unless that was done before: all must be finite and match their checksums.
     fn scan(&self) -> Result<Statistics> {
         let scan = || Statistics::cached(&*self.rows);
@@ -83,7 +90,7 @@ impl Pair {
         Ok(format!("train {train}, held out {held_out}{truth}"))
     }
 
-    /// Refuses stores that hold the same rows; rows to judge by that are not finite, and rows to
+    /// Refuses stores that hold the same rows or share a file of them; rows to judge by that are not finite, and rows to
     /// train on where some run reads all of them (`is_whole`); a truth that cannot be read.
     pub(super) fn check(&self, is_whole: bool) -> Result<()> {
         let same = || {
@@ -92,6 +99,15 @@ impl Pair {
         };
         if self.train.hash()? == self.held_out.hash()? {
             bail!(same());
+        }
+        let (train, held_out) = (self.train.parts()?, self.held_out.parts()?);
+        match held_out.intersection(&train).count() {
+            0 => {}
+            n => {
+                let (all, train) = (held_out.len(), self.train.path.display());
+                let got = format!("{n} of its {all} files or stores in {train} as well");
+                bail!(self.held_out.refuse("activations that are not trained on", got));
+            }
         }
         let held_out = self.held_out.scan()?;
         // Sums over rows in their order: the same to the bit only of the same rows.
