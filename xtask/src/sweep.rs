@@ -4,6 +4,7 @@ mod account;
 mod attempt;
 mod child;
 mod commands;
+mod filter;
 mod folder;
 mod frontier;
 mod job;

@@ -31,8 +31,9 @@ pub use preset::apply_preset;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SlurmConfig,
-    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
+    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SearchConfig,
+    SlurmConfig, SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key,
+    run_id, run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

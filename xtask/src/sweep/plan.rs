@@ -10,6 +10,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
 
+use super::filter;
 use crate::assets::{self, Asset};
 use crate::exit::usage;
 use crate::wheel;
@@ -79,10 +80,9 @@ impl Plan {
         let devices = set_devices(&mut config, devices);
         let points = config.points().map_err(|e| e.in_file(&file))?;
         let (source, data) = Source::of(&config).with_context(|| file.display().to_string())?;
-        let filters = filters.iter().map(|f| Filter::parse(f)).collect::<Result<Vec<_>>>()?;
+        let selected = filter::select(filters, &points)?;
         let mut runs = Vec::new();
-        for mut point in points {
-            let is_selected = is_selected(&filters, &point)?;
+        for (mut point, is_selected) in points.into_iter().zip(selected) {
             let config = &mut point.config;
             let mut id = run_id(config, &data);
             config.root_paths(std::path::absolute(&file)?.parent().unwrap_or(Path::new("/")));
@@ -91,9 +91,6 @@ impl Plan {
                 id = run_id(config, &format!("{data}, init {init}"));
             }
             runs.push(PlannedRun { id, point, is_selected });
-        }
-        if !runs.iter().any(|run| run.is_selected) {
-            bail!(usage("--filter: expected a value that some run has, got none"));
         }
         Ok(Self { name: stem.into(), config, source, devices, runs })
     }
@@ -288,41 +285,6 @@ fn set_devices(config: &mut SweepConfig, devices: &[String]) -> Vec<String> {
     devices
 }
 
-/// `KEY=VALUE` of the command line.
-struct Filter {
-    key: String,
-    value: String,
-}
-
-impl Filter {
-    fn parse(text: &str) -> Result<Self> {
-        let (key, value) = text
-            .split_once('=')
-            .ok_or_else(|| usage(format!("--filter: expected KEY=VALUE, got `{text}`")))?;
-        Ok(Self { key: key.trim().into(), value: value.trim().into() })
-    }
-
-    fn holds(&self, point: &SweepPoint) -> Option<bool> {
-        Some(match point.value(&self.key)? {
-            Value::String(value) => value == self.value,
-            Value::Integer(value) => self.value.parse() == Ok(value),
-            Value::Float(value) => self.value.parse() == Ok(value),
-            other => other.to_string() == self.value,
-        })
-    }
-}
-
-/// Whether, for each key that is filtered by, one of its values is that of the run.
-fn is_selected(filters: &[Filter], point: &SweepPoint) -> Result<bool> {
-    for filter in filters {
-        let same_key = || filters.iter().filter(|other| other.key == filter.key);
-        if !same_key().any(|filter| filter.holds(point) == Some(true)) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,21 +333,6 @@ mod tests {
         std::fs::write(there.path().join("b.txt"), "three").unwrap();
         let after = ids(&load(there.path(), &[]).unwrap());
         assert!(before.iter().all(|id| !after.contains(id)));
-    }
-
-    #[test]
-    fn filters_select() {
-        let folder = folder();
-        let count = |filters: &[&str]| ids(&load(folder.path(), filters).unwrap()).len();
-        assert_eq!(count(&[]), 4);
-        assert_eq!(count(&["k=8"]), 2);
-        assert_eq!(count(&["k=8", "k=4", "architecture=soft"]), 2);
-        assert_eq!(count(&["architecture=soft", "hard_steps=0"]), 2);
-        for (filter, message) in [("k=5", "some run has"), ("k", "KEY=VALUE"), ("q=1", "some run")]
-        {
-            let error = load(folder.path(), &[filter]).err().unwrap().to_string();
-            assert!(error.contains(message), "{error}");
-        }
     }
 
     #[test]
