@@ -40,6 +40,29 @@ fn results_and_commands_of_a_sweep_with_a_run_that_fails() {
 }
 
 #[test]
+fn a_sweep_file_to_begin_with_is_written_once_and_runs() {
+    let bench = Bench::new();
+    let (code, said) = bench.asks(&["sweep", "--init", "mine.toml"]);
+    assert!(code == Some(0) && said.contains("wrote mine.toml"), "{said}");
+    let before = fs::read(bench.at("mine.toml")).expect("reads");
+    let (code, said) = bench.asks(&["sweep", "--init", "mine.toml"]);
+    assert!(code == Some(2) && said.contains("--init: expected a new file"), "{said}");
+    assert_eq!(fs::read(bench.at("mine.toml")).expect("reads"), before);
+    let (code, said) = bench.asks(&["sweep", "mine.toml", "--dry-run"]);
+    assert!(code == Some(0) && said.contains("36 runs"), "{said}");
+    let (code, said) = bench.asks(&["sweep", "--help"]);
+    assert!(code == Some(0) && said.contains("[planted]") && said.contains("[axes]"), "{said}");
+    // Each of them is found in the runs of the file.
+    let filter = ["sweep", "mine.toml", "--dry-run", "--filter"];
+    let (code, said) = bench.asks(&[&filter[..], &["k=4", "--filter", "seed=1"]].concat());
+    assert!(code == Some(0) && said.contains("9 runs"), "{said}");
+    let (code, said) = bench.asks(&[&filter[..], &["kk=4"]].concat());
+    assert!(code == Some(2) && said.contains("got `kk`; near it: k,"), "{said}");
+    let (code, said) = bench.asks(&[&filter[..], &["k=5"]].concat());
+    assert!(code == Some(2) && said.contains("that some run has (4, 8), got `5`"), "{said}");
+}
+
+#[test]
 fn two_sweeps_are_compared() {
     let bench = Bench::new();
     let file = bench.write("mine.toml", 20, AXES);

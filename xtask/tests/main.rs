@@ -4,5 +4,6 @@ mod bench;
 mod cluster;
 mod commands;
 mod faults;
+mod halving;
 mod kills;
 mod slurm;

@@ -2,6 +2,7 @@
 
 mod axes;
 mod expand;
+mod halving;
 mod keys;
 mod point;
 mod search;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, read_toml};
 
 pub use expand::run_id;
+pub use halving::{HalvingConfig, Metric, run_at_rung};
 pub use keys::{dotted_key, run_keys};
 pub use point::SweepPoint;
 pub use search::SearchConfig;
@@ -64,6 +66,9 @@ pub struct SweepConfig {
     /// Random values of some keys, each sample combined with all axes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchConfig>,
+    /// Which runs get all their steps; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halving: Option<HalvingConfig>,
     /// Named sets of keys, each combined with all axes; they override `architectures`.
     #[serde(default)]
     pub variants: toml::Table,
@@ -87,6 +92,7 @@ impl SweepConfig {
     /// Checks what can be checked without expanding the runs.
     fn check(&self) -> Result<()> {
         self.slurm.as_ref().map_or(Ok(()), SlurmConfig::check)?;
+        self.halving.as_ref().map_or(Ok(()), |halving| halving.check(self))?;
         let source = match (&self.stores, &self.planted) {
             (None, None) => return self.check_harvest(),
             (Some(_), None) => "stores",

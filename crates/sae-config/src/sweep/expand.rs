@@ -63,13 +63,12 @@ impl SweepConfig {
             points.push(SweepPoint { variant, settings, config });
         }
         let used: HashSet<_> = points.iter().map(|p| p.config.architecture.name()).collect();
-        match self.architectures.keys().find(|name| !used.contains(name.as_str())) {
-            Some(name) => {
-                let expected = "the name of an architecture that a run of this sweep has";
-                Err(Error::value(format!("architectures.{name}"), expected, name))
-            }
-            None => Ok(points),
+        if let Some(name) = self.architectures.keys().find(|name| !used.contains(name.as_str())) {
+            let expected = "the name of an architecture that a run of this sweep has";
+            return Err(Error::value(format!("architectures.{name}"), expected, name));
         }
+        self.halving.as_ref().map_or(Ok(()), |halving| halving.check_runs(&points))?;
+        Ok(points)
     }
 
     /// What sets each run apart, and the variant it is of.
