@@ -133,7 +133,7 @@ pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
         plan.print(&out)?;
         halving::print(&plan)?;
         if args.launcher == Launcher::Slurm {
-            slurm::print(&plan, &std::path::absolute(out)?, args.jobs);
+            slurm::print(&plan, &std::path::absolute(out)?, args.jobs)?;
         }
         return Ok(());
     }
@@ -245,12 +245,12 @@ const MOST_LOGS: usize = 5;
 fn conclude(plan: &Plan, job: &Job) -> Result<()> {
     let results = results::refresh(plan, job)?;
     let page = sae_report::write_report(&job.out)?;
-    println!("{}", results::table(&results));
+    say!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {
-        println!("\n{table}\n");
+        say!("\n{table}\n");
     }
-    println!("results: {}", job.out.join("results.csv").display());
-    println!("report:  {}", page.display());
+    say!("results: {}", job.out.join("results.csv").display());
+    say!("report:  {}", page.display());
     let mut n_failed = 0;
     for run in plan.selected() {
         let result = job.result(run);

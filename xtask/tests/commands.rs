@@ -1,6 +1,7 @@
 //! Commands on the folders of sweeps that were really made.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::bench::{Bench, json, log};
 
@@ -60,6 +61,18 @@ fn a_sweep_file_to_begin_with_is_written_once_and_runs() {
     assert!(code == Some(2) && said.contains("got `kk`; near it: k,"), "{said}");
     let (code, said) = bench.asks(&[&filter[..], &["k=5"]].concat());
     assert!(code == Some(2) && said.contains("that some run has (4, 8), got `5`"), "{said}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let bench = Bench::new();
+    assert_eq!(bench.asks(&["sweep", "--init", "mine.toml"]).0, Some(0));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["sweep", "mine.toml", "--dry-run", "--out", "out"]);
+    command.current_dir(bench.at("")).envs(bench.variables.iter().cloned());
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("xtask starts");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]

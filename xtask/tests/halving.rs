@@ -155,6 +155,8 @@ fn a_halved_sweep_that_is_killed_ends_as_if_undisturbed() {
     let before = outcome(&undisturbed);
     let now = outcome(&killed);
     assert!(before.iter().all(|(id, run)| now[id].2 == run.2), "what was measured stays");
+    fs::rename(killed.at("out/halving.json"), killed.at("scores.json")).expect("renamed");
+    killed.ends(&file, &[], 2, &["halving.json: expected the scores by which run"]);
     // Without halving, what was dropped is done whole.
     killed.write("halved.toml", 2000, &format!("{axes}{SOFT}"));
     killed.ends(&file, &["--filter", "architecture=topk"], 0, &["2 of 3 runs to do"]);

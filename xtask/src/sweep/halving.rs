@@ -39,9 +39,9 @@ pub(super) fn print(plan: &Plan) -> Result<()> {
         *groups.entry(halving.group_of(&run.point)).or_default() += 1;
     }
     let (metric, n) = (halving.metric.name(), groups.len());
-    println!("halved by {metric} within {n} groups:");
+    say!("halved by {metric} within {n} groups:");
     for steps in halving.lengths(steps)? {
-        println!("{} runs to {steps} steps", groups.values().sum::<usize>());
+        say!("{} runs to {steps} steps", groups.values().sum::<usize>());
         groups.values_mut().for_each(|n| *n = n_kept(*n, halving.eta));
     }
     Ok(())
@@ -58,8 +58,11 @@ pub(super) fn run(
         bail!("expected a sweep that halves its runs");
     };
     let rungs = halving.lengths(whole)?;
-    let mut scores = Scores::open(&job.out, halving, &rungs)?;
     let mut going: Vec<&PlannedRun> = plan.selected().collect();
+    let mut scores = match Scores::kept(&job.out, halving, &rungs)? {
+        Some(scores) => scores,
+        None => Scores::new(job, halving, &rungs, &going)?,
+    };
     for (rung, &steps) in rungs.iter().enumerate() {
         let runs: Vec<PlannedRun> = going.iter().map(|run| at_rung(run, steps)).collect();
         let pending: Vec<&PlannedRun> = runs
@@ -108,15 +111,39 @@ fn n_kept(n: usize, eta: u64) -> usize {
 }
 
 impl Scores {
-    fn open(out: &Path, halving: &HalvingConfig, rungs: &[u64]) -> Result<Self> {
+    /// Scores of a sweep that begins; refused where the runs were halved before.
+    fn new(
+        job: &Job,
+        halving: &HalvingConfig,
+        rungs: &[u64],
+        runs: &[&PlannedRun],
+    ) -> Result<Self> {
+        let is_part = |run: &&&PlannedRun| {
+            let result = job.result(run).filter(|result| result.evaluation.is_some());
+            result.is_some_and(|result| result.status != RunStatus::Done)
+        };
+        if let Some(run) = runs.iter().find(is_part) {
+            bail!(usage(format!(
+                "{}: expected the scores by which run {} was halved, got no file; give another \
+                 folder (--out), or delete this one",
+                job.out.join(FILE).display(),
+                run.id
+            )));
+        }
+        let scores = BTreeMap::new();
+        let new = Self { halving: halving.clone(), rungs: rungs.to_vec(), scores };
+        write_json(&job.out.join(FILE), &new)?;
+        Ok(new)
+    }
+
+    /// Those of an earlier start, if there was one; refused if it halved otherwise.
+    fn kept(out: &Path, halving: &HalvingConfig, rungs: &[u64]) -> Result<Option<Self>> {
         let file = out.join(FILE);
-        let new = Self { halving: halving.clone(), rungs: rungs.to_vec(), scores: BTreeMap::new() };
         if !file.exists() {
-            write_json(&file, &new)?;
-            return Ok(new);
+            return Ok(None);
         }
         let mut kept: Self = read_json(&file)?;
-        if (&kept.halving, &kept.rungs) != (halving, &new.rungs) {
+        if (&kept.halving, &kept.rungs[..]) != (halving, rungs) {
             bail!(usage(format!(
                 "{}: the runs here were halved at {:?} steps by other settings of `halving`, not at \
                  {rungs:?}; give another folder (--out)",
@@ -128,7 +155,7 @@ impl Scores {
             // A run that was removed is done again.
             scores.retain(|id, _| super::state::folder(out, id).exists());
         }
-        Ok(kept)
+        Ok(Some(kept))
     }
 
     fn has(&self, steps: u64, id: &str) -> bool {

@@ -271,12 +271,12 @@ pub(super) fn progress(folder: &Path, n_steps: u64) -> (u64, String) {
 /// One line on how a run ended.
 pub(super) fn describe(run: &PlannedRun, result: &RunResult) -> String {
     let seconds = result.train_seconds;
-    match (&result.status, &result.evaluation, &result.failure) {
-        (_, Some(evaluation), _) => {
+    match (&result.evaluation, &result.failure) {
+        (Some(evaluation), _) => {
             let (r2, l0) = (evaluation.reconstruction.r2, evaluation.sparsity.l0_mean);
             format!("run {} ({}): R² {r2:.4}, L0 {l0:.1}, {seconds:.0} s", run.id, run.point)
         }
-        (_, _, Some(failure)) => format!("run {} ({}) FAILED: {failure}", run.id, run.point),
+        (_, Some(failure)) => format!("run {} ({}) FAILED: {failure}", run.id, run.point),
         _ => format!("run {} ({}) FAILED after {seconds:.0} s", run.id, run.point),
     }
 }

@@ -102,32 +102,28 @@ impl Plan {
 
     /// Prints what would be done.
     pub(super) fn print(&self, out: &Path) -> Result<()> {
-        println!("sweep {} into {}", self.name, out.display());
+        say!("sweep {} into {}", self.name, out.display());
         match &self.source {
             Source::Host { harvest, train, held_out, .. } => {
                 for (name, recipe) in [("train", train), ("held-out", held_out)] {
                     let (id, n) = (&recipe.id, recipe.texts.len());
-                    println!("{name} activations {id}: {} of {n} texts", harvest.hook);
+                    say!("{name} activations {id}: {} of {n} texts", harvest.hook);
                 }
             }
             Source::Stores { train, held_out } => {
-                println!("train activations: {}", train.display());
-                println!("held-out activations: {}", held_out.display());
+                say!("train activations: {}", train.display());
+                say!("held-out activations: {}", held_out.display());
             }
             Source::Planted { train, held_out } => {
                 for (name, planted) in [("train", train), ("held-out", held_out)] {
-                    println!(
-                        "{name} activations {}: {} planted rows",
-                        planted.id,
-                        planted.n_rows()
-                    );
+                    say!("{name} activations {}: {} planted rows", planted.id, planted.n_rows());
                 }
             }
         }
         for run in self.selected() {
-            println!("{}  {}", run.id, run.point);
+            say!("{}  {}", run.id, run.point);
         }
-        println!("{} runs", self.selected().count());
+        say!("{} runs", self.selected().count());
         Ok(())
     }
 }
