@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod commands;
 mod faults;
+mod halving;
 mod identity;
 mod kills;
 mod npy;

@@ -33,8 +33,9 @@ pub use preset::apply_preset;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SlurmConfig,
-    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig,
+    BosPolicy, EvaluationConfig, HalvingConfig, HarvestConfig, HostConfig, Metric,
+    PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens, StoresConfig, SweepConfig,
+    SweepPoint, TextsConfig, dotted_key, run_at_rung, run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

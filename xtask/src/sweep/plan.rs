@@ -8,6 +8,7 @@ use sae_config::{SweepConfig, SweepPoint, run_id};
 use toml::{Table, Value};
 
 use super::content::Contents;
+use super::filter;
 use super::pair::Pair;
 use super::runs_data;
 use super::source::Source;
@@ -45,24 +46,20 @@ impl Plan {
         let mut config = SweepConfig::read(&file)?;
         let devices = set_devices(&mut config, devices);
         let points = config.points().map_err(|e| e.in_file(&file))?;
+        let selected = filter::select(filters, &points)?;
         let in_file = || file.display().to_string();
         let contents = Contents::new(workspace);
         let (source, data) = Source::new(&config, &contents).with_context(in_file)?;
-        let filters = filters.iter().map(|f| Filter::parse(f)).collect::<Result<Vec<_>>>()?;
         let folder = std::path::absolute(&file)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
         let mut runs = Vec::new();
-        for mut point in points {
-            let is_selected = is_selected(&filters, &point)?;
+        for (mut point, is_selected) in points.into_iter().zip(selected) {
             point.config.root_paths(folder);
             let own = runs_data::content(&point.config, &contents).with_context(in_file)?;
             let id = run_id(&point.config, &format!("{data}{own}"));
             runs.push(PlannedRun { id, point, is_selected });
         }
         refuse_equal(&runs).with_context(in_file)?;
-        if !runs.iter().any(|run| run.is_selected) {
-            bail!(usage("--filter: expected a value that some run has, got none"));
-        }
         let plan = Self { name: stem.into(), config, source, devices, runs };
         plan.check_present(workspace).with_context(in_file)?;
         Ok(plan)
@@ -99,12 +96,12 @@ impl Plan {
 
     /// Prints what would be done.
     pub(super) fn print(&self, out: &Path) -> Result<()> {
-        println!("sweep {} into {}", self.name, out.display());
+        say!("sweep {} into {}", self.name, out.display());
         self.source.print();
         for run in self.selected() {
-            println!("{}  {}", run.id, run.point);
+            say!("{}  {}", run.id, run.point);
         }
-        println!("{} runs", self.selected().count());
+        say!("{} runs", self.selected().count());
         Ok(())
     }
 }
@@ -152,41 +149,6 @@ fn set_devices(config: &mut SweepConfig, devices: &[String]) -> Vec<String> {
         training.insert("device".into(), devices[0].clone().into());
     }
     devices
-}
-
-/// `KEY=VALUE` of the command line.
-struct Filter {
-    key: String,
-    value: String,
-}
-
-impl Filter {
-    fn parse(text: &str) -> Result<Self> {
-        let (key, value) = text
-            .split_once('=')
-            .ok_or_else(|| usage(format!("--filter: expected KEY=VALUE, got `{text}`")))?;
-        Ok(Self { key: key.trim().into(), value: value.trim().into() })
-    }
-
-    fn holds(&self, point: &SweepPoint) -> Option<bool> {
-        Some(match point.value(&self.key)? {
-            Value::String(value) => value == self.value,
-            Value::Integer(value) => self.value.parse() == Ok(value),
-            Value::Float(value) => self.value.parse() == Ok(value),
-            other => other.to_string() == self.value,
-        })
-    }
-}
-
-/// Whether, for each key that is filtered by, one of its values is that of the run.
-fn is_selected(filters: &[Filter], point: &SweepPoint) -> Result<bool> {
-    for filter in filters {
-        let same_key = || filters.iter().filter(|other| other.key == filter.key);
-        if !same_key().any(|filter| filter.holds(point) == Some(true)) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]
@@ -238,21 +200,6 @@ mod tests {
         std::fs::write(there.path().join("b.txt"), "three").unwrap();
         let after = ids(&load(there.path(), &[]).unwrap());
         assert!(before.iter().all(|id| !after.contains(id)));
-    }
-
-    #[test]
-    fn filters_select() {
-        let folder = folder();
-        let count = |filters: &[&str]| ids(&load(folder.path(), filters).unwrap()).len();
-        assert_eq!(count(&[]), 4);
-        assert_eq!(count(&["k=8"]), 2);
-        assert_eq!(count(&["k=8", "k=4", "architecture=soft"]), 2);
-        assert_eq!(count(&["architecture=soft", "hard_steps=0"]), 2);
-        for (filter, message) in [("k=5", "some run has"), ("k", "KEY=VALUE"), ("q=1", "some run")]
-        {
-            let error = load(folder.path(), &[filter]).err().unwrap().to_string();
-            assert!(error.contains(message), "{error}");
-        }
     }
 
     #[test]

@@ -103,18 +103,18 @@ impl Source {
             Self::Host { harvest, train, held_out, .. } => {
                 for (name, recipe) in [("train", train), ("held-out", held_out)] {
                     let (id, n) = (&recipe.id, recipe.texts.len());
-                    println!("{name} activations {id}: {} of {n} texts", harvest.hook);
+                    say!("{name} activations {id}: {} of {n} texts", harvest.hook);
                 }
             }
             Self::Stores(pair) => {
                 let [train, held_out] = pair.paths();
-                println!("train activations: {}", train.display());
-                println!("held-out activations: {}", held_out.display());
+                say!("train activations: {}", train.display());
+                say!("held-out activations: {}", held_out.display());
             }
             Self::Planted { train, held_out } => {
                 for (name, planted) in [("train", train), ("held-out", held_out)] {
                     let (id, n_rows) = (&planted.id, planted.n_rows());
-                    println!("{name} activations {id}: {n_rows} planted rows");
+                    say!("{name} activations {id}: {n_rows} planted rows");
                 }
             }
         }
