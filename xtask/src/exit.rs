@@ -1,6 +1,7 @@
 //! How a command ends: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted.
 
-use std::io::Write as _;
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 /// Bad usage or configuration, as against work that failed.
@@ -35,6 +36,19 @@ impl std::error::Error for Interrupted {}
 /// Prints a line to the user, who may have closed the terminal.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints a line to standard output, as `println!` does; a reader that has gone has seen enough.
+macro_rules! say {
+    ($($part:tt)*) => { $crate::exit::print(format_args!($($part)*))? };
+}
+
+/// Prints a line; what else than a reader that has gone is an error.
+pub(crate) fn print(line: Arguments<'_>) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Prints what went wrong, if something did, and gives the exit code.

@@ -1,11 +1,13 @@
 //! `cargo xtask`: sets up libtorch, runs sweeps, tests, benches and checks. Here it only dispatches.
 
+#[macro_use]
+mod exit;
+
 mod assets;
 mod bench;
 mod bundle;
 mod ci;
 mod device_tests;
-mod exit;
 mod gpu_check;
 mod pip;
 mod process;

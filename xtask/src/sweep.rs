@@ -4,19 +4,26 @@ mod account;
 mod attempt;
 mod child;
 mod commands;
+mod content;
+mod filter;
 mod folder;
 mod frontier;
+mod halving;
+mod init;
 mod job;
 mod limits;
 mod local;
 mod memory;
 mod metrics;
+mod pair;
 mod plan;
 mod program;
 mod progress;
 mod results;
 mod runs_csv;
+mod runs_data;
 mod slurm;
+mod source;
 mod state;
 mod stop;
 mod stores;
@@ -24,6 +31,7 @@ mod table;
 mod task;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -46,8 +54,12 @@ pub(crate) use task::{OneRunArgs, run_one};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[command(after_help = "Examples:
+#[command(after_long_help = concat!("A whole sweep file (--init writes a longer one, with comments):
+
+", include_str!("sweep/small.toml"), "
+Examples:
   cargo xtask sweep
+  cargo xtask sweep --init my-sweep.toml
   cargo xtask sweep quickstart --dry-run
   cargo xtask sweep my-sweep.toml --out runs/mine --filter architecture=soft --filter k=32
   cargo xtask sweep my-sweep.toml --jobs 4 --time-limit 2h --memory-limit 8GB --retries 3
@@ -55,7 +67,7 @@ pub(crate) use task::{OneRunArgs, run_one};
   cargo xtask sweep status runs/mine --watch
   cargo xtask sweep logs runs/mine 3 --follow
   cargo xtask sweep rm runs/mine --failed
-  cargo xtask sweep diff runs/mine runs/other")]
+  cargo xtask sweep diff runs/mine runs/other"))]
 pub(crate) struct SweepArgs {
     #[command(subcommand)]
     command: Option<commands::Command>,
@@ -65,6 +77,9 @@ pub(crate) struct SweepArgs {
     /// Folder of the sweep; default: runs/NAME
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write a sweep file with comments, to begin with, and stop
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    init: Option<PathBuf>,
     /// Print the runs and stop
     #[arg(long)]
     dry_run: bool,
@@ -107,14 +122,23 @@ pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
     if let Some(command) = &args.command {
         return commands::run(workspace, command);
     }
+    if let Some(file) = &args.init {
+        return init::write(file);
+    }
     check(args)?;
     let plan = Plan::load(workspace, &args.sweep, &args.filter, &args.devices)?;
+    if plan.config.halving.is_some() && args.launcher == Launcher::Slurm {
+        let expected =
+            "--launcher: expected the local one, which halves runs (`halving`), got slurm";
+        bail!(usage(expected));
+    }
     let default = || workspace.root().join("runs").join(&plan.name);
     let out = args.out.clone().unwrap_or_else(default);
     if args.dry_run {
         plan.print(&out)?;
+        halving::print(&plan)?;
         if args.launcher == Launcher::Slurm {
-            slurm::print(&plan, &std::path::absolute(out)?, args.jobs);
+            slurm::print(&plan, &std::path::absolute(out)?, args.jobs)?;
         }
         return Ok(());
     }
@@ -144,11 +168,17 @@ fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -
     job.set_aside_foreign(plan.selected())?;
     let pending: Vec<_> = plan.selected().filter(|run| job.finished(run).is_none()).collect();
     let n_selected = plan.selected().count();
-    note(&format!("{} of {n_selected} runs to do, in {}", pending.len(), out.display()));
+    if plan.config.halving.is_none() {
+        note(&format!("{} of {n_selected} runs to do, in {}", pending.len(), out.display()));
+    }
     results::refresh(plan, &job)?;
+    let jobs = args.jobs.unwrap_or(1);
     match args.launcher {
         _ if pending.is_empty() => {}
-        Launcher::Local => local::run(plan, &job, &pending, args.jobs.unwrap_or(1))?,
+        Launcher::Local if plan.config.halving.is_some() => {
+            halving::run(plan, &job, |runs| local::run(plan, &job, runs, jobs))?;
+        }
+        Launcher::Local => local::run(plan, &job, &pending, jobs)?,
         Launcher::Slurm => {
             let options = slurm::Options { jobs: args.jobs, detach: args.detach };
             if slurm::run(plan, &job, &pending, &options)? == slurm::Outcome::Detached {
@@ -188,6 +218,7 @@ fn prepare(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> 
         maker: Maker::find(workspace),
         limits: Limits { time: args.time_limit, memory: args.memory_limit },
         retries: args.retries,
+        whole: halving::whole(plan),
     })
 }
 
@@ -219,16 +250,17 @@ const MOST_LOGS: usize = 5;
 fn conclude(plan: &Plan, job: &Job) -> Result<()> {
     let results = results::refresh(plan, job)?;
     let page = sae_report::write_report(&job.out)?;
-    println!("{}", results::table(&results));
+    say!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {
-        println!("\n{table}\n");
+        say!("\n{table}\n");
     }
-    println!("results: {}", job.out.join("results.csv").display());
-    println!("report:  {}", page.display());
+    say!("results: {}", job.out.join("results.csv").display());
+    say!("report:  {}", page.display());
     let mut n_failed = 0;
     for run in plan.selected() {
         let result = job.result(run);
-        if result.as_ref().is_some_and(|result| result.status == RunStatus::Done) {
+        let status = result.as_ref().map(|result| result.status);
+        if matches!(status, Some(RunStatus::Done | RunStatus::Dropped)) {
             continue;
         }
         n_failed += 1;

@@ -81,6 +81,16 @@ impl Bench {
         }
     }
 
+    /// Runs a sweep with no other arguments than these, as [`Self::ends`].
+    pub(crate) fn asks_sweep(&self, file: &Path, args: &[&str], code: i32, words: &[&str]) {
+        let file = file.to_str().expect("UTF-8");
+        let (got, said) = self.asks(&[&["sweep", file], args].concat());
+        assert_eq!(got, Some(code), "{said}");
+        for word in words {
+            assert!(said.contains(word), "expected {word:?} in: {said}");
+        }
+    }
+
     /// Runs a command of xtask to its end; gives its exit code and what it said.
     pub(crate) fn asks(&self, args: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));

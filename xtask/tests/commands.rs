@@ -1,6 +1,7 @@
 //! Commands on the folders of sweeps that were really made.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::bench::{Bench, json, log};
 
@@ -37,6 +38,41 @@ fn results_and_commands_of_a_sweep_with_a_run_that_fails() {
     let (_, said) = bench.asks(&["sweep", "status", "out"]);
     assert!(said.contains("8 runs: 4 done, 4 pending"), "{said}");
     assert!(bench.results().iter().all(|run| run["status"] != "failed"));
+}
+
+#[test]
+fn a_sweep_file_to_begin_with_is_written_once_and_runs() {
+    let bench = Bench::new();
+    let (code, said) = bench.asks(&["sweep", "--init", "mine.toml"]);
+    assert!(code == Some(0) && said.contains("wrote mine.toml"), "{said}");
+    let before = fs::read(bench.at("mine.toml")).expect("reads");
+    let (code, said) = bench.asks(&["sweep", "--init", "mine.toml"]);
+    assert!(code == Some(2) && said.contains("--init: expected a new file"), "{said}");
+    assert_eq!(fs::read(bench.at("mine.toml")).expect("reads"), before);
+    let (code, said) = bench.asks(&["sweep", "mine.toml", "--dry-run"]);
+    assert!(code == Some(0) && said.contains("36 runs"), "{said}");
+    let (code, said) = bench.asks(&["sweep", "--help"]);
+    assert!(code == Some(0) && said.contains("[planted]") && said.contains("[axes]"), "{said}");
+    // Each of them is found in the runs of the file.
+    let filter = ["sweep", "mine.toml", "--dry-run", "--filter"];
+    let (code, said) = bench.asks(&[&filter[..], &["k=4", "--filter", "seed=1"]].concat());
+    assert!(code == Some(0) && said.contains("9 runs"), "{said}");
+    let (code, said) = bench.asks(&[&filter[..], &["kk=4"]].concat());
+    assert!(code == Some(2) && said.contains("got `kk`; near it: k,"), "{said}");
+    let (code, said) = bench.asks(&[&filter[..], &["k=5"]].concat());
+    assert!(code == Some(2) && said.contains("that some run has (4, 8), got `5`"), "{said}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let bench = Bench::new();
+    assert_eq!(bench.asks(&["sweep", "--init", "mine.toml"]).0, Some(0));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["sweep", "mine.toml", "--dry-run", "--out", "out"]);
+    command.current_dir(bench.at("")).envs(bench.variables.iter().cloned());
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("xtask starts");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]

@@ -2,42 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::bench::{Bench, json, log};
+use crate::npy::{self, uniform};
 
 /// Kills of the sweep.
 const N_KILLS: usize = 5;
 
-/// A `.npy` file of noise on a few directions.
-fn write_store(path: &Path, n_rows: usize, mut random: u64) {
-    const WIDTH: usize = 16;
-    let header =
-        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {WIDTH}), }}");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    // 10 bytes and the header fill a multiple of 64.
-    let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
-    bytes.extend(u16::try_from(length).expect("short").to_le_bytes());
-    bytes.extend(format!("{header:<width$}\n", width = length - 1).bytes());
-    for _ in 0..n_rows * WIDTH {
-        bytes.extend(uniform(&mut random).to_le_bytes());
-    }
-    fs::write(path, bytes).expect("writes");
-}
-
-fn uniform(random: &mut u64) -> f32 {
-    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-    (*random >> 40) as f32 / (1 << 24) as f32
-}
-
 /// A sweep of 24 runs over stores of its own, which nothing has read before.
 fn bench() -> (Bench, PathBuf) {
     let bench = Bench::new();
-    write_store(&bench.at("train.npy"), 4000, 1);
-    write_store(&bench.at("held-out.npy"), 500, 2);
+    npy::write(&bench.at("train.npy"), 4000, 16, 1);
+    npy::write(&bench.at("held-out.npy"), 500, 16, 2);
     let text = "[stores]\ntrain = 'train.npy'\nheld_out = 'held-out.npy'\n\
                 [axes]\narchitecture = ['topk', 'batch_topk', 'soft']\nk = [2, 4]\n\
                 seed = [0, 1, 2, 3]\n\

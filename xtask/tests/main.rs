@@ -4,5 +4,8 @@ mod bench;
 mod cluster;
 mod commands;
 mod faults;
+mod halving;
+mod identity;
 mod kills;
+mod npy;
 mod slurm;

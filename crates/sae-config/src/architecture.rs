@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Parity;
-use crate::soft::SoftConfig;
+use crate::soft::{KEstimator, SoftConfig};
 
 /// An architecture with its settings: `[architecture]` with `name = "…"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -263,6 +263,20 @@ impl ArchitectureConfig {
             Self::Standard(_) => "standard",
             Self::StandardApril(_) => "standard_april",
             Self::PAnneal(_) => "p_anneal",
+        }
+    }
+
+    /// Whether the fast engine computes the architecture with these settings.
+    #[must_use]
+    pub const fn has_fast_engine(&self) -> bool {
+        match self {
+            Self::TopK(_)
+            | Self::AbsTopK(_)
+            | Self::BatchTopK(_)
+            | Self::MatryoshkaBatchTopK(_)
+            | Self::JumpRelu(_) => true,
+            Self::Soft(c) => matches!(c.k_estimator, KEstimator::Mlp | KEstimator::Narrow { .. }),
+            Self::Gated(_) | Self::Standard(_) | Self::StandardApril(_) | Self::PAnneal(_) => false,
         }
     }
 

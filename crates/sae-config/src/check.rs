@@ -78,14 +78,13 @@ fn matryoshka(
     at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
     before_the_end("threshold_start_step", c.threshold_start_step.unwrap_or(0), training)?;
     auxk(&c.auxk)?;
-    groups(&c.group_fractions, c.group_weights.as_deref())?;
-    let smallest = c.group_fractions.iter().fold(1.0, |a: f64, b| a.min(*b)) * n_features as f64;
-    let smallest = (smallest + 1e-9).floor();
+    let smallest = groups(&c.group_fractions, c.group_weights.as_deref(), n_features)?;
     let expected = format!("at most the smallest group, {smallest} features");
     check("k", c.k as f64 <= smallest, expected, c.k)
 }
 
-fn groups(fractions: &[f64], weights: Option<&[f64]>) -> Result<()> {
+/// Checks the groups of a dictionary, and gives the features of the smallest.
+fn groups(fractions: &[f64], weights: Option<&[f64]>, n_features: usize) -> Result<f64> {
     for fraction in fractions {
         let fine = *fraction > 0.0 && *fraction <= 1.0;
         check("group_fractions", fine, "numbers above 0 and at most 1", fraction)?;
@@ -98,7 +97,11 @@ fn groups(fractions: &[f64], weights: Option<&[f64]>) -> Result<()> {
         check("group_weights", weights.len() == fractions.len(), expected, weights.len())?;
         weights.iter().try_for_each(|weight| not_negative("group_weights", *weight))?;
     }
-    Ok(())
+    let smallest = fractions.iter().fold(1.0, |a: f64, b| a.min(*b)) * n_features as f64;
+    let smallest = (smallest + 1e-9).floor();
+    let expected = format!("groups of at least one of sae.n_features = {n_features}");
+    check("group_fractions", smallest >= 1.0, expected, format!("{fractions:?}"))?;
+    Ok(smallest)
 }
 
 fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<()> {
@@ -137,7 +140,7 @@ fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<
         }
         KEstimator::Mlp | KEstimator::Narrow { width: None } | KEstimator::Shared => {}
     }
-    groups(&c.group_fractions, c.group_weights.as_deref())?;
+    groups(&c.group_fractions, c.group_weights.as_deref(), n_features)?;
     auxk(&c.auxk)
 }
 
@@ -213,6 +216,11 @@ mod tests {
                 "k`: expected at most the smallest group, 8 features, got 9",
             ),
             ("name = \"matryoshka_batch_topk\"\nk = 2\ngroup_weights = [1.0]", "group_weights`"),
+            (
+                "name = \"soft\"\nk = 6\ngroup_fractions = [0.01, 0.99]",
+                "group_fractions`: expected groups of at least one of sae.n_features = 64, got \
+                 [0.01, 0.99]",
+            ),
             ("name = \"soft\"\nk = 6\nk_max = 6.0", "k_max`: expected more than k = 6, got 6"),
             ("name = \"soft\"\nk = 6\nk_min = 7.0", "k_min`"),
             ("name = \"soft\"\nk = 6\nk_first = 65", "k_first`"),

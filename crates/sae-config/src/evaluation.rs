@@ -182,6 +182,9 @@ pub struct GroundTruth {
 pub enum RunStatus {
     /// Trained and evaluated.
     Done,
+    /// Trained to a part of its steps and evaluated: others were better there, so that it does not
+    /// go on.
+    Dropped,
     /// A process of it failed; its log says why.
     Failed,
     /// A process is at work on it.
@@ -196,14 +199,22 @@ pub enum RunStatus {
 
 impl RunStatus {
     /// All of them, in the order of a summary.
-    pub const ALL: [Self; 6] =
-        [Self::Done, Self::Failed, Self::Stale, Self::Running, Self::Stopped, Self::Pending];
+    pub const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Dropped,
+        Self::Failed,
+        Self::Stale,
+        Self::Running,
+        Self::Stopped,
+        Self::Pending,
+    ];
 
     /// The name in files.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Dropped => "dropped",
             Self::Failed => "failed",
             Self::Running => "running",
             Self::Stopped => "stopped",

@@ -8,6 +8,7 @@ mod data;
 mod error;
 mod evaluation;
 mod file;
+mod identity;
 mod preset;
 mod run;
 mod soft;
@@ -27,12 +28,14 @@ pub use evaluation::{
     Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
+pub use identity::{Role, TRAINING_VERSION, difference, run_id};
 pub use preset::apply_preset;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SlurmConfig,
-    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, run_id,
+    BosPolicy, EvaluationConfig, HalvingConfig, HarvestConfig, HostConfig, Metric,
+    PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens, StoresConfig, SweepConfig,
+    SweepPoint, TextsConfig, dotted_key, run_at_rung, run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

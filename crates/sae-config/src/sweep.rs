@@ -1,18 +1,32 @@
 //! A sweep: one set of activations, a base run, and the axes along which it varies.
 
+mod axes;
 mod expand;
+mod halving;
 mod keys;
+mod point;
+mod search;
 mod slurm;
+mod source;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, read_toml};
 
-pub use expand::{SweepPoint, run_id};
+pub use halving::{HalvingConfig, Metric, run_at_rung};
+pub use keys::{dotted_key, run_keys};
+#[cfg(test)]
+pub(crate) use keys::{fields, set as set_key};
+pub use point::SweepPoint;
+pub use search::SearchConfig;
 pub use slurm::SlurmConfig;
+pub use source::{
+    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SpecialTokens,
+    StoresConfig, TextsConfig,
+};
 
 /// A sweep file: where the activations come from, and which runs to make of them.
 ///
@@ -40,145 +54,28 @@ pub struct SweepConfig {
     pub slurm: Option<SlurmConfig>,
     /// What all runs share: a run file without `data.store`.
     pub base: toml::Table,
-    /// Settings that hold for one architecture, by its name; they override `base`.
+    /// Settings that hold for one architecture, by its name; they override `base`. Its key `axes`
+    /// is a table of axes that only its runs have.
     #[serde(default)]
     pub architectures: BTreeMap<String, toml::Table>,
     /// Lists of values by key; every combination is a run. They override `architectures`.
     #[serde(default)]
     pub axes: toml::Table,
+    /// Sets of lists of one length: the keys of a set vary together, combined with all axes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zip: Vec<toml::Table>,
+    /// Random values of some keys, each sample combined with all axes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchConfig>,
+    /// Which runs get all their steps; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halving: Option<HalvingConfig>,
     /// Named sets of keys, each combined with all axes; they override `architectures`.
     #[serde(default)]
     pub variants: toml::Table,
     /// Runs beyond the axes, each a set of keys; `variant` names what it is a run of.
     #[serde(default)]
     pub extra: Vec<toml::Table>,
-}
-
-/// A host model: a pinned one by name, or one's own by path.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostConfig {
-    /// Name of a model that is fetched, pinned by its hash.
-    pub name: Option<String>,
-    /// A model file or folder, relative to the sweep file.
-    pub path: Option<PathBuf>,
-}
-
-/// Where activations are taken from the host, and how it reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HarvestConfig {
-    /// The hook point, such as `resid_post.15`.
-    pub hook: String,
-    /// Tokens the host sees at once; 128, or as many as the host has positions, if absent.
-    pub context_length: Option<usize>,
-    /// First positions of each context that are left out: their norms dwarf all others.
-    #[serde(default = "default_skip_positions")]
-    pub skip_positions: usize,
-    /// Whether the host's beginning-of-text token leads each context.
-    #[serde(default)]
-    pub bos: BosPolicy,
-    /// What is done with special tokens that stand in the texts.
-    #[serde(default)]
-    pub special_tokens: SpecialTokens,
-    /// Upper bound of tokens read of each training text; all if absent.
-    pub max_tokens: Option<u64>,
-}
-
-/// When a host's beginning-of-text token leads each context.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BosPolicy {
-    /// Where the host's own tokenizer puts it before a text.
-    #[default]
-    Auto,
-    /// With every host that has one; others are refused.
-    Always,
-    /// With none.
-    Never,
-}
-
-impl BosPolicy {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Always, Self::Never];
-
-    /// Its name, as files and the command line have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
-            Self::Never => "never",
-        }
-    }
-}
-
-/// What is done with special tokens that stand in a text.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SpecialTokens {
-    /// The host reads them; they are neither trained on nor judged by.
-    #[default]
-    Drop,
-    /// They are tokens like all others.
-    Keep,
-}
-
-impl SpecialTokens {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Drop, Self::Keep];
-
-    /// Its name, as files and the command line have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Drop => "drop",
-            Self::Keep => "keep",
-        }
-    }
-}
-
-const fn default_skip_positions() -> usize {
-    1
-}
-
-/// Text files, relative to the sweep file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TextsConfig {
-    /// Read for the activations that SAEs are trained on.
-    pub train: Vec<PathBuf>,
-    /// Read for the activations and the cross-entropy that SAEs are judged by.
-    pub held_out: Vec<PathBuf>,
-}
-
-/// How runs are judged.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvaluationConfig {
-    /// Upper bound of tokens of each held-out text for cross-entropy; all if absent.
-    pub max_tokens: Option<u64>,
-}
-
-/// Activation stores, relative to the sweep file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoresConfig {
-    /// SAEs are trained on these.
-    pub train: PathBuf,
-    /// SAEs are judged by these.
-    pub held_out: PathBuf,
-}
-
-/// Two stores of one known dictionary.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlantedStoresConfig {
-    /// Rows that SAEs are trained on.
-    pub train_rows: u64,
-    /// Rows that SAEs are judged by, which come after them.
-    pub held_out_rows: u64,
-    /// What the rows are made of: `[planted]` of `softsae plant`, but for the rows' numbers.
-    #[serde(default)]
-    pub data: toml::Table,
 }
 
 impl SweepConfig {
@@ -196,6 +93,7 @@ impl SweepConfig {
     /// Checks what can be checked without expanding the runs.
     fn check(&self) -> Result<()> {
         self.slurm.as_ref().map_or(Ok(()), SlurmConfig::check)?;
+        self.halving.as_ref().map_or(Ok(()), |halving| halving.check(self))?;
         let source = match (&self.stores, &self.planted) {
             (None, None) => return self.check_harvest(),
             (Some(_), None) => "stores",
@@ -253,25 +151,6 @@ impl SweepConfig {
         let stores = self.stores.iter_mut().flat_map(|s| [&mut s.train, &mut s.held_out]);
         for path in host.chain(texts).chain(stores) {
             *path = folder.join(&*path);
-        }
-    }
-}
-
-impl PlantedStoresConfig {
-    fn check(&self) -> Result<()> {
-        for (key, n_rows) in
-            [("train_rows", self.train_rows), ("held_out_rows", self.held_out_rows)]
-        {
-            if n_rows == 0 {
-                return Err(Error::value(format!("planted.{key}"), "at least 1", 0));
-            }
-        }
-        match ["n_rows", "first_row"].into_iter().find(|key| self.data.contains_key(*key)) {
-            Some(key) => {
-                let expected = "nothing: `train_rows` and `held_out_rows` decide";
-                Err(Error::value(format!("planted.data.{key}"), expected, &self.data[key]))
-            }
-            None => Ok(()),
         }
     }
 }
@@ -340,20 +219,6 @@ mod tests {
         assert_eq!(none, "`texts.held_out`: expected at least one file, got an empty list");
         let leak = error(|s| s.texts.as_mut().unwrap().held_out.push("a.txt".into()));
         assert_eq!(leak, "`texts.held_out`: expected files that are not trained on, got a.txt");
-    }
-
-    #[test]
-    fn policies_are_read_by_their_names() {
-        let read = |key: &str, name: &str| {
-            let text = format!("hook = \"resid_post.1\"\n{key} = \"{name}\"");
-            toml::from_str::<HarvestConfig>(&text).unwrap()
-        };
-        for bos in BosPolicy::ALL {
-            assert_eq!(read("bos", bos.name()).bos, bos);
-        }
-        for special in SpecialTokens::ALL {
-            assert_eq!(read("special_tokens", special.name()).special_tokens, special);
-        }
     }
 
     #[test]

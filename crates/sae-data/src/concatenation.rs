@@ -163,6 +163,11 @@ impl ActivationStore for Concatenation {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
+    fn content_hashes(&self) -> Result<Vec<String>> {
+        let hashes = self.parts.iter().map(|part| part.store.content_hashes());
+        Ok(hashes.collect::<Result<Vec<_>>>()?.concat())
+    }
+
     fn verify(&self) -> Result<()> {
         self.parts.iter().try_for_each(|part| part.store.verify())
     }

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use serde::{Deserialize, Serialize};
-
+use crate::file_hash::kept_blake3;
 use crate::header::{FlatHeader, MAX_HEADER};
 use crate::npy::MAGIC;
 use crate::range::check_f64;
@@ -23,14 +22,6 @@ pub(crate) struct FlatStore {
     d_model: usize,
     data_offset: u64,
     hash: OnceLock<String>,
-}
-
-/// A file's hash and the state of the file that it belongs to.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KnownHash {
-    stamp: String,
-    blake3: String,
 }
 
 impl FlatStore {
@@ -149,16 +140,7 @@ impl ActivationStore for FlatStore {
             return Ok(hash.clone());
         }
         let sidecar = sidecar::path(self.file.path(), "blake3.json");
-        let found = sidecar::read::<KnownHash>(&sidecar);
-        let stamp = self.file.stamp()?;
-        let hash = match found.filter(|known| known.stamp == stamp) {
-            Some(known) => known.blake3,
-            None => {
-                let known = KnownHash { stamp, blake3: self.file.blake3()? };
-                sidecar::write(&sidecar, &known);
-                known.blake3
-            }
-        };
+        let hash = kept_blake3(&self.file, &sidecar)?;
         // The shape of a headerless file is not in its bytes.
         let hash = match self.data_offset {
             0 => {

@@ -208,6 +208,10 @@ impl ActivationStore for SaevStore {
         self.rows.content_hash()
     }
 
+    fn content_hashes(&self) -> Result<Vec<String>> {
+        self.rows.content_hashes()
+    }
+
     fn verify(&self) -> Result<()> {
         self.rows.verify()
     }

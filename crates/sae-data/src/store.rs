@@ -62,6 +62,14 @@ pub trait ActivationStore: Send + Sync + Debug {
     /// A file that cannot be read.
     fn content_hash(&self) -> Result<String>;
 
+    /// That of each of the stores that it is made of.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn content_hashes(&self) -> Result<Vec<String>> {
+        Ok(vec![self.content_hash()?])
+    }
+
     /// Reads rows from `start` on.
     ///
     /// # Shapes

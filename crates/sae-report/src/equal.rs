@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{Evaluation, RunResult};
+use sae_config::{Evaluation, RunResult, RunStatus};
 use serde::Serialize;
 
 use crate::groups::Groups;
@@ -110,7 +110,9 @@ fn frontiers(
 ) -> Vec<Vec<Points>> {
     let seeds = |members: &Vec<usize>| {
         let mut seeds: BTreeMap<u64, Points> = BTreeMap::new();
-        for run in members.iter().map(|&run| &runs[run]) {
+        let members = members.iter().map(|&run| &runs[run]);
+        // What was dropped has not been trained to its end.
+        for run in members.filter(|run| run.status != RunStatus::Dropped) {
             let point = run.evaluation.as_ref().and_then(|e| Some((e.sparsity.l0_mean, value(e)?)));
             let usable = |(l0, value): &(f64, f64)| *l0 > 0.0 && value.is_finite();
             let points = seeds.entry(run.config.training.seed).or_default();

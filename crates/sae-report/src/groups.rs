@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sae_config::RunResult;
+use sae_config::{RunResult, RunStatus};
 use serde::Serialize;
 
 use crate::settings::{Settings, differing, short};
@@ -66,7 +66,11 @@ impl Groups {
         for (index, (run, settings)) in runs.iter().zip(&settings).enumerate() {
             let base = run.variant.as_deref().unwrap_or(run.config.architecture.name());
             let (sparsity, _) = run.config.architecture.sparsity();
+            // A run that was stopped on its way has the steps that it had, and what goes with them.
+            let is_part = run.evaluation.is_some() && run.status != RunStatus::Done;
             let setting = |key: &String| match settings.get(key) {
+                _ if is_part && key == "architecture.hard_steps" => Setting::None,
+                Some(_) if is_part && key == "training.decay_start" => Setting::Default,
                 _ if key == sparsity || key == "training.seed" => Setting::None,
                 None => Setting::None,
                 Some(_) if settings.is_default(key) => Setting::Default,
@@ -182,6 +186,17 @@ mod tests {
         assert_eq!(names(&[soft(4), soft(8), soft(16)]), ["soft"]);
         let bound = run("architecture = { name = 'soft', k = 8, k_max = 9.0 }");
         assert_eq!(names(&[soft(4), soft(8), bound]), ["soft k_max=default", "soft k_max=9"]);
+    }
+
+    #[test]
+    fn runs_that_were_dropped_are_named_by_their_steps() {
+        let evaluated = |more: &str| crate::tests::evaluated(run(more), 4.0, 0.5);
+        let soft = "architecture = { name = 'soft', k = 4, hard_steps";
+        let whole = evaluated(&format!("{soft} = 3 }}\n[training]\nsteps = 90"));
+        let mut part =
+            evaluated(&format!("{soft} = 0 }}\n[training]\nsteps = 30\ndecay_start = 30"));
+        part.status = RunStatus::Dropped;
+        assert_eq!(names(&[whole, part]), ["soft hard_steps=3 steps=90", "soft steps=30"]);
     }
 
     #[test]

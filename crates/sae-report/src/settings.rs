@@ -2,18 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sae_config::RunConfig;
+use sae_config::{Role, RunConfig};
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-/// Keys that shape no result: where the data lies, what computes, and what is written how often.
-const BOOKKEEPING: [&str; 5] = [
-    "data.store",
-    "training.device",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-];
+/// Whether a key shapes no result of runs that share their activations.
+fn is_bookkeeping(key: &str) -> bool {
+    matches!(Role::of(key), Role::Device | Role::Bookkeeping) || key == "data.store"
+}
 
 /// The settings of a resolved run.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +28,7 @@ impl Settings {
         let table = Table::try_from(config).expect("a configuration is a table");
         let mut all = Vec::new();
         flatten("", &table, &mut all);
-        all.retain(|(key, _)| !BOOKKEEPING.contains(&key.as_str()));
+        all.retain(|(key, _)| !is_bookkeeping(key));
         Self { config: config.clone(), table, all }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sae_config::RunConfig;
+use sae_config::{RunConfig, difference};
 use sae_data::LoaderPosition;
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -89,7 +89,13 @@ impl Checkpoints {
         for (step, state) in self.states()?.into_iter().rev() {
             let theirs = Trainer::saved_config(&state)?;
             let ours = resolved_after(written, &theirs)?;
-            if let Some((what, expected, got)) = difference(&ours, &theirs) {
+            let elsewhere = || {
+                // A state is one of the device and the engine that computed it.
+                let (ours, theirs) = (&ours.training.device, &theirs.training.device);
+                (ours != theirs).then(|| ("training.device".into(), ours.clone(), theirs.clone()))
+            };
+            let different = difference(&ours, &theirs, &OF_LENGTH).or_else(elsewhere);
+            if let Some((what, expected, got)) = different {
                 return Err(Error::OtherRun { path: state, what, expected, got });
             }
             let steps = ours.training.steps;
@@ -206,59 +212,6 @@ fn remove(folder: &Path) -> Result<()> {
 
 fn sync(folder: &Path) -> Result<()> {
     fs::File::open(folder).and_then(|f| f.sync_all()).map_err(|e| io(folder, e))
-}
-
-/// The first setting that differs and shapes the training, whatever its length: its key, ours and
-/// theirs.
-pub(crate) fn difference(ours: &RunConfig, theirs: &RunConfig) -> Option<(String, String, String)> {
-    let (ours, theirs) = (settings(ours), settings(theirs));
-    let keys = ours.iter().chain(&theirs).map(|(key, _)| key);
-    let value = |all: &[(String, String)], key: &str| {
-        let found = all.iter().find(|(k, _)| k == key);
-        found.map_or_else(|| "nothing".to_string(), |(_, value)| value.clone())
-    };
-    keys.map(|key| (key.clone(), value(&ours, key), value(&theirs, key))).find(|(_, a, b)| a != b)
-}
-
-/// Keys that change nothing in the weights: where the data and the first weights lie (their hashes
-/// count), and the bookkeeping.
-const FREE: [&str; 6] = [
-    "data.store",
-    "data.rows",
-    "training.init",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-];
-
-fn is_free(key: &str) -> bool {
-    FREE.contains(&key)
-        || OF_LENGTH.contains(&key)
-        || (key.starts_with("data.stores[") && key.ends_with("].path"))
-}
-
-fn settings(config: &RunConfig) -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    flatten("", &serde_json::to_value(config).unwrap_or_default(), &mut all);
-    all.retain(|(key, _)| !is_free(key));
-    all
-}
-
-fn flatten(key: &str, value: &serde_json::Value, all: &mut Vec<(String, String)>) {
-    match value {
-        serde_json::Value::Object(map) => {
-            for (name, value) in map {
-                let dot = if key.is_empty() { "" } else { "." };
-                flatten(&format!("{key}{dot}{name}"), value, all);
-            }
-        }
-        serde_json::Value::Array(items) if items.iter().any(serde_json::Value::is_object) => {
-            for (i, item) in items.iter().enumerate() {
-                flatten(&format!("{key}[{i}]"), item, all);
-            }
-        }
-        _ => all.push((key.into(), value.to_string())),
-    }
 }
 
 fn io(path: &Path, source: std::io::Error) -> Error {

@@ -1,14 +1,11 @@
 //! The rows that a run trains on: its stores, joined and filtered as its configuration says.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::sync::Arc;
 
 use sae_config::{DataConfig, WeightedStore};
-use sae_data::{ActivationStore, Concatenation, RowMeta, Selection, open_store};
+use sae_data::{ActivationStore, Concatenation, RowMeta, Selection, open_store, read_row_list};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// What a filter of the configuration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +37,9 @@ pub fn open_data(config: &DataConfig) -> Result<(Arc<dyn ActivationStore>, Vec<F
         *store = Arc::new(selection);
     };
     if let Some(path) = &config.rows {
-        let selection = Selection::by_index(Arc::clone(&store), read_rows(path, store.n_rows())?)?;
+        let rows = read_row_list(path, store.n_rows())
+            .map_err(|e| sae_config::Error::Setting { message: format!("data.rows: {e}") })?;
+        let selection = Selection::by_index(Arc::clone(&store), rows)?;
         apply(&mut store, "rows", selection);
     }
     if config.min_position.is_some() || config.max_position.is_some() {
@@ -56,34 +55,10 @@ pub fn open_data(config: &DataConfig) -> Result<(Arc<dyn ActivationStore>, Vec<F
     Ok((store, filtered))
 }
 
-/// The numbers of a text file, one a line, each of a row out of `n_rows`; empty lines and a
-/// byte-order mark are passed over.
-fn read_rows(path: &Path, n_rows: u64) -> Result<Vec<u64>> {
-    let io = |source| Error::Config(sae_config::Error::Io { path: path.into(), source });
-    let mut rows = Vec::new();
-    for (i, line) in BufReader::new(File::open(path).map_err(io)?).lines().enumerate() {
-        let line = line.map_err(io)?;
-        let line = if i == 0 { line.trim_start_matches('\u{feff}') } else { &line };
-        let number = line.trim();
-        if number.is_empty() {
-            continue;
-        }
-        let row = number.parse().ok().filter(|&row| row < n_rows);
-        rows.push(row.ok_or_else(|| {
-            let place = format!("{}: line {}", path.display(), i + 1);
-            let expected = format!("a row number, from 0, of at most {n_rows} rows");
-            sae_config::Error::value(place, expected, number)
-        })?);
-    }
-    if rows.is_empty() {
-        let got = format!("none in {}", path.display());
-        return Err(sae_config::Error::value("data.rows", "at least one row number", got).into());
-    }
-    Ok(rows)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use sae_data::{Dtype, StoreSpec, StoreWriter};
 
     use super::*;
@@ -156,7 +131,7 @@ mod tests {
         assert!(rows(&with_list).unwrap_err().contains("l.txt"));
         std::fs::write(&list, "\n").unwrap();
         let message = rows(&with_list).unwrap_err();
-        assert!(message.starts_with("`data.rows`: expected at least one row"), "{message}");
+        assert!(message.starts_with("data.rows: ") && message.contains("at least one row number"));
         std::fs::write(&list, "1\nx\n").unwrap();
         let message = rows(&with_list).unwrap_err();
         assert!(message.contains("l.txt: line 2") && message.contains("a row number"), "{message}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use sae_config::{Normalization, Parity, RunConfig, Timing};
+use sae_config::{Normalization, Parity, RunConfig, Timing, difference};
 use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
 use sae_models::{
     Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
@@ -14,14 +14,14 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batches::Batches;
 use crate::checkpoints::{
-    Checkpoints, Position, check_init, difference, move_folder, remove_unfinished, write_folder,
+    Checkpoints, Position, check_init, move_folder, remove_unfinished, write_folder,
 };
 use crate::data::{Filtered, open_data};
 use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
 use crate::origin::origin;
 use crate::plan::check_memory;
-use crate::prolong::{difference_before, free_of_length, resolved_after};
+use crate::prolong::{OF_LENGTH, difference_before, free_of_length, resolved_after};
 use crate::trainer::run_device;
 use crate::{Error, Profile, Result, StepReport, Trainer};
 
@@ -187,7 +187,7 @@ fn is_finished(
     let path = out.join(CONFIG_FILE);
     let theirs = RunConfig::read(&path)?.resolve()?;
     let ours = resolved_after(written, &theirs)?;
-    if let Some((what, expected, got)) = difference(&ours, &theirs) {
+    if let Some((what, expected, got)) = difference(&ours, &theirs, &OF_LENGTH) {
         return Err(Error::OtherRun { path, what, expected, got });
     }
     check_init(checkpoint, init, checkpoint_origin(checkpoint)?.init.as_deref())?;

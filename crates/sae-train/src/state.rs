@@ -86,7 +86,10 @@ impl TrainerState {
     /// Reads what `save` wrote, to go on with `config`, and the engine's part of it.
     pub(crate) fn load(dir: &Path, config: RunConfig, device: Device) -> Result<(Self, Value)> {
         let manifest: Manifest = sae_config::read_json(&dir.join(MANIFEST_FILE))?;
-        let mut state = Self::new(config, load_checkpoint(dir, device)?);
+        let mut sae = load_checkpoint(dir, device)?;
+        // A run of another length has other settings of what is still to come.
+        sae.base_mut().config.architecture = config.architecture.clone();
+        let mut state = Self::new(config, sae);
         let path = dir.join(TENSORS_FILE);
         let mut tensors = read_tensors_of_hash(&path, &manifest.tensors_blake3)?;
         for parameter in &mut state.parameters {

@@ -6,11 +6,10 @@ mod opened;
 mod remove;
 mod status;
 
-use std::io::{ErrorKind, Write as _};
-
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::exit;
 use crate::workspace::Workspace;
 pub(crate) use opened::Sweep;
 
@@ -37,8 +36,5 @@ pub(super) fn run(workspace: &Workspace, command: &Command) -> Result<()> {
 
 /// Prints a text; who reads no further has seen enough.
 fn show(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(()),
-    }
+    exit::print(format_args!("{text}"))
 }

@@ -1,7 +1,7 @@
 //! Fidelity at equal L0, for the screen and as `equal-l0.csv`.
 
 use anyhow::{Context as _, Result};
-use sae_config::SweepResults;
+use sae_config::{RunStatus, SweepResults};
 use sae_report::{EqualL0, Group, Groups, Summary};
 
 use super::table::{align, written};
@@ -36,7 +36,8 @@ pub(super) fn table(results: &SweepResults) -> Option<String> {
 }
 
 fn has_results(group: &Group, results: &SweepResults) -> bool {
-    group.runs.iter().any(|&run| results.runs[run].evaluation.is_some())
+    let mut runs = group.runs.iter().map(|&run| &results.runs[run]);
+    runs.any(|run| run.evaluation.is_some() && run.status != RunStatus::Dropped)
 }
 
 /// Up to four significant digits.

@@ -31,6 +31,9 @@ pub(super) struct Job {
     pub(super) limits: Limits,
     /// How often a process that a signal has ended is started again.
     pub(super) retries: u32,
+    /// Steps of a whole run, where runs are halved: one of fewer steps may go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) whole: Option<u64>,
 }
 
 /// Where one run computes.
@@ -56,7 +59,7 @@ impl Job {
 
     /// The result of a run that is trained and evaluated.
     pub(super) fn finished(&self, run: &PlannedRun) -> Option<RunResult> {
-        self.result(run).filter(|result| result.status == RunStatus::Done)
+        self.result(run).filter(|result| is_of_length(result, &run.point.config))
     }
 
     /// The file of a run's result.
@@ -108,8 +111,15 @@ impl Job {
         let folder = self.folder(id);
         std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
         let log = Log::open(&folder.join("log.txt"), || tick(0))?;
-        if let Some(result) = self.kept(id)?.filter(|result| result.status == RunStatus::Done) {
+        if let Some(result) = self.kept(id)?.filter(|result| is_of_length(result, config)) {
             return Ok(result);
+        }
+        if self.kept(id)?.is_some_and(|result| result.status == RunStatus::Dropped) {
+            // It has no state from which it could go on, and starts anew.
+            let model = folder.join("checkpoint");
+            if model.exists() {
+                std::fs::remove_dir_all(&model).with_context(|| model.display().to_string())?;
+            }
         }
         let mut config = config.clone();
         config.data.store = self.activations.train.clone();
@@ -127,15 +137,20 @@ impl Job {
             Ok(evaluation) => (Some(evaluation), None),
             Err(failure) => (None, Some(failure)),
         };
-        // A sweep's run is never made longer: another length is another run.
-        if evaluation.is_some() {
+        let is_whole = self.whole.is_none_or(|steps| config.training.steps >= steps);
+        // Only a run that is halved is made longer: otherwise another length is another run.
+        if evaluation.is_some() && is_whole {
             let _ = std::fs::remove_dir_all(folder.join("training"));
         }
         let seconds = account::train_seconds(&folder);
         let result = RunResult {
             run_id: id.into(),
             variant: None,
-            status: if evaluation.is_some() { RunStatus::Done } else { RunStatus::Failed },
+            status: match evaluation {
+                Some(_) if is_whole => RunStatus::Done,
+                Some(_) => RunStatus::Stopped,
+                None => RunStatus::Failed,
+            },
             provenance: Some(account::provenance(&self.maker, &config.training.device, started)?),
             config,
             train_seconds: seconds.unwrap_or_else(|| clock.elapsed().as_secs_f64()),
@@ -232,6 +247,11 @@ impl Job {
     }
 }
 
+/// Whether a result is that of a run which has all steps of `config`, or more.
+fn is_of_length(result: &RunResult, config: &RunConfig) -> bool {
+    result.evaluation.is_some() && result.config.training.steps >= config.training.steps
+}
+
 /// The device of a run: that of its first attempt, whose saved state it goes on from.
 fn device(folder: &Path, default: &str) -> String {
     let started = ["training", "checkpoint"].iter().any(|name| folder.join(name).exists());
@@ -251,12 +271,12 @@ pub(super) fn progress(folder: &Path, n_steps: u64) -> (u64, String) {
 /// One line on how a run ended.
 pub(super) fn describe(run: &PlannedRun, result: &RunResult) -> String {
     let seconds = result.train_seconds;
-    match (&result.status, &result.evaluation, &result.failure) {
-        (RunStatus::Done, Some(evaluation), _) => {
+    match (&result.evaluation, &result.failure) {
+        (Some(evaluation), _) => {
             let (r2, l0) = (evaluation.reconstruction.r2, evaluation.sparsity.l0_mean);
             format!("run {} ({}): R² {r2:.4}, L0 {l0:.1}, {seconds:.0} s", run.id, run.point)
         }
-        (_, _, Some(failure)) => format!("run {} ({}) FAILED: {failure}", run.id, run.point),
+        (_, Some(failure)) => format!("run {} ({}) FAILED: {failure}", run.id, run.point),
         _ => format!("run {} ({}) FAILED after {seconds:.0} s", run.id, run.point),
     }
 }

@@ -1,18 +1,18 @@
 //! What a sweep will do, known before any process starts.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use sae_config::{
-    BosPolicy, HarvestConfig, PlantedStoresConfig, SpecialTokens, SweepConfig, SweepPoint, run_id,
-};
-use serde::Serialize;
-use sha2::{Digest as _, Sha256};
+use sae_config::{SweepConfig, SweepPoint, run_id};
 use toml::{Table, Value};
 
-use crate::assets::{self, Asset};
+use super::content::Contents;
+use super::filter;
+use super::pair::Pair;
+use super::runs_data;
+use super::source::Source;
 use crate::exit::usage;
-use crate::wheel;
 use crate::workspace::Workspace;
 
 /// A checked sweep: where its activations come from, and its runs.
@@ -23,38 +23,6 @@ pub(super) struct Plan {
     /// Where runs compute.
     pub(super) devices: Vec<String>,
     pub(super) runs: Vec<PlannedRun>,
-}
-
-/// Where activations come from.
-pub(super) enum Source {
-    /// They are harvested from a host.
-    Host { host: Host, harvest: HarvestConfig, train: Recipe, held_out: Recipe },
-    /// They exist.
-    Stores { train: PathBuf, held_out: PathBuf },
-    /// They are made of known features.
-    Planted { train: Planted, held_out: Planted },
-}
-
-/// What a planted store is made from.
-pub(super) struct Planted {
-    /// Hash of the settings.
-    pub(super) id: String,
-    /// What `softsae plant` reads.
-    pub(super) settings: Table,
-}
-
-/// A host model.
-pub(super) enum Host {
-    Pinned(&'static Asset),
-    Own(PathBuf),
-}
-
-/// What a harvested store is made from.
-pub(super) struct Recipe {
-    /// Hash of everything that shapes the store.
-    pub(super) id: String,
-    pub(super) texts: Vec<PathBuf>,
-    pub(super) max_tokens: Option<u64>,
 }
 
 /// One run of the sweep.
@@ -78,24 +46,47 @@ impl Plan {
         let mut config = SweepConfig::read(&file)?;
         let devices = set_devices(&mut config, devices);
         let points = config.points().map_err(|e| e.in_file(&file))?;
-        let (source, data) = Source::of(&config).with_context(|| file.display().to_string())?;
-        let filters = filters.iter().map(|f| Filter::parse(f)).collect::<Result<Vec<_>>>()?;
+        let selected = filter::select(filters, &points)?;
+        let in_file = || file.display().to_string();
+        let contents = Contents::new(workspace);
+        let (source, data) = Source::new(&config, &contents).with_context(in_file)?;
+        let folder = std::path::absolute(&file)?;
+        let folder = folder.parent().unwrap_or(Path::new("/"));
         let mut runs = Vec::new();
-        for mut point in points {
-            let is_selected = is_selected(&filters, &point)?;
-            let config = &mut point.config;
-            let mut id = run_id(config, &data);
-            config.root_paths(std::path::absolute(&file)?.parent().unwrap_or(Path::new("/")));
-            if let Some(init) = &config.training.init {
-                let init = fingerprint("training.init", init)?;
-                id = run_id(config, &format!("{data}, init {init}"));
-            }
+        for (mut point, is_selected) in points.into_iter().zip(selected) {
+            point.config.root_paths(folder);
+            let own = runs_data::content(&point.config, &contents).with_context(in_file)?;
+            let id = run_id(&point.config, &format!("{data}{own}"));
             runs.push(PlannedRun { id, point, is_selected });
         }
-        if !runs.iter().any(|run| run.is_selected) {
-            bail!(usage("--filter: expected a value that some run has, got none"));
+        refuse_equal(&runs).with_context(in_file)?;
+        let plan = Self { name: stem.into(), config, source, devices, runs };
+        plan.check_present(workspace).with_context(in_file)?;
+        Ok(plan)
+    }
+
+    /// Checks the activations as far as they are there.
+    fn check_present(&self, workspace: &Workspace) -> Result<()> {
+        match (&self.source, self.source.made(workspace)) {
+            (Source::Stores(pair), _) => self.check_data(pair),
+            (_, Some(made)) if made.iter().all(|store| store.exists()) => self.check_made(made),
+            _ => Ok(()),
         }
-        Ok(Self { name: stem.into(), config, source, devices, runs })
+    }
+
+    /// Checks activations that a sweep has made.
+    pub(super) fn check_made(&self, [train, held_out]: [PathBuf; 2]) -> Result<()> {
+        let (train, held_out) =
+            (("train activations", &*train), ("held-out activations", &*held_out));
+        let pair = Pair::open(train, held_out);
+        pair.and_then(|pair| self.check_data(&pair))
+    }
+
+    /// Checks all that the runs read against what they ask for.
+    fn check_data(&self, pair: &Pair) -> Result<()> {
+        let configs = || self.runs.iter().map(|run| &run.point.config);
+        pair.check(configs().any(|config| runs_data::is_whole(&config.data)))?;
+        runs_data::check(configs(), pair)
     }
 
     /// The runs that the filters let through.
@@ -105,131 +96,13 @@ impl Plan {
 
     /// Prints what would be done.
     pub(super) fn print(&self, out: &Path) -> Result<()> {
-        println!("sweep {} into {}", self.name, out.display());
-        match &self.source {
-            Source::Host { harvest, train, held_out, .. } => {
-                for (name, recipe) in [("train", train), ("held-out", held_out)] {
-                    let (id, n) = (&recipe.id, recipe.texts.len());
-                    println!("{name} activations {id}: {} of {n} texts", harvest.hook);
-                }
-            }
-            Source::Stores { train, held_out } => {
-                println!("train activations: {}", train.display());
-                println!("held-out activations: {}", held_out.display());
-            }
-            Source::Planted { train, held_out } => {
-                for (name, planted) in [("train", train), ("held-out", held_out)] {
-                    println!(
-                        "{name} activations {}: {} planted rows",
-                        planted.id,
-                        planted.n_rows()
-                    );
-                }
-            }
-        }
+        say!("sweep {} into {}", self.name, out.display());
+        self.source.print();
         for run in self.selected() {
-            println!("{}  {}", run.id, run.point);
+            say!("{}  {}", run.id, run.point);
         }
-        println!("{} runs", self.selected().count());
+        say!("{} runs", self.selected().count());
         Ok(())
-    }
-}
-
-impl Source {
-    /// The source of a checked sweep, and what stands for its data in the ids of runs.
-    fn of(config: &SweepConfig) -> Result<(Self, String)> {
-        if let Some(stores) = &config.stores {
-            let train = fingerprint("stores.train", &stores.train)?;
-            let held_out = fingerprint("stores.held_out", &stores.held_out)?;
-            let source =
-                Self::Stores { train: stores.train.clone(), held_out: stores.held_out.clone() };
-            return Ok((source, format!("train {train}, held out {held_out}")));
-        }
-        if let Some(planted) = &config.planted {
-            let (train, held_out) = Planted::pair(planted)?;
-            let data = format!("train {}, held out {}", train.id, held_out.id);
-            return Ok((Self::Planted { train, held_out }, data));
-        }
-        let (Some(host), Some(harvest), Some(texts)) =
-            (&config.host, &config.harvest, &config.texts)
-        else {
-            bail!(usage("expected `host`, `harvest` and `texts`, or `stores` or `planted`"));
-        };
-        let (host, host_id) = match (&host.name, &host.path) {
-            (Some(name), _) => {
-                let asset = assets::find(name)?;
-                (Host::Pinned(asset), asset.sha256().to_owned())
-            }
-            (None, Some(path)) => (Host::Own(path.clone()), fingerprint("host.path", path)?),
-            (None, None) => bail!(usage("host: expected `name` or `path`, got neither")),
-        };
-        let harvest = harvest.clone();
-        let recipe = |key: &str, texts: &[PathBuf], max_tokens: Option<u64>| {
-            Recipe::new(&host_id, &harvest, key, texts, max_tokens)
-        };
-        let train = recipe("texts.train", &texts.train, harvest.max_tokens)?;
-        let held_out = recipe("texts.held_out", &texts.held_out, None)?;
-        let judged = match config.evaluation.max_tokens {
-            Some(max_tokens) => format!(", {max_tokens} tokens of each text"),
-            None => String::new(),
-        };
-        let data = format!("train {}, held out {}{judged}", train.id, held_out.id);
-        Ok((Self::Host { host, harvest, train, held_out }, data))
-    }
-}
-
-impl Planted {
-    /// The stores to train on and to judge by: the rows of the second follow those of the first.
-    fn pair(config: &PlantedStoresConfig) -> Result<(Self, Self)> {
-        let new = |first_row: u64, n_rows: u64| {
-            let mut data = config.data.clone();
-            for (key, value) in [("first_row", first_row), ("n_rows", n_rows)] {
-                let value = i64::try_from(value).map_err(|e| usage(format!("planted: {e}")))?;
-                data.insert(key.into(), Value::Integer(value));
-            }
-            let settings = Table::from_iter([("planted".to_owned(), Value::Table(data))]);
-            anyhow::Ok(Self { id: short_hash(&serde_json::to_string(&settings)?), settings })
-        };
-        Ok((new(0, config.train_rows)?, new(config.train_rows, config.held_out_rows)?))
-    }
-
-    fn n_rows(&self) -> &Value {
-        &self.settings["planted"]["n_rows"]
-    }
-}
-
-impl Recipe {
-    fn new(
-        host: &str,
-        harvest: &HarvestConfig,
-        key: &str,
-        texts: &[PathBuf],
-        max_tokens: Option<u64>,
-    ) -> Result<Self> {
-        #[derive(Serialize)]
-        struct Identity<'a> {
-            host: &'a str,
-            hook: &'a str,
-            context_length: Option<usize>,
-            skip_positions: usize,
-            bos: BosPolicy,
-            special_tokens: SpecialTokens,
-            max_tokens: Option<u64>,
-            texts: Vec<String>,
-        }
-        let hash = |path: &PathBuf| wheel::hash(path).map_err(|e| usage(format!("{key}: {e:#}")));
-        let identity = Identity {
-            host,
-            hook: &harvest.hook,
-            context_length: harvest.context_length,
-            skip_positions: harvest.skip_positions,
-            bos: harvest.bos,
-            special_tokens: harvest.special_tokens,
-            max_tokens,
-            texts: texts.iter().map(hash).collect::<Result<_>>()?,
-        };
-        let id = short_hash(&serde_json::to_string(&identity)?);
-        Ok(Self { id, texts: texts.to_vec(), max_tokens })
     }
 }
 
@@ -253,27 +126,17 @@ fn find(workspace: &Workspace, sweep: &str) -> Result<PathBuf> {
     bail!(usage(format!("expected one of the sweeps {names:?} or a file, got `{sweep}`")))
 }
 
-/// What stands for a large file or folder of the user's: its place, and size and date of each file.
-fn fingerprint(key: &str, path: &Path) -> Result<String> {
-    let missing = |e: std::io::Error| usage(format!("{key}: {}: {e}", path.display()));
-    let mut found = Vec::new();
-    let mut left = vec![path.canonicalize().map_err(missing)?];
-    while let Some(path) = left.pop() {
-        let metadata = path.metadata().map_err(missing)?;
-        if metadata.is_dir() {
-            for entry in path.read_dir().map_err(missing)? {
-                left.push(entry.map_err(missing)?.path());
-            }
-        } else {
-            found.push(format!("{path:?} {} {:?}", metadata.len(), metadata.modified()?));
+/// Refuses runs that differ in nothing that shapes their results: they would be one.
+fn refuse_equal(runs: &[PlannedRun]) -> Result<()> {
+    let mut known = HashMap::new();
+    for run in runs {
+        if let Some(other) = known.insert(&run.id, &run.point) {
+            let expected = "runs that differ in what shapes their results";
+            let got = format!("`{other}` and `{}`", run.point);
+            bail!(sae_config::Error::value("axes", expected, got));
         }
     }
-    found.sort();
-    Ok(short_hash(&found.join("\n")))
-}
-
-fn short_hash(text: &str) -> String {
-    Sha256::digest(text)[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(())
 }
 
 /// Makes the first of the devices that of the base run; without any, it is the other way round.
@@ -288,43 +151,9 @@ fn set_devices(config: &mut SweepConfig, devices: &[String]) -> Vec<String> {
     devices
 }
 
-/// `KEY=VALUE` of the command line.
-struct Filter {
-    key: String,
-    value: String,
-}
-
-impl Filter {
-    fn parse(text: &str) -> Result<Self> {
-        let (key, value) = text
-            .split_once('=')
-            .ok_or_else(|| usage(format!("--filter: expected KEY=VALUE, got `{text}`")))?;
-        Ok(Self { key: key.trim().into(), value: value.trim().into() })
-    }
-
-    fn holds(&self, point: &SweepPoint) -> Option<bool> {
-        Some(match point.value(&self.key)? {
-            Value::String(value) => value == self.value,
-            Value::Integer(value) => self.value.parse() == Ok(value),
-            Value::Float(value) => self.value.parse() == Ok(value),
-            other => other.to_string() == self.value,
-        })
-    }
-}
-
-/// Whether, for each key that is filtered by, one of its values is that of the run.
-fn is_selected(filters: &[Filter], point: &SweepPoint) -> Result<bool> {
-    for filter in filters {
-        let same_key = || filters.iter().filter(|other| other.key == filter.key);
-        if !same_key().any(|filter| filter.holds(point) == Some(true)) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::source::Planted;
     use super::*;
 
     const SWEEP: &str = r#"
@@ -374,21 +203,6 @@ mod tests {
     }
 
     #[test]
-    fn filters_select() {
-        let folder = folder();
-        let count = |filters: &[&str]| ids(&load(folder.path(), filters).unwrap()).len();
-        assert_eq!(count(&[]), 4);
-        assert_eq!(count(&["k=8"]), 2);
-        assert_eq!(count(&["k=8", "k=4", "architecture=soft"]), 2);
-        assert_eq!(count(&["architecture=soft", "hard_steps=0"]), 2);
-        for (filter, message) in [("k=5", "some run has"), ("k", "KEY=VALUE"), ("q=1", "some run")]
-        {
-            let error = load(folder.path(), &[filter]).err().unwrap().to_string();
-            assert!(error.contains(message), "{error}");
-        }
-    }
-
-    #[test]
     fn missing_inputs_are_named() {
         let folder = folder();
         std::fs::remove_file(folder.path().join("b.txt")).unwrap();
@@ -397,21 +211,6 @@ mod tests {
         let none =
             Plan::load(&Workspace::find(), "no-such-sweep", &[], &[]).err().unwrap().to_string();
         assert!(none.contains("quickstart") && none.contains("no-such-sweep"), "{none}");
-    }
-
-    #[test]
-    fn stores_are_known_by_place_size_and_date() {
-        let folder = folder();
-        let text = SWEEP.split("[base.sae]").nth(1).unwrap();
-        let text = format!("[stores]\ntrain = 'a.txt'\nheld_out = 'b.txt'\n[base.sae]{text}");
-        std::fs::write(folder.path().join("sweep.toml"), text).unwrap();
-        let before = ids(&load(folder.path(), &[]).unwrap());
-        assert_eq!(before, ids(&load(folder.path(), &[]).unwrap()));
-        std::fs::write(folder.path().join("a.txt"), "longer").unwrap();
-        assert_ne!(before, ids(&load(folder.path(), &[]).unwrap()));
-        std::fs::remove_file(folder.path().join("a.txt")).unwrap();
-        let error = crate::exit::message(&load(folder.path(), &[]).err().unwrap());
-        assert!(error.contains("stores.train"), "{error}");
     }
 
     #[test]

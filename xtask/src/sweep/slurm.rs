@@ -88,9 +88,10 @@ pub(super) fn live(out: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 /// Prints what would be submitted.
-pub(super) fn print(plan: &Plan, out: &Path, jobs: Option<u16>) {
+pub(super) fn print(plan: &Plan, out: &Path, jobs: Option<u16>) -> Result<()> {
     let table = plan.config.slurm.clone().unwrap_or_default();
-    println!("\n{}", kept::preview(out, plan.selected().count(), &table, jobs));
+    say!("\n{}", kept::preview(out, plan.selected().count(), &table, jobs));
+    Ok(())
 }
 
 /// Finds the kept submissions that are queued or running, drops the others, and gives them with the

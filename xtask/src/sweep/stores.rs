@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context as _, Result, bail};
-use sae_config::HarvestConfig;
+use sae_config::{HarvestConfig, read_json};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Log};
-use super::plan::{Host, Plan, Planted, Recipe, Source};
+use super::plan::Plan;
 use super::progress::Spinner;
+use super::source::{self, Host, Planted, Recipe, Source};
 use crate::exit::usage;
 use crate::workspace::Workspace;
 
@@ -34,10 +35,20 @@ pub(super) struct HostTexts {
 
 /// Fetches the host and harvests, or plants, what is not there yet.
 pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
-    let folder = workspace.target().join("stores");
+    let activations = make_all(workspace, plan, program)?;
+    if let Some(made) = plan.source.made(workspace) {
+        plan.check_made(made)
+            .context("what this sweep made; delete a damaged store to have it made again")?;
+    }
+    Ok(activations)
+}
+
+fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
+    let folder = source::stores_folder(workspace);
     std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
     let (host, harvest, train, held_out) = match &plan.source {
-        Source::Stores { train, held_out } => {
+        Source::Stores(pair) => {
+            let [train, held_out] = pair.paths();
             let (train, held_out) = (train.canonicalize()?, held_out.canonicalize()?);
             return Ok(Activations { train, held_out, texts: None });
         }
@@ -110,14 +121,10 @@ fn make(command: &mut Command, what: &str, place: &Path) -> Result<()> {
     // What was killed goes on in the folder it left.
     let partial = place.with_extension("partial");
     command.arg("--out").arg(&partial);
-    let status = log.run(command, || spinner.tick(&child::tail(&log_path, 1)))?;
-    if !status.success() {
-        let end = child::tail(&log_path, 10);
-        let message = format!("{what} failed ({status}):\n{end}\n({})", log_path.display());
-        match status.code() {
-            Some(2) => bail!(usage(message)),
-            _ => bail!(message),
-        }
+    // A process that outlived its sweep has left a whole store there.
+    if !is_whole(&partial) {
+        let status = log.run(command, || spinner.tick(&child::tail(&log_path, 1)))?;
+        check_made(status, what, &log_path)?;
     }
     std::fs::rename(&partial, place).with_context(|| place.display().to_string())?;
     if let Some(folder) = place.parent() {
@@ -125,4 +132,23 @@ fn make(command: &mut Command, what: &str, place: &Path) -> Result<()> {
     }
     spinner.done();
     Ok(())
+}
+
+/// Whether a folder holds a store that its writer has finished.
+fn is_whole(store: &Path) -> bool {
+    let manifest: Result<serde_json::Value, _> = read_json(&store.join("manifest.json"));
+    manifest.is_ok_and(|manifest| manifest["complete"] == true)
+}
+
+/// Refuses what a process that failed has left.
+fn check_made(status: ExitStatus, what: &str, log: &Path) -> Result<()> {
+    if status.success() {
+        return Ok(());
+    }
+    let end = child::tail(log, 10);
+    let message = format!("{what} failed ({status}):\n{end}\n({})", log.display());
+    match status.code() {
+        Some(2) => bail!(usage(message)),
+        _ => bail!(message),
+    }
 }

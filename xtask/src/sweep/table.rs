@@ -57,7 +57,9 @@ pub(super) fn table(results: &SweepResults) -> String {
     header.extend(has_status.then(|| "status".into()));
     let mut rows = vec![header];
     for setting in settings {
-        let done: Vec<&RunResult> = setting.runs.iter().copied().filter(is_done).collect();
+        // What was dropped has fewer steps, which make it a setting of its own.
+        let is_measured = |run: &&RunResult| run.evaluation.is_some();
+        let done: Vec<&RunResult> = setting.runs.iter().copied().filter(is_measured).collect();
         let mut row = vec![setting.name, setting.sparsity];
         row.extend(has_seeds.then(|| done.len().to_string()));
         row.extend(cells.iter().map(|cell| {

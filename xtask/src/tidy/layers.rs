@@ -36,7 +36,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "tch-autograd",
         ],
     ),
-    ("xtask", &["sae-config", "sae-report"]),
+    ("xtask", &["sae-data", "sae-config", "sae-report"]),
     (
         "benches",
         &[

@@ -1,118 +1,84 @@
 //! From a sweep to its runs, each with an id.
 
-use serde::{Deserialize as _, Serialize};
-use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{SweepConfig, keys};
-use crate::{Error, Result, RunConfig, apply_preset};
-
-/// The variant that a run is of, and what sets the run apart.
-type Settings = (Option<String>, Vec<(String, Value)>);
-
-/// One run of a sweep.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SweepPoint {
-    /// The variant that it is a run of, where the sweep has variants.
-    pub variant: Option<String>,
-    /// What sets it apart: the keys of the variant and the axes or of the extra run, with its
-    /// values.
-    pub settings: Vec<(String, Value)>,
-    /// The resolved run; its `data.store` is empty until the activations exist.
-    pub config: RunConfig,
-}
-
-impl SweepPoint {
-    /// The value of a key of the resolved run, short or dotted.
-    #[must_use]
-    pub fn value(&self, key: &str) -> Option<Value> {
-        let table = Table::try_from(&self.config).ok()?;
-        keys::get(&table, &keys::resolve(key)).cloned()
-    }
-}
-
-impl std::fmt::Display for SweepPoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&list(&self.settings))
-    }
-}
-
-/// The id of a run: a hash of its resolved configuration and of what its data is made from.
-///
-/// Where the data lies and which device computes are no part of it: neither
-/// shapes the result.
-#[must_use]
-pub fn run_id(config: &RunConfig, data: &str) -> String {
-    #[derive(Serialize)]
-    struct Identity<'a> {
-        config: RunConfig,
-        data: &'a str,
-    }
-    let mut config = config.clone();
-    config.data.store = "".into();
-    config.training.device = String::new();
-    let identity = Identity { config, data };
-    let text = serde_json::to_string(&identity).expect("a configuration is always valid JSON");
-    let hash = Sha256::digest(text);
-    hash[..6].iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use super::axes::{Factor, OWN_AXES, Settings};
+use super::point::list;
+use super::{SweepConfig, SweepPoint, keys};
+use crate::{Error, Result, RunConfig, apply_preset, run_id};
 
 impl SweepConfig {
-    /// All runs: every combination of variants and axes, the last axis varying fastest, then the
-    /// extra runs.
+    /// All runs: every combination of variants, axes, keys that vary together, samples of the
+    /// search and axes of the architecture, the last varying fastest, then the extra runs.
     ///
     /// # Errors
     /// The first setting that is unknown, of a wrong type or out of range, with the run it is
-    /// found in; two runs that are the same.
+    /// found in; a key that two of them set; two runs that are the same.
     pub fn points(&self) -> Result<Vec<SweepPoint>> {
         if let Some(store) = keys::get(&self.base, "data.store") {
             let expected = "nothing: the sweep provides the activations";
             return Err(Error::value("base.data.store", expected, store));
         }
+        let mut base = apply_preset(self.base.clone())?;
+        set(&mut base, "data.store", &Value::from(""))?;
         let mut points: Vec<SweepPoint> = Vec::new();
-        for (variant, settings) in self.settings()? {
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for (variant, settings) in self.settings(&base)? {
             let config = self
-                .run(&settings)
+                .run(&base, &settings)
                 .map_err(|e| Error::InRun { run: list(&settings), source: Box::new(e) })?;
-            if points.iter().any(|p| p.config == config) {
-                let expected = "runs that differ";
-                return Err(Error::value("axes", expected, format!("{} twice", list(&settings))));
+            // Runs of one id would share a folder. What files hold is not known here.
+            let files = format!("{:?} {:?}", config.data.rows, config.training.init);
+            if let Some(other) = places.insert(run_id(&config, &files), points.len()) {
+                let (one, other) = (list(&settings), list(&points[other].settings));
+                let got = match one == other {
+                    true => format!("{one} twice"),
+                    false => format!("`{other}` and `{one}`, which are one run"),
+                };
+                return Err(Error::value("axes", "runs that differ", got));
             }
             points.push(SweepPoint { variant, settings, config });
         }
-        let used = |name: &str| points.iter().any(|p| p.config.architecture.name() == name);
-        match self.architectures.keys().find(|name| !used(name)) {
-            Some(name) => {
-                let expected = "the name of an architecture that a run of this sweep has";
-                Err(Error::value(format!("architectures.{name}"), expected, name))
-            }
-            None => Ok(points),
+        let used: HashSet<_> = points.iter().map(|p| p.config.architecture.name()).collect();
+        if let Some(name) = self.architectures.keys().find(|name| !used.contains(name.as_str())) {
+            let expected = "the name of an architecture that a run of this sweep has";
+            return Err(Error::value(format!("architectures.{name}"), expected, name));
         }
+        self.halving.as_ref().map_or(Ok(()), |halving| halving.check_runs(&points))?;
+        Ok(points)
     }
 
     /// What sets each run apart, and the variant it is of.
-    fn settings(&self) -> Result<Vec<Settings>> {
-        let mut product = self.variant_settings()?;
-        for (key, values) in &self.axes {
-            let path = format!("axes.{key}");
-            let Some(values) = values.as_array().filter(|values| !values.is_empty()) else {
-                return Err(Error::value(path, "a list of at least one value", values));
-            };
-            let dotted = keys::resolve(key);
-            if let Some(other) = self.axes.keys().find(|k| *k != key && keys::resolve(k) == dotted)
-            {
-                return Err(Error::value(path, "each key once", format!("also `{other}`")));
-            }
-            product = product
-                .iter()
-                .flat_map(|(variant, run)| {
-                    let with = |v: &Value| [&run[..], &[(key.clone(), v.clone())]].concat();
-                    values.iter().map(move |v| (variant.clone(), with(v)))
-                })
-                .collect();
+    fn settings(&self, base: &Table) -> Result<Vec<(Option<String>, Settings)>> {
+        let factors = self.factors()?;
+        let mut own = BTreeMap::new();
+        for name in self.architectures.keys() {
+            own.insert(name.as_str(), self.own_axes(name, &factors)?);
         }
-        // Without axes the extra runs are all there is; without either, the base is one run.
-        if self.axes.is_empty() && self.variants.is_empty() && !self.extra.is_empty() {
+        let mut product = Vec::new();
+        let mut varied = HashSet::new();
+        for (variant, settings) in self.variant_settings(&factors)? {
+            for settings in combined(settings, &factors) {
+                let name = architecture(base, &settings);
+                let own = name.and_then(|name| own.get_key_value(name));
+                varied.extend(own.map(|(name, _)| *name));
+                let own = own.map_or(&[][..], |(_, axes)| axes);
+                let variant = || variant.clone();
+                product.extend(combined(settings, own).into_iter().map(|s| (variant(), s)));
+            }
+        }
+        let is_idle =
+            |(name, own): &(&&str, &Vec<Factor>)| !own.is_empty() && !varied.contains(*name);
+        if let Some((name, _)) = own.iter().find(is_idle) {
+            let expected = "an architecture that runs beside the extra ones have";
+            return Err(Error::value(format!("architectures.{name}.{OWN_AXES}"), expected, name));
+        }
+        // Without any of them the extra runs are all there is; without those, the base is one run.
+        let is_base_alone = matches!(&product[..], [(None, settings)] if settings.is_empty());
+        if is_base_alone && !self.extra.is_empty() {
             product.clear();
         }
         for run in &self.extra {
@@ -127,62 +93,62 @@ impl SweepConfig {
         Ok(product)
     }
 
-    /// The settings of each variant; a nameless one without settings where there are none.
-    fn variant_settings(&self) -> Result<Vec<Settings>> {
-        if self.variants.is_empty() {
-            return Ok(vec![(None, Vec::new())]);
-        }
-        let settings = self.variants.iter().map(|(name, settings)| {
-            let path = || format!("variants.{name}");
-            let Some(table) = settings.as_table() else {
-                return Err(Error::value(path(), "a table of settings", settings));
-            };
-            let on_axis = |key: &String| {
-                self.axes.keys().any(|axis| keys::resolve(axis) == keys::resolve(key))
-            };
-            if let Some(key) = table.keys().find(|key| on_axis(key)) {
-                let got = format!("`{key}`, which is an axis");
-                return Err(Error::value(path(), "settings beside the axes", got));
-            }
-            Ok((Some(name.clone()), table.clone().into_iter().collect()))
-        });
-        settings.collect()
-    }
-
     /// The base run with the settings of its architecture and its own.
-    fn run(&self, settings: &[(String, Value)]) -> Result<RunConfig> {
-        let mut table = self.base.clone();
-        let mut set = |key: &str, value: &Value| {
-            let dotted = keys::resolve(key);
-            keys::set(&mut table, &dotted, value).map_err(|at| {
-                Error::value(at, format!("a table, since `{key}` is set"), "a plain value")
-            })?;
-            Ok::<_, Error>(keys::get(&table, "architecture.name").cloned())
-        };
-        let mut name = set("data.store", &Value::from(""))?;
+    fn run(&self, base: &Table, settings: &[(String, Value)]) -> Result<RunConfig> {
+        let mut table = base.clone();
         for (key, value) in settings {
-            name = set(key, value)?;
+            set(&mut table, key, value)?;
         }
-        let name = name.as_ref().and_then(Value::as_str);
+        let name = keys::get(&table, "architecture.name").and_then(Value::as_str);
         if let Some(own) = name.and_then(|name| self.architectures.get(name)) {
-            for (key, value) in own.iter().chain(settings.iter().map(|(k, v)| (k, v))) {
-                set(key, value)?;
+            let own = own.iter().filter(|(key, _)| *key != OWN_AXES);
+            for (key, value) in own.chain(settings.iter().map(|(k, v)| (k, v))) {
+                set(&mut table, key, value)?;
             }
         }
-        let parsed = RunConfig::deserialize(apply_preset(table)?);
+        let parsed = RunConfig::deserialize(table);
         let config = parsed.map_err(|e| Error::Setting { message: e.to_string().trim().into() })?;
         config.resolve()
     }
 }
 
-fn list(settings: &[(String, Value)]) -> String {
-    let settings: Vec<_> = settings.iter().map(|(k, v)| format!("{k} = {v}")).collect();
-    if settings.is_empty() { "base".into() } else { settings.join(", ") }
+/// Every combination of the rows of all factors, the last varying fastest, after some settings.
+fn combined(settings: Settings, factors: &[Factor]) -> Vec<Settings> {
+    let mut product = vec![settings];
+    for factor in factors {
+        let with = |run: &Settings| {
+            let rows = factor.rows.iter();
+            rows.map(|row| [&run[..], &row[..]].concat()).collect::<Vec<_>>()
+        };
+        product = product.iter().flat_map(with).collect();
+    }
+    product
+}
+
+/// The architecture of a run with some settings.
+fn architecture<'a>(base: &'a Table, settings: &'a [(String, Value)]) -> Option<&'a str> {
+    let mut last_first = settings.iter().rev();
+    let set = last_first.find_map(|(key, value)| match keys::dotted_key(key).as_str() {
+        "architecture.name" => match value {
+            // `architecture` may be a table of settings.
+            Value::Table(table) => table.get("name"),
+            name => Some(name),
+        },
+        _ => None,
+    });
+    set.or_else(|| keys::get(base, "architecture.name"))?.as_str()
+}
+
+/// Sets a short or dotted key of a run.
+fn set(table: &mut Table, key: &str, value: &Value) -> Result<()> {
+    keys::set(table, &keys::dotted_key(key), value)
+        .map_err(|at| Error::value(at, format!("a table, since `{key}` is set"), "a plain value"))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
@@ -233,11 +199,11 @@ mod tests {
                 r#"architecture = "topk", k = 16, seed = 3"#,
             ]
         );
-        assert_eq!(points[0].value("auxk.weight"), Some(Value::Float(1.0 / 32.0)));
-        assert_eq!(points[2].value("auxk.weight"), Some(Value::Float(0.1)));
-        assert_eq!(points[2].value("lr"), Some(Value::Float(1e-3)));
+        assert_eq!(points[0].value("auxk.weight"), Some(json!(1.0 / 32.0)));
+        assert_eq!(points[2].value("auxk.weight"), Some(json!(0.1)));
+        assert_eq!(points[2].value("lr"), Some(json!(1e-3)));
         assert_eq!(points[3].value("architecture"), Some("soft".into()));
-        assert_eq!(points[4].value("training.seed"), Some(Value::Integer(3)));
+        assert_eq!(points[4].value("training.seed"), Some(json!(3)));
         assert_eq!(points[4].value("nonsense"), None);
     }
 
@@ -266,16 +232,30 @@ mod tests {
         assert_eq!(points[3].value("selection_gradient"), Some("full".into()));
         assert_eq!(points[3].value("hard_steps"), Some(3.into()));
         assert_eq!(points[3].value("k"), Some(8.into()));
-        assert_eq!(points[2].value("lr"), Some(Value::Float(1e-3)));
+        assert_eq!(points[2].value("lr"), Some(json!(1e-3)));
         sweep.variants.insert("k".into(), toml::from_str::<Table>("k = 5").unwrap().into());
         let twice = sweep.points().unwrap_err().to_string();
         assert_eq!(
             twice,
-            "`variants.k`: expected settings beside the axes, got `k`, which is an axis"
+            "`variants.k`: expected settings beside the axes, got `k`, which is varied by `axes.k`"
         );
         sweep.variants.insert("k".into(), 5.into());
         let plain = sweep.points().unwrap_err().to_string();
         assert_eq!(plain, "`variants.k`: expected a table of settings, got 5");
+    }
+
+    #[test]
+    fn a_preset_names_the_architecture_whose_settings_hold() {
+        let mut sweep = sweep(SWEEP);
+        sweep.axes.remove("architecture");
+        sweep.extra.clear();
+        sweep.base.remove("training");
+        sweep.base.insert("preset".into(), "softsae-llm".into());
+        let points = sweep.points().unwrap();
+        assert_eq!(points.len(), 2);
+        assert_eq!(points[0].value("hard_steps"), Some(json!(10)));
+        assert_eq!(points[0].value("auxk.weight"), Some(json!(0.1)));
+        assert_eq!(points[0].value("parity"), Some(json!("official")));
     }
 
     #[test]
@@ -315,28 +295,85 @@ mod tests {
         assert!(both.contains("expected each key once"), "{both}");
         let unused = error(|s| drop(s.architectures.insert("gated".into(), Table::new())));
         assert!(unused.starts_with("`architectures.gated`"), "{unused}");
+        let idle = error(|s| {
+            let axes: Table = toml::from_str("axes.target_l0 = [4]").unwrap();
+            s.architectures.insert("jumprelu".into(), axes);
+            s.extra.push(toml::from_str("architecture = 'jumprelu'\ntarget_l0 = 6").unwrap());
+        });
+        assert!(idle.starts_with("`architectures.jumprelu.axes`: expected an arch"), "{idle}");
+        let place = error(|s| {
+            s.axes.insert("device".into(), Value::Array(vec!["cpu".into(), "cuda:0".into()]));
+        });
+        assert!(place.contains("device = \"cuda:0\"`, which are one run"), "{place}");
         let store = error(|s| keys::set(&mut s.base, "data.store", &"x".into()).unwrap());
         assert!(store.starts_with("`base.data.store`"), "{store}");
         let plain = error(|s| drop(s.extra[0].insert("training.steps.x".into(), 1.into())));
         assert!(plain.contains("`training.steps`: expected a table"), "{plain}");
     }
 
-    #[test]
-    fn ids_change_with_settings_and_data_but_not_with_place_or_device() {
-        let point = sweep(SWEEP).points().unwrap().swap_remove(0);
-        let id = run_id(&point.config, "data");
-        assert_eq!(id.len(), 12);
-        let mut elsewhere = point.config.clone();
-        elsewhere.data.store = "/some/where".into();
-        elsewhere.training.device = "cuda:3".into();
-        assert_eq!(run_id(&elsewhere, "data"), id);
-        assert_ne!(run_id(&point.config, "other data"), id);
-        elsewhere.training.seed = 1;
-        assert_ne!(run_id(&elsewhere, "data"), id);
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn runs_are_as_many_as_the_product_and_all_differ(
+            ks in 1_usize..4,
+            lrs in 1_usize..4,
+            pairs in 1_usize..4,
+            samples in 0_usize..6,
+            own in 0_usize..3,
+            more in 1_usize..4,
+        ) {
+            let list = |n: usize, of: &dyn Fn(usize) -> String| {
+                format!("[{}]", (0..n).map(of).collect::<Vec<_>>().join(", "))
+            };
+            let text = |samples: usize| {
+                let search = "keys = { weight = { uniform = [0.0, 1.0] } }";
+                let search = search.replace("weight", "'auxk.weight'");
+                let search = match samples {
+                    0 => String::new(),
+                    n => format!("[search]\nsamples = {n}\n{search}\n"),
+                };
+                let own = match own {
+                    0 => String::new(),
+                    n => format!("axes.hard_steps = {}", list(n, &|i| (i + 1).to_string())),
+                };
+                format!(
+                    "stores = {{ train = 'a', held_out = 'b' }}\n[base]\nsae.n_features = 64\n\
+                     training = {{ steps = 100, batch_size = 8 }}\n[axes]\n\
+                     architecture = ['topk', 'soft']\nk = {}\nlr = {}\n\
+                     [[zip]]\nseed = {}\nwarmup_steps = {}\n{search}\
+                     [architectures.soft]\n{own}\n",
+                    list(ks, &|i| (i + 2).to_string()),
+                    list(lrs, &|i| format!("1e-{}", i + 2)),
+                    list(pairs, &|i| i.to_string()),
+                    list(pairs, &|i| (i * 3).to_string()),
+                )
+            };
+            let points = |samples| sweep(&text(samples)).points().unwrap();
+            let all = points(samples);
+            let n_rows = ks * lrs * pairs * samples.max(1);
+            prop_assert_eq!(all.len(), n_rows * (1 + own.max(1)));
+            let ids: HashSet<_> = all.iter().map(|p| run_id(&p.config, "")).collect();
+            prop_assert_eq!(ids.len(), all.len());
+            prop_assert_eq!(&points(samples), &all, "the order is always the same");
+            // Each architecture has every combination of what varies for both.
+            let shared = |name: &str| -> HashSet<String> {
+                let of = all.iter().filter(|p| p.config.architecture.name() == name);
+                let own = |key: &String| key == "architecture" || key == "hard_steps";
+                of.map(|p| {
+                    let rest = p.settings.iter().filter(|(key, _)| !own(key));
+                    format!("{:?}", rest.collect::<Vec<_>>())
+                })
+                .collect()
+            };
+            prop_assert_eq!(shared("topk").len(), n_rows);
+            prop_assert_eq!(shared("topk"), shared("soft"));
+            if samples > 0 {
+                let ids_then: HashSet<_> =
+                    points(samples + more).iter().map(|p| run_id(&p.config, "")).collect();
+                prop_assert!(ids.is_subset(&ids_then), "more samples keep the runs that there were");
+            }
+        }
 
         #[test]
         fn the_order_of_axes_changes_no_id(
@@ -354,7 +391,7 @@ mod tests {
                         "seed" => vec![0.into(), 1.into(), 2.into()],
                         _ => vec![Value::Float(1e-3), Value::Float(1e-4)],
                     };
-                    let key = if long { keys::resolve(axis) } else { (*axis).into() };
+                    let key = if long { keys::dotted_key(axis) } else { (*axis).into() };
                     sweep.axes.insert(key, Value::Array(values));
                 }
                 let points = sweep.points().unwrap();

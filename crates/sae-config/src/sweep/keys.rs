@@ -1,12 +1,27 @@
 //! Keys of the run file: from short to dotted, and values by key.
 
+use std::sync::LazyLock;
+
 use serde::de::{Deserialize, Deserializer, Visitor, value};
 use toml::{Table, Value};
 
 use crate::{DataConfig, SaeConfig, TrainingConfig};
 
-/// The dotted key that `key` stands for.
-pub(super) fn resolve(key: &str) -> String {
+/// A section of the run file, and its keys.
+type Section = (&'static str, &'static [&'static str]);
+
+/// The sections whose keys are always the same.
+static SECTIONS: LazyLock<[Section; 3]> = LazyLock::new(|| {
+    [
+        ("data", fields::<DataConfig>()),
+        ("sae", fields::<SaeConfig>()),
+        ("training", fields::<TrainingConfig>()),
+    ]
+});
+
+/// The dotted key of the run file that a short or dotted one stands for.
+#[must_use]
+pub fn dotted_key(key: &str) -> String {
     let (head, _) = key.split_once('.').unwrap_or((key, ""));
     if key == "architecture" {
         return "architecture.name".into();
@@ -14,13 +29,25 @@ pub(super) fn resolve(key: &str) -> String {
     if ["data", "sae", "architecture", "training"].contains(&head) {
         return key.into();
     }
-    let sections = [
-        ("data", fields::<DataConfig>()),
-        ("sae", fields::<SaeConfig>()),
-        ("training", fields::<TrainingConfig>()),
-    ];
-    let section = sections.iter().find(|(_, fields)| fields.contains(&head));
+    let section = SECTIONS.iter().find(|(_, fields)| fields.contains(&head));
     format!("{}.{key}", section.map_or("architecture", |(name, _)| name))
+}
+
+/// The dotted keys of the run file that do not depend on the architecture.
+#[must_use]
+pub fn run_keys() -> Vec<String> {
+    let keys = |(name, fields): &Section| {
+        let name = *name;
+        fields.iter().map(move |field| format!("{name}.{field}")).collect::<Vec<_>>()
+    };
+    SECTIONS.iter().flat_map(keys).collect()
+}
+
+/// Whether two dotted keys set the same thing, or one a part of the other.
+pub(super) fn overlap(a: &str, b: &str) -> bool {
+    let is_within =
+        |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.starts_with('.'));
+    a == b || is_within(a, b) || is_within(b, a)
 }
 
 /// The value at a dotted key.
@@ -33,7 +60,7 @@ pub(super) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
 
 /// Sets the value at a dotted key, making the tables on the way; a table is merged.
 /// Gives back the key that stands in the way if it holds no table.
-pub(super) fn set(table: &mut Table, key: &str, value: &Value) -> Result<(), String> {
+pub(crate) fn set(table: &mut Table, key: &str, value: &Value) -> Result<(), String> {
     if let Some((head, rest)) = key.split_once('.') {
         let inner = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
         let inner = inner.as_table_mut().ok_or(head)?;
@@ -51,7 +78,7 @@ pub(super) fn set(table: &mut Table, key: &str, value: &Value) -> Result<(), Str
 }
 
 /// The keys that a configuration struct reads, as serde knows them.
-fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+pub(crate) fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];
     // Always an error: the probe hands out no values.
     let _ = T::deserialize(FieldProbe(&mut fields));
@@ -101,7 +128,7 @@ mod tests {
             ("max_norm_ratio", "data.max_norm_ratio"),
             ("training.lr", "training.lr"),
         ] {
-            assert_eq!(resolve(short), dotted);
+            assert_eq!(dotted_key(short), dotted);
         }
     }
 
@@ -114,6 +141,20 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), n);
+    }
+
+    #[test]
+    fn keys_overlap_where_one_holds_the_other() {
+        for (a, b, expected) in [
+            ("training.lr", "training.lr", true),
+            ("architecture.auxk", "architecture.auxk.weight", true),
+            ("architecture.auxk.weight", "architecture.auxk", true),
+            ("architecture.k", "architecture.k_max", false),
+            ("training.lr", "training.seed", false),
+        ] {
+            assert_eq!(overlap(a, b), expected, "{a} and {b}");
+        }
+        assert!(run_keys().contains(&"training.micro_batch".to_owned()), "{:?}", run_keys());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use atomic_write_file::AtomicWriteFile;
 use safetensors::SafeTensors;
@@ -97,7 +97,13 @@ impl PlantedTruth {
     /// # Errors
     /// A file that does not hold it.
     pub fn find(store: &Path) -> Result<Option<Self>> {
-        if store.join(FILE_NAME).exists() { Self::load(store).map(Some) } else { Ok(None) }
+        Self::file(store).map(|_| Self::load(store)).transpose()
+    }
+
+    /// The file of a store's truth, where it has one.
+    #[must_use]
+    pub fn file(store: &Path) -> Option<PathBuf> {
+        Some(store.join(FILE_NAME)).filter(|file| file.exists())
     }
 
     pub(crate) fn write(&self, store: &Path) -> Result<()> {

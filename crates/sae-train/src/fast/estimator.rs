@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sae_config::{KEstimator, SoftConfig};
+use sae_config::SoftConfig;
 use sae_kernels::{Matrix, estimator_backward, estimator_forward, squared_norm};
 use sae_models::ModelConfig;
 use tch::Tensor;
@@ -45,11 +45,6 @@ pub(super) struct EstimatorGradients {
 }
 
 impl FastEstimator {
-    /// Whether the engine computes this estimator.
-    pub(super) const fn computes(estimator: KEstimator) -> bool {
-        matches!(estimator, KEstimator::Mlp | KEstimator::Narrow { .. })
-    }
-
     /// The estimator of a model.
     pub(super) fn new(config: &SoftConfig, model: &ModelConfig) -> Self {
         let &ModelConfig { d_model, n_features, .. } = model;

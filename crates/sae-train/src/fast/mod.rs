@@ -25,7 +25,6 @@ use tch_autograd::matmul_into;
 
 use self::auxk::Revival;
 use self::buffers::{Buffers, Slots, empty, rows_of, slice, slice_mut};
-use self::estimator::FastEstimator;
 use self::hard::HardRule;
 use self::jumprelu::JumpReluFast;
 use self::soft::SoftFast;
@@ -87,18 +86,7 @@ pub(crate) fn chosen(config: &RunConfig, model: &Base) -> Result<bool> {
 
 /// The same as far as the configuration decides it.
 pub(crate) fn applies(config: &RunConfig) -> Result<bool> {
-    let able = match &config.architecture {
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::JumpRelu(_) => true,
-        ArchitectureConfig::Soft(soft) => FastEstimator::computes(soft.k_estimator),
-        ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => false,
-    };
+    let able = config.architecture.has_fast_engine();
     let halved = config.training.precision == Some(Precision::Bf16);
     match config.training.engine {
         Some(Engine::Fast) if !able || halved => Err(unable()),

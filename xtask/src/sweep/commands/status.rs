@@ -57,7 +57,10 @@ pub(super) fn run(workspace: &Workspace, args: &StatusArgs) -> Result<()> {
 }
 
 fn has_ended(run: &RunResult) -> bool {
-    matches!(run.status, RunStatus::Done | RunStatus::Failed | RunStatus::Stale)
+    matches!(
+        run.status,
+        RunStatus::Done | RunStatus::Dropped | RunStatus::Failed | RunStatus::Stale
+    )
 }
 
 /// The status of a sweep as it is shown; `live` has what SLURM says of runs.

@@ -1,0 +1,234 @@
+//! What is the same run, and what is not: finished runs are not repeated, and never reused for
+//! other data or another meaning.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::bench::Bench;
+use crate::npy;
+
+/// A sweep over two stores in folders of their own; `more` is lines of its base run.
+fn write(bench: &Bench, train: &str, more: &str) -> PathBuf {
+    let text = format!(
+        "[stores]\ntrain = '{train}'\nheld_out = 'held-out'\n\
+         [base]\narchitecture = {{ name = 'topk', k = 2 }}\nsae.n_features = 32\n\
+         [base.training]\nsteps = 20\nbatch_size = 32\nlr = 1e-3\n{more}\n"
+    );
+    let file = bench.at("sweep.toml");
+    fs::write(&file, text).expect("writes");
+    file
+}
+
+/// Folders with a file of rows each, which nothing has read.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    for (name, n_rows, seed) in [("train", 500, 1), ("held-out", 200, 2)] {
+        fs::create_dir(bench.at(name)).expect("made");
+        npy::write(&bench.at(name).join("acts.npy"), n_rows, 16, seed);
+    }
+    bench
+}
+
+fn modified(file: &Path) -> SystemTime {
+    fs::metadata(file).and_then(|metadata| metadata.modified()).expect("a time")
+}
+
+fn set_modified(file: &Path, time: SystemTime) {
+    let open = File::options().write(true).open(file).expect("opens");
+    open.set_modified(time).expect("set");
+}
+
+const DONE: &[&str] = &["0 of 1 runs to do"];
+const AGAIN: &[&str] = &["1 of 1 runs to do"];
+
+#[test]
+fn a_store_in_a_folder_is_known_by_its_content() {
+    let bench = bench();
+    let file = write(&bench, "train", "");
+    bench.ends(&file, &[], 0, AGAIN);
+    let is_hidden = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+    let entries = fs::read_dir(bench.at("train")).expect("reads");
+    assert!(entries.flatten().any(is_hidden), "training keeps what it has found out of a store");
+    bench.ends(&file, &[], 0, DONE);
+
+    let rows = bench.at("train/acts.npy");
+    set_modified(&rows, SystemTime::UNIX_EPOCH);
+    bench.ends(&file, &[], 0, DONE);
+    fs::rename(bench.at("train"), bench.at("moved")).expect("renamed");
+    fs::rename(bench.at("moved/acts.npy"), bench.at("moved/rows.npy")).expect("renamed");
+    let file = write(&bench, "moved", "");
+    bench.ends(&file, &[], 0, DONE);
+    fs::create_dir(bench.at("copy")).expect("made");
+    fs::copy(bench.at("moved/rows.npy"), bench.at("copy/rows.npy")).expect("copied");
+    bench.ends(&write(&bench, "copy", ""), &[], 0, DONE);
+    assert_eq!(bench.count("--resume"), 1);
+
+    // Other rows with the same name, length and time.
+    let rows = bench.at("moved/rows.npy");
+    let (length, time) = (fs::metadata(&rows).expect("there").len(), modified(&rows));
+    npy::write(&bench.at("other.npy"), 500, 16, 3);
+    fs::rename(bench.at("other.npy"), &rows).expect("renamed");
+    set_modified(&rows, time);
+    assert_eq!((fs::metadata(&rows).expect("there").len(), modified(&rows)), (length, time));
+    let file = write(&bench, "moved", "");
+    // The folder holds a run of other data only, so that another is asked for.
+    bench.ends(&file, &[], 2, &["holds 1 runs of another sweep"]);
+    bench.asks_sweep(&file, &["--out", "again"], 0, AGAIN);
+}
+
+#[test]
+fn a_change_that_shapes_no_result_repeats_nothing() {
+    let bench = bench();
+    bench.ends(&write(&bench, "train", ""), &[], 0, AGAIN);
+    for more in [
+        "log_every = 3",
+        "checkpoint_every = 5",
+        "keep_checkpoints = 7",
+        "seed = 0",
+        "decay_start = 16",
+        "micro_batch = 32\nengine = 'fast'\nprecision = 'f32'",
+    ] {
+        bench.ends(&write(&bench, "train", more), &[], 0, DONE);
+    }
+    assert_eq!(bench.count("--resume"), 1);
+    let file = write(&bench, "train", "[axes]\nlog_every = [1, 2]");
+    let words = ["sweep.toml", "`axes`: expected runs that differ"];
+    bench.ends(&file, &["--dry-run"], 2, &words);
+    // More runs, and another bookkeeping for all.
+    let file = write(&bench, "train", "[axes]\nseed = [0, 1]\nlog_every = [4]");
+    bench.ends(&file, &[], 0, &["1 of 2 runs to do"]);
+}
+
+#[test]
+fn first_weights_and_lists_of_rows_are_known_by_their_content() {
+    let bench = bench();
+    bench.ends(&write(&bench, "train", ""), &[], 0, AGAIN);
+    let checkpoint = bench.runs()[0].join("checkpoint");
+    let copy = |name: &str| {
+        fs::create_dir(bench.at(name)).expect("made");
+        for file in ["sae.json", "sae.safetensors"] {
+            fs::copy(checkpoint.join(file), bench.at(name).join(file)).expect("copied");
+        }
+    };
+    copy("first");
+    copy("second");
+    fs::write(bench.at("a.txt"), "1\n2\n3\n").expect("writes");
+    fs::write(bench.at("b.txt"), "1\n2\n3\n").expect("writes");
+    let run = |init: &str, rows: &str, words: &[&str]| {
+        let more = format!("init = '{init}'\n[base.data]\nrows = '{rows}'");
+        bench.asks_sweep(&write(&bench, "train", &more), &["--out", "own"], 0, words);
+    };
+    run("first", "a.txt", AGAIN);
+    run("second", "b.txt", DONE);
+    fs::write(bench.at("b.txt"), "1\n2\n4\n").expect("writes");
+    run("second", "b.txt", AGAIN);
+    let more = "init = 'second'\n[base.data]\nrows = 'b.txt'";
+    fs::write(bench.at("second/sae.json"), "{}").expect("writes");
+    let words = ["training.init", "second", "expected architecture \"topk\", got null"];
+    bench.asks_sweep(&write(&bench, "train", more), &["--dry-run"], 2, &words);
+}
+
+#[test]
+fn data_that_no_run_can_use_is_refused_before_any() {
+    let bench = bench();
+    let refused = |words: &[&str]| {
+        let file = bench.at("sweep.toml");
+        for args in [&["--dry-run"][..], &[]] {
+            bench.ends(&file, args, 2, words);
+        }
+        assert!(!bench.at("out").exists(), "nothing was begun");
+    };
+    let held_out = bench.at("held-out/acts.npy");
+    write(&bench, "train", "");
+    npy::write_with(&held_out, 200, 16, 2, Some((150, 3, f32::NAN)));
+    let place =
+        format!("{}: row 150, column 3: expected a finite value, got NaN", held_out.display());
+    refused(&["stores.held_out", &place]);
+    npy::write(&held_out, 200, 8, 2);
+    refused(&["stores.held_out", "held-out", "expected d_model 16, as in", "got 8"]);
+    npy::write(&held_out, 200, 16, 2);
+
+    npy::write_with(&bench.at("train/acts.npy"), 500, 16, 1, Some((499, 15, f32::INFINITY)));
+    refused(&["stores.train", "acts.npy: row 499, column 15: expected a finite value, got inf"]);
+    // Runs that leave such rows out may do without them.
+    let list: String = (0..400).map(|row| format!("{row}\n")).collect();
+    fs::write(bench.at("rows.txt"), list).expect("writes");
+    let file = write(&bench, "train", "[base.data]\nrows = 'rows.txt'");
+    bench.ends(&file, &["--dry-run"], 0, &["1 runs"]);
+    fs::write(bench.at("rows.txt"), "3\n500\n").expect("writes");
+    refused(&["data.rows", "rows.txt: line 2: expected a row number, from 0, of at most 500 rows"]);
+    write(&bench, "train", "[base.data]\nmin_position = 1");
+    refused(&["data.min_position", "token, document and position"]);
+
+    // The same rows under another name, and in another format.
+    fs::copy(&held_out, bench.at("train/acts.npy")).expect("copied");
+    write(&bench, "train", "");
+    refused(&["stores.held_out", "expected activations that are not trained on, got those of"]);
+    npy::write_f64(&bench.at("train/acts.npy"), 200, 16, 2);
+    refused(&["stores.held_out", "expected activations that are not trained on, got those of"]);
+
+    // A file of the held-out ones among those to train on.
+    npy::write(&bench.at("train/acts.npy"), 500, 16, 1);
+    fs::copy(&held_out, bench.at("train/more.npy")).expect("copied");
+    refused(&["stores.held_out", "got 1 of its 1 files or stores in", "train as well"]);
+
+    fs::write(bench.at("train.txt"), "a text").expect("writes");
+    write(&bench, "train.txt", "");
+    refused(&["stores.train", "train.txt: expected a .npy file"]);
+    write(&bench, "nowhere", "");
+    refused(&["stores.train", "nowhere"]);
+}
+
+#[test]
+fn settings_that_no_run_can_have_are_refused_before_any() {
+    let bench = bench();
+    for (more, words) in [
+        ("[base.sae]\nn_features = 0", ["`sae.n_features`: expected at least 1", "got 0"]),
+        ("[axes]\nk = [32]", ["`architecture.k`: expected more than 0 and less than", "got 32"]),
+        ("[axes]\nk = [0]", ["`architecture.k`: expected more than 0", "got 0"]),
+        (
+            "[axes]\narchitecture = ['soft']\ngroup_fractions = [[0.01, 0.99]]",
+            ["`architecture.group_fractions`: expected groups of at least one", "[0.01, 0.99]"],
+        ),
+    ] {
+        let file = write(&bench, "train", more);
+        let text = fs::read_to_string(&file).expect("reads");
+        if more.contains("[base.sae]") {
+            fs::write(&file, text.replace("sae.n_features = 32\n", "")).expect("writes");
+        }
+        for args in [&["--dry-run"][..], &[]] {
+            bench.ends(&file, args, 2, &words);
+        }
+    }
+    let text = "[planted]\ntrain_rows = 90\nheld_out_rows = 9\ndata = { k_max = 500 }\n\
+                [base]\narchitecture = { name = 'topk', k = 2 }\nsae.n_features = 32\n\
+                training = { steps = 9, batch_size = 8 }\n";
+    let file = bench.at("planted.toml");
+    fs::write(&file, text).expect("writes");
+    let words = ["planted.data: k_max: expected at most n_features 256, got 500"];
+    bench.ends(&file, &["--dry-run"], 2, &words);
+    assert!(!bench.at("out").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_store_that_a_sweep_has_made_is_checked_too() {
+    let bench = Bench::new();
+    let file = bench.write("one.toml", 20, "seed = [0]");
+    bench.ends(&file, &[], 0, AGAIN);
+    // A default that is written out is the same store and the same run.
+    let text = fs::read_to_string(&file).expect("reads");
+    fs::write(&file, text.replace("k_max = 4", "k_max = 4, seed = 0, noise = 0.05"))
+        .expect("writes");
+    bench.ends(&file, &[], 0, DONE);
+    let stores = fs::read_dir(bench.at("bundle/target/stores")).expect("reads");
+    let stores: Vec<_> = stores.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    assert_eq!(stores.len(), 2);
+    for store in &stores {
+        let shard = store.join("shard-00000.safetensors");
+        let length = fs::metadata(&shard).expect("there").len();
+        let cut = File::options().write(true).open(&shard).and_then(|f| f.set_len(length / 2));
+        cut.expect("cut");
+    }
+    bench.ends(&file, &["--dry-run"], 2, &["train activations", "bytes, got"]);
+}
