@@ -97,7 +97,7 @@ impl Plan {
     /// Prints what would be done.
     pub(super) fn print(&self, out: &Path) -> Result<()> {
         say!("sweep {} into {}", self.name, out.display());
-        self.source.print();
+        self.source.print()?;
         for run in self.selected() {
             say!("{}  {}", run.id, run.point);
         }

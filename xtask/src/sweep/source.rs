@@ -98,7 +98,7 @@ impl Source {
     }
 
     /// Prints where the activations come from.
-    pub(super) fn print(&self) {
+    pub(super) fn print(&self) -> Result<()> {
         match self {
             Self::Host { harvest, train, held_out, .. } => {
                 for (name, recipe) in [("train", train), ("held-out", held_out)] {
@@ -118,6 +118,7 @@ impl Source {
                 }
             }
         }
+        Ok(())
     }
 }
 
