@@ -250,7 +250,6 @@ mod tests {
                 format!("axes.k = [4]\nvariants.a = {{ lr = 1.0 }}\n{search}"),
                 "got `lr`, which is varied by `search.keys.lr`",
             ),
-            ("axes = { auxk = [{ weight = 0.5 }], auxk.weight = [0.1] }".into(), "duplicate"),
             (
                 "axes = { auxk = [{ weight = 0.5 }], 'auxk.weight' = [0.1] }".into(),
                 "`axes.auxk.weight`: expected each key once, got also `axes.auxk`",
