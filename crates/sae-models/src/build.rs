@@ -4,7 +4,7 @@ use sae_config::ArchitectureConfig;
 use tch::{Device, Kind};
 
 use crate::architectures::{AbsTopK, BatchTopK, Gated, JumpRelu, Soft, Standard, TopK};
-use crate::{Base, InitRng, ModelConfig, Normalizer, Result, Sae, Tensors, TrainedOn, Weights};
+use crate::{Base, InitRng, ModelConfig, Normalizer, Parameters, Result, Sae, Tensors, TrainedOn};
 
 /// Builds the model that `config` names from its tensors.
 ///
@@ -13,8 +13,8 @@ use crate::{Base, InitRng, ModelConfig, Normalizer, Result, Sae, Tensors, Traine
 pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> {
     let architecture = config.architecture.clone();
     let normalizer = Normalizer::take(&config, &mut tensors)?;
-    let weights = Weights::take(&config, &mut tensors)?;
-    let base = Base { config, normalizer, weights, trained_on: TrainedOn::default() };
+    let parameters = Parameters::take(&config, &mut tensors)?;
+    let base = Base { config, normalizer, parameters, trained_on: TrainedOn::default() };
     let sae: Box<dyn Sae> = match &architecture {
         ArchitectureConfig::TopK(c) => Box::new(TopK::new(base, c, &mut tensors)?),
         ArchitectureConfig::AbsTopK(c) => Box::new(AbsTopK::new(base, c)),

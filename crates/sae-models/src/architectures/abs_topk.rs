@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use sae_config::AbsTopKConfig;
-use sae_kernels::{Count, Rank};
+use sae_kernels::Rank;
 use tch::Tensor;
-use tch_autograd::view;
 
 use crate::init::tied;
-use crate::{Base, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, top_k_rows_mask};
+use crate::{Base, InitRng, Largest, ModelConfig, Sae, Selection};
+
+/// What is compared.
+const RANK: Rank = Rank::Magnitude;
 
 /// f = z on its k entries of largest |z|, z = W_enc(x − b_dec) + b_enc.
 #[derive(Debug)]
@@ -26,6 +28,12 @@ impl AbsTopK {
     pub(crate) fn initial(config: &ModelConfig, rng: &mut InitRng) -> BTreeMap<String, Tensor> {
         tied(config, rng, 1.0)
     }
+
+    /// What is kept with `k` features a row.
+    #[must_use]
+    pub const fn largest(k: i64) -> Largest<'static> {
+        Largest::OfRows { k, rank: RANK }
+    }
 }
 
 impl Sae for AbsTopK {
@@ -37,20 +45,7 @@ impl Sae for AbsTopK {
         &mut self.base
     }
 
-    fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>) {
-        let z = self.base.weights.pre_activations(x);
-        (&z * top_k_rows_mask(&z.abs(), self.k), None)
-    }
-
-    fn activate_sparse(
-        &self,
-        x: &Tensor,
-        products: &mut Products,
-        codes: &mut SparseCodes,
-    ) -> Result<Option<Tensor>> {
-        let (z, selector) = products.of_encoder(x, &self.base.weights)?;
-        let bias = view(&self.base.weights.b_enc)?;
-        selector.top_k(z, &bias, Count::Same(self.k as usize), Rank::Magnitude, codes)?;
-        Ok(None)
+    fn selection(&self) -> Selection {
+        Selection::TopK { k: self.k, rank: RANK }
     }
 }

@@ -6,22 +6,20 @@
 use std::collections::BTreeMap;
 
 use tch::Tensor;
-use tch_autograd::{read, view};
 
 use crate::init::tied;
-use crate::select::above;
-use crate::{Base, InitRng, ModelConfig, Products, Result, Sae, SparseCodes, Tensors};
+use crate::{Base, InitRng, Largest, ModelConfig, Result, Role, Sae, Selection, Tensors};
 
 /// f = z·(z > threshold), z = relu(W_enc(x − b_dec) + b_enc).
 #[derive(Debug)]
 pub struct BatchTopK {
     base: Base,
-    threshold: Tensor,
 }
 
 impl BatchTopK {
-    pub(crate) fn new(base: Base, tensors: &mut Tensors) -> Result<Self> {
-        Ok(Self { base, threshold: tensors.take("threshold", &[])? })
+    pub(crate) fn new(mut base: Base, tensors: &mut Tensors) -> Result<Self> {
+        base.parameters.take_buffer(Role::Threshold, &[], tensors)?;
+        Ok(Self { base })
     }
 
     /// A threshold of −1 means that none has been seen.
@@ -29,6 +27,12 @@ impl BatchTopK {
         let mut map = tied(config, rng, 1.0);
         map.insert("threshold".into(), Tensor::from(-1.0));
         map
+    }
+
+    /// What training keeps of a batch of `n_rows` with `k` features a row.
+    #[must_use]
+    pub const fn largest(k: i64, n_rows: i64) -> Largest<'static> {
+        Largest::OfBatch { k: k * n_rows }
     }
 }
 
@@ -41,25 +45,7 @@ impl Sae for BatchTopK {
         &mut self.base
     }
 
-    fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>) {
-        let z = self.base.weights.pre_activations(x).relu();
-        (above(&z, &self.threshold), None)
-    }
-
-    fn activate_sparse(
-        &self,
-        x: &Tensor,
-        products: &mut Products,
-        codes: &mut SparseCodes,
-    ) -> Result<Option<Tensor>> {
-        // z that is not positive is 0, whatever the threshold.
-        let least = (read::number(&self.threshold) as f32).max(0.0);
-        let (z, selector) = products.of_encoder(x, &self.base.weights)?;
-        selector.filter(z, &view(&self.base.weights.b_enc)?, |_, v| v > least, codes)?;
-        Ok(None)
-    }
-
-    fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
-        vec![("threshold", &self.threshold)]
+    fn selection(&self) -> Selection {
+        Selection::Exceeding
     }
 }

@@ -12,6 +12,6 @@ pub use abs_topk::AbsTopK;
 pub use batch_topk::BatchTopK;
 pub use gated::Gated;
 pub use jumprelu::JumpRelu;
-pub use soft::{KEstimatorWeights, Soft};
+pub use soft::{Estimator, Soft};
 pub use standard::Standard;
 pub use topk::TopK;

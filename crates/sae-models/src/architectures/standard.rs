@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 
 use tch::Tensor;
-use tch_autograd::view;
 
 use crate::init::tied;
-use crate::{Base, InitRng, ModelConfig, Products, Result, Sae, SparseCodes};
+use crate::{Base, InitRng, ModelConfig, Sae, Selection};
 
 /// f = relu(W_enc(x − b_dec) + b_enc).
 #[derive(Debug)]
@@ -36,18 +35,7 @@ impl Sae for Standard {
         &mut self.base
     }
 
-    fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>) {
-        (self.base.weights.pre_activations(x).relu(), None)
-    }
-
-    fn activate_sparse(
-        &self,
-        x: &Tensor,
-        products: &mut Products,
-        codes: &mut SparseCodes,
-    ) -> Result<Option<Tensor>> {
-        let (z, selector) = products.of_encoder(x, &self.base.weights)?;
-        selector.filter(z, &view(&self.base.weights.b_enc)?, |_, v| v > 0.0, codes)?;
-        Ok(None)
+    fn selection(&self) -> Selection {
+        Selection::Positive
     }
 }

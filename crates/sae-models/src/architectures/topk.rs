@@ -1,24 +1,30 @@
 //! TopK: the k largest features of each input (Gao et al. 2024, arXiv:2406.04093).
 
 use sae_config::TopKConfig;
-use sae_kernels::{Count, Rank};
-use tch::Tensor;
-use tch_autograd::view;
+use sae_kernels::Rank;
 
-use crate::{Base, Products, Result, Sae, SparseCodes, Tensors, top_k_rows_mask};
+use crate::{Base, Largest, Result, Role, Sae, Selection, Tensors};
+
+/// What is compared.
+const RANK: Rank = Rank::Value;
 
 /// f = z on its k largest entries, z = relu(W_enc(x − b_dec) + b_enc).
 #[derive(Debug)]
 pub struct TopK {
     base: Base,
     k: i64,
-    threshold: Tensor,
 }
 
 impl TopK {
-    pub(crate) fn new(base: Base, config: &TopKConfig, tensors: &mut Tensors) -> Result<Self> {
-        let threshold = tensors.take("threshold", &[])?;
-        Ok(Self { base, k: config.k as i64, threshold })
+    pub(crate) fn new(mut base: Base, config: &TopKConfig, tensors: &mut Tensors) -> Result<Self> {
+        base.parameters.take_buffer(Role::Threshold, &[], tensors)?;
+        Ok(Self { base, k: config.k as i64 })
+    }
+
+    /// What is kept with `k` features a row.
+    #[must_use]
+    pub const fn largest(k: i64) -> Largest<'static> {
+        Largest::OfRows { k, rank: RANK }
     }
 }
 
@@ -31,24 +37,7 @@ impl Sae for TopK {
         &mut self.base
     }
 
-    fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>) {
-        let z = self.base.weights.pre_activations(x).relu();
-        (&z * top_k_rows_mask(&z, self.k), None)
-    }
-
-    fn activate_sparse(
-        &self,
-        x: &Tensor,
-        products: &mut Products,
-        codes: &mut SparseCodes,
-    ) -> Result<Option<Tensor>> {
-        let (z, selector) = products.of_encoder(x, &self.base.weights)?;
-        let bias = view(&self.base.weights.b_enc)?;
-        selector.top_k(z, &bias, Count::Same(self.k as usize), Rank::Value, codes)?;
-        Ok(None)
-    }
-
-    fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
-        vec![("threshold", &self.threshold)]
+    fn selection(&self) -> Selection {
+        Selection::TopK { k: self.k, rank: RANK }
     }
 }
