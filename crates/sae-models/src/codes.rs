@@ -76,7 +76,7 @@ impl Codes {
         Self { indices: places.remainder(n_features), values, offsets, n_features }
     }
 
-    /// The same entries with those of other features than `start..end` at 0.
+    /// Returns the entries with those of other features than `start..end` at 0.
     pub fn of_group(&self, start: i64, end: i64) -> Self {
         let inside = self.indices.ge(start).logical_and(&self.indices.lt(end));
         Self {
@@ -115,7 +115,7 @@ impl Codes {
         self.values.detach().reshape([self.n_rows(), -1])
     }
 
-    /// The same, of which no gradient is taken.
+    /// Returns the entries as constants, of which no gradient is taken.
     pub fn detach(self) -> Self {
         Self { values: self.values.detach(), ..self }
     }

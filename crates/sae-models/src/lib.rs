@@ -20,7 +20,7 @@ mod sparse;
 mod tensors;
 mod trained_on;
 
-pub use architectures::{AbsTopK, BatchTopK, Estimator, Gated, JumpRelu, Soft, Standard, TopK};
+pub use architectures::Estimator;
 pub use base::Base;
 pub use build::{build, init, rebuild};
 pub use checkpoint::{

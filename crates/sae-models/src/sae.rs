@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use crate::architectures::selection;
 use crate::{Base, Error, ModelConfig, Normalizer, Result, Role, RowScale, Selection};
 
 /// Feature activations of a batch.
@@ -24,17 +25,17 @@ impl From<Tensor> for Encoded {
 }
 
 /// A sparse autoencoder at inference, normalisation included.
-///
-/// An architecture gives its [`Base`] and its [`Selection`]; the rest is provided.
 pub trait Sae: Send {
     /// Configuration, normalisation, encoder and decoder.
     fn base(&self) -> &Base;
 
-    /// The same, to change.
+    /// Configuration, normalisation and parameters, to be changed.
     fn base_mut(&mut self) -> &mut Base;
 
     /// The architecture's rule of inference.
-    fn selection(&self) -> Selection;
+    fn selection(&self) -> Selection {
+        selection(self.config())
+    }
 
     /// The configuration.
     fn config(&self) -> &ModelConfig {
@@ -120,5 +121,15 @@ pub trait Sae: Send {
         base.normalizer = Normalizer::None;
         base.config.normalization = sae_config::Normalization::None;
         Ok(())
+    }
+}
+
+impl Sae for Base {
+    fn base(&self) -> &Self {
+        self
+    }
+
+    fn base_mut(&mut self) -> &mut Self {
+        self
     }
 }

@@ -61,6 +61,12 @@ pub enum Largest<'a> {
 }
 
 impl Selection {
+    /// A rule that keeps as many features of each row in training as at inference.
+    pub(crate) fn of_rows(largest: fn(i64, i64) -> Largest<'static>, k: usize) -> Self {
+        let k = k as i64;
+        Self::TopK { k, rank: largest(k, 1).rank() }
+    }
+
     /// Whether b_dec is subtracted from what the encoder reads.
     #[must_use]
     pub const fn subtracts_b_dec(&self) -> bool {
@@ -113,7 +119,7 @@ impl Selection {
         (features, None)
     }
 
-    /// The same as sparse codes, by the kernels of the CPU.
+    /// Sparse codes of normalised rows by the kernels of the CPU, and k̂ where it is estimated.
     ///
     /// # Shapes
     /// x `[batch, d_model]`; `codes`, of the model's n_features, are overwritten.
@@ -194,6 +200,24 @@ impl Selection {
 }
 
 impl Largest<'_> {
+    /// What TopK (Gao et al. 2024, arXiv:2406.04093) keeps with `k` features a row.
+    #[must_use]
+    pub const fn top_k(k: i64, _n_rows: i64) -> Self {
+        Self::OfRows { k, rank: Rank::Value }
+    }
+
+    /// What AbsTopK (Zhu et al. 2025, arXiv:2510.00404) keeps with `k` features a row.
+    #[must_use]
+    pub const fn abs_top_k(k: i64, _n_rows: i64) -> Self {
+        Self::OfRows { k, rank: Rank::Magnitude }
+    }
+
+    /// What BatchTopK keeps, in training, of a batch of `n_rows` with `k` features a row.
+    #[must_use]
+    pub const fn batch_top_k(k: i64, n_rows: i64) -> Self {
+        Self::OfBatch { k: k * n_rows }
+    }
+
     /// What is compared.
     #[must_use]
     pub const fn rank(&self) -> Rank {
@@ -211,7 +235,7 @@ impl Largest<'_> {
         }
     }
 
-    /// Dense features of activations.
+    /// Returns the dense features of activations.
     ///
     /// # Shapes
     /// z `[batch, n_features]`; returns the same.
@@ -224,7 +248,7 @@ impl Largest<'_> {
         }
     }
 
-    /// The same as lists, through which the gradient goes.
+    /// Returns the features as lists, through which the gradient goes.
     ///
     /// # Shapes
     /// z `[batch, n_features]`.
@@ -237,7 +261,7 @@ impl Largest<'_> {
         }
     }
 
-    /// The same by the kernels of the CPU, of products z and the bias that is to be added to them.
+    /// Selects by the kernels of the CPU from products z, to which the bias is still to be added.
     ///
     /// # Errors
     /// Sizes that disagree.

@@ -40,8 +40,6 @@ pub(crate) trait Engine: Send {
 
 /// An engine, before it runs.
 pub(crate) struct EngineKind {
-    /// The setting that names it.
-    pub(crate) setting: sae_config::Engine,
     pub(crate) name: &'static str,
     /// What it cannot do, where it is asked for that.
     pub(crate) limits: &'static str,
@@ -65,8 +63,16 @@ pub(crate) struct Needs {
     pub(crate) batch_row: u64,
 }
 
-/// All engines. The first that computes a run does so, unless the configuration names another.
+/// The engines that a configuration which names none may get, in the order of preference.
 const ENGINES: [&EngineKind; 2] = [&FAST, &REFERENCE];
+
+/// The engine that a setting names.
+const fn named(setting: sae_config::Engine) -> &'static EngineKind {
+    match setting {
+        sae_config::Engine::Fast => &FAST,
+        sae_config::Engine::Reference => &REFERENCE,
+    }
+}
 
 /// The engine of a run in tensors of this kind.
 ///
@@ -74,17 +80,14 @@ const ENGINES: [&EngineKind; 2] = [&FAST, &REFERENCE];
 /// An engine that is asked for and does not compute the run, or a micro-batch that it cannot cut.
 pub(crate) fn choose(config: &RunConfig, kind: Kind) -> Result<&'static EngineKind> {
     let training = &config.training;
-    let computes = |engine: &EngineKind| (engine.computes)(config, kind);
-    let asked = |engine: &EngineKind| training.engine.is_none_or(|asked| asked == engine.setting);
-    let able = ENGINES.into_iter().find(|engine| asked(engine) && computes(engine));
-    let Some(engine) = able else {
-        let other = |engine: &&EngineKind| computes(engine);
-        let other = ENGINES.into_iter().find(other).map_or("another", |engine| engine.name);
-        let asked = ENGINES.into_iter().find(|engine| asked(engine)).unwrap_or(&REFERENCE);
-        let expected = format!("`{other}`: `{}` {}", asked.name, asked.limits);
-        let got = format!("`{}`", asked.name);
+    let able = ENGINES.into_iter().find(|engine| (engine.computes)(config, kind));
+    let able = able.unwrap_or(&REFERENCE);
+    let engine = training.engine.map_or(able, named);
+    if !(engine.computes)(config, kind) {
+        let expected = format!("`{}`: `{}` {}", able.name, engine.name, engine.limits);
+        let got = format!("`{}`", engine.name);
         return Err(sae_config::Error::value("training.engine", expected, got).into());
-    };
+    }
     match training.micro_batch {
         Some(rows) if rows < training.batch_size && !(engine.cuts)(&config.architecture) => {
             let expected = format!(

@@ -15,7 +15,6 @@ use crate::{Error, Result};
 
 /// The engine, before it runs.
 pub(crate) const REFERENCE: EngineKind = EngineKind {
-    setting: sae_config::Engine::Reference,
     name: "reference",
     limits: "computes every run",
     computes: |_, _| true,

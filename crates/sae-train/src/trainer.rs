@@ -174,8 +174,7 @@ impl Trainer {
         let parameters = &mut sae.base_mut().parameters;
         let is_new = *step == 0 && config.training.init.is_none();
         if is_new && starts_at_median(&config.architecture) {
-            let median = geometric_median(&x);
-            tch::no_grad(|| parameters[Role::DecoderBias].copy_(&median));
+            parameters[Role::DecoderBias] = geometric_median(&x);
         }
         let batch = Batch { x: &x, step: *step, lr };
         let facts = self.engine.step(parameters, history, &batch)?;

@@ -1,4 +1,5 @@
-//! SoftSAE: the number of active features k̂ is estimated from each input.
+//! SoftSAE: the number of active features k̂ is estimated from each input, and its z is kept on its k̂
+//! largest entries.
 //!
 //! k̂ = clamp(k_max·σ(w₂·h + b₂), k_min, F − 1), with h = relu(W₁(x − b_dec) + b₁) of the `mlp`
 //! estimator (F hidden units) and of `narrow` (fewer), h = relu(U V (x − b_dec) + b₁) of `low_rank`
@@ -12,24 +13,18 @@ use tch::{Device, Kind, Tensor};
 use tch_autograd::{view, view_mut};
 
 use crate::init::{tied, zeros};
-use crate::{
-    Base, InitRng, Largest, ModelConfig, Parameters, Result, Role, Sae, Selection, Tensors,
-};
-
-/// f = z on its k̂ largest entries, z = relu(W_enc(x − b_dec) + b_enc).
-#[derive(Debug)]
-pub struct Soft {
-    base: Base,
-    estimator: Estimator,
-}
+use crate::{InitRng, Largest, ModelConfig, Parameters, Result, Role, Tensors};
 
 /// How k̂ is estimated; the tensors that do it are among the model's.
 #[derive(Debug, Clone, Copy)]
 pub struct Estimator {
     hidden: KEstimator,
-    k_min: f64,
-    k_max: f64,
-    k_limit: f64,
+    /// What σ of the output layer is multiplied by.
+    pub k_max: f64,
+    /// The least k̂.
+    pub k_min: f64,
+    /// The largest k̂, where the dictionary has not more than k_max features.
+    pub k_limit: f64,
     /// Whether k̂ is rounded down, not to the nearest.
     down: bool,
 }
@@ -104,72 +99,59 @@ impl Estimator {
     }
 }
 
-impl Soft {
-    pub(crate) fn new(mut base: Base, soft: &SoftConfig, from: &mut Tensors) -> Result<Self> {
-        let (f, d) = (base.config.n_features as i64, base.config.d_model as i64);
-        let width = soft.k_estimator.hidden_units(base.config.d_model, base.config.n_features);
-        let all = &mut base.parameters;
-        match soft.k_estimator {
-            KEstimator::Mlp | KEstimator::Narrow { .. } => {
-                all.take_trained(Role::HiddenWeight, &[width as i64, d], from)?;
-                all.take_trained(Role::HiddenBias, &[width as i64], from)?;
-            }
-            KEstimator::Shared => {}
-            KEstimator::LowRank { rank } => {
-                all.take_trained(Role::DownWeight, &[rank as i64, d], from)?;
-                all.take_trained(Role::UpWeight, &[f, rank as i64], from)?;
-                all.take_trained(Role::HiddenBias, &[f], from)?;
-            }
+pub(super) fn take(
+    config: &ModelConfig,
+    soft: &SoftConfig,
+    all: &mut Parameters,
+    from: &mut Tensors,
+) -> Result<()> {
+    let (f, d) = (config.n_features as i64, config.d_model as i64);
+    let width = soft.k_estimator.hidden_units(config.d_model, config.n_features) as i64;
+    match soft.k_estimator {
+        KEstimator::Mlp | KEstimator::Narrow { .. } => {
+            all.take_trained(Role::HiddenWeight, &[width, d], from)?;
+            all.take_trained(Role::HiddenBias, &[width], from)?;
         }
-        all.take_trained(Role::OutputWeight, &[width as i64], from)?;
-        all.take_trained(Role::OutputBias, &[], from)?;
-        let estimator = Estimator::new(soft, base.config.n_features, base.config.parity);
-        Ok(Self { base, estimator })
-    }
-
-    /// W₁ starts as the first rows of W_enc; k̂ starts near k.
-    pub(crate) fn initial(
-        config: &ModelConfig,
-        soft: &SoftConfig,
-        rng: &mut InitRng,
-    ) -> BTreeMap<String, Tensor> {
-        let (f, d) = (config.n_features as i64, config.d_model as i64);
-        let width = soft.k_estimator.hidden_units(config.d_model, config.n_features);
-        let mut map = tied(config, rng, 1.0);
-        match soft.k_estimator {
-            KEstimator::Mlp | KEstimator::Narrow { .. } => {
-                let rows = map["encoder.weight"].narrow(0, 0, width as i64);
-                map.insert("k_estimator.hidden.weight".into(), rows.copy());
-                map.insert("k_estimator.hidden.bias".into(), zeros(&[width]));
-            }
-            KEstimator::Shared => {}
-            KEstimator::LowRank { rank } => {
-                let down = rng.uniform(&[rank as i64, d], 1.0 / (d as f64).sqrt());
-                let up = rng.uniform(&[f, rank as i64], 1.0 / (rank as f64).sqrt());
-                map.insert("k_estimator.down.weight".into(), down);
-                map.insert("k_estimator.up.weight".into(), up);
-                map.insert("k_estimator.hidden.bias".into(), zeros(&[config.n_features]));
-            }
+        KEstimator::Shared => {}
+        KEstimator::LowRank { rank } => {
+            all.take_trained(Role::DownWeight, &[rank as i64, d], from)?;
+            all.take_trained(Role::UpWeight, &[f, rank as i64], from)?;
+            all.take_trained(Role::HiddenBias, &[f], from)?;
         }
-        let output = rng.uniform(&[width as i64], 1.0 / (width as f64).sqrt());
-        map.insert("k_estimator.output.weight".into(), output);
-        let k_max = soft.k_bound();
-        let logit = (soft.k as f64 / (k_max - soft.k as f64)).ln();
-        map.insert("k_estimator.output.bias".into(), zeros(&[]) + logit);
-        map
     }
+    all.take_trained(Role::OutputWeight, &[width], from)?;
+    all.take_trained(Role::OutputBias, &[], from)
 }
 
-impl Sae for Soft {
-    fn base(&self) -> &Base {
-        &self.base
+/// W₁ starts as the first rows of W_enc; k̂ starts near k.
+pub(super) fn initial(
+    config: &ModelConfig,
+    soft: &SoftConfig,
+    rng: &mut InitRng,
+) -> BTreeMap<String, Tensor> {
+    let (f, d) = (config.n_features as i64, config.d_model as i64);
+    let width = soft.k_estimator.hidden_units(config.d_model, config.n_features);
+    let mut map = tied(config, rng, 1.0);
+    let rows = map[Role::EncoderWeight.name()].narrow(0, 0, width.min(config.n_features) as i64);
+    let mut set = |role: Role, value: Tensor| drop(map.insert(role.name().into(), value));
+    match soft.k_estimator {
+        KEstimator::Mlp | KEstimator::Narrow { .. } => {
+            set(Role::HiddenWeight, rows.copy());
+            set(Role::HiddenBias, zeros(&[width]));
+        }
+        KEstimator::Shared => {}
+        KEstimator::LowRank { rank } => {
+            let down = rng.uniform(&[rank as i64, d], 1.0 / (d as f64).sqrt());
+            let up = rng.uniform(&[f, rank as i64], 1.0 / (rank as f64).sqrt());
+            set(Role::DownWeight, down);
+            set(Role::UpWeight, up);
+            set(Role::HiddenBias, zeros(&[config.n_features]));
+        }
     }
-
-    fn base_mut(&mut self) -> &mut Base {
-        &mut self.base
-    }
-
-    fn selection(&self) -> Selection {
-        Selection::Estimated(self.estimator)
-    }
+    let output = rng.uniform(&[width as i64], 1.0 / (width as f64).sqrt());
+    set(Role::OutputWeight, output);
+    let k_max = soft.k_bound();
+    let logit = (soft.k as f64 / (k_max - soft.k as f64)).ln();
+    set(Role::OutputBias, zeros(&[]) + logit);
+    map
 }

@@ -14,7 +14,7 @@ pub(super) fn slice(tensor: &Tensor) -> Result<View<f32>> {
     Ok(view(tensor)?)
 }
 
-/// The same, to be written.
+/// The elements of a CPU tensor, to be written.
 pub(super) fn slice_mut<T: Element>(tensor: &mut Tensor) -> Result<&mut [T]> {
     Ok(view_mut(tensor)?)
 }
@@ -151,7 +151,7 @@ impl Default for Buffers {
     }
 }
 
-/// Whether dense products are faster than sparse ones for codes that have room for `n` entries.
+/// Whether dense products are faster than sparse ones for codes of at most `n` entries.
 pub(super) fn is_dense(codes: &SparseCodes, n: usize) -> bool {
     codes.nnz() as f64 > DENSE_FROM * n as f64
 }

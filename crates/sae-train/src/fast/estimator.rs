@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use sae_config::SoftConfig;
 use sae_kernels::{Matrix, estimator_backward, estimator_forward, squared_norm};
-use sae_models::{ModelConfig, Parameters, Role};
+use sae_models::{Estimator, Parameters, Role};
 use tch::Tensor;
 use tch_autograd::matmul_into;
 
@@ -20,9 +19,7 @@ pub(super) struct FastEstimator {
     width: usize,
     /// W₁(x − b_dec) without bias, then its gradient, `[micro, width]`.
     hidden: Tensor,
-    k_min: f32,
-    k_max: f32,
-    k_limit: f32,
+    bounds: Bounds,
     /// Logits of k̂/k_max, σ of them, and k̂, of each row.
     logits: Vec<f32>,
     sigmoids: Vec<f32>,
@@ -31,6 +28,14 @@ pub(super) struct FastEstimator {
     pub(super) k_gradients: Vec<f32>,
     partial: Vec<f32>,
     pub(super) gradients: EstimatorGradients,
+}
+
+/// Those of k̂ in f32.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    k_min: f32,
+    k_max: f32,
+    k_limit: f32,
 }
 
 /// Gradients of the estimator's parameters.
@@ -45,16 +50,16 @@ pub(super) struct EstimatorGradients {
 }
 
 impl FastEstimator {
-    /// The estimator of a model.
-    pub(super) fn new(config: &SoftConfig, model: &ModelConfig) -> Self {
-        let &ModelConfig { d_model, n_features, .. } = model;
-        let width = config.k_estimator.hidden_units(d_model, n_features);
+    /// The estimator with a hidden layer of this width.
+    pub(super) fn new(estimator: &Estimator, width: usize) -> Self {
         Self {
             width,
             hidden: empty(&[0]),
-            k_min: config.k_min as f32,
-            k_max: config.k_bound() as f32,
-            k_limit: (n_features as f64 - 1.0) as f32,
+            bounds: Bounds {
+                k_min: estimator.k_min as f32,
+                k_max: estimator.k_max as f32,
+                k_limit: estimator.k_limit as f32,
+            },
             logits: Vec::new(),
             sigmoids: Vec::new(),
             k_hat: Vec::new(),
@@ -99,11 +104,12 @@ impl FastEstimator {
             logits,
         )?;
         let b2 = weight(Role::OutputBias)?[0];
+        let Bounds { k_min, k_max, k_limit } = self.bounds;
         let sigmoids = &mut self.sigmoids[rows.clone()];
         let k_hat = &mut self.k_hat[rows.clone()];
         for ((logit, sigmoid), k) in logits.iter().zip(sigmoids).zip(k_hat) {
             *sigmoid = 1.0 / (1.0 + (-(logit + b2)).exp());
-            *k = (self.k_max * *sigmoid).max(self.k_min).min(self.k_limit);
+            *k = (k_max * *sigmoid).max(k_min).min(k_limit);
         }
         Ok(())
     }
@@ -134,7 +140,7 @@ impl FastEstimator {
         profile: &mut Profile,
     ) -> Result<()> {
         let slope = (slope / buffers.batch as f64) as f32;
-        let Self { k_min, k_max, k_limit, .. } = *self;
+        let Bounds { k_min, k_max, k_limit } = self.bounds;
         for (g, s) in self.k_gradients.iter_mut().zip(&self.sigmoids) {
             let inside = (k_min..=k_limit).contains(&(k_max * s));
             *g = if inside { (*g + slope) * k_max * s * (1.0 - s) } else { 0.0 };

@@ -12,7 +12,6 @@ const DENSE_ALPHA: f64 = 1e-2;
 
 /// The engine, before it runs.
 pub(crate) const FAST: EngineKind = EngineKind {
-    setting: sae_config::Engine::Fast,
     name: "fast",
     limits: "is for f32 on the CPU, with sparse codes and, in `soft`, the `mlp` or `narrow` estimator",
     computes,

@@ -62,7 +62,8 @@ pub(super) fn reconstruct(
     Ok(errors)
 }
 
-/// The same of some rows, of the batch and of the codes, by dense products; their Σ‖x − x̂‖².
+/// Rebuilds some rows, given as those of the batch and of the codes, by dense products; returns their
+/// Σ‖x − x̂‖².
 fn dense_rows(
     w_dec: &Tensor,
     b_dec: &[f32],

@@ -29,7 +29,7 @@ pub(super) struct SoftFast {
     /// Whether the last selection was hard.
     hard: bool,
     /// What k̂ selects, as at inference.
-    whole: Estimator,
+    choice: Estimator,
     estimator: FastEstimator,
     /// z at the codes; their incoming gradients; what the operator returns.
     z_values: Vec<f32>,
@@ -50,7 +50,9 @@ impl SoftFast {
         weight: f64,
         sae: &dyn Sae,
     ) -> Self {
-        let f = sae.config().n_features;
+        let (d, f) = (sae.config().d_model, sae.config().n_features);
+        let choice = Estimator::new(config, f, training.parity);
+        let width = config.k_estimator.hidden_units(d, f);
         Self {
             config: config.clone(),
             budget: BudgetLoss::new(config, Device::Cpu),
@@ -59,8 +61,8 @@ impl SoftFast {
             operators: Vec::new(),
             selector: Selector::new(),
             hard: false,
-            whole: Estimator::new(config, f, training.parity),
-            estimator: FastEstimator::new(config, sae.config()),
+            choice,
+            estimator: FastEstimator::new(&choice, width),
             z_values: Vec::new(),
             incoming: Vec::new(),
             returned: Vec::new(),
@@ -76,10 +78,10 @@ impl SoftFast {
     /// The codes of inference; k̂ becomes whole.
     fn select_hard(&mut self, rows: &Rows<'_>, buffers: &mut Buffers) -> Result<()> {
         let k_hat = &mut self.estimator.k_hat[rows.rows.clone()];
-        let k = self.whole.whole(&Tensor::from_slice(k_hat));
+        let k = self.choice.whole(&Tensor::from_slice(k_hat));
         let z = slice(&buffers.z.values)?;
         let z = Matrix::new("z", &z[..rows.rows.len() * buffers.f], buffers.f)?;
-        let largest = self.whole.largest(&k);
+        let largest = self.choice.largest(&k);
         largest.select(z, &buffers.zeros, &mut self.selector, &mut buffers.part)?;
         let k = tch_autograd::view::<i64>(&k)?;
         k_hat.iter_mut().zip(k.iter()).for_each(|(k_hat, k)| *k_hat = *k as f32);

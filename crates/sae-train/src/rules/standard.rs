@@ -149,7 +149,7 @@ pub(super) fn penalised(
 #[cfg(test)]
 mod tests {
     use sae_config::RunConfig;
-    use sae_models::{InitRng, ModelConfig, Normalizer, Parameters, Role, init};
+    use sae_models::{InitRng, ModelConfig, Normalizer, Parameters, Role, Sae, init};
     use tch::{Device, IndexOp as _, Kind, Tensor};
 
     use super::{Context, Rule as _, StandardRule, Taken};
@@ -163,15 +163,11 @@ mod tests {
         rows.norm_scalaropt_dim(2.0, [1i64].as_slice(), false).try_into().unwrap()
     }
 
-    /// Features 3 and 7 of ten have been silent for 17 rows; half of 8 steps of 4 rows is 16.
-    #[test]
-    fn silent_features_start_anew_from_inputs_and_nothing_else_changes() {
+    /// A run of ten features, and a model of it.
+    fn start(rng: &mut InitRng) -> (RunConfig, Box<dyn Sae>) {
         let text = "data.store = ''\nsae.n_features = 10\ntraining = { steps = 20, batch_size = 4 }\n\
                     architecture = { name = 'standard', l1_penalty = 0.1, resample_steps = 8 }";
         let config: RunConfig = toml::from_str(text).unwrap();
-        let sae_config::ArchitectureConfig::Standard(standard) = &config.architecture else {
-            panic!("{config:?}")
-        };
         let model = ModelConfig {
             d_model: 5,
             n_features: 10,
@@ -179,15 +175,24 @@ mod tests {
             parity: config.training.parity,
             architecture: config.architecture.clone(),
         };
+        let sae = init(model, &Normalizer::None, rng, Kind::Double, Device::Cpu).unwrap();
+        (config, sae)
+    }
+
+    /// Features 3 and 7 of ten have been silent for 17 rows; half of 8 steps of 4 rows is 16.
+    #[test]
+    fn silent_features_start_anew_from_inputs_and_nothing_else_changes() {
         let mut rng = InitRng::new(3);
-        let (kind, device) = (Kind::Double, Device::Cpu);
-        let mut sae = init(model, &Normalizer::None, &mut rng, kind, device).unwrap();
+        let (config, mut sae) = start(&mut rng);
+        let sae_config::ArchitectureConfig::Standard(standard) = &config.architecture else {
+            panic!("{config:?}")
+        };
         let x = rng.uniform(&[4, 5], 2.0);
         let mut rule = StandardRule::new(standard, &config.training);
         let mut history = History::new(&config, sae.as_ref());
         let dead = &mut history.dead;
         (dead.rows_seen, dead.rows_since_fired) =
-            (40, Tensor::full([10], 16, (Kind::Int64, device)));
+            (40, Tensor::full([10], 16, (Kind::Int64, Device::Cpu)));
         for silent in [3, 7] {
             let _ = dead.rows_since_fired.i(silent).fill_(17);
         }

@@ -5,9 +5,7 @@
 use sae_config::{
     AbsTopKConfig, AuxKConfig, BatchTopKConfig, MatryoshkaBatchTopKConfig, TopKConfig,
 };
-use sae_models::{
-    AbsTopK, BatchTopK, Codes, Largest, ModelConfig, Parameters, Role, TopK, prefixes,
-};
+use sae_models::{Codes, Largest, ModelConfig, Parameters, Role, prefixes};
 use tch::{Kind, Tensor};
 
 use super::prefixes::Prefixes;
@@ -36,18 +34,18 @@ impl TopKFamily {
     pub(crate) fn topk(config: &TopKConfig, model: &ModelConfig) -> Self {
         let TopKConfig { k, k_anneal_steps, threshold_start_step, auxk } = config;
         let start = Some(threshold_start_step.unwrap_or(0));
-        Self::new(|k, _| TopK::largest(k), (*k, *k_anneal_steps), start, auxk, model)
+        Self::new(Largest::top_k, (*k, *k_anneal_steps), start, auxk, model)
     }
 
     pub(crate) fn abs_topk(config: &AbsTopKConfig, model: &ModelConfig) -> Self {
         let AbsTopKConfig { k, k_anneal_steps, auxk } = config;
-        Self::new(|k, _| AbsTopK::largest(k), (*k, *k_anneal_steps), None, auxk, model)
+        Self::new(Largest::abs_top_k, (*k, *k_anneal_steps), None, auxk, model)
     }
 
     pub(crate) fn batch_topk(config: &BatchTopKConfig, model: &ModelConfig) -> Self {
         let BatchTopKConfig { k, k_anneal_steps, threshold_start_step, auxk } = config;
         let start = Some(threshold_start_step.unwrap_or(0));
-        Self::new(BatchTopK::largest, (*k, *k_anneal_steps), start, auxk, model)
+        Self::new(Largest::batch_top_k, (*k, *k_anneal_steps), start, auxk, model)
     }
 
     pub(crate) fn matryoshka(config: &MatryoshkaBatchTopKConfig, model: &ModelConfig) -> Self {
@@ -56,7 +54,7 @@ impl TopKFamily {
         let (fractions, weights) = (&config.group_fractions, config.group_weights.as_deref());
         Self {
             groups: prefixes(fractions, weights, model.n_features),
-            ..Self::new(BatchTopK::largest, k, start, &config.auxk, model)
+            ..Self::new(Largest::batch_top_k, k, start, &config.auxk, model)
         }
     }
 
