@@ -92,7 +92,7 @@ fn model(
     let mut rng = InitRng::new(1);
     let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, Device::Cpu)?;
     if let Some((_, threshold)) = sae.buffers().into_iter().find(|(name, _)| *name == "threshold") {
-        let z = sae.base().weights.pre_activations(x);
+        let z = sae.base().parameters.pre_activations(x);
         let least = z.topk(k, -1, true, true).0.select(1, k - 1).mean(Kind::Float);
         threshold.shallow_clone().copy_(&least);
     }

@@ -1,7 +1,7 @@
 //! How much it matters which row gets how many features: other rules on the same dictionary.
 
 use sae_config::{Allocation, ArchitectureConfig};
-use sae_models::{Normalizer, RowScale, Sae};
+use sae_models::{Normalizer, Role, RowScale, Sae};
 use tch::{Kind, Tensor};
 
 use crate::metrics::to_f64s;
@@ -104,8 +104,8 @@ impl Errors {
     fn add(&mut self, sae: &dyn Sae, x: &Tensor) -> Result<()> {
         let base = sae.base();
         let (normal, rows) = base.normalizer.normalize(x);
-        let weights = &base.weights;
-        let z = weights.pre_activations(&normal).relu();
+        let parameters = &base.parameters;
+        let z = parameters.pre_activations(&normal).relu();
         let (values, indices) = z.f_topk(self.most as i64, 1, true, true)?;
         let scale = match (&base.normalizer, &rows) {
             (_, Some(rows)) => {
@@ -125,11 +125,12 @@ impl Errors {
             }
             _ => normal,
         };
-        let mut residual = target - &weights.b_dec;
+        let mut residual = target - &parameters[Role::DecoderBias];
         let mut columns = Vec::with_capacity(self.most + 1);
         for k in 0..=self.most as i64 {
             if k > 0 {
-                let feature = weights.w_dec.f_index_select(0, &indices.select(1, k - 1))?;
+                let w_dec = &parameters[Role::DecoderWeight];
+                let feature = w_dec.f_index_select(0, &indices.select(1, k - 1))?;
                 let _ = residual.f_sub_(&(feature * values.narrow(1, k - 1, 1)))?;
             }
             let error = residual.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, None)?;

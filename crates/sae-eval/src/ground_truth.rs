@@ -2,7 +2,7 @@
 
 use sae_config::GroundTruth;
 use sae_data::{ActivationStore, PlantedTruth};
-use sae_models::Sae;
+use sae_models::{Role, Sae};
 use tch::{Kind, Tensor};
 
 use crate::assignment::assign;
@@ -41,7 +41,7 @@ impl<'a> TruthObserver<'a> {
         let n_true = truth.n_features() as i64;
         let dictionary =
             Tensor::f_from_slice(truth.dictionary())?.f_reshape([n_true, expected as i64])?;
-        let metrics = TruthMetrics::new(&sae.base().weights.w_dec, &dictionary)?;
+        let metrics = TruthMetrics::new(&sae.base().parameters[Role::DecoderWeight], &dictionary)?;
         Ok(Self { truth, metrics })
     }
 

@@ -1,35 +1,20 @@
 //! From configuration and tensors to the architecture.
 
-use sae_config::ArchitectureConfig;
 use tch::{Device, Kind};
 
-use crate::architectures::{AbsTopK, BatchTopK, Gated, JumpRelu, Soft, Standard, TopK};
-use crate::{Base, InitRng, ModelConfig, Normalizer, Result, Sae, Tensors, TrainedOn, Weights};
+use crate::architectures::{initial, take_own};
+use crate::{Base, InitRng, ModelConfig, Normalizer, Parameters, Result, Sae, Tensors, TrainedOn};
 
 /// Builds the model that `config` names from its tensors.
 ///
 /// # Errors
 /// A tensor that is absent, left over, not finite, or of another shape or kind, by name.
 pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> {
-    let architecture = config.architecture.clone();
     let normalizer = Normalizer::take(&config, &mut tensors)?;
-    let weights = Weights::take(&config, &mut tensors)?;
-    let base = Base { config, normalizer, weights, trained_on: TrainedOn::default() };
-    let sae: Box<dyn Sae> = match &architecture {
-        ArchitectureConfig::TopK(c) => Box::new(TopK::new(base, c, &mut tensors)?),
-        ArchitectureConfig::AbsTopK(c) => Box::new(AbsTopK::new(base, c)),
-        ArchitectureConfig::BatchTopK(_) | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
-            Box::new(BatchTopK::new(base, &mut tensors)?)
-        }
-        ArchitectureConfig::Soft(c) => Box::new(Soft::new(base, c, &mut tensors)?),
-        ArchitectureConfig::JumpRelu(c) => Box::new(JumpRelu::new(base, c, &mut tensors)?),
-        ArchitectureConfig::Gated(_) => Box::new(Gated::new(base, &mut tensors)?),
-        ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => Box::new(Standard::new(base)),
-    };
-    tensors.finish(architecture.name())?;
-    Ok(sae)
+    let mut parameters = Parameters::take(&config, &mut tensors)?;
+    take_own(&config, &mut parameters, &mut tensors)?;
+    tensors.finish(config.architecture.name())?;
+    Ok(Box::new(Base { config, normalizer, parameters, trained_on: TrainedOn::default() }))
 }
 
 /// The weights and the normalisation of `sae`, copied into a model of another configuration, of
@@ -64,18 +49,7 @@ pub fn init(
     kind: Kind,
     device: Device,
 ) -> Result<Box<dyn Sae>> {
-    let mut map = match &config.architecture {
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_) => BatchTopK::initial(&config, rng),
-        ArchitectureConfig::AbsTopK(_) => AbsTopK::initial(&config, rng),
-        ArchitectureConfig::Soft(c) => Soft::initial(&config, c, rng),
-        ArchitectureConfig::JumpRelu(_) => JumpRelu::initial(&config, rng),
-        ArchitectureConfig::Gated(_) => Gated::initial(&config, rng),
-        ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => Standard::initial(&config, rng),
-    };
+    let mut map = initial(&config, rng);
     for tensor in map.values_mut() {
         *tensor = tensor.to_kind(kind);
     }

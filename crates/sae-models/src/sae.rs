@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use crate::sparse::sparse;
-use crate::{Base, Error, ModelConfig, Normalizer, Products, Result, RowScale, SparseCodes};
+use crate::architectures::selection;
+use crate::{Base, Error, ModelConfig, Normalizer, Result, Role, RowScale, Selection};
 
 /// Feature activations of a batch.
 #[derive(Debug)]
@@ -25,57 +25,16 @@ impl From<Tensor> for Encoded {
 }
 
 /// A sparse autoencoder at inference, normalisation included.
-///
-/// An architecture gives its [`Base`], its rule [`activate`](Sae::activate) and the tensors that
-/// it has beyond the base; the rest is provided.
 pub trait Sae: Send {
     /// Configuration, normalisation, encoder and decoder.
     fn base(&self) -> &Base;
 
-    /// The same, to change.
+    /// Configuration, normalisation and parameters, to be changed.
     fn base_mut(&mut self) -> &mut Base;
 
-    /// The architecture's own rule: features, and k̂ where it has one, of normalised rows.
-    ///
-    /// # Shapes
-    /// x `[batch, d_model]`; returns `[batch, n_features]` and `[batch]`.
-    fn activate(&self, x: &Tensor) -> (Tensor, Option<Tensor>);
-
-    /// The same as sparse codes, and k̂, on the CPU in f32; by dense features unless the
-    /// architecture selects from its products.
-    ///
-    /// # Shapes
-    /// x `[batch, d_model]`; `codes`, of the model's n_features, are overwritten.
-    ///
-    /// # Errors
-    /// A model that is not on the CPU in f32.
-    fn activate_sparse(
-        &self,
-        x: &Tensor,
-        _products: &mut Products,
-        codes: &mut SparseCodes,
-    ) -> Result<Option<Tensor>> {
-        let (features, k_hat) = self.activate(x);
-        sparse(&features.contiguous(), codes)?;
-        Ok(k_hat)
-    }
-
-    /// Trained tensors beyond the base's, by name.
-    fn own_parameters(&self) -> Vec<(&'static str, &Tensor)> {
-        vec![]
-    }
-
-    /// Tensors that are saved but not trained by gradient, by name.
-    fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
-        vec![]
-    }
-
-    /// Rewrites the own parameters for inputs that are no longer shifted and scaled.
-    fn fold_own(&mut self, _scale: f64) {}
-
-    /// Whether b_dec is subtracted before encoding.
-    fn subtracts_b_dec(&self) -> bool {
-        true
+    /// The architecture's rule of inference.
+    fn selection(&self) -> Selection {
+        selection(self.config())
     }
 
     /// The configuration.
@@ -85,15 +44,12 @@ pub trait Sae: Send {
 
     /// All trained tensors, by name, in a fixed order.
     fn parameters(&self) -> Vec<(&'static str, &Tensor)> {
-        let weights = &self.base().weights;
-        let mut all = vec![
-            ("encoder.weight", &weights.w_enc),
-            ("encoder.bias", &weights.b_enc),
-            ("decoder.weight", &weights.w_dec),
-            ("decoder.bias", &weights.b_dec),
-        ];
-        all.extend(self.own_parameters());
-        all
+        self.base().parameters.trained().map(|(role, tensor)| (role.name(), tensor)).collect()
+    }
+
+    /// Tensors that are saved but not trained by gradient, by name.
+    fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
+        self.base().parameters.buffers().map(|(role, tensor)| (role.name(), tensor)).collect()
     }
 
     /// Encodes raw activations by the architecture's rule of inference.
@@ -108,7 +64,9 @@ pub trait Sae: Send {
         base.check_rows("x", x, base.config.d_model)?;
         let _guard = tch::no_grad_guard();
         let (x, rows) = base.normalizer.normalize(x);
-        let (features, k_hat) = self.activate(&x);
+        let selection = self.selection();
+        let z = selection.pre_activations(&base.parameters, &x);
+        let (features, k_hat) = selection.features(&base.parameters, &x, &z);
         Ok(Encoded { features, k_hat, rows })
     }
 
@@ -124,7 +82,7 @@ pub trait Sae: Send {
         let base = self.base();
         base.check_rows("features", &encoded.features, base.config.n_features)?;
         let _guard = tch::no_grad_guard();
-        let x_hat = base.weights.reconstruct(&encoded.features);
+        let x_hat = base.parameters.reconstruct(&encoded.features);
         base.normalizer.denormalize(&x_hat, encoded.rows.as_ref())
     }
 
@@ -136,7 +94,7 @@ pub trait Sae: Send {
     /// # Errors
     /// [`Error::NotFoldable`] where rows are divided by their own statistics.
     fn fold(&mut self) -> Result<()> {
-        let subtracts = self.subtracts_b_dec();
+        let subtracts = self.selection().subtracts_b_dec();
         let base = self.base_mut();
         let (shift, scale) = match &base.normalizer {
             Normalizer::None => (None, 1.0),
@@ -145,19 +103,33 @@ pub trait Sae: Send {
             other => return Err(Error::NotFoldable { got: other.name() }),
         };
         let _guard = tch::no_grad_guard();
-        let weights = &mut base.weights;
-        let _ = weights.w_enc.divide_scalar_(scale);
-        let _ = weights.w_dec.multiply_scalar_(scale);
-        let _ = weights.b_dec.multiply_scalar_(scale);
+        let parameters = &mut base.parameters;
+        for (role, tensor) in parameters.trained_mut() {
+            if role.reads_activations() {
+                let _ = tensor.divide_scalar_(scale);
+            }
+        }
+        let _ = parameters[Role::DecoderWeight].multiply_scalar_(scale);
+        let _ = parameters[Role::DecoderBias].multiply_scalar_(scale);
         if let Some(shift) = shift {
-            weights.b_dec += &shift;
+            parameters[Role::DecoderBias] += &shift;
             if !subtracts {
-                weights.b_enc -= weights.w_enc.mv(&shift);
+                let moved = parameters[Role::EncoderWeight].mv(&shift);
+                parameters[Role::EncoderBias] -= moved;
             }
         }
         base.normalizer = Normalizer::None;
         base.config.normalization = sae_config::Normalization::None;
-        self.fold_own(scale);
         Ok(())
+    }
+}
+
+impl Sae for Base {
+    fn base(&self) -> &Self {
+        self
+    }
+
+    fn base_mut(&mut self) -> &mut Self {
+        self
     }
 }

@@ -1,6 +1,6 @@
 //! Hard selections as masks: the k largest of each row, of rows with their own k, of a batch.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use tch_autograd::read;
 
 /// 1 at the `k` largest entries of each row, 0 elsewhere.
@@ -48,9 +48,4 @@ pub fn top_k_of_batch_mask(z: &Tensor, k: i64) -> Tensor {
 /// z where it exceeds `threshold`, 0 elsewhere.
 pub(crate) fn above(z: &Tensor, threshold: &Tensor) -> Tensor {
     z * z.greater_tensor(threshold).to_kind(z.kind())
-}
-
-/// Whole numbers nearest to k̂, or below it.
-pub(crate) fn whole(k_hat: &Tensor, down: bool) -> Tensor {
-    if down { k_hat.floor() } else { k_hat.round() }.to_kind(Kind::Int64)
 }

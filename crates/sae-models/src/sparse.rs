@@ -4,7 +4,7 @@ use sae_kernels::{DENSE_FROM, Matrix, Selector, SparseCodes, subtract_row};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{matmul_into, view, view_mut};
 
-use crate::{Result, RowScale, Sae, Weights};
+use crate::{Result, Role, RowScale, Sae};
 
 /// Codes of a batch.
 #[derive(Debug)]
@@ -46,7 +46,9 @@ impl SparseCoder {
         let _guard = tch::no_grad_guard();
         let (x, rows) = base.normalizer.normalize(x);
         let mut codes = SparseCodes::new(base.config.n_features);
-        let k_hat = sae.activate_sparse(&x, &mut self.products, &mut codes)?;
+        let selection = sae.selection();
+        let k_hat =
+            selection.encode_sparse(&base.parameters, &x, &mut self.products, &mut codes)?;
         Ok(SparseEncoded { codes, k_hat, rows })
     }
 
@@ -59,17 +61,18 @@ impl SparseCoder {
         let base = sae.base();
         let (d, codes) = (base.config.d_model, &encoded.codes);
         let _guard = tch::no_grad_guard();
-        let weights = &base.weights;
+        let parameters = &base.parameters;
         let (n, f) = (codes.n_rows(), base.config.n_features);
         let x_hat = if codes.nnz() as f64 > DENSE_FROM * (n * f) as f64 {
             let mut features = empty(n, f);
             codes.write_dense(view_mut(&mut features)?)?;
-            weights.reconstruct(&features)
+            parameters.reconstruct(&features)
         } else {
             let mut x_hat = empty(n, d);
-            let decoder = view(&weights.w_dec)?;
+            let decoder = view(&parameters[Role::DecoderWeight])?;
             let decoder = Matrix::new("decoder", &decoder, d)?;
-            sae_kernels::decode(codes, decoder, &view(&weights.b_dec)?, view_mut(&mut x_hat)?)?;
+            let bias = view(&parameters[Role::DecoderBias])?;
+            sae_kernels::decode(codes, decoder, &bias, view_mut(&mut x_hat)?)?;
             x_hat
         };
         base.normalizer.denormalize(&x_hat, encoded.rows.as_ref())
@@ -122,18 +125,6 @@ impl Products {
         matmul_into(&centred, &w.tr(), buffer, false)?;
         self.centred = Some(centred);
         Ok((Matrix::new("products", view_mut(buffer)?, n as usize)?, &mut self.selector))
-    }
-
-    /// W_enc(x − b_dec), without the bias.
-    ///
-    /// # Errors
-    /// As [`product`](Self::product).
-    pub fn of_encoder(
-        &mut self,
-        x: &Tensor,
-        weights: &Weights,
-    ) -> Result<(Matrix<'_>, &mut Selector)> {
-        self.product(0, x, &weights.w_enc, Some(&weights.b_dec))
     }
 }
 

@@ -26,7 +26,7 @@ fn active(features: &Tensor) -> Tensor {
 
 /// The thresholds of inference, trained ones too.
 fn thresholds(sae: &dyn Sae) -> Vec<Tensor> {
-    let all = sae.buffers().into_iter().chain(sae.own_parameters());
+    let all = sae.buffers().into_iter().chain(sae.parameters());
     all.filter(|(name, _)| *name == "threshold").map(|(_, t)| t.detach().copy()).collect()
 }
 

@@ -1,9 +1,12 @@
 //! Hard selections: how many they choose, and that nothing left out is larger.
 
 use proptest::prelude::*;
-use sae_models::{InitRng, top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
-use tch::{Kind, Tensor};
-use tch_autograd::test_device;
+use sae_kernels::{Matrix, Selector};
+use sae_models::{
+    InitRng, Largest, SparseCodes, top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask,
+};
+use tch::{Device, Kind, Tensor};
+use tch_autograd::{test_device, view};
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.flatten(0, -1).to_kind(Kind::Double).try_into().unwrap()
@@ -45,5 +48,36 @@ proptest! {
 
         let k = budget(9, batch * n);
         prop_assert!(is_top(&values(&z), &values(&top_k_of_batch_mask(&z, k)), k));
+    }
+
+    #[test]
+    fn backends_select_the_same(seed in 0u64..1 << 40, batch in 1i64..6, n in 1i64..30) {
+        // Magnitudes that differ by 1 or more, and biases that do not change their order.
+        let draws = InitRng::new(seed).uniform(&[batch * n], 1.0);
+        let ranks = draws.argsort(0, false).argsort(0, false) + 1;
+        let z = (ranks * draws.sign()).to_kind(Kind::Float).reshape([batch, n]);
+        let bias = Tensor::arange(n, (Kind::Float, Device::Cpu)) / 1024;
+        let budget = |i: i64| (seed as i64 >> i) % (n + 1);
+        let ks: Vec<i64> = (0..batch).map(budget).collect();
+        let k = &Tensor::from_slice(&ks);
+        for largest in [
+            Largest::top_k(budget(0), batch),
+            Largest::abs_top_k(budget(1), batch),
+            Largest::batch_top_k(budget(2), batch),
+            Largest::OfEachRow { k, most: n },
+        ] {
+            let activations = largest.activations(&(&z + &bias));
+            let dense = largest.features(&activations);
+            let decoded = largest.codes(&activations).decode(&Tensor::eye(n, (Kind::Float, Device::Cpu)));
+            prop_assert_eq!(&decoded, &dense, "{:?}", largest);
+
+            let mut codes = SparseCodes::new(n as usize);
+            let (elements, biases) = (view::<f32>(&z).unwrap(), view::<f32>(&bias).unwrap());
+            let products = Matrix::new("z", &elements, n as usize).unwrap();
+            largest.select(products, &biases, &mut Selector::new(), &mut codes).unwrap();
+            let mut by_kernels = vec![0.0f32; (batch * n) as usize];
+            codes.write_dense(&mut by_kernels).unwrap();
+            prop_assert_eq!(Tensor::from_slice(&by_kernels).reshape([batch, n]), dense, "{:?}", largest);
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! Dead features: how long each has been silent, and the auxiliary loss that revives them.
 
 use sae_config::AuxKConfig;
+use sae_models::Codes;
 use tch::{Device, Kind, Tensor};
 use tch_autograd::read;
-
-use crate::rules::Codes;
 
 /// Rows since each feature last fired.
 #[derive(Debug)]
@@ -20,30 +19,12 @@ impl DeadFeatures {
         Self { rows_since_fired, rows_seen: 0 }
     }
 
-    /// Counts a batch whose features are `[batch, n_features]`.
-    pub(crate) fn count(&mut self, features: &Tensor) {
+    /// The counters after a batch of `n_rows` in which these features `[n_features]` fired.
+    pub(crate) fn after(&self, fired: &Tensor, n_rows: i64) -> Self {
         let _guard = tch::no_grad_guard();
-        let silent = features.detach().amax([0i64].as_slice(), false).le(0.0);
-        self.count_silent(&silent, features.size()[0]);
-    }
-
-    /// Counts a batch of codes.
-    pub(crate) fn count_codes(&mut self, codes: &Codes) {
-        let _guard = tch::no_grad_guard();
-        self.count_silent(&codes.fired().logical_not(), codes.n_rows());
-    }
-
-    fn count_silent(&mut self, silent: &Tensor, batch: i64) {
-        self.rows_since_fired += batch;
-        self.rows_since_fired *= silent.to_kind(Kind::Int64);
-        self.rows_seen += batch as u64;
-    }
-
-    /// Counts a batch of `batch` rows that came in parts as one that came at once: a feature that
-    /// fired in any part starts anew.
-    pub(crate) fn fired_in_parts(&mut self, before: &Tensor, batch: i64) {
-        let silent = self.rows_since_fired.eq_tensor(&(before + batch));
-        self.rows_since_fired *= silent.to_kind(Kind::Int64);
+        let silent = fired.logical_not().to_kind(Kind::Int64);
+        let rows_since_fired = (&self.rows_since_fired + n_rows) * silent;
+        Self { rows_since_fired, rows_seen: self.rows_seen + n_rows as u64 }
     }
 
     /// Which features have been silent for `rows` rows or more, if any can have been.
@@ -112,16 +93,14 @@ pub(crate) fn mean_square(rows: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Tensor};
+    use tch::{Device, Kind, Tensor};
 
     use super::DeadFeatures;
 
     #[test]
     fn counters_rise_by_the_batch_and_fall_to_zero_when_a_feature_fires() {
-        let mut dead = DeadFeatures::new(3, Device::Cpu);
-        let features = Tensor::from_slice(&[0.0f32, 1.0, 0.0, 0.0, 0.0, 0.0]).reshape([2, 3]);
-        dead.count(&features);
-        dead.count(&features.flip([1i64]).roll([1i64], [1i64]));
+        let fired = |feature: i64| Tensor::arange(3, (Kind::Int64, Device::Cpu)).eq(feature);
+        let dead = DeadFeatures::new(3, Device::Cpu).after(&fired(1), 2).after(&fired(2), 2);
         let counts: Vec<i64> = (&dead.rows_since_fired).try_into().unwrap();
         assert_eq!(counts, [4, 2, 0]);
         assert_eq!([2, 3, 4, 5].map(|rows| dead.n_silent_for(rows).int64_value(&[])), [2, 1, 1, 0]);

@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 
-use sae_config::{Engine, RunConfig};
+use sae_config::RunConfig;
+use tch::Kind;
 use tch_autograd::Fault;
 
-use crate::plan::{may_cut, plan};
+use crate::engine::choose;
 use crate::{Error, Progress, Result};
 
 /// Runs a training of `config`, told of each step, and names its faults.
@@ -34,7 +35,7 @@ fn error(fault: Fault, config: &RunConfig, steps_done: u64) -> Error {
     let device = config.training.device.clone();
     match fault {
         Fault::Memory { message } => {
-            let settings = if may_cut(config, engine(config)) {
+            let settings = if may_cut(config) {
                 "`training.micro_batch`, `training.batch_size` or `sae.n_features`"
             } else {
                 "`training.batch_size` or `sae.n_features`"
@@ -45,10 +46,9 @@ fn error(fault: Fault, config: &RunConfig, steps_done: u64) -> Error {
     }
 }
 
-/// The engine of a run that has begun.
-fn engine(config: &RunConfig) -> Engine {
-    // What the plan needs no width for.
-    plan(config, 1).map_or(Engine::Reference, |plan| plan.engine)
+fn may_cut(config: &RunConfig) -> bool {
+    let engine = choose(config, Kind::Float);
+    engine.is_ok_and(|engine| (engine.cuts)(&config.architecture))
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ mod metrics;
 mod optimizer;
 mod origin;
 mod plan;
+mod profile;
 mod prolong;
+mod reference;
 mod report;
 mod rules;
 mod run;
@@ -26,10 +28,10 @@ mod trainer;
 
 pub use data::{Filtered, open_data};
 pub use error::{Error, Result};
-pub use fast::Profile;
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};
 pub use origin::{origin, origin_of};
 pub use plan::{MemoryPlan, memory, plan};
+pub use profile::Profile;
 pub use report::{Step, StepReport};
 pub use run::{
     CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary, train_run,

@@ -1,5 +1,6 @@
-//! Adam over named tensors, with what each training rule asks of the decoder.
+//! Adam over a model's parameters, with what each training rule asks of the decoder.
 
+use sae_models::Role;
 use tch::{Kind, Tensor};
 
 /// Added to norms where the published code does so.
@@ -40,11 +41,11 @@ impl OptimizerRule {
     }
 }
 
-/// A trained tensor with Adam's moments.
+/// What Adam keeps of a parameter.
 #[derive(Debug)]
-pub(crate) struct Parameter {
-    pub(crate) name: &'static str,
-    pub(crate) value: Tensor,
+pub(crate) struct AdamState {
+    pub(crate) role: Role,
+    /// Moving averages of the gradient and of its square.
     pub(crate) mean: Tensor,
     pub(crate) square: Tensor,
     /// Updates so far: a tensor without a gradient is not updated.
@@ -53,40 +54,40 @@ pub(crate) struct Parameter {
     pub(crate) lr_factor: f64,
 }
 
-impl Parameter {
-    pub(crate) fn new(name: &'static str, value: &Tensor) -> Self {
-        let value = value.shallow_clone().set_requires_grad(true);
+impl AdamState {
+    pub(crate) fn new(role: Role, value: &Tensor) -> Self {
         let zeros = || value.detach().zeros_like();
-        Self { name, mean: zeros(), square: zeros(), updates: 0, lr_factor: 1.0, value }
+        Self { role, mean: zeros(), square: zeros(), updates: 0, lr_factor: 1.0 }
     }
 }
 
 /// One update of all parameters from their gradients; a gradient that is undefined leaves its
-/// parameter as it is.
-pub(crate) fn update(
+/// parameter as it is. All lists are in the order of the parameters.
+pub(crate) fn update<'a>(
     rule: OptimizerRule,
-    parameters: &mut [Parameter],
+    parameters: impl Iterator<Item = (Role, &'a mut Tensor)>,
+    adam: &mut [AdamState],
     mut gradients: Vec<Tensor>,
     lr: f64,
 ) {
     let _guard = tch::no_grad_guard();
     let (projection_epsilon, norm_epsilon) = rule.norm_epsilons();
-    if rule.decoder == Decoder::UnitNorm {
-        for (parameter, gradient) in parameters.iter().zip(&mut gradients) {
-            if parameter.name == "decoder.weight" && gradient.defined() {
-                project(gradient, &parameter.value, projection_epsilon);
-            }
+    let is_kept = |role: Role| rule.decoder == Decoder::UnitNorm && role == Role::DecoderWeight;
+    let mut parameters: Vec<(Role, &mut Tensor)> = parameters.collect();
+    for ((role, value), gradient) in parameters.iter().zip(&mut gradients) {
+        if is_kept(*role) && gradient.defined() {
+            project(gradient, value, projection_epsilon);
         }
     }
     if rule.clips {
         clip(&mut gradients);
     }
-    for (parameter, gradient) in parameters.iter_mut().zip(&gradients) {
+    for (((role, value), state), gradient) in parameters.iter_mut().zip(adam).zip(&gradients) {
         if gradient.defined() {
-            adam(rule, parameter, gradient, lr);
+            adam_step(rule, state, value, gradient, lr);
         }
-        if rule.decoder == Decoder::UnitNorm && parameter.name == "decoder.weight" {
-            let _ = parameter.value.g_div_(&(row_norms(&parameter.value) + norm_epsilon));
+        if is_kept(*role) {
+            let _ = value.g_div_(&(row_norms(value) + norm_epsilon));
         }
     }
 }
@@ -114,16 +115,22 @@ fn clip(gradients: &mut [Tensor]) {
 }
 
 /// Adam (Kingma and Ba 2014) with bias correction, ε added after the root.
-fn adam(rule: OptimizerRule, parameter: &mut Parameter, gradient: &Tensor, lr: f64) {
-    parameter.updates += 1;
-    let updates = parameter.updates as f64;
-    let _ = parameter.mean.lerp_(gradient, 1.0 - rule.beta1);
-    parameter.square *= rule.beta2;
-    parameter.square += gradient.square() * (1.0 - rule.beta2);
+fn adam_step(
+    rule: OptimizerRule,
+    state: &mut AdamState,
+    value: &mut Tensor,
+    gradient: &Tensor,
+    lr: f64,
+) {
+    state.updates += 1;
+    let updates = state.updates as f64;
+    let _ = state.mean.lerp_(gradient, 1.0 - rule.beta1);
+    state.square *= rule.beta2;
+    state.square += gradient.square() * (1.0 - rule.beta2);
     let root = (1.0 - rule.beta2.powf(updates)).sqrt();
-    let denominator = parameter.square.sqrt() / root + EPSILON;
-    let step = lr * parameter.lr_factor / (1.0 - rule.beta1.powf(updates));
-    let _ = parameter.value.g_sub_(&((&parameter.mean / denominator) * step));
+    let denominator = state.square.sqrt() / root + EPSILON;
+    let step = lr * state.lr_factor / (1.0 - rule.beta1.powf(updates));
+    let _ = value.g_sub_(&((&state.mean / denominator) * step));
 }
 
 /// Norms of rows, `[n, 1]`; of a row of zeros the least positive number.
@@ -135,58 +142,67 @@ fn row_norms(w: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use sae_models::Role;
     use tch::{Device, Kind, Tensor};
 
-    use super::{Decoder, OptimizerRule, Parameter, row_norms, update};
+    use super::{AdamState, Decoder, OptimizerRule, row_norms, update};
 
-    fn parameter(name: &'static str, values: &[f64], shape: &[i64]) -> Parameter {
-        Parameter::new(name, &Tensor::from_slice(values).reshape(shape))
+    fn tensor(values: &[f64], shape: &[i64]) -> Tensor {
+        Tensor::from_slice(values).reshape(shape)
+    }
+
+    /// The first update of these parameters, and what Adam keeps of them.
+    fn first<const N: usize>(
+        rule: OptimizerRule,
+        all: &mut [(Role, Tensor); N],
+        gradients: [Tensor; N],
+        lr: f64,
+    ) -> Vec<AdamState> {
+        let mut adam: Vec<_> = all.iter().map(|(role, t)| AdamState::new(*role, t)).collect();
+        let parameters = all.iter_mut().map(|(role, t)| (*role, t));
+        update(rule, parameters, &mut adam, gradients.into(), lr);
+        adam
     }
 
     #[test]
     fn a_zero_learning_rate_changes_nothing_but_norms() {
         let mut all = [
-            parameter("encoder.bias", &[1.0, 2.0], &[2]),
-            parameter("decoder.weight", &[3.0, 4.0], &[1, 2]),
+            (Role::EncoderBias, tensor(&[1.0, 2.0], &[2])),
+            (Role::DecoderWeight, tensor(&[3.0, 4.0], &[1, 2])),
         ];
-        let gradients = all.iter().map(|p| p.value.detach().ones_like()).collect();
-        update(OptimizerRule::CONSTRAINED, &mut all, gradients, 0.0);
-        assert_eq!(all[0].value, Tensor::from_slice(&[1.0, 2.0]));
-        assert_eq!(all[1].value, Tensor::from_slice(&[0.6, 0.8]).reshape([1, 2]));
+        let gradients = [all[0].1.ones_like(), all[1].1.ones_like()];
+        first(OptimizerRule::CONSTRAINED, &mut all, gradients, 0.0);
+        assert_eq!(all[0].1, Tensor::from_slice(&[1.0, 2.0]));
+        assert_eq!(all[1].1, Tensor::from_slice(&[0.6, 0.8]).reshape([1, 2]));
     }
 
     #[test]
     fn a_tensor_without_a_gradient_keeps_its_value_and_moments() {
         let mut all =
-            [parameter("encoder.bias", &[1.0], &[1]), parameter("decoder.bias", &[1.0], &[1])];
-        update(
-            OptimizerRule::CLIPPED,
-            &mut all,
-            vec![Tensor::from_slice(&[1.0]), Tensor::new()],
-            0.1,
-        );
-        assert!(all[0].value.double_value(&[0]) < 1.0);
-        assert_eq!((all[1].value.double_value(&[0]), all[1].updates), (1.0, 0));
+            [(Role::EncoderBias, tensor(&[1.0], &[1])), (Role::DecoderBias, tensor(&[1.0], &[1]))];
+        let gradients = [tensor(&[1.0], &[1]), Tensor::new()];
+        let adam = first(OptimizerRule::CLIPPED, &mut all, gradients, 0.1);
+        assert!(all[0].1.double_value(&[0]) < 1.0);
+        assert_eq!((all[1].1.double_value(&[0]), adam[1].updates), (1.0, 0));
     }
 
     #[test]
     fn the_first_step_of_adam_has_the_length_of_the_learning_rate() {
-        let mut all = [parameter("encoder.bias", &[0.0, 0.0], &[2])];
+        let mut all = [(Role::EncoderBias, tensor(&[0.0, 0.0], &[2]))];
         let rule = OptimizerRule { decoder: Decoder::Free, ..OptimizerRule::CLIPPED };
-        update(rule, &mut all, vec![Tensor::from_slice(&[30.0, -40.0])], 0.25);
-        let moved = (&all[0].value - Tensor::from_slice(&[-0.25, 0.25])).abs().max();
+        first(rule, &mut all, [tensor(&[30.0, -40.0], &[2])], 0.25);
+        let moved = (&all[0].1 - Tensor::from_slice(&[-0.25, 0.25])).abs().max();
         assert!(moved.double_value(&[]) < 1e-7);
     }
 
     #[test]
     fn rows_of_the_decoder_stay_on_the_sphere_and_leave_along_it() {
         let w = Tensor::randn([5, 4], (Kind::Double, Device::Cpu));
-        let mut all = [Parameter::new("decoder.weight", &(&w / row_norms(&w)))];
-        let before = all[0].value.copy();
+        let mut all = [(Role::DecoderWeight, &w / row_norms(&w))];
         // The gradient points along each row: nothing is left of it.
-        let gradient = before.detach() * 7.0;
-        update(OptimizerRule::CONSTRAINED, &mut all, vec![gradient], 0.1);
-        assert!((row_norms(&all[0].value) - 1.0).abs().max().double_value(&[]) < 1e-12);
-        assert!(all[0].mean.abs().max().double_value(&[]) < 1e-15);
+        let gradient = all[0].1.copy() * 7.0;
+        let adam = first(OptimizerRule::CONSTRAINED, &mut all, [gradient], 0.1);
+        assert!((row_norms(&all[0].1) - 1.0).abs().max().double_value(&[]) < 1e-12);
+        assert!(adam[0].mean.abs().max().double_value(&[]) < 1e-15);
     }
 }

@@ -2,23 +2,16 @@
 
 use std::fmt;
 
-use sae_config::{ArchitectureConfig, Engine, KEstimator, RunConfig};
-
-use tch::Device;
+use sae_config::{ArchitectureConfig, KEstimator, RunConfig};
+use tch::{Device, Kind};
 use tch_autograd::DeviceMemory;
 
 use crate::batches::STAGED;
-use crate::fast;
+use crate::engine::{Needs, choose};
 use crate::trainer::run_device;
 use crate::{Error, Result};
 
 const BYTES: u64 = 4;
-
-/// The temperature from which on most activations are within reach of the threshold.
-const DENSE_ALPHA: f64 = 1e-2;
-
-/// Buffers of batch × n_features in f32 at the peak of SoftSAE's step on a GPU.
-const SOFT_ON_GPU: u64 = 24;
 
 /// The least micro-batch that is worth having.
 const LEAST_MICRO_BATCH: u64 = 16;
@@ -40,7 +33,9 @@ pub struct MemoryPlan {
     /// Codes, and buffers of batch × d_model.
     pub batch: u64,
     /// Which engine computes the steps.
-    pub engine: Engine,
+    pub engine: &'static str,
+    /// Whether `training.micro_batch` may be smaller than the batch.
+    may_cut: bool,
 }
 
 impl MemoryPlan {
@@ -71,7 +66,7 @@ impl MemoryPlan {
         let rows = training.micro_batch.unwrap_or(training.batch_size);
         let others = self.total() - self.dense;
         let fitting = free.saturating_sub(others) / (self.dense / rows as u64).max(1);
-        let error = if may_cut(config, self.engine) && fitting >= LEAST_MICRO_BATCH {
+        let error = if self.may_cut && fitting >= LEAST_MICRO_BATCH {
             let expected = format!("at most {fitting}, so that the run {needs}");
             sae_config::Error::value("training.micro_batch", expected, rows)
         } else if self.dense + self.batch > self.total() / 2 {
@@ -102,31 +97,14 @@ impl fmt::Display for MemoryPlan {
 
 /// The memory that training `config` on activations of dimension `d_model` takes, in f32.
 ///
-/// On the reference engine the dense buffers are an estimate: autograd keeps what it needs, and on
-/// a GPU the soft selection works in f64.
+/// On the reference engine the dense buffers are an estimate.
 ///
 /// # Errors
 /// A configuration that no engine computes as it is written.
 pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
+    let engine = choose(config, Kind::Float)?;
     let (batch, d, f) =
         (config.training.batch_size as u64, d_model as u64, config.sae.n_features as u64);
-    let on_cpu = config.training.device == "cpu";
-    let is_fast = fast::applies(config)? && on_cpu;
-    let engine = if is_fast { Engine::Fast } else { Engine::Reference };
-    let codes_per_row = codes_per_row(&config.architecture, d, f);
-    let is_soft = matches!(config.architecture, ArchitectureConfig::Soft(_));
-    // Parameters of the estimator, and units of its hidden layer where that is not z itself.
-    let (hidden, hidden_units) = match &config.architecture {
-        ArchitectureConfig::Soft(soft) => {
-            let units = soft.k_estimator.hidden_units(d_model, config.sae.n_features) as u64;
-            match soft.k_estimator {
-                KEstimator::Mlp | KEstimator::Narrow { .. } => ((d + 2) * units, units),
-                KEstimator::LowRank { rank } => ((f + d) * rank as u64 + 2 * f, units),
-                KEstimator::Shared => (f, 0),
-            }
-        }
-        _ => (0, 0),
-    };
     let n_groups = match &config.architecture {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
         ArchitectureConfig::Soft(c) => c.group_fractions.len() as u64,
@@ -139,91 +117,31 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         | ArchitectureConfig::StandardApril(_)
         | ArchitectureConfig::PAnneal(_) => 1,
     };
+    let n_parameters = 2 * f * d + f + d + estimator_size(config, d_model).0;
     let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
-    let n_parameters = 2 * f * d + f + d + hidden;
-    let per_step = |fast: u64, reference: u64| if is_fast { fast } else { reference };
-    // An entry of a code: index, value, gradient and, in SoftSAE, the operator; its copy by feature,
-    // or room to grow, where codes are few.
-    let (entry, dense_entry) = if is_soft { (15, 10) } else { (8, 5) };
-    // From some density on, the codes of a micro-batch are used up before the next one is encoded.
-    let few = (sae_kernels::DENSE_FROM * f as f64).ceil() as u64;
-    let streams = may_stream(&config.architecture) && codes_per_row > few;
-    let (of_batch, of_micro) =
-        if streams { (few, dense_entry * codes_per_row + f) } else { (codes_per_row, 0) };
-    // z, and the hidden layer of SoftSAE's estimator; autograd keeps z, masks, codes and gradients.
-    let of_autograd = match (is_soft, on_cpu) {
-        (true, true) => 10,
-        (true, false) => SOFT_ON_GPU,
-        (false, _) => 6,
-    };
-    let dense_row = per_step(f + hidden_units + of_micro, f * of_autograd);
-    let staged = if on_cpu { 0 } else { STAGED as u64 * batch * d };
-    let codes = per_step(batch * of_batch * entry, 0);
+    let staged = if config.training.device == "cpu" { 0 } else { STAGED as u64 * batch * d };
+    let Needs { micro_row, batch_row } = (engine.needs)(config, d_model);
     Ok(MemoryPlan {
         parameters: BYTES * n_parameters,
         moments: BYTES * 2 * n_parameters,
         gradients: BYTES * n_parameters,
-        dense: BYTES * micro * dense_row,
-        batch: BYTES * ((2 + n_groups) * batch * d + codes + staged),
-        engine,
+        dense: BYTES * micro * micro_row,
+        batch: BYTES * ((2 + n_groups) * batch * d + batch * batch_row + staged),
+        engine: engine.name,
+        may_cut: (engine.cuts)(&config.architecture),
     })
 }
 
-/// Whether the fast engine uses up codes micro-batch by micro-batch where there are many.
-fn may_stream(architecture: &ArchitectureConfig) -> bool {
-    match architecture {
-        ArchitectureConfig::Soft(c) => c.group_fractions.len() == 1,
-        ArchitectureConfig::JumpRelu(_) => true,
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => false,
+/// Parameters of the k-estimator, and units of its hidden layer where that is not z itself.
+pub(crate) fn estimator_size(config: &RunConfig, d_model: usize) -> (u64, u64) {
+    let ArchitectureConfig::Soft(soft) = &config.architecture else { return (0, 0) };
+    let (d, f) = (d_model as u64, config.sae.n_features as u64);
+    let units = soft.k_estimator.hidden_units(d_model, config.sae.n_features) as u64;
+    match soft.k_estimator {
+        KEstimator::Mlp | KEstimator::Narrow { .. } => ((d + 2) * units, units),
+        KEstimator::LowRank { rank } => ((f + d) * rank as u64 + 2 * f, units),
+        KEstimator::Shared => (f, 0),
     }
-}
-
-/// The most features that are active in a row, on average over a batch, in any step.
-fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
-    let falling = |k: u64, steps: u64| if steps > 0 { k.max(d).min(f) } else { k };
-    match architecture {
-        ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => {
-            falling(c.k as u64, c.k_anneal_steps)
-        }
-        ArchitectureConfig::AbsTopK(c) => falling(c.k as u64, c.k_anneal_steps),
-        ArchitectureConfig::MatryoshkaBatchTopK(c) => falling(c.k as u64, c.k_anneal_steps),
-        ArchitectureConfig::Soft(c) => {
-            let start = if c.alpha_anneal_steps > 0 { c.alpha_start } else { c.alpha };
-            let dense = start.max(c.alpha) >= DENSE_ALPHA;
-            if dense { f } else { c.k_bound().ceil() as u64 }
-        }
-        // At first a feature is active in half of the rows.
-        ArchitectureConfig::JumpRelu(_) => f / 2,
-        ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => f,
-    }
-}
-
-/// Whether `training.micro_batch` may be smaller than the batch.
-pub(crate) fn may_cut(config: &RunConfig, engine: Engine) -> bool {
-    // The rules whose loss is a mean of rows.
-    let of_rows = match config.architecture {
-        ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_) => true,
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::Soft(_)
-        | ArchitectureConfig::JumpRelu(_)
-        | ArchitectureConfig::PAnneal(_) => false,
-    };
-    engine == Engine::Fast || of_rows
 }
 
 /// Refuses a run that does not fit into what is free now on its device.
@@ -279,7 +197,7 @@ mod tests {
             "name = \"soft\"\nk = 64\nk_estimator = { narrow = {} }",
         ] {
             let plan = plan(&config(architecture), 768).unwrap();
-            assert_eq!(plan.engine, Engine::Fast);
+            assert_eq!(plan.engine, "fast");
             let bound = 3 * plan.parameters + 6 * 4 * 2048 * 16384;
             assert!(plan.total() <= bound, "{plan}: {} > {bound}", plan.total());
         }
@@ -330,7 +248,7 @@ mod tests {
         };
         let topk = on_gpu("name = \"topk\"\nk = 64");
         let there = plan(&topk, 768).unwrap();
-        assert_eq!(there.engine, Engine::Reference);
+        assert_eq!(there.engine, "reference");
         let mut here = topk.clone();
         here.training.device = "cpu".into();
         here.training.engine = Some(Engine::Reference);

@@ -9,7 +9,7 @@ use tch_autograd::read;
 use crate::Result;
 use crate::dead::DeadFeatures;
 use crate::engine::{FirstFault, check_finite};
-use crate::rules::{Active, Detail, Loss};
+use crate::rules::{Active, Detail, Facts};
 
 /// A step that has been taken.
 #[derive(Debug)]
@@ -59,11 +59,11 @@ impl Step {
     pub(crate) fn new(
         step: u64,
         lr: f64,
-        loss: Loss,
+        facts: Facts,
         dead: &DeadFeatures,
         fault: Option<FirstFault>,
     ) -> Self {
-        let Loss { total, parts, features, detail } = loss;
+        let Facts { total, parts, features, detail } = facts;
         let detach = |(name, part): (_, Tensor)| (name, part.detach());
         let dead = detail.dead_after_rows.map(|rows| dead.n_silent_for(rows));
         Self {

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sae_config::{ArchitectureConfig, RunConfig};
-use sae_models::{Sae, load_checkpoint, read_tensors_of_hash, save_checkpoint, write_tensors};
+use sae_models::{
+    Role, Sae, load_checkpoint, read_tensors_of_hash, save_checkpoint, write_tensors,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use crate::dead::DeadFeatures;
-use crate::optimizer::Parameter;
+use crate::optimizer::AdamState;
+use crate::schedule::lr_factor;
 use crate::{Error, Result};
 
 const MANIFEST_FILE: &str = "trainer.json";
@@ -20,12 +23,33 @@ const ROWS_SINCE_FIRED: &str = "rows_since_fired";
 /// All that a training step changes.
 pub(crate) struct TrainerState {
     pub(crate) config: RunConfig,
+    /// The owner of the parameters.
     pub(crate) sae: Box<dyn Sae>,
-    /// The model's parameters, which share its tensors, with their moments.
-    pub(crate) parameters: Vec<Parameter>,
-    pub(crate) dead: DeadFeatures,
+    pub(crate) history: History,
     /// Steps done.
     pub(crate) step: u64,
+}
+
+/// What the steps so far have left beside the parameters.
+pub(crate) struct History {
+    /// In the order of the parameters.
+    pub(crate) adam: Vec<AdamState>,
+    pub(crate) dead: DeadFeatures,
+}
+
+impl History {
+    pub(crate) fn new(config: &RunConfig, sae: &dyn Sae) -> Self {
+        let estimator_lr = match &config.architecture {
+            ArchitectureConfig::Soft(soft) => soft.k_estimator_lr,
+            _ => 1.0,
+        };
+        let adam = |(role, value): (Role, &Tensor)| {
+            let lr_factor = if role.is_of_estimator() { estimator_lr } else { 1.0 };
+            AdamState { lr_factor, ..AdamState::new(role, value) }
+        };
+        let adam = sae.base().parameters.trained().map(adam).collect();
+        Self { adam, dead: DeadFeatures::new(sae.config().n_features, sae.base().device()) }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,35 +65,34 @@ struct Manifest {
 
 impl TrainerState {
     pub(crate) fn new(config: RunConfig, sae: Box<dyn Sae>) -> Self {
-        let estimator_lr = match &config.architecture {
-            ArchitectureConfig::Soft(soft) => soft.k_estimator_lr,
-            _ => 1.0,
-        };
-        let parameter = |(name, value): (&'static str, &Tensor)| {
-            let lr_factor = if name.starts_with("k_estimator.") { estimator_lr } else { 1.0 };
-            Parameter { lr_factor, ..Parameter::new(name, value) }
-        };
-        let parameters = sae.parameters().into_iter().map(parameter).collect();
-        let dead = DeadFeatures::new(sae.config().n_features, sae.base().device());
-        Self { config, sae, parameters, dead, step: 0 }
+        let history = History::new(&config, sae.as_ref());
+        Self { config, sae, history, step: 0 }
+    }
+
+    /// The learning rate of the step to come.
+    pub(crate) fn lr(&self) -> f64 {
+        let training = &self.config.training;
+        training.lr.unwrap_or_default() * lr_factor(training, self.step)
     }
 
     /// Writes the model, the moments and the counters into the folder `dir`.
     pub(crate) fn save(&self, engine: Value, dir: &Path) -> Result<()> {
         save_checkpoint(self.sae.as_ref(), dir)?;
         let mut tensors = BTreeMap::new();
-        for parameter in &self.parameters {
-            tensors.insert(format!("{}.mean", parameter.name), &parameter.mean);
-            tensors.insert(format!("{}.square", parameter.name), &parameter.square);
+        let History { adam, dead } = &self.history;
+        for of in adam {
+            let name = of.role.name();
+            tensors.insert(format!("{name}.mean"), &of.mean);
+            tensors.insert(format!("{name}.square"), &of.square);
         }
-        tensors.insert(ROWS_SINCE_FIRED.into(), &self.dead.rows_since_fired);
+        tensors.insert(ROWS_SINCE_FIRED.into(), &dead.rows_since_fired);
         let path = dir.join(TENSORS_FILE);
         let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor));
         let tensors_blake3 = write_tensors(&path, tensors)?;
         let manifest = Manifest {
             step: self.step,
-            rows_seen: self.dead.rows_seen,
-            updates: self.parameters.iter().map(|p| (p.name.to_string(), p.updates)).collect(),
+            rows_seen: dead.rows_seen,
+            updates: adam.iter().map(|of| (of.role.name().into(), of.updates)).collect(),
             tensors_blake3,
             engine,
             config: self.config.clone(),
@@ -92,14 +115,15 @@ impl TrainerState {
         let mut state = Self::new(config, sae);
         let path = dir.join(TENSORS_FILE);
         let mut tensors = read_tensors_of_hash(&path, &manifest.tensors_blake3)?;
-        for parameter in &mut state.parameters {
-            let name = parameter.name;
-            take(&mut tensors, &format!("{name}.mean"), &mut parameter.mean, &path)?;
-            take(&mut tensors, &format!("{name}.square"), &mut parameter.square, &path)?;
-            parameter.updates = manifest.updates.get(name).copied().unwrap_or(0);
+        let History { adam, dead } = &mut state.history;
+        for of in adam {
+            let name = of.role.name();
+            take(&mut tensors, &format!("{name}.mean"), &mut of.mean, &path)?;
+            take(&mut tensors, &format!("{name}.square"), &mut of.square, &path)?;
+            of.updates = manifest.updates.get(name).copied().unwrap_or(0);
         }
-        take(&mut tensors, ROWS_SINCE_FIRED, &mut state.dead.rows_since_fired, &path)?;
-        state.dead.rows_seen = manifest.rows_seen;
+        take(&mut tensors, ROWS_SINCE_FIRED, &mut dead.rows_since_fired, &path)?;
+        dead.rows_seen = manifest.rows_seen;
         state.step = manifest.step;
         Ok((state, manifest.engine))
     }

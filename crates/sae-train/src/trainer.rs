@@ -1,20 +1,20 @@
 //! The trainer: one place that steps, whatever the architecture and the engine.
 
-use std::cell::Cell;
 use std::path::Path;
 
 use sae_config::{Precision, RunConfig, TrainingConfig};
 use sae_models::{
-    InitRng, ModelConfig, Normalizer, Sae, TrainedOn, init, load_checkpoint, rebuild,
+    InitRng, ModelConfig, Normalizer, Role, Sae, TrainedOn, init, load_checkpoint, rebuild,
 };
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{Version, read};
 
-use crate::engine::{FirstFault, ReferenceEngine, StepEngine};
-use crate::fast::{self, FastEngine, Profile};
+use crate::engine::{self, Batch, Engine, FirstFault};
+use crate::geometric_median::geometric_median;
 use crate::optimizer::Decoder;
+use crate::profile::Profile;
 use crate::report::Step;
-use crate::rules::rule;
+use crate::rules::{rule, starts_at_median};
 use crate::state::TrainerState;
 use crate::{Error, Result};
 
@@ -24,9 +24,7 @@ const UNIT_NORM_TOLERANCE: f64 = 1e-2;
 /// A model in training.
 pub struct Trainer {
     state: TrainerState,
-    engine: Box<dyn StepEngine>,
-    /// The step after which the model was last brought up to date.
-    published: Cell<u64>,
+    engine: Box<dyn Engine>,
     /// Whether products may round their factors to TF32; none on the CPU, which has none.
     tf32: Option<bool>,
 }
@@ -96,8 +94,9 @@ impl Trainer {
             ..theirs.clone()
         };
         let sae = rebuild(sae.as_ref(), model, Kind::Float, device).map_err(|e| e.in_file(init))?;
-        if rule(&config, sae.as_ref())?.optimizer().decoder == Decoder::UnitNorm {
-            let norms = sae.base().weights.w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
+        if rule(&config, sae.as_ref()).optimizer().decoder == Decoder::UnitNorm {
+            let w_dec = &sae.base().parameters[Role::DecoderWeight];
+            let norms = w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
             let (least, most) = (read::number(&norms.min()), read::number(&norms.max()));
             if (least - 1.0).abs().max((most - 1.0).abs()) > UNIT_NORM_TOLERANCE {
                 let expected = "rows of norm 1, which training keeps them at".into();
@@ -131,19 +130,14 @@ impl Trainer {
     }
 
     fn of(mut state: TrainerState) -> Result<Self> {
-        let fast = fast::chosen(&state.config, state.sae.base())?;
-        if state.config.training.precision == Some(Precision::Bf16) {
-            state.sae.base_mut().weights.products_in = Some(Kind::BFloat16);
-        }
-        let engine: Box<dyn StepEngine> = if fast {
-            Box::new(FastEngine::new(&state)?)
-        } else {
-            Box::new(ReferenceEngine::new(&state.config, state.sae.as_ref())?)
-        };
         let precision = state.config.training.precision;
+        if precision == Some(Precision::Bf16) {
+            state.sae.base_mut().parameters.products_in = Some(Kind::BFloat16);
+        }
+        let engine = engine::start(&state.config, state.sae.as_ref())?;
         let is_cuda = matches!(state.sae.base().device(), Device::Cuda(_));
         let tf32 = is_cuda.then_some(precision == Some(Precision::Tf32));
-        Ok(Self { state, engine, published: Cell::new(0), tf32 })
+        Ok(Self { state, engine, tf32 })
     }
 
     /// Writes everything that the next step depends on into the folder `dir`.
@@ -152,7 +146,6 @@ impl Trainer {
     /// A file that cannot be written, by name; a loss that was not finite.
     pub fn save(&self, dir: &Path) -> Result<()> {
         self.engine.first_fault().map_or(Ok(()), FirstFault::check)?;
-        self.publish();
         self.state.save(self.engine.save(), dir)
     }
 
@@ -177,9 +170,16 @@ impl Trainer {
         let x = x.to_kind(base.kind()).to_device(base.device());
         let (x, _) = tch::no_grad(|| base.normalizer.normalize(&x));
         let lr = self.state.lr();
-        let loss = self.engine.step(&mut self.state, &x)?;
+        let TrainerState { config, sae, history, step } = &mut self.state;
+        let parameters = &mut sae.base_mut().parameters;
+        let is_new = *step == 0 && config.training.init.is_none();
+        if is_new && starts_at_median(&config.architecture) {
+            parameters[Role::DecoderBias] = geometric_median(&x);
+        }
+        let batch = Batch { x: &x, step: *step, lr };
+        let facts = self.engine.step(parameters, history, &batch)?;
         let fault = self.engine.first_fault().map(FirstFault::alias);
-        let step = Step::new(self.state.step, lr, loss, &self.state.dead, fault);
+        let step = Step::new(*step, lr, facts, &history.dead, fault);
         self.state.step += 1;
         Ok(step)
     }
@@ -187,7 +187,6 @@ impl Trainer {
     /// The model as it is now.
     #[must_use]
     pub fn sae(&self) -> &dyn Sae {
-        self.publish();
         self.state.sae.as_ref()
     }
 
@@ -200,12 +199,6 @@ impl Trainer {
     #[must_use]
     pub fn profile(&self) -> Option<&Profile> {
         self.engine.profile()
-    }
-
-    fn publish(&self) {
-        if self.published.replace(self.state.step) != self.state.step {
-            self.engine.publish(&self.state);
-        }
     }
 
     /// The resolved configuration.

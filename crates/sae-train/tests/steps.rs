@@ -99,6 +99,41 @@ fn training_lowers_the_loss_and_keeps_k_hat_within_its_bounds() {
     }
 }
 
+/// As checkpoints, evaluation and observers may; the fast engine writes to the memory in place.
+#[test]
+fn a_handle_held_across_a_step_stays_what_it_was_and_the_model_goes_on() {
+    let text = "data.store = ''\nsae.n_features = 20\n\
+                architecture = { name = 'soft', k = 3, alpha = 0.05 }\n\
+                training = { steps = 40, batch_size = 32, lr = 1e-2, engine = 'fast' }";
+    let start = || {
+        let config: RunConfig = toml::from_str(text).unwrap();
+        Trainer::new(config, D_MODEL, &Normalizer::None, Kind::Float).unwrap()
+    };
+    let places = |trainer: &Trainer| -> Vec<usize> {
+        trainer.sae().parameters().iter().map(|(_, tensor)| tensor.data_ptr() as usize).collect()
+    };
+    let (mut watched, mut alone) = (start(), start());
+    for step in 0..3 {
+        let x = rows(step).to_device(tch::Device::Cpu);
+        let before_step = places(&alone);
+        let before = parameters(&watched);
+        let held: Vec<Tensor> =
+            watched.sae().parameters().iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        drop(watched.step(&x).unwrap());
+        drop(alone.step(&x).unwrap());
+        for (((name, before), held), (_, after)) in
+            before.iter().zip(&held).zip(parameters(&watched))
+        {
+            assert_eq!(before, held, "{name}");
+            assert_ne!(*before, after, "{name}");
+        }
+        assert_eq!(parameters(&watched), parameters(&alone));
+        // No step makes a copy where nobody holds a handle.
+        let now = places(&alone);
+        assert!(step == 0 || now == before_step, "{now:?}");
+    }
+}
+
 #[test]
 fn the_seed_decides_the_weights() {
     let run = |seed: u64| {

@@ -8,9 +8,11 @@ use anyhow::{Context as _, Result};
 use super::files::walk;
 
 /// Code of a step on any device.
-const ON_A_DEVICE: [&str; 3] = [
+const ON_A_DEVICE: [&str; 5] = [
     "crates/sae-train/src/",
     "crates/sae-models/src/architectures",
+    "crates/sae-models/src/codes.rs",
+    "crates/sae-models/src/parameters.rs",
     "crates/sae-models/src/select",
 ];
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sae_config::{ArchitectureConfig, KEstimator, Normalization};
-use sae_models::{Format, ModelConfig, Origin, export, import, read_tensors};
+use sae_models::{Format, ModelConfig, Origin, Role, export, import, read_tensors};
 use tch::{Kind, Tensor};
 
 use super::{TOLERANCE, difference, edit, forward, testdata};
@@ -31,7 +31,7 @@ proptest! {
         for architecture in architectures() {
             for normalization in NORMALIZATIONS {
                 let sae = model(architecture.clone(), normalization, Kind::Float, seed);
-                let thresholds = || sae.own_parameters().into_iter().filter(|(n, _)| *n == "threshold");
+                let thresholds = || sae.parameters().into_iter().filter(|(n, _)| *n == "threshold");
                 thresholds().for_each(|(_, t)| drop(t.shallow_clone().abs_()));
                 let before: Vec<Tensor> = sae.parameters().iter().map(|(_, t)| t.copy()).collect();
                 for format in [
@@ -182,13 +182,13 @@ fn a_model_of_few_digits_is_folded_in_many_and_what_f32_cannot_hold_is_refused()
     let dir = tempfile::tempdir().unwrap();
     export(sae.as_ref(), Format::Sparsify, &Origin::default(), dir.path()).unwrap();
     let weights = read_tensors(&dir.path().join("sae.safetensors")).unwrap();
-    let exact = sae.base().weights.w_enc.to_kind(Kind::Double) / 3.7;
+    let exact = sae.base().parameters[Role::EncoderWeight].to_kind(Kind::Double) / 3.7;
     assert!(difference(&exact.to_kind(Kind::Float), &weights["encoder.weight"]) < 1e-7);
 
     let sae = model(architectures().remove(0), Normalization::None, Kind::Double, 1);
     let exported = export(sae.as_ref(), Format::SaeLens, &Origin::default(), dir.path()).unwrap();
     assert_eq!(exported.differences, ["weights are f32 there, f64 here"]);
-    let _ = sae.base().weights.b_dec.get(2).fill_(1e39);
+    let _ = sae.base().parameters[Role::DecoderBias].get(2).fill_(1e39);
     for format in [Format::SaeLens, Format::DictionaryLearning, Format::Sparsify] {
         let error = export(sae.as_ref(), format, &Origin::default(), dir.path()).unwrap_err();
         assert!(error.to_string().contains("expected finite values, got 1"), "{error}");

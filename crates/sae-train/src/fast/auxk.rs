@@ -5,13 +5,13 @@ use sae_kernels::{
     Count, FeatureMajor, Groups, Matrix, Rank, Reconstruction, Selector, Source, SparseCodes,
     column_sums, reconstruct, squared_norm, subtract_row,
 };
+use sae_models::{Parameters, Role};
 use tch::Tensor;
 use tch_autograd::matmul_into;
 
-use super::buffers::{Buffers, Slots, empty, rows_of, slice};
+use super::buffers::{Buffers, empty, rows_of, slice};
 use crate::Result;
 use crate::dead::DeadFeatures;
-use crate::optimizer::Parameter;
 
 /// The features that have been silent for long enough, ascending.
 pub(super) fn dead_features(config: &AuxKConfig, dead: &DeadFeatures) -> Result<Vec<u32>> {
@@ -28,8 +28,6 @@ pub(super) fn dead_features(config: &AuxKConfig, dead: &DeadFeatures) -> Result<
 pub(super) struct Chosen<'a> {
     /// The dead features, ascending.
     pub(super) dead: &'a [u32],
-    /// Whether z holds activations already.
-    pub(super) biased: bool,
     /// By what they are compared.
     pub(super) rank: Rank,
 }
@@ -48,7 +46,6 @@ struct Parts {
     code_gradients: Vec<f32>,
     output: Vec<f32>,
     mean: Vec<f32>,
-    zeros: Vec<f32>,
     groups: Groups,
     d: usize,
 }
@@ -59,35 +56,33 @@ impl Revival {
         &mut self,
         config: &AuxKConfig,
         chosen: Chosen<'_>,
-        parameters: &[Parameter],
-        slots: &Slots,
+        parameters: &Parameters,
         buffers: &Buffers,
     ) -> Result<f64> {
         let Buffers { batch, d, f, .. } = *buffers;
-        let Chosen { dead, biased, rank } = chosen;
+        let Chosen { dead, rank } = chosen;
         let parts = self.parts.get_or_insert_with(|| Parts {
             codes: SparseCodes::new(f),
             by_feature: FeatureMajor::new(f),
             code_gradients: Vec::new(),
             output: Vec::new(),
             mean: vec![0.0; d],
-            zeros: vec![0.0; f],
             groups: Groups::one(f, 0.0),
             d,
         });
         parts.output.resize(batch * d, 0.0);
         let k = dead.len().min((d / 2).max(1));
-        let b_enc = slots.b_enc(parameters)?;
+        let b_enc = slice(&parameters[Role::EncoderBias])?;
         if buffers.is_whole() {
-            let z = slice(&buffers.z)?;
+            let z = slice(&buffers.z.values)?;
             let z = Matrix::new("z", &z, f)?;
-            let bias = if biased { &parts.zeros[..] } else { &b_enc };
+            let bias = buffers.z.bias(&b_enc, &buffers.zeros);
             self.selector.top_k_among(z, bias, dead, k, rank, &mut parts.codes)?;
         } else {
-            let w_enc = &parameters[slots.w_enc].value;
+            let w_enc = &parameters[Role::EncoderWeight];
             select_anew(&mut self.selector, chosen, k, w_enc, &b_enc, buffers, &mut parts.codes)?;
         }
-        let w_dec = &parameters[slots.w_dec].value;
+        let w_dec = &parameters[Role::DecoderWeight];
 
         let residual = Matrix::new("residual", &buffers.residual, d)?;
         column_sums(residual, &mut parts.mean)?;

@@ -1,59 +1,70 @@
-//! The buffers of a step, allocated once, and where the parameters are.
+//! The buffers of a step, allocated once.
 
 use std::ops::Range;
 
-use sae_kernels::{DENSE_FROM, FeatureMajor, SparseCodes};
+use sae_kernels::{DENSE_FROM, FeatureMajor, SparseCodes, add_bias_relu};
 use tch::{Device, Kind, Tensor};
-use tch_autograd::{Element, View, view, view_mut};
+use tch_autograd::{Element, View, matmul_into, view, view_mut};
 
 use crate::Result;
 use crate::dead::DeadFeatures;
-use crate::optimizer::Parameter;
 
 /// The elements of a CPU tensor of f32.
 pub(super) fn slice(tensor: &Tensor) -> Result<View<f32>> {
     Ok(view(tensor)?)
 }
 
-/// The same, to be written.
+/// The elements of a CPU tensor, to be written.
 pub(super) fn slice_mut<T: Element>(tensor: &mut Tensor) -> Result<&mut [T]> {
     Ok(view_mut(tensor)?)
 }
 
-/// Places of the parameters among the trainer's.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Slots {
-    pub(super) w_enc: usize,
-    pub(super) b_enc: usize,
-    pub(super) w_dec: usize,
-    pub(super) b_dec: usize,
-    pub(super) threshold: usize,
-    pub(super) hidden_weight: usize,
-    pub(super) hidden_bias: usize,
-    pub(super) output_weight: usize,
-    pub(super) output_bias: usize,
+/// What the encoder gives for some rows of a step.
+#[derive(Debug)]
+pub(super) struct PreActivations {
+    /// `[micro, f]`.
+    pub(super) values: Tensor,
+    /// Whether they have become activations, relu(z + b_enc).
+    activated: bool,
 }
 
-impl Slots {
-    /// A parameter that the architecture does not have gets a place that does not exist.
-    pub(super) fn find(parameters: &[Parameter]) -> Self {
-        let place =
-            |name: &str| parameters.iter().position(|p| p.name == name).unwrap_or(usize::MAX);
-        Self {
-            w_enc: place("encoder.weight"),
-            b_enc: place("encoder.bias"),
-            w_dec: place("decoder.weight"),
-            b_dec: place("decoder.bias"),
-            threshold: place("threshold"),
-            hidden_weight: place("k_estimator.hidden.weight"),
-            hidden_bias: place("k_estimator.hidden.bias"),
-            output_weight: place("k_estimator.output.weight"),
-            output_bias: place("k_estimator.output.bias"),
-        }
+impl PreActivations {
+    fn new(values: Tensor) -> Self {
+        Self { values, activated: false }
     }
 
-    pub(super) fn b_enc(&self, parameters: &[Parameter]) -> Result<View<f32>> {
-        slice(&parameters[self.b_enc].value)
+    /// Becomes the products of rows with W_enc, to which the bias is still to be added.
+    pub(super) fn multiply(&mut self, rows: &Tensor, w_enc: &Tensor) -> Result<()> {
+        let mut z = rows_of(&self.values, &(0..rows.size()[0] as usize));
+        self.activated = false;
+        Ok(matmul_into(rows, &w_enc.tr(), &mut z, false)?)
+    }
+
+    /// Becomes activations, as far as its first `n` elements go.
+    pub(super) fn activate(&mut self, n: usize, bias: &[f32]) -> Result<()> {
+        self.activated = true;
+        Ok(add_bias_relu(&mut slice_mut(&mut self.values)?[..n], bias)?)
+    }
+
+    /// What is still to be added: the bias or `zeros`.
+    pub(super) fn bias<'a>(&self, b_enc: &'a [f32], zeros: &'a [f32]) -> &'a [f32] {
+        if self.activated { zeros } else { b_enc }
+    }
+
+    /// Gives away its memory as a matrix of another shape, with what is to be put back; nothing
+    /// where it is too small.
+    pub(super) fn lend(&mut self, shape: &[i64; 2]) -> Option<(Tensor, Tensor)> {
+        let n = shape[0] * shape[1];
+        if n > self.values.numel() as i64 {
+            return None;
+        }
+        let all = std::mem::replace(&mut self.values, empty(&[0]));
+        Some((all.view(-1).narrow(0, 0, n).view(*shape), all))
+    }
+
+    /// Takes back what was lent.
+    pub(super) fn put_back(&mut self, values: Tensor) {
+        self.values = values;
     }
 }
 
@@ -67,8 +78,10 @@ pub(super) struct Buffers {
     pub(super) micro: usize,
     /// What the encoder reads, `[batch, d]`.
     pub(super) centred: Tensor,
-    /// Pre-activations without bias, `[micro, f]`; activations in the soft rule.
-    pub(super) z: Tensor,
+    /// Of the rows at hand.
+    pub(super) z: PreActivations,
+    /// As many as there are features.
+    pub(super) zeros: Vec<f32>,
     /// Gradient of the reconstructions, `[batch, groups·d]`.
     pub(super) output: Tensor,
     /// x − x̂, `[batch, d]`, where dead features have to rebuild it.
@@ -87,7 +100,7 @@ pub(super) struct Buffers {
     pub(super) by_feature: FeatureMajor,
     /// Whether the sparse weight gradients wrote a feature's rows.
     pub(super) active: Vec<bool>,
-    /// Room of the weight gradients' kernel.
+    /// Scratch of the weight gradients' kernel.
     pub(super) strips: Vec<f32>,
     /// Gradients of W_dec and W_enc, `[f, d]`.
     pub(super) d_w_dec: Tensor,
@@ -113,7 +126,8 @@ impl Default for Buffers {
             f: 0,
             micro: 0,
             centred: none(),
-            z: none(),
+            z: PreActivations::new(none()),
+            zeros: Vec::new(),
             output: none(),
             residual: Vec::new(),
             codes: SparseCodes::new(0),
@@ -137,7 +151,7 @@ impl Default for Buffers {
     }
 }
 
-/// Whether dense products are faster than sparse ones for codes that have room for `n` entries.
+/// Whether dense products are faster than sparse ones for codes of at most `n` entries.
 pub(super) fn is_dense(codes: &SparseCodes, n: usize) -> bool {
     codes.nnz() as f64 > DENSE_FROM * n as f64
 }
@@ -161,6 +175,7 @@ impl Buffers {
             self.codes = SparseCodes::new(f);
             self.part = SparseCodes::new(f);
             self.by_feature = FeatureMajor::new(f);
+            self.zeros = vec![0.0; f];
             self.active = vec![false; f];
             self.d_b_enc = vec![0.0; f];
             self.d_b_dec = vec![0.0; d];
@@ -171,8 +186,11 @@ impl Buffers {
             let rows = |width: usize| empty(&[batch as i64, width as i64]);
             self.centred = rows(d);
             self.output = rows(d * n_groups);
-            self.z = empty(&[micro as i64, f as i64]);
             self.dense = None;
+        }
+        let shape = [micro as i64, f as i64];
+        if self.z.values.size() != shape {
+            self.z = PreActivations::new(empty(&shape));
         }
         (self.batch, self.d, self.f, self.micro) = (batch, d, f, micro);
     }
@@ -218,12 +236,6 @@ impl Buffers {
         }
         self.held = 0..rows.end;
         Ok(self.codes.extend(&self.part)?)
-    }
-
-    /// The memory of z as a matrix of another shape, where z is large enough.
-    pub(super) fn lend_z(&self, shape: &[i64; 2]) -> Option<Tensor> {
-        let n = shape[0] * shape[1];
-        (n <= self.z.numel() as i64).then(|| self.z.view(-1).narrow(0, 0, n).view(*shape))
     }
 
     /// A buffer for dense codes, which is to be put back.

@@ -2,18 +2,16 @@
 
 use std::ops::Range;
 
-use sae_config::SoftConfig;
 use sae_kernels::{Matrix, estimator_backward, estimator_forward, squared_norm};
-use sae_models::ModelConfig;
+use sae_models::{Estimator, Parameters, Role};
 use tch::Tensor;
 use tch_autograd::matmul_into;
 
-use super::Profile;
-use super::buffers::{Buffers, Slots, empty, rows_of, slice, slice_mut};
+use super::buffers::{Buffers, empty, rows_of, slice, slice_mut};
 use super::products::add_product;
-use super::profile::{ESTIMATOR, GEMM};
+use super::{ESTIMATOR, GEMM};
 use crate::Result;
-use crate::optimizer::Parameter;
+use crate::profile::Profile;
 
 /// Estimates k̂ by two layers (`mlp` and `narrow`).
 pub(super) struct FastEstimator {
@@ -21,9 +19,7 @@ pub(super) struct FastEstimator {
     width: usize,
     /// W₁(x − b_dec) without bias, then its gradient, `[micro, width]`.
     hidden: Tensor,
-    k_min: f32,
-    k_max: f32,
-    k_limit: f32,
+    bounds: Bounds,
     /// Logits of k̂/k_max, σ of them, and k̂, of each row.
     logits: Vec<f32>,
     sigmoids: Vec<f32>,
@@ -34,27 +30,36 @@ pub(super) struct FastEstimator {
     pub(super) gradients: EstimatorGradients,
 }
 
+/// Those of k̂ in f32.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    k_min: f32,
+    k_max: f32,
+    k_limit: f32,
+}
+
 /// Gradients of the estimator's parameters.
 #[derive(Debug)]
 pub(super) struct EstimatorGradients {
-    /// In the memory of z where that is large enough: then until [`FastEstimator::release`].
     pub(super) hidden_weight: Tensor,
+    /// z, while its memory is that of `hidden_weight`.
+    lent: Option<Tensor>,
     pub(super) hidden_bias: Vec<f32>,
     pub(super) output_weight: Vec<f32>,
     pub(super) output_bias: f32,
 }
 
 impl FastEstimator {
-    /// The estimator of a model.
-    pub(super) fn new(config: &SoftConfig, model: &ModelConfig) -> Self {
-        let &ModelConfig { d_model, n_features, .. } = model;
-        let width = config.k_estimator.hidden_units(d_model, n_features);
+    /// The estimator with a hidden layer of this width.
+    pub(super) fn new(estimator: &Estimator, width: usize) -> Self {
         Self {
             width,
             hidden: empty(&[0]),
-            k_min: config.k_min as f32,
-            k_max: config.k_bound() as f32,
-            k_limit: (n_features as f64 - 1.0) as f32,
+            bounds: Bounds {
+                k_min: estimator.k_min as f32,
+                k_max: estimator.k_max as f32,
+                k_limit: estimator.k_limit as f32,
+            },
             logits: Vec::new(),
             sigmoids: Vec::new(),
             k_hat: Vec::new(),
@@ -62,6 +67,7 @@ impl FastEstimator {
             partial: Vec::new(),
             gradients: EstimatorGradients {
                 hidden_weight: empty(&[0]),
+                lent: None,
                 hidden_bias: vec![0.0; width],
                 output_weight: vec![0.0; width],
                 output_bias: 0.0,
@@ -78,32 +84,32 @@ impl FastEstimator {
     pub(super) fn estimate(
         &mut self,
         rows: &Range<usize>,
-        parameters: &[Parameter],
-        slots: &Slots,
+        parameters: &Parameters,
         buffers: &Buffers,
         profile: &mut Profile,
     ) -> Result<()> {
         let of_rows =
             [&mut self.logits, &mut self.sigmoids, &mut self.k_hat, &mut self.k_gradients];
         of_rows.into_iter().for_each(|v| v.resize(buffers.batch, 0.0));
-        self.hidden_products(rows, parameters, slots, buffers)?;
+        self.hidden_products(rows, parameters, buffers)?;
         profile.lap(GEMM);
-        let weight = |slot: usize| slice(&parameters[slot].value);
+        let weight = |role: Role| slice(&parameters[role]);
         let hidden = slice(&self.hidden)?;
         let hidden = Matrix::new("hidden", &hidden[..rows.len() * self.width], self.width)?;
         let logits = &mut self.logits[rows.clone()];
         estimator_forward(
             hidden,
-            &weight(slots.hidden_bias)?,
-            &weight(slots.output_weight)?,
+            &weight(Role::HiddenBias)?,
+            &weight(Role::OutputWeight)?,
             logits,
         )?;
-        let b2 = weight(slots.output_bias)?[0];
+        let b2 = weight(Role::OutputBias)?[0];
+        let Bounds { k_min, k_max, k_limit } = self.bounds;
         let sigmoids = &mut self.sigmoids[rows.clone()];
         let k_hat = &mut self.k_hat[rows.clone()];
         for ((logit, sigmoid), k) in logits.iter().zip(sigmoids).zip(k_hat) {
             *sigmoid = 1.0 / (1.0 + (-(logit + b2)).exp());
-            *k = (self.k_max * *sigmoid).max(self.k_min).min(self.k_limit);
+            *k = (k_max * *sigmoid).max(k_min).min(k_limit);
         }
         Ok(())
     }
@@ -112,38 +118,29 @@ impl FastEstimator {
     fn hidden_products(
         &mut self,
         rows: &Range<usize>,
-        parameters: &[Parameter],
-        slots: &Slots,
+        parameters: &Parameters,
         buffers: &Buffers,
     ) -> Result<()> {
         let shape = [buffers.micro as i64, self.width as i64];
         if self.hidden.size() != shape {
             self.hidden = empty(&shape);
         }
-        let w1 = &parameters[slots.hidden_weight].value;
+        let w1 = &parameters[Role::HiddenWeight];
         let mut hidden = rows_of(&self.hidden, &(0..rows.len()));
         Ok(matmul_into(&rows_of(&buffers.centred, rows), &w1.tr(), &mut hidden, false)?)
     }
 
-    /// Gives back the memory of z that a gradient lies in.
-    pub(super) fn release(&mut self, z: &Tensor) {
-        if self.gradients.hidden_weight.data_ptr() == z.data_ptr() {
-            self.gradients.hidden_weight = empty(&[0]);
-        }
-    }
-
     /// From `k_gradients`, and `slope` of the budget in mean k̂, to the gradients of the parameters;
-    /// z is lost.
+    /// they take the memory of z until [`EstimatorGradients::release`].
     pub(super) fn backward(
         &mut self,
         slope: f64,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &Buffers,
+        parameters: &Parameters,
+        buffers: &mut Buffers,
         profile: &mut Profile,
     ) -> Result<()> {
         let slope = (slope / buffers.batch as f64) as f32;
-        let Self { k_min, k_max, k_limit, .. } = *self;
+        let Bounds { k_min, k_max, k_limit } = self.bounds;
         for (g, s) in self.k_gradients.iter_mut().zip(&self.sigmoids) {
             let inside = (k_min..=k_limit).contains(&(k_max * s));
             *g = if inside { (*g + slope) * k_max * s * (1.0 - s) } else { 0.0 };
@@ -152,15 +149,15 @@ impl FastEstimator {
         self.gradients.begin(buffers, self.k_gradients.iter().sum());
         for rows in buffers.micro_batches() {
             if !buffers.is_whole() {
-                self.hidden_products(&rows, parameters, slots, buffers)?;
+                self.hidden_products(&rows, parameters, buffers)?;
                 profile.lap(GEMM);
             }
-            let weight = |slot: usize| slice(&parameters[slot].value);
+            let weight = |role: Role| slice(&parameters[role]);
             let gradients = &mut self.gradients;
             estimator_backward(
                 &mut slice_mut(&mut self.hidden)?[..rows.len() * self.width],
-                &weight(slots.hidden_bias)?,
-                &weight(slots.output_weight)?,
+                &weight(Role::HiddenBias)?,
+                &weight(Role::OutputWeight)?,
                 &self.k_gradients[rows.clone()],
                 &mut gradients.output_weight,
                 &mut gradients.hidden_bias,
@@ -178,24 +175,33 @@ impl FastEstimator {
 
 impl EstimatorGradients {
     /// Prepares for sums over micro-batches.
-    fn begin(&mut self, buffers: &Buffers, output_bias: f32) {
+    fn begin(&mut self, buffers: &mut Buffers, output_bias: f32) {
         let shape = [self.hidden_bias.len() as i64, buffers.d as i64];
         if self.hidden_weight.size() != shape {
-            self.hidden_weight = buffers.lend_z(&shape).unwrap_or_else(|| empty(&shape));
+            self.hidden_weight = match buffers.z.lend(&shape) {
+                Some((matrix, z)) => {
+                    self.lent = Some(z);
+                    matrix
+                }
+                None => empty(&shape),
+            };
         }
         self.hidden_bias.fill(0.0);
         self.output_weight.fill(0.0);
         self.output_bias = output_bias;
     }
 
+    /// Gives the memory of z back.
+    pub(super) fn release(&mut self, buffers: &mut Buffers) {
+        if let Some(z) = self.lent.take() {
+            self.hidden_weight = empty(&[0]);
+            buffers.z.put_back(z);
+        }
+    }
+
     /// Subtracts what reaches b_dec through the estimator's input, and sums the squared norms.
-    pub(super) fn finish(
-        &self,
-        parameters: &[Parameter],
-        slots: &Slots,
-        d_b_dec: &mut [f32],
-    ) -> Result<f64> {
-        let w1 = &parameters[slots.hidden_weight].value;
+    pub(super) fn finish(&self, parameters: &Parameters, d_b_dec: &mut [f32]) -> Result<f64> {
+        let w1 = &parameters[Role::HiddenWeight];
         add_product(w1, &self.hidden_bias, -1.0, d_b_dec, false)?;
         let output_bias = f64::from(self.output_bias);
         Ok(squared_norm(&slice(&self.hidden_weight)?)

@@ -1,19 +1,21 @@
 //! JumpReLU: codes above learned thresholds, straight-through gradients near them.
 
-use std::ops::Range;
-
 use sae_config::JumpReluConfig;
-use sae_kernels::{Matrix, Selector, SparseCodes, code_gradients};
+use sae_kernels::{Matrix, Selector, SparseCodes, code_gradients, squared_norm};
+use sae_models::{Parameters, Role, Sae, Selection};
 
-use super::buffers::{Buffers, Slots, slice};
+use super::buffers::{Buffers, slice};
+use super::update::Update;
+use super::{FastRule, Rows};
 use crate::Result;
-use crate::optimizer::Parameter;
+use crate::profile::Profile;
 use crate::rules::Detail;
 use crate::schedule::sparsity_scale;
 
 /// The rule of JumpReLU.
 pub(super) struct JumpReluFast {
     config: JumpReluConfig,
+    selection: Selection,
     selector: Selector,
     /// Entries within half a bandwidth of their threshold, active or not.
     near: SparseCodes,
@@ -23,13 +25,15 @@ pub(super) struct JumpReluFast {
     /// Active entries of each feature, and those of them near the threshold.
     n_active: Vec<u32>,
     n_near: Vec<u32>,
-    pub(super) d_threshold: Vec<f32>,
+    d_threshold: Vec<f32>,
 }
 
 impl JumpReluFast {
-    pub(super) fn new(config: &JumpReluConfig, n_features: usize) -> Self {
+    pub(super) fn new(config: &JumpReluConfig, sae: &dyn Sae) -> Self {
+        let n_features = sae.config().n_features;
         Self {
             config: config.clone(),
+            selection: sae.selection(),
             selector: Selector::new(),
             near: SparseCodes::new(n_features),
             near_part: SparseCodes::new(n_features),
@@ -40,25 +44,29 @@ impl JumpReluFast {
         }
     }
 
-    /// Whether b_dec is subtracted before encoding.
-    pub(super) fn centred(&self) -> bool {
-        self.config.subtract_b_dec
+    /// λ·(L0/target − 1)², weighted, and its slope in L0.
+    fn penalty(&self, l0: f64, step: u64) -> (f64, f64) {
+        let scale = sparsity_scale(self.config.sparsity_warmup_steps, step);
+        let weight = self.config.sparsity_weight * scale;
+        let excess = l0 / self.config.target_l0 - 1.0;
+        (weight * excess * excess, 2.0 * weight * excess / self.config.target_l0)
+    }
+}
+
+impl FastRule for JumpReluFast {
+    fn centred(&self) -> bool {
+        self.selection.subtracts_b_dec()
     }
 
-    /// f = h·(h > θ), of some rows, whose pre-activations are in z.
-    pub(super) fn select(
-        &mut self,
-        rows: &Range<usize>,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &mut Buffers,
-    ) -> Result<()> {
-        let threshold = slice(&parameters[slots.threshold].value)?;
-        let bias = slots.b_enc(parameters)?;
+    /// f = h·(h > θ), of some rows, and the entries near their thresholds.
+    fn select(&mut self, at: Rows<'_>, buffers: &mut Buffers, _: &mut Profile) -> Result<()> {
+        let Rows { rows, parameters, .. } = at;
+        let threshold = slice(&parameters[Role::Threshold])?;
+        let bias = slice(&parameters[Role::EncoderBias])?;
         let f = buffers.f;
-        let z = slice(&buffers.z)?;
+        let z = slice(&buffers.z.values)?;
         let z = Matrix::new("z", &z[..rows.len() * f], f)?;
-        self.selector.filter(z, &bias, |f, h| h > threshold[f], &mut buffers.part)?;
+        self.selection.select(parameters, z, &mut self.selector, &mut buffers.part)?;
         let half = (self.config.bandwidth / 2.0) as f32;
         let is_near = |f: usize, h: f32| (h - threshold[f]).abs() < half;
         self.selector.filter(z, &bias, is_near, &mut self.near_part)?;
@@ -69,20 +77,19 @@ impl JumpReluFast {
         Ok(self.near.extend(&self.near_part)?)
     }
 
-    /// What is known of a step.
-    pub(super) fn detail(&self) -> Detail {
+    fn observe(&mut self, _: u64, _: &SparseCodes, _: &mut Parameters) -> Detail {
         Detail { k_target: Some(self.config.target_l0), ..Detail::default() }
     }
 
     /// The part of θ's gradient that comes from the codes at hand: −(θ/ε)·Σ ∂f over entries near θ.
-    pub(super) fn code_backward(
+    fn code_backward(
         &mut self,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &Buffers,
+        _step: u64,
+        parameters: &Parameters,
+        buffers: &mut Buffers,
     ) -> Result<()> {
-        let threshold = slice(&parameters[slots.threshold].value)?;
-        let decoder = slice(&parameters[slots.w_dec].value)?;
+        let threshold = slice(&parameters[Role::Threshold])?;
+        let decoder = slice(&parameters[Role::DecoderWeight])?;
         let decoder = Matrix::new("decoder", &decoder, buffers.d)?;
         let rows = buffers.held.start * buffers.d..buffers.held.end * buffers.d;
         let output = slice(&buffers.output)?;
@@ -100,31 +107,26 @@ impl JumpReluFast {
         let near = self.near.indices().iter().zip(self.near.values()).zip(&self.near_gradients);
         for ((&f, &h), gradient) in near {
             let f = f as usize;
-            self.n_near[f] += u32::from(h > threshold[f]);
+            self.n_near[f] += u32::from(h > threshold[f] && h != 0.0);
             self.d_threshold[f] -= threshold[f] * inverse * gradient;
         }
         Ok(())
     }
 
-    /// The penalty λ·(L0/target − 1)², weighted, and its part of θ's gradient: −(1/ε)·∂L0 for each
-    /// feature value near θ.
-    pub(super) fn backward(
+    /// The penalty, and its part of θ's gradient: −(1/ε)·∂L0 for each feature value near θ.
+    fn backward(
         &mut self,
         step: u64,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &Buffers,
-    ) -> Result<f64> {
-        let threshold = slice(&parameters[slots.threshold].value)?;
+        parameters: &Parameters,
+        buffers: &mut Buffers,
+        _profile: &mut Profile,
+    ) -> Result<Option<(&'static str, f64)>> {
+        let threshold = slice(&parameters[Role::Threshold])?;
         // An inactive feature has the value 0, which exceeds a negative threshold.
         let batch = buffers.batch as f64;
         let above = self.n_active.iter().zip(threshold.iter());
         let above = above.map(|(n, t)| if *t < 0.0 { batch } else { f64::from(*n) });
-        let l0 = above.sum::<f64>() / batch;
-        let scale = sparsity_scale(self.config.sparsity_warmup_steps, step);
-        let weight = self.config.sparsity_weight * scale;
-        let excess = l0 / self.config.target_l0 - 1.0;
-        let slope = 2.0 * weight * excess / self.config.target_l0;
+        let (penalty, slope) = self.penalty(above.sum::<f64>() / batch, step);
 
         let per_value = -(slope / self.config.bandwidth / batch) as f32;
         let half = (self.config.bandwidth / 2.0) as f32;
@@ -135,6 +137,14 @@ impl JumpReluFast {
             let n_zero = if t.abs() < half { buffers.batch as u32 - n_active } else { 0 };
             *d += per_value * (n_near + n_zero) as f32;
         }
-        Ok(weight * excess * excess)
+        Ok(Some(("sparsity", penalty)))
+    }
+
+    fn squared_norm(&self, _: &Parameters, _: &mut [f32]) -> Result<f64> {
+        Ok(squared_norm(&self.d_threshold))
+    }
+
+    fn update(&self, update: &mut Update<'_>) -> Result<()> {
+        update.vector(Role::Threshold, &self.d_threshold)
     }
 }

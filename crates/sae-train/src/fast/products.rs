@@ -7,25 +7,25 @@ use sae_kernels::{
     EncoderGradient, Groups, Matrix, Projection, Reconstruction, Source, SquaredNorms, column_sums,
     dense_residual, project_rows, squared_norm,
 };
+use sae_models::{Parameters, Role};
 use tch::Tensor;
 use tch_autograd::matmul_into;
 
 use super::Reach;
-use super::buffers::{Buffers, Slots, is_dense, rows_of, slice, slice_mut};
+use super::buffers::{Buffers, is_dense, rows_of, slice, slice_mut};
 use crate::Result;
-use crate::optimizer::{PROJECTION_EPSILON, Parameter};
+use crate::optimizer::PROJECTION_EPSILON;
 
 /// Rebuilds the rows of `x` that there are codes of: output gradients and code gradients;
 /// Σ‖x − x̂‖² of each group.
 pub(super) fn reconstruct(
     x: &Tensor,
-    parameters: &[Parameter],
-    slots: &Slots,
+    parameters: &Parameters,
     groups: &Groups,
     wants_residual: bool,
     buffers: &mut Buffers,
 ) -> Result<Vec<f64>> {
-    let (w_dec, b_dec) = (&parameters[slots.w_dec].value, slice(&parameters[slots.b_dec].value)?);
+    let (w_dec, b_dec) = (&parameters[Role::DecoderWeight], slice(&parameters[Role::DecoderBias])?);
     let x = slice(x)?;
     let target = Matrix::new("x", &x, buffers.d)?;
     let many = is_dense(&buffers.codes, buffers.held.len() * buffers.f);
@@ -62,7 +62,8 @@ pub(super) fn reconstruct(
     Ok(errors)
 }
 
-/// The same of some rows, of the batch and of the codes, by dense products; their Σ‖x − x̂‖².
+/// Rebuilds some rows, given as those of the batch and of the codes, by dense products; returns their
+/// Σ‖x − x̂‖².
 fn dense_rows(
     w_dec: &Tensor,
     b_dec: &[f32],
@@ -95,18 +96,17 @@ fn dense_rows(
 /// The gradients of W_dec (projected), W_enc, b_enc and b_dec, and the squared norms of the
 /// first three.
 pub(super) fn weight_gradients(
-    parameters: &[Parameter],
-    slots: &Slots,
+    parameters: &Parameters,
     groups: &Groups,
     revival: Option<Source<'_>>,
     reach: Reach,
     buffers: &mut Buffers,
 ) -> Result<SquaredNorms> {
     let d = buffers.d;
-    let decoder = slice(&parameters[slots.w_dec].value)?;
+    let decoder = slice(&parameters[Role::DecoderWeight])?;
     let decoder = Matrix::new("decoder", &decoder, d)?;
     let projection = Projection { decoder, eps: PROJECTION_EPSILON as f32 };
-    let w_enc = &parameters[slots.w_enc].value;
+    let w_enc = &parameters[Role::EncoderWeight];
     let norms = if buffers.is_dense {
         let of_main = finish_dense(w_enc, projection, buffers)?;
         let of_revival = match revival {

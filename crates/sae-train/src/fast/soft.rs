@@ -1,26 +1,26 @@
 //! SoftSAE: k̂ by its estimator, soft codes by the sparse operator, hard codes at last.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
-use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
-use sae_kernels::{Count, Matrix, Rank, Selector, add_bias_relu};
-use sae_models::Sae;
+use sae_config::{SelectionGradient, SoftConfig, TrainingConfig};
+use sae_kernels::{Matrix, Selector, SparseCodes};
+use sae_models::{Estimator, Parameters, Role, Sae};
+use serde_json::Value;
 use soft_topk::SparseTopK;
 use tch::{Device, Tensor};
 
-use super::buffers::{Buffers, Slots, slice, slice_mut};
-use super::estimator::{EstimatorGradients, FastEstimator};
+use super::buffers::{Buffers, slice};
+use super::estimator::FastEstimator;
+use super::update::Update;
 use super::window::{KWindow, Window};
-use super::{Error, Profile, Reach};
-use crate::Result;
-use crate::optimizer::Parameter;
+use super::{FastRule, Rows};
+use crate::profile::Profile;
 use crate::rules::{BudgetLoss, Detail, SoftSchedule};
+use crate::{Error, Result};
 
 /// The rule of SoftSAE.
 pub(super) struct SoftFast {
     config: SoftConfig,
-    pub(super) budget: BudgetLoss,
+    budget: BudgetLoss,
     official: bool,
     schedule: SoftSchedule,
     /// The operator, one for each micro-batch of a step.
@@ -28,8 +28,9 @@ pub(super) struct SoftFast {
     selector: Selector,
     /// Whether the last selection was hard.
     hard: bool,
-    pub(super) estimator: FastEstimator,
-    zeros: Vec<f32>,
+    /// What k̂ selects, as at inference.
+    choice: Estimator,
+    estimator: FastEstimator,
     /// z at the codes; their incoming gradients; what the operator returns.
     z_values: Vec<f32>,
     incoming: Vec<f32>,
@@ -49,17 +50,19 @@ impl SoftFast {
         weight: f64,
         sae: &dyn Sae,
     ) -> Self {
-        let f = sae.config().n_features;
+        let (d, f) = (sae.config().d_model, sae.config().n_features);
+        let choice = Estimator::new(config, f, training.parity);
+        let width = config.k_estimator.hidden_units(d, f);
         Self {
             config: config.clone(),
             budget: BudgetLoss::new(config, Device::Cpu),
-            official: training.parity == Parity::Official,
+            official: training.parity == sae_config::Parity::Official,
             schedule: SoftSchedule::new(config, training, sae),
             operators: Vec::new(),
             selector: Selector::new(),
             hard: false,
-            estimator: FastEstimator::new(config, sae.config()),
-            zeros: vec![0.0; f],
+            choice,
+            estimator: FastEstimator::new(&choice, width),
             z_values: Vec::new(),
             incoming: Vec::new(),
             returned: Vec::new(),
@@ -72,86 +75,112 @@ impl SoftFast {
         }
     }
 
-    /// The estimator's gradients, where this step has any.
-    pub(super) fn gradients(&self) -> Option<&EstimatorGradients> {
-        (!self.hard).then_some(&self.estimator.gradients)
+    /// The codes of inference; k̂ becomes whole.
+    fn select_hard(&mut self, rows: &Rows<'_>, buffers: &mut Buffers) -> Result<()> {
+        let k_hat = &mut self.estimator.k_hat[rows.rows.clone()];
+        let k = self.choice.whole(&Tensor::from_slice(k_hat));
+        let z = slice(&buffers.z.values)?;
+        let z = Matrix::new("z", &z[..rows.rows.len() * buffers.f], buffers.f)?;
+        let largest = self.choice.largest(&k);
+        largest.select(z, &buffers.zeros, &mut self.selector, &mut buffers.part)?;
+        let k = tch_autograd::view::<i64>(&k)?;
+        k_hat.iter_mut().zip(k.iter()).for_each(|(k_hat, k)| *k_hat = *k as f32);
+        Ok(())
     }
 
-    /// Selects the codes of some rows of a step; their z becomes relu(z + b_enc).
-    pub(super) fn select(
-        &mut self,
-        step: u64,
-        rows: &Range<usize>,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &mut Buffers,
-    ) -> Result<()> {
+    /// The codes of the operator: z·p.
+    fn select_soft(&mut self, at: &Rows<'_>, buffers: &mut Buffers) -> Result<()> {
+        let Rows { step, rows, parameters } = *at;
+        let z = slice(&buffers.z.values)?;
+        let z = &z[..rows.len() * buffers.f];
+        // A step that streams is done with a micro-batch's operator before the next one.
+        let streams = rows.start > 0 && buffers.streams;
+        let micro_batch = if streams { 0 } else { rows.start / buffers.micro };
+        if self.operators.len() <= micro_batch {
+            self.operators.resize_with(micro_batch + 1, SparseTopK::default);
+        }
+        let (k_hat, part) = (&self.estimator.k_hat[rows.clone()], &mut buffers.part);
+        let p = &mut self.operators[micro_batch];
+        p.forward(z, buffers.f, k_hat, self.schedule.alpha(step) as f32)
+            .map_err(|source| Error::Selection { step, source })?;
+        part.assign(p.indptr(), p.indices(), p.values())?;
+        if let Some(window) = &mut self.window {
+            let (d, centred) = (buffers.d, slice(&buffers.centred)?);
+            let decoder = slice(&parameters[Role::DecoderWeight])?;
+            let what = Window {
+                z: Matrix::new("z", z, buffers.f)?,
+                zeros: &buffers.zeros,
+                centred: Matrix::new("centred", &centred[rows.start * d..rows.end * d], d)?,
+                decoder: Matrix::new("decoder", &decoder, d)?,
+                k_hat,
+                batch: buffers.batch,
+            };
+            self.window_gradients.resize(buffers.batch, 0.0);
+            window.gradient(what, &mut self.window_gradients[rows.clone()])?;
+        }
+        let start = if micro_batch == 0 { 0 } else { self.z_values.len() };
+        self.z_values.resize(start + part.nnz(), 0.0);
+        let z_values = &mut self.z_values[start..];
+        part.gather(z, 0..rows.len(), z_values)?;
+        let z_values = z_values.par_iter();
+        part.values_mut().par_iter_mut().zip(z_values).for_each(|(f, z)| *f *= z);
+        Ok(())
+    }
+
+    /// From the gradients of some codes to those of their pre-activations, given what the operator
+    /// returned of them.
+    fn through_codes(
+        gradients: &mut [f32],
+        operator: &SparseTopK<f32>,
+        z: &[f32],
+        returned: Option<&[f32]>,
+    ) {
+        gradients
+            .par_iter_mut()
+            .zip(operator.values())
+            .zip(z)
+            .for_each(|((g, p), z)| *g = if *z > 0.0 { *g * p } else { 0.0 });
+        if let Some(returned) = returned {
+            gradients
+                .par_iter_mut()
+                .zip(returned)
+                .zip(z)
+                .for_each(|((g, through), z)| *g += if *z > 0.0 { *through } else { 0.0 });
+        }
+    }
+}
+
+impl FastRule for SoftFast {
+    /// The codes of some rows; their z becomes relu(z + b_enc).
+    fn select(&mut self, at: Rows<'_>, buffers: &mut Buffers, profile: &mut Profile) -> Result<()> {
+        let Rows { step, rows, parameters } = at;
+        self.estimator.estimate(rows, parameters, buffers, profile)?;
         self.hard = self.schedule.is_hard(step);
-        let len = rows.len() * buffers.f;
-        add_bias_relu(&mut slice_mut(&mut buffers.z)?[..len], &slots.b_enc(parameters)?)?;
-        let z = slice(&buffers.z)?;
-        let z = &z[..len];
-        let (k_hat, part) = (&mut self.estimator.k_hat[rows.clone()], &mut buffers.part);
+        let bias = slice(&parameters[Role::EncoderBias])?;
+        buffers.z.activate(rows.len() * buffers.f, &bias)?;
         if self.hard {
-            let down = self.official;
-            let whole = |k: &f32| if down { k.floor() } else { k.round_ties_even() };
-            k_hat.iter_mut().for_each(|k| *k = whole(k));
-            let counts: Vec<usize> = k_hat.iter().map(|k| *k as usize).collect();
-            let z = Matrix::new("z", z, buffers.f)?;
-            self.selector.top_k(z, &self.zeros, Count::PerRow(&counts), Rank::Value, part)?;
+            self.select_hard(&at, buffers)?;
         } else {
-            // A step that streams is done with a micro-batch's operator before the next one.
-            let streams = rows.start > 0 && buffers.streams;
-            let micro_batch = if streams { 0 } else { rows.start / buffers.micro };
-            if self.operators.len() <= micro_batch {
-                self.operators.resize_with(micro_batch + 1, SparseTopK::default);
-            }
-            let p = &mut self.operators[micro_batch];
-            p.forward(z, buffers.f, k_hat, self.schedule.alpha(step) as f32)
-                .map_err(|source| Error::Selection { step, source })?;
-            part.assign(p.indptr(), p.indices(), p.values())?;
-            if let Some(window) = &mut self.window {
-                let (d, centred) = (buffers.d, slice(&buffers.centred)?);
-                let decoder = slice(&parameters[slots.w_dec].value)?;
-                let what = Window {
-                    z: Matrix::new("z", z, buffers.f)?,
-                    zeros: &self.zeros,
-                    centred: Matrix::new("centred", &centred[rows.start * d..rows.end * d], d)?,
-                    decoder: Matrix::new("decoder", &decoder, d)?,
-                    k_hat,
-                    batch: buffers.batch,
-                };
-                self.window_gradients.resize(buffers.batch, 0.0);
-                window.gradient(what, &mut self.window_gradients[rows.clone()])?;
-            }
-            let start = if micro_batch == 0 { 0 } else { self.z_values.len() };
-            self.z_values.resize(start + part.nnz(), 0.0);
-            let z_values = &mut self.z_values[start..];
-            part.gather(z, 0..rows.len(), z_values)?;
-            let z_values = z_values.par_iter();
-            part.values_mut().par_iter_mut().zip(z_values).for_each(|(f, z)| *f *= z);
+            self.select_soft(&at, buffers)?;
         }
         buffers.take_part(rows, self.one_group)
     }
 
-    /// What is known of a step whose codes are selected.
-    pub(super) fn detail(&self, step: u64) -> Detail {
-        Detail {
-            k_hat: Some(Tensor::from_slice(&self.estimator.k_hat)),
-            k_target: Some(self.schedule.k(step)),
-            alpha: Some(self.schedule.alpha(step)),
-            hard: Some(self.hard),
-            dead_after_rows: None,
-        }
+    fn observe(&mut self, step: u64, _: &SparseCodes, _: &mut Parameters) -> Detail {
+        self.schedule.detail(&self.config, step, Tensor::from_slice(&self.estimator.k_hat))
     }
 
-    /// Which of the encoder's gradients the selection passes on.
-    pub(super) fn reach(&self) -> Reach {
-        Reach { encoder: !(self.hard && self.official), centred: true }
+    fn reaches_encoder(&self) -> bool {
+        !(self.hard && self.official)
     }
 
     /// From the gradients of the codes at hand to those of their pre-activations, and of k̂.
-    pub(super) fn code_backward(&mut self, step: u64, buffers: &mut Buffers) -> Result<()> {
+    fn code_backward(
+        &mut self,
+        step: u64,
+        _parameters: &Parameters,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
         if self.hard {
             if self.official {
                 buffers.code_gradients.fill(0.0);
@@ -178,31 +207,18 @@ impl SoftFast {
                     .map_err(|source| Error::Selection { step, source })?;
             }
             let z = &self.z_values[entries.clone()];
-            let gradients = &mut gradients[entries.clone()];
-            gradients
-                .par_iter_mut()
-                .zip(operator.values())
-                .zip(z)
-                .for_each(|((g, p), z)| *g = if *z > 0.0 { *g * p } else { 0.0 });
-            if full {
-                let returned = &self.returned[entries];
-                gradients
-                    .par_iter_mut()
-                    .zip(returned)
-                    .zip(z)
-                    .for_each(|((g, through), z)| *g += if *z > 0.0 { *through } else { 0.0 });
-            }
+            let returned = full.then(|| &self.returned[entries.clone()]);
+            Self::through_codes(&mut gradients[entries], operator, z, returned);
         }
         Ok(())
     }
 
     /// The gradients of the estimator, once those of all k̂ are known; the budget loss, weighted.
-    pub(super) fn backward(
+    fn backward(
         &mut self,
         step: u64,
-        parameters: &[Parameter],
-        slots: &Slots,
-        buffers: &Buffers,
+        parameters: &Parameters,
+        buffers: &mut Buffers,
         profile: &mut Profile,
     ) -> Result<Option<(&'static str, f64)>> {
         if self.hard {
@@ -215,7 +231,34 @@ impl SoftFast {
         let mean = self.estimator.mean();
         let (loss, slope) = self.budget.value_and_slope(mean, k);
         self.budget.after_step(&Tensor::from(mean), k);
-        self.estimator.backward(slope, parameters, slots, buffers, profile)?;
+        self.estimator.backward(slope, parameters, buffers, profile)?;
         Ok(Some(("budget", loss)))
+    }
+
+    fn squared_norm(&self, parameters: &Parameters, d_b_dec: &mut [f32]) -> Result<f64> {
+        if self.hard { Ok(0.0) } else { self.estimator.gradients.finish(parameters, d_b_dec) }
+    }
+
+    fn update(&self, update: &mut Update<'_>) -> Result<()> {
+        if self.hard {
+            return Ok(());
+        }
+        let gradients = &self.estimator.gradients;
+        update.vector(Role::HiddenWeight, &slice(&gradients.hidden_weight)?)?;
+        update.vector(Role::HiddenBias, &gradients.hidden_bias)?;
+        update.vector(Role::OutputWeight, &gradients.output_weight)?;
+        update.vector(Role::OutputBias, &[gradients.output_bias])
+    }
+
+    fn release(&mut self, buffers: &mut Buffers) {
+        self.estimator.gradients.release(buffers);
+    }
+
+    fn save(&self) -> Value {
+        self.budget.save()
+    }
+
+    fn restore(&mut self, saved: &Value) -> Result<()> {
+        self.budget.restore(saved)
     }
 }

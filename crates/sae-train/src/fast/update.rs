@@ -4,100 +4,85 @@
 //! that form a gradient also sum its squares, so no second pass over it is needed; that of the
 //! estimator's dense product alone is read once more.
 
-use sae_kernels::{AdamStep, Matrix, Moments, SquaredNorms, adam, squared_norm};
+use sae_kernels::{AdamStep, Matrix, Moments, SquaredNorms, adam};
+use sae_models::{Parameters, Role};
 
+use super::FastEngine;
 use super::buffers::{slice, slice_mut};
-use super::{FastEngine, FastRule, Reach};
 use crate::Result;
-use crate::optimizer::{EPSILON, OptimizerRule, PROJECTION_EPSILON, Parameter};
-use crate::state::TrainerState;
+use crate::optimizer::{AdamState, EPSILON, OptimizerRule, PROJECTION_EPSILON};
 
 impl FastEngine {
     /// Clips the gradients in the buffers and updates every parameter that has one.
     pub(super) fn update(
         &mut self,
-        state: &mut TrainerState,
+        parameters: &mut Parameters,
+        adam: &mut [AdamState],
         norms: SquaredNorms,
-        reach: Reach,
+        reaches_encoder: bool,
         lr: f64,
     ) -> Result<()> {
-        let Self { rule, buffers, slots, optimizer, .. } = self;
+        let Self { rule, buffers, optimizer, .. } = self;
         let mut total = norms.decoder + norms.encoder + norms.bias;
-        let estimator = match &*rule {
-            FastRule::Soft(soft) => soft.gradients(),
-            _ => None,
-        };
-        if let Some(gradients) = estimator {
-            total += gradients.finish(&state.parameters, slots, &mut buffers.d_b_dec)?;
-        }
-        let d_threshold = match &*rule {
-            FastRule::JumpRelu(rule) => Some(&rule.d_threshold),
-            _ => None,
-        };
-        total += d_threshold.map_or(0.0, |d| squared_norm(d));
-        total += squared_norm(&buffers.d_b_dec);
+        total += rule.squared_norm(parameters, &mut buffers.d_b_dec)?;
+        total += sae_kernels::squared_norm(&buffers.d_b_dec);
         let gradient_scale = (1.0 / (total.sqrt() + PROJECTION_EPSILON)).min(1.0);
 
         let (d, active) = (buffers.d, buffers.active.as_slice());
-        let step = Step { optimizer: *optimizer, lr, gradient_scale };
+        let mut update = Update { optimizer: *optimizer, lr, gradient_scale, parameters, adam };
         let unit_norm = Some(f32::EPSILON);
         let d_w_dec = slice(&buffers.d_w_dec)?;
         let d_w_dec = Matrix::new("decoder gradient", &d_w_dec, d)?;
-        let parameters = &mut state.parameters;
-        step.take(&mut parameters[slots.w_dec], d_w_dec, Some(active), unit_norm)?;
-        step.vector(&mut parameters[slots.b_dec], &buffers.d_b_dec)?;
-        if reach.encoder {
+        update.take(Role::DecoderWeight, d_w_dec, Some(active), unit_norm)?;
+        update.vector(Role::DecoderBias, &buffers.d_b_dec)?;
+        if reaches_encoder {
             let d_w_enc = slice(&buffers.d_w_enc)?;
             let d_w_enc = Matrix::new("encoder gradient", &d_w_enc, d)?;
-            step.take(&mut parameters[slots.w_enc], d_w_enc, Some(active), None)?;
-            step.vector(&mut parameters[slots.b_enc], &buffers.d_b_enc)?;
+            update.take(Role::EncoderWeight, d_w_enc, Some(active), None)?;
+            update.vector(Role::EncoderBias, &buffers.d_b_enc)?;
         }
-        if let Some(gradients) = estimator {
-            step.vector(&mut parameters[slots.hidden_weight], &slice(&gradients.hidden_weight)?)?;
-            step.vector(&mut parameters[slots.hidden_bias], &gradients.hidden_bias)?;
-            step.vector(&mut parameters[slots.output_weight], &gradients.output_weight)?;
-            step.vector(&mut parameters[slots.output_bias], &[gradients.output_bias])?;
-        }
-        if let Some(d_threshold) = d_threshold {
-            step.vector(&mut parameters[slots.threshold], d_threshold)?;
-        }
-        Ok(())
+        rule.update(&mut update)
     }
 }
 
 /// What all updates of a step share.
-struct Step {
+pub(super) struct Update<'a> {
     optimizer: OptimizerRule,
     lr: f64,
     gradient_scale: f64,
+    parameters: &'a mut Parameters,
+    adam: &'a mut [AdamState],
 }
 
-impl Step {
-    fn vector(&self, parameter: &mut Parameter, gradient: &[f32]) -> Result<()> {
+impl Update<'_> {
+    /// Updates a parameter, whatever its shape, from the elements of its gradient.
+    pub(super) fn vector(&mut self, role: Role, gradient: &[f32]) -> Result<()> {
         let gradient = Matrix::new("gradient", gradient, gradient.len())?;
-        self.take(parameter, gradient, None, None)
+        self.take(role, gradient, None, None)
     }
 
     fn take(
-        &self,
-        parameter: &mut Parameter,
+        &mut self,
+        role: Role,
         gradient: Matrix<'_>,
         active: Option<&[bool]>,
         unit_norm: Option<f32>,
     ) -> Result<()> {
-        parameter.updates += 1;
+        let state = self.adam.iter_mut().find(|state| state.role == role);
+        let state = state.expect("every parameter has moments");
+        state.updates += 1;
         let settings = AdamStep {
-            lr: self.lr * parameter.lr_factor,
+            lr: self.lr * state.lr_factor,
             beta1: self.optimizer.beta1,
             beta2: self.optimizer.beta2,
             eps: EPSILON,
-            step: parameter.updates,
+            step: state.updates,
             gradient_scale: self.gradient_scale,
         };
         let moments = Moments {
-            weights: slice_mut(&mut parameter.value)?,
-            first: slice_mut(&mut parameter.mean)?,
-            second: slice_mut(&mut parameter.square)?,
+            weights: slice_mut(&mut self.parameters[role])?,
+            first: slice_mut(&mut state.mean)?,
+            second: slice_mut(&mut state.square)?,
         };
         Ok(adam(moments, gradient, active, settings, unit_norm)?)
     }

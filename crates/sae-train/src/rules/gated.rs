@@ -2,10 +2,10 @@
 //! arXiv:2404.16014).
 
 use sae_config::GatedConfig;
-use sae_models::{Sae, Weights};
+use sae_models::{Parameters, Role, Sae, Selection};
 use tch::Tensor;
 
-use super::{Context, Detail, Loss, Rule, tensor};
+use super::{Context, Detail, Loss, Rule};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -14,19 +14,12 @@ use crate::schedule::sparsity_scale;
 /// ‖x − x̂‖² + λ·Σ relu(gate) + ‖x − x̂ of relu(gate), decoder detached‖².
 pub(crate) struct GatedRule {
     config: GatedConfig,
-    weights: Weights,
-    log_scale: Tensor,
-    bias: Tensor,
+    selection: Selection,
 }
 
 impl GatedRule {
-    pub(crate) fn new(config: &GatedConfig, sae: &dyn Sae) -> Result<Self> {
-        Ok(Self {
-            config: config.clone(),
-            weights: sae.base().weights.alias(),
-            log_scale: tensor(sae, "magnitude.log_scale")?,
-            bias: tensor(sae, "magnitude.bias")?,
-        })
+    pub(crate) fn new(config: &GatedConfig, sae: &dyn Sae) -> Self {
+        Self { config: config.clone(), selection: sae.selection() }
     }
 }
 
@@ -35,23 +28,17 @@ impl Rule for GatedRule {
         OptimizerRule { beta1: 0.0, ..OptimizerRule::CONSTRAINED }
     }
 
-    fn is_mean_of_rows(&self) -> bool {
-        true
-    }
+    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let pi = self.selection.pre_activations(parameters, x);
+        let (features, _) = self.selection.features(parameters, x, &pi);
+        let mse = mean_square(&(x - parameters.reconstruct(&features)));
 
-    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let Weights { w_dec, b_enc, b_dec, .. } = &self.weights;
-        let pi = self.weights.projections(x);
-        let gate = &pi + b_enc;
-        let open = gate.detach().gt(0.0).to_kind(x.kind());
-        let features = open * (self.log_scale.exp() * &pi + &self.bias).relu();
-        let mse = mean_square(&(x - self.weights.reconstruct(&features)));
-
-        let gate = gate.relu();
+        let gate = (&pi + &parameters[Role::EncoderBias]).relu();
         let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
         let l1 = gate.sum(x.kind()) / x.size()[0] as f64 * (self.config.l1_penalty * scale);
-        let gate_mse = mean_square(&(x - b_dec.detach().addmm(&gate, &w_dec.detach())));
-        context.dead.count(&features);
+        let [w_dec, b_dec] =
+            [Role::DecoderWeight, Role::DecoderBias].map(|r| parameters[r].detach());
+        let gate_mse = mean_square(&(x - b_dec.addmm(&gate, &w_dec)));
         let terms = [("mse", Some(mse)), ("sparsity", Some(l1)), ("gate_mse", Some(gate_mse))];
         Ok(Loss::new(terms, features, Detail::default()))
     }

@@ -47,16 +47,18 @@ impl Case {
         Self { config, sae, x, step }
     }
 
-    /// The loss as it is now; the rule is made anew, so nothing is left from a call before.
+    /// The loss as it is now.
     fn loss(&self) -> Loss {
-        let mut rule = rule(&self.config, self.sae.as_ref()).unwrap();
-        let mut dead = DeadFeatures::new(N_FEATURES, Device::Cpu);
-        rule.loss(&self.x, Context { step: self.step, dead: &mut dead }).unwrap()
+        let rule = rule(&self.config, self.sae.as_ref());
+        let dead = DeadFeatures::new(N_FEATURES, Device::Cpu);
+        let context = Context { step: self.step, dead: &dead };
+        rule.loss(&self.sae.base().parameters, &self.x, context).unwrap()
     }
 
     /// The gradient to the parameter `name`, undefined where the loss does not reach it.
     fn gradient(&self, name: &str) -> Tensor {
-        Tensor::run_backward(&[&self.loss().total], &[self.parameter(name)], false, false).remove(0)
+        Tensor::run_backward(&[&self.loss().facts.total], &[self.parameter(name)], false, false)
+            .remove(0)
     }
 
     fn parameter(&self, name: &str) -> Tensor {
@@ -65,7 +67,7 @@ impl Case {
     }
 
     fn total(&self) -> f64 {
-        self.loss().total.double_value(&[])
+        self.loss().facts.total.double_value(&[])
     }
 
     /// The largest difference between the gradient and central differences.

@@ -2,10 +2,10 @@
 //! arXiv:2407.14435).
 
 use sae_config::JumpReluConfig;
-use sae_models::{Sae, Weights};
+use sae_models::{Parameters, Role, Sae, Selection};
 use tch::{Kind, Tensor};
 
-use super::{Context, Detail, Loss, Rule, tensor};
+use super::{Context, Detail, Loss, Rule};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -14,44 +14,44 @@ use crate::schedule::sparsity_scale;
 /// ‖x − x̂‖² + λ·(L0/target − 1)².
 pub(crate) struct JumpReluRule {
     config: JumpReluConfig,
-    weights: Weights,
-    threshold: Tensor,
+    selection: Selection,
 }
 
 impl JumpReluRule {
-    pub(crate) fn new(config: &JumpReluConfig, sae: &dyn Sae) -> Result<Self> {
-        let (weights, threshold) = (sae.base().weights.alias(), tensor(sae, "threshold")?);
-        Ok(Self { config: config.clone(), weights, threshold })
+    pub(crate) fn new(config: &JumpReluConfig, sae: &dyn Sae) -> Self {
+        Self { config: config.clone(), selection: sae.selection() }
     }
 
     /// rect((v − θ)/ε): 1 where |v − θ| < ε/2.
-    fn near_threshold(&self, v: &Tensor) -> Tensor {
-        let distance = (v - &self.threshold).abs();
+    fn near(&self, v: &Tensor, threshold: &Tensor) -> Tensor {
+        let distance = (v - threshold).abs();
         distance.lt(self.config.bandwidth / 2.0).to_kind(v.kind())
     }
 
     /// h·(h > θ), with ∂f/∂h = 1[h > θ] and ∂f/∂θ = −(θ/ε)·rect((h − θ)/ε).
-    fn features(&self, h: &Tensor) -> Tensor {
-        let open = h.greater_tensor(&self.threshold).to_kind(h.kind());
+    fn features(&self, parameters: &Parameters, x: &Tensor) -> Tensor {
+        let threshold = &parameters[Role::Threshold];
+        let h = self.selection.pre_activations(parameters, x);
         let slope = tch::no_grad(|| {
-            self.near_threshold(h) * (&self.threshold * (-1.0 / self.config.bandwidth))
+            self.near(&h, threshold) * (threshold * (-1.0 / self.config.bandwidth))
         });
-        h * open + straight_through(&self.threshold, &slope)
+        let (features, _) = self.selection.features(parameters, x, &h);
+        features + straight_through(threshold, &slope)
     }
 
     /// Mean number of features above θ, with ∂L0/∂θ = −(1/ε)·mean rect((f − θ)/ε) and none to f.
-    fn l0(&self, features: &Tensor) -> Tensor {
+    fn l0(&self, features: &Tensor, threshold: &Tensor) -> Tensor {
         let (count, slope) = tch::no_grad(|| {
             let batch = features.size()[0] as f64;
-            let active = features.greater_tensor(&self.threshold).sum(Kind::Int64);
-            let near =
-                self.near_threshold(features).sum_dim_intlist([0i64].as_slice(), false, None);
+            let active = features.greater_tensor(threshold).sum(Kind::Int64);
+            let near = self.near(features, threshold);
+            let near = near.sum_dim_intlist([0i64].as_slice(), false, None);
             (
                 active.to_kind(features.kind()) / batch,
                 near * (-1.0 / (self.config.bandwidth * batch)),
             )
         });
-        count + straight_through(&self.threshold, &slope).sum(features.kind())
+        count + straight_through(threshold, &slope).sum(features.kind())
     }
 }
 
@@ -65,18 +65,12 @@ impl Rule for JumpReluRule {
         OptimizerRule { beta1: 0.0, ..OptimizerRule::CLIPPED }
     }
 
-    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let h = if self.config.subtract_b_dec {
-            self.weights.pre_activations(x)
-        } else {
-            self.weights.b_enc.addmm(x, &self.weights.w_enc.tr())
-        };
-        let features = self.features(&h);
-        let mse = mean_square(&(x - self.weights.reconstruct(&features)));
+    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let features = self.features(parameters, x);
+        let mse = mean_square(&(x - parameters.reconstruct(&features)));
         let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
-        let excess = self.l0(&features) / self.config.target_l0 - 1.0;
+        let excess = self.l0(&features, &parameters[Role::Threshold]) / self.config.target_l0 - 1.0;
         let penalty = excess.square() * (self.config.sparsity_weight * scale);
-        context.dead.count(&features);
         let detail = Detail { k_target: Some(self.config.target_l0), ..Detail::default() };
         Ok(Loss::new([("mse", Some(mse)), ("sparsity", Some(penalty))], features, detail))
     }

@@ -1,13 +1,22 @@
-//! What a rule returns: the loss with its terms, the features, and what else it knows.
+//! What a rule returns: the loss with its terms, the features, and what else is known.
 
+use sae_models::Codes;
 use tch::{Kind, Tensor};
 use tch_autograd::read;
 
-use super::Codes;
-
 /// The loss of a batch, before its update.
 pub(crate) struct Loss {
-    /// What is differentiated.
+    /// What is known of it; its total is what is differentiated.
+    pub(crate) facts: Facts,
+    /// Which features are active in any row `[n_features]`.
+    pub(crate) fired: Tensor,
+    /// The numbers that the rule learns from where the step is taken.
+    pub(crate) signal: Option<Tensor>,
+}
+
+/// What is known of a step: numbers on its device, which are read when somebody asks.
+pub(crate) struct Facts {
+    /// The loss.
     pub(crate) total: Tensor,
     /// Its terms, weighted.
     pub(crate) parts: Vec<(&'static str, Tensor)>,
@@ -27,6 +36,12 @@ pub(crate) enum Active {
     Chosen(Tensor, i64),
     /// Mean number of active features a row, in f64.
     Mean(Tensor),
+}
+
+impl From<&Codes> for Active {
+    fn from(codes: &Codes) -> Self {
+        Self::Chosen(codes.values(), codes.n_rows())
+    }
 }
 
 impl Active {
@@ -62,61 +77,58 @@ pub(crate) struct Detail {
 }
 
 impl Loss {
-    /// The sum of its terms; one that is absent is 0.
+    /// The sum of its terms over dense features; a term that is absent is 0.
     pub(crate) fn new<const N: usize>(
         terms: [(&'static str, Option<Tensor>); N],
         features: Tensor,
         detail: Detail,
     ) -> Self {
-        Self::of(terms, Active::Features(features), detail)
+        let fired = fired(&features);
+        Self::of(terms, Active::Features(features), fired, detail)
     }
 
-    /// The same of a hard selection.
-    pub(crate) fn of_codes<const N: usize>(
-        terms: [(&'static str, Option<Tensor>); N],
-        codes: &Codes,
-        detail: Detail,
-    ) -> Self {
-        Self::of(terms, Active::Chosen(codes.values(), codes.n_rows()), detail)
-    }
-
-    fn of<const N: usize>(
+    /// The sum of its terms, where it is known which features fired.
+    pub(super) fn of<const N: usize>(
         terms: [(&'static str, Option<Tensor>); N],
         features: Active,
+        fired: Tensor,
         detail: Detail,
     ) -> Self {
         let present = |(name, term): (_, Option<Tensor>)| term.map(|term| (name, term));
         let parts: Vec<(&'static str, Tensor)> = terms.into_iter().filter_map(present).collect();
         let total = sum(parts.iter().map(|(_, part)| part.shallow_clone()));
-        Self { total, parts, features, detail }
+        Self { facts: Facts { total, parts, features, detail }, fired, signal: None }
+    }
+
+    /// With the numbers that the rule learns from.
+    pub(crate) fn with_signal(self, signal: Option<Tensor>) -> Self {
+        Self { signal, ..self }
     }
 
     /// The part of a batch's loss that comes from a `share` of its rows, of which this is the loss.
     pub(crate) fn share_of(self, share: f64) -> Self {
-        Self {
-            total: self.total * share,
-            parts: self
-                .parts
-                .into_iter()
-                .map(|(name, part)| (name, part.detach() * share))
-                .collect(),
-            features: Active::Mean(self.features.mean() * share),
-            detail: self.detail,
-        }
+        let Facts { total, parts, features, detail } = self.facts;
+        let parts = parts.into_iter().map(|(name, part)| (name, part.detach() * share)).collect();
+        let features = Active::Mean(features.mean() * share);
+        Self { facts: Facts { total: total * share, parts, features, detail }, ..self }
     }
 
     /// The loss of two parts of a batch.
     pub(crate) fn plus(self, other: Self) -> Self {
-        let parts = self.parts.into_iter().zip(other.parts);
-        Self {
-            total: self.total.detach() + other.total.detach(),
+        let (a, b) = (self.facts, other.facts);
+        let parts = a.parts.into_iter().zip(b.parts);
+        let facts = Facts {
+            total: a.total.detach() + b.total.detach(),
             parts: parts.map(|((name, a), (_, b))| (name, a + b)).collect(),
-            features: Active::Mean(self.features.mean() + other.features.mean()),
-            detail: other.detail,
-        }
+            features: Active::Mean(a.features.mean() + b.features.mean()),
+            detail: b.detail,
+        };
+        Self { facts, fired: self.fired.logical_or(&other.fired), signal: other.signal }
     }
+}
 
-    /// A loss whose numbers are known already.
+impl Facts {
+    /// Those of numbers that are known already.
     pub(crate) fn known(
         total: f64,
         parts: &[(&'static str, f64)],
@@ -130,6 +142,11 @@ impl Loss {
             detail,
         }
     }
+}
+
+/// Which features `[batch, n_features]`, that are not negative, are active in any row.
+pub(super) fn fired(features: &Tensor) -> Tensor {
+    tch::no_grad(|| features.detach().amax([0i64].as_slice(), false).le(0.0).logical_not())
 }
 
 /// The sum of scalars, 0 of none.

@@ -1,44 +1,54 @@
-//! The training rules: one file each, the loss of a batch by plain libtorch operations.
+//! The training rules: the loss of a batch by plain libtorch operations, and what is learned from
+//! the steps that are taken.
 
-mod abs_topk;
-mod batch_topk;
 mod budget;
-mod codes;
 mod gated;
 #[cfg(test)]
 mod gradients;
 mod jumprelu;
 mod loss;
-mod matryoshka;
 mod p_anneal;
 mod prefixes;
 mod soft;
 mod standard;
-mod threshold;
 mod topk;
 
 pub(crate) use budget::BudgetLoss;
-pub(crate) use codes::Codes;
-pub(crate) use loss::{Active, Detail, Loss};
+pub(crate) use loss::{Active, Detail, Facts, Loss};
 pub(crate) use p_anneal::update_steps;
 pub(crate) use soft::{SoftSchedule, hard_from};
-pub(crate) use threshold::{KEPT, annealed_k};
+pub(crate) use topk::{KEPT, TopKFamily};
 
-use sae_config::{ArchitectureConfig, Parity, RunConfig};
-use sae_models::{Sae, Weights};
+use sae_config::{ArchitectureConfig, RunConfig};
+use sae_models::{Parameters, Sae};
 use serde_json::Value;
 use tch::Tensor;
 
+use self::topk::TopKRule;
 use crate::Result;
 use crate::dead::DeadFeatures;
-use crate::optimizer::{OptimizerRule, Parameter};
+use crate::optimizer::OptimizerRule;
+use crate::state::History;
 
-/// What a rule may look at beside the batch.
+/// What a loss depends on beside the parameters and the batch.
+#[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     /// The step, counted from 0.
     pub(crate) step: u64,
-    /// How long each feature has been silent; the rule counts the batch.
-    pub(crate) dead: &'a mut DeadFeatures,
+    /// How long each feature has been silent before the batch.
+    pub(crate) dead: &'a DeadFeatures,
+}
+
+/// A step that has been taken, its batch counted.
+pub(crate) struct Taken<'a> {
+    /// The step, counted from 0.
+    pub(crate) step: u64,
+    /// The batch `[batch, d_model]`, normalised.
+    pub(crate) x: &'a Tensor,
+    /// What the loss was.
+    pub(crate) loss: &'a Loss,
+    pub(crate) parameters: &'a mut Parameters,
+    pub(crate) history: &'a mut History,
 }
 
 /// One training rule.
@@ -46,25 +56,14 @@ pub(crate) trait Rule: Send {
     /// How its gradient is turned into a step.
     fn optimizer(&self) -> OptimizerRule;
 
-    /// Whether the loss is a mean over rows, so that a batch may come in parts.
-    fn is_mean_of_rows(&self) -> bool {
-        false
-    }
-
-    /// Sets what depends on the first batch.
+    /// The loss of a batch, or of a part of it; it changes nothing.
     ///
     /// # Shapes
     /// x `[batch, d_model]`, normalised.
-    fn start(&mut self, _x: &Tensor) {}
+    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss>;
 
-    /// The loss of a batch.
-    ///
-    /// # Shapes
-    /// x `[batch, d_model]`, normalised.
-    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss>;
-
-    /// What is done after the update.
-    fn after_update(&mut self, _x: &Tensor, _context: Context<'_>, _parameters: &mut [Parameter]) {}
+    /// Learns from a step that has been taken: thresholds, multipliers, features that start anew.
+    fn observe(&mut self, _taken: Taken<'_>) {}
 
     /// What must be kept beside the tensors to go on.
     fn save(&self) -> Value {
@@ -77,42 +76,55 @@ pub(crate) trait Rule: Send {
     }
 }
 
-/// The rule of `config`'s architecture over the tensors of `sae`.
-pub(crate) fn rule(config: &RunConfig, sae: &dyn Sae) -> Result<Box<dyn Rule>> {
-    let training = &config.training;
-    let official = training.parity == Parity::Official;
-    Ok(match &config.architecture {
-        ArchitectureConfig::TopK(c) => Box::new(topk::TopKRule::new(c, official, sae)?),
-        ArchitectureConfig::AbsTopK(c) => Box::new(abs_topk::AbsTopKRule::new(c, official, sae)),
+/// The rule of `config`'s architecture for `sae`.
+pub(crate) fn rule(config: &RunConfig, sae: &dyn Sae) -> Box<dyn Rule> {
+    let (training, model) = (&config.training, sae.config());
+    match &config.architecture {
+        ArchitectureConfig::TopK(c) => Box::new(TopKRule::new(TopKFamily::topk(c, model))),
+        ArchitectureConfig::AbsTopK(c) => Box::new(TopKRule::new(TopKFamily::abs_topk(c, model))),
         ArchitectureConfig::BatchTopK(c) => {
-            Box::new(batch_topk::BatchTopKRule::new(c, official, sae)?)
+            Box::new(TopKRule::new(TopKFamily::batch_topk(c, model)))
         }
         ArchitectureConfig::MatryoshkaBatchTopK(c) => {
-            Box::new(matryoshka::MatryoshkaRule::new(c, official, sae)?)
+            Box::new(TopKRule::new(TopKFamily::matryoshka(c, model)))
         }
-        ArchitectureConfig::Soft(c) => Box::new(soft::SoftRule::new(c, training, sae)?),
-        ArchitectureConfig::JumpRelu(c) => Box::new(jumprelu::JumpReluRule::new(c, sae)?),
-        ArchitectureConfig::Gated(c) => Box::new(gated::GatedRule::new(c, sae)?),
-        ArchitectureConfig::Standard(c) => Box::new(standard::StandardRule::new(c, training, sae)),
-        ArchitectureConfig::StandardApril(c) => Box::new(standard::AprilRule::new(c, sae)),
+        ArchitectureConfig::Soft(c) => Box::new(soft::SoftRule::new(c, training, sae)),
+        ArchitectureConfig::JumpRelu(c) => Box::new(jumprelu::JumpReluRule::new(c, sae)),
+        ArchitectureConfig::Gated(c) => Box::new(gated::GatedRule::new(c, sae)),
+        ArchitectureConfig::Standard(c) => Box::new(standard::StandardRule::new(c, training)),
+        ArchitectureConfig::StandardApril(c) => Box::new(standard::AprilRule::new(c)),
         ArchitectureConfig::PAnneal(c) => Box::new(p_anneal::PAnnealRule::new(c, training, sae)),
-    })
-}
-
-/// A handle to the tensor of `sae` called `name`.
-pub(crate) fn tensor(sae: &dyn Sae, name: &str) -> Result<Tensor> {
-    let mut all = sae.parameters().into_iter().chain(sae.buffers());
-    match all.find(|(n, _)| *n == name) {
-        Some((_, tensor)) => Ok(tensor.shallow_clone()),
-        None => {
-            let error = sae_models::Error::MissingTensor { name: name.into(), expected: vec![] };
-            Err(error.into())
-        }
     }
 }
 
-/// Sets b_dec to the geometric median of the first batch.
-fn centre_decoder(weights: &Weights, x: &Tensor) {
-    let median = crate::geometric_median::geometric_median(x);
-    tch::no_grad(|| weights.b_dec.shallow_clone().copy_(&median));
+/// Whether training sets b_dec to the geometric median of its first batch.
+pub(crate) fn starts_at_median(architecture: &ArchitectureConfig) -> bool {
+    match architecture {
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::MatryoshkaBatchTopK(_)
+        | ArchitectureConfig::Soft(_) => true,
+        ArchitectureConfig::JumpRelu(_)
+        | ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_)
+        | ArchitectureConfig::PAnneal(_) => false,
+    }
+}
+
+/// Whether the loss is a mean over rows, so that a batch may come in parts.
+pub(crate) fn is_mean_of_rows(architecture: &ArchitectureConfig) -> bool {
+    match architecture {
+        ArchitectureConfig::Gated(_)
+        | ArchitectureConfig::Standard(_)
+        | ArchitectureConfig::StandardApril(_) => true,
+        ArchitectureConfig::TopK(_)
+        | ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::BatchTopK(_)
+        | ArchitectureConfig::MatryoshkaBatchTopK(_)
+        | ArchitectureConfig::Soft(_)
+        | ArchitectureConfig::JumpRelu(_)
+        | ArchitectureConfig::PAnneal(_) => false,
+    }
 }

@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 
 use sae_config::{PAnnealConfig, SparsityFunction, TrainingConfig};
-use sae_models::{Sae, Weights};
+use sae_models::{Parameters, Sae};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use tch_autograd::read;
 
-use super::standard::penalised;
-use super::{Context, Loss, Rule};
+use super::standard::{penalised, positive};
+use super::{Context, Loss, Rule, Taken};
 use crate::Result;
 use crate::optimizer::OptimizerRule;
 use crate::schedule::sparsity_scale;
@@ -19,7 +19,7 @@ use crate::schedule::sparsity_scale;
 /// ‖x − x̂‖² + c·mean Σ f^p.
 pub(crate) struct PAnnealRule {
     config: PAnnealConfig,
-    weights: Weights,
+    device: Device,
     update_steps: Vec<u64>,
     p_values: Vec<f64>,
     state: PAnnealState,
@@ -49,7 +49,7 @@ impl PAnnealRule {
         let n = config.n_sparsity_updates as usize;
         Self {
             config: config.clone(),
-            weights: sae.base().weights.alias(),
+            device: sae.base().device(),
             update_steps: update_steps(config, training),
             p_values: line(config.p_start, config.p_end, n),
             state: PAnnealState {
@@ -81,18 +81,39 @@ impl PAnnealRule {
         all.chunks_exact(2).map(|both| [both[0], both[1]]).collect()
     }
 
-    /// Remembers the penalties of this step, and where p is due to fall, rescales c so that the
+    /// The penalty at p and at the next p, `[2]` in f64, where there is a next one.
+    fn both(&self, features: &Tensor, penalty: &Tensor) -> Option<Tensor> {
+        let next_p = self.state.next_p?;
+        let next = tch::no_grad(|| self.penalty(features, next_p));
+        let both = [penalty.detach(), next].map(|penalty| penalty.to_kind(Kind::Double));
+        Some(Tensor::stack(&both, 0))
+    }
+}
+
+impl Rule for PAnnealRule {
+    fn optimizer(&self) -> OptimizerRule {
+        OptimizerRule::CONSTRAINED
+    }
+
+    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let features = positive(parameters, x);
+        let penalty = self.penalty(&features, self.state.p);
+        let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
+        let weighted = &penalty * (self.state.coefficient * scale);
+        let both = self.both(&features, &penalty);
+        Ok(penalised(x, parameters, features, weighted).with_signal(both))
+    }
+
+    /// Remembers the penalties of the step, and where p is due to fall, rescales c so that the
     /// penalty stays what it was.
-    fn advance(&mut self, features: &Tensor, penalty: &Tensor, step: u64) {
-        if let Some(next_p) = self.state.next_p {
-            let next = tch::no_grad(|| self.penalty(features, next_p));
-            let both = [penalty.detach(), next].map(|penalty| penalty.to_kind(Kind::Double));
-            self.recent.push_back(Tensor::stack(&both, 0));
+    fn observe(&mut self, taken: Taken<'_>) {
+        if let Some(both) = &taken.loss.signal {
+            self.recent.push_back(both.shallow_clone());
             while self.recent.len() > self.config.sparsity_queue_length {
                 self.recent.pop_front();
             }
         }
-        if self.update_steps.get(self.state.updates).is_none_or(|&due| step < due) {
+        if self.update_steps.get(self.state.updates).is_none_or(|&due| taken.step < due) {
             return;
         }
         if self.state.next_p.is_some() {
@@ -106,22 +127,6 @@ impl PAnnealRule {
         let next = self.p_values.get(self.state.updates).copied();
         self.state.next_p = Some(next.unwrap_or(self.config.p_end));
     }
-}
-
-impl Rule for PAnnealRule {
-    fn optimizer(&self) -> OptimizerRule {
-        OptimizerRule::CONSTRAINED
-    }
-
-    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let features = self.weights.pre_activations(x).relu();
-        let penalty = self.penalty(&features, self.state.p);
-        let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
-        let weighted = &penalty * (self.state.coefficient * scale);
-        self.advance(&features, &penalty, context.step);
-        context.dead.count(&features);
-        Ok(penalised(x, &self.weights, features, weighted))
-    }
 
     fn save(&self) -> Value {
         let saved = Saved { state: self.state.clone(), recent: self.penalties() };
@@ -131,9 +136,9 @@ impl Rule for PAnnealRule {
     fn restore(&mut self, saved: &Value) -> Result<()> {
         let saved: Saved = serde_json::from_value(saved.clone())
             .map_err(|e| sae_config::Error::value("rule", "the state of p_anneal", e))?;
-        let device = self.weights.w_dec.device();
         let penalties = saved.recent.iter();
-        self.recent = penalties.map(|both| Tensor::from_slice(both).to_device(device)).collect();
+        self.recent =
+            penalties.map(|both| Tensor::from_slice(both).to_device(self.device)).collect();
         self.state = saved.state;
         Ok(())
     }

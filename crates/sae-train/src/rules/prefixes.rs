@@ -1,10 +1,9 @@
 //! The reconstruction error of a dictionary whose prefixes are dictionaries too
 //! (Matryoshka; Bussmann et al. 2025, arXiv:2503.17547).
 
-use sae_models::{Weights, prefixes};
+use sae_models::{Codes, Parameters, Role};
 use tch::Tensor;
 
-use super::Codes;
 use super::loss::sum;
 use crate::dead::mean_square;
 
@@ -14,27 +13,29 @@ pub(super) struct Prefixes(Vec<(i64, f64)>);
 /// Features that can be decoded a range at a time.
 pub(super) trait Decode {
     /// Σ over features of `start..end`, without b_dec.
-    fn decode_range(&self, weights: &Weights, start: i64, end: i64) -> Tensor;
+    ///
+    /// # Shapes
+    /// w_dec `[n_features, d_model]`.
+    fn decode_range(&self, w_dec: &Tensor, start: i64, end: i64) -> Tensor;
 }
 
 impl Decode for Codes {
-    fn decode_range(&self, weights: &Weights, start: i64, end: i64) -> Tensor {
-        self.of_group(start, end).decode(&weights.w_dec)
+    fn decode_range(&self, w_dec: &Tensor, start: i64, end: i64) -> Tensor {
+        self.of_group(start, end).decode(w_dec)
     }
 }
 
 /// Features `[batch, n_features]`.
 impl Decode for Tensor {
-    fn decode_range(&self, weights: &Weights, start: i64, end: i64) -> Tensor {
+    fn decode_range(&self, w_dec: &Tensor, start: i64, end: i64) -> Tensor {
         let n = end - start;
-        self.narrow(1, start, n).mm(&weights.w_dec.narrow(0, start, n))
+        self.narrow(1, start, n).mm(&w_dec.narrow(0, start, n))
     }
 }
 
 impl Prefixes {
-    pub(super) fn new(fractions: &[f64], weights: Option<&[f64]>, n_features: usize) -> Self {
-        let all = prefixes(fractions, weights, n_features);
-        Self(all.into_iter().map(|(end, weight)| (end as i64, weight)).collect())
+    pub(super) fn new(ends: &[(usize, f64)]) -> Self {
+        Self(ends.iter().map(|(end, weight)| (*end as i64, *weight)).collect())
     }
 
     /// Whether the whole dictionary is the only one.
@@ -48,13 +49,19 @@ impl Prefixes {
     }
 
     /// Mean over prefixes of weight·‖x − x̂ of the prefix‖², and the residual of them all.
-    pub(super) fn errors(&self, x: &Tensor, codes: &impl Decode, w: &Weights) -> (Tensor, Tensor) {
-        let mut residual = x - &w.b_dec;
+    pub(super) fn errors(
+        &self,
+        x: &Tensor,
+        codes: &impl Decode,
+        parameters: &Parameters,
+    ) -> (Tensor, Tensor) {
+        let w_dec = &parameters[Role::DecoderWeight];
+        let mut residual = x - &parameters[Role::DecoderBias];
         let mut start = 0;
         let mut errors = Vec::new();
         for &(end, weight) in &self.0 {
             // Not in place: the error before needs its residual for its gradient.
-            let next = &residual - codes.decode_range(w, start, end);
+            let next = &residual - codes.decode_range(w_dec, start, end);
             errors.push(mean_square(&next) * (weight / self.0.len() as f64));
             (residual, start) = (next, end);
         }

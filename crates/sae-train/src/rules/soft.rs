@@ -1,13 +1,14 @@
 //! SoftSAE: soft top-k with a learned k̂ for each row, at last the hard selection of inference.
 
 use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
-use sae_models::{KEstimatorWeights, Sae, Weights};
+use sae_models::{Codes, Estimator, Largest, Parameters, Role, Sae, prefixes};
 use serde_json::Value;
 use soft_topk::tensor::soft_topk_or_nan;
 use tch::{Kind, Tensor};
 
+use super::loss::fired;
 use super::prefixes::{Decode, Prefixes};
-use super::{BudgetLoss, Codes, Context, Detail, Loss, Rule, centre_decoder};
+use super::{Active, BudgetLoss, Context, Detail, Loss, Rule, Taken};
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
 use crate::schedule::Anneal;
@@ -16,8 +17,7 @@ use crate::{Error, Result};
 /// ‖x − x̂‖² + λ_k·budget(mean k̂ − k) + auxk; the budget term is absent from the hard phase.
 pub(crate) struct SoftRule {
     config: SoftConfig,
-    weights: Weights,
-    estimator: KEstimatorWeights,
+    estimator: Estimator,
     prefixes: Prefixes,
     budget: BudgetLoss,
     official: bool,
@@ -72,52 +72,64 @@ impl SoftSchedule {
     pub(crate) fn is_hard(&self, step: u64) -> bool {
         step >= self.hard_from
     }
+
+    /// What is known of a step that used this k̂.
+    pub(crate) fn detail(&self, config: &SoftConfig, step: u64, k_hat: Tensor) -> Detail {
+        Detail {
+            k_hat: Some(k_hat),
+            k_target: Some(self.k(step)),
+            alpha: Some(self.alpha(step)),
+            hard: Some(self.is_hard(step)),
+            dead_after_rows: Some(config.auxk.dead_after_rows),
+        }
+    }
 }
 
 impl SoftRule {
-    pub(crate) fn new(
-        config: &SoftConfig,
-        training: &TrainingConfig,
-        sae: &dyn Sae,
-    ) -> Result<Self> {
-        Ok(Self {
-            weights: sae.base().weights.alias(),
-            estimator: KEstimatorWeights::of(sae)?,
-            prefixes: Prefixes::new(
-                &config.group_fractions,
-                config.group_weights.as_deref(),
-                sae.config().n_features,
-            ),
+    pub(crate) fn new(config: &SoftConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
+        let model = sae.config();
+        let weights = config.group_weights.as_deref();
+        let groups = prefixes(&config.group_fractions, weights, model.n_features);
+        Self {
+            estimator: Estimator::new(config, model.n_features, training.parity),
+            prefixes: Prefixes::new(&groups),
             budget: BudgetLoss::new(config, sae.base().device()),
             official: training.parity == Parity::Official,
             schedule: SoftSchedule::new(config, training, sae),
             config: config.clone(),
-        })
+        }
     }
 
     /// Features and k̂ by the operator; with `budget_only` its gradient goes to k̂ alone.
-    fn soft(&self, x: &Tensor, z: &Tensor, alpha: f64, step: u64) -> Result<(Tensor, Tensor)> {
-        let k_hat = self.estimator.k_hat(x, z, &self.weights.b_dec);
+    fn soft(
+        &self,
+        all: &Parameters,
+        x: &Tensor,
+        z: &Tensor,
+        step: u64,
+    ) -> Result<(Tensor, Tensor)> {
+        let k_hat = self.estimator.k_hat(all, x, z);
         let scores = match self.config.selection_gradient {
             SelectionGradient::BudgetOnly => z.detach(),
             SelectionGradient::Full => z.shallow_clone(),
         };
         // Over a window, the gradient of k̂ is not the operator's.
         let k = if self.config.k_gradient_window > Some(0) { k_hat.detach() } else { k_hat.copy() };
-        let p = soft_topk_or_nan(&scores, &k, alpha)
+        let p = soft_topk_or_nan(&scores, &k, self.schedule.alpha(step))
             .map_err(|source| Error::Selection { step, source })?;
         Ok((z * p, k_hat))
     }
 
     /// A term without value whose gradient in k̂ is the mean change of the loss by a feature between
     /// k̂ − w and k̂ + w features.
-    fn window(&self, x: &Tensor, z: &Tensor, k_hat: &Tensor) -> Tensor {
+    fn window(&self, all: &Parameters, x: &Tensor, z: &Tensor, k_hat: &Tensor) -> Tensor {
         let half = self.config.k_gradient_window.unwrap_or(0) as i64;
         let k = k_hat.detach().round().to_kind(Kind::Int64);
         let (low, high) = ((&k - half).clamp_min(0), (&k + half).clamp_max(z.size()[1]));
         let most = self.estimator.most() + half;
         let error = |k: &Tensor| {
-            let residual = x - Codes::of_row_counts(z, k, most).reconstruct(&self.weights);
+            let codes = Largest::OfEachRow { k, most }.codes(z);
+            let residual = x - codes.reconstruct(all);
             residual.square().sum_dim_intlist([1i64].as_slice(), false, residual.kind())
         };
         let slope = tch::no_grad(|| (error(&high) - error(&low)) / (&high - &low));
@@ -126,16 +138,16 @@ impl SoftRule {
 
     /// Codes and whole k̂ as at inference; the gradient goes through the chosen entries, in the
     /// published code through none (there the encoder learns from auxk alone).
-    fn hard(&self, x: &Tensor, z: &Tensor) -> (Codes, Tensor) {
-        let k_hat = tch::no_grad(|| self.estimator.k_hat(x, z, &self.weights.b_dec));
-        let k = if self.official { k_hat.floor() } else { k_hat.round() };
-        let codes = Codes::of_row_counts(z, &k.to_kind(Kind::Int64), self.estimator.most());
+    fn hard(&self, all: &Parameters, x: &Tensor, z: &Tensor) -> (Codes, Tensor) {
+        let k = tch::no_grad(|| self.estimator.whole(&self.estimator.k_hat(all, x, z)));
+        let codes = self.estimator.largest(&k).codes(z);
         (if self.official { codes.detach() } else { codes }, k)
     }
 
     /// The weighted error and the residual.
     fn errors<C: Decode>(
         &self,
+        all: &Parameters,
         x: &Tensor,
         codes: &C,
         reconstruct: impl Fn(&C) -> Tensor,
@@ -144,45 +156,46 @@ impl SoftRule {
             let residual = x - reconstruct(codes);
             return (mean_square(&residual) * self.prefixes.weight(), residual);
         }
-        self.prefixes.errors(x, codes, &self.weights)
+        self.prefixes.errors(x, codes, all)
     }
 
-    fn detail(&self, step: u64, k_hat: Tensor) -> Detail {
-        Detail {
-            k_hat: Some(k_hat),
-            k_target: Some(self.schedule.k(step)),
-            alpha: Some(self.schedule.alpha(step)),
-            hard: Some(self.schedule.is_hard(step)),
-            dead_after_rows: Some(self.config.auxk.dead_after_rows),
-        }
-    }
-
-    fn hard_loss(&self, x: &Tensor, z: &Tensor, context: Context<'_>) -> Loss {
-        let (codes, k_hat) = self.hard(x, z);
-        let (mse, residual) = self.errors(x, &codes, |codes| codes.reconstruct(&self.weights));
-        context.dead.count_codes(&codes);
+    fn hard_loss(&self, all: &Parameters, x: &Tensor, z: &Tensor, context: Context<'_>) -> Loss {
+        let (codes, k_hat) = self.hard(all, x, z);
+        let (mse, residual) = self.errors(all, x, &codes, |codes| codes.reconstruct(all));
+        let fired = codes.fired();
+        let dead = context.dead.after(&fired, x.size()[0]);
         let auxk = &self.config.auxk;
         // Where the encoder learns from auxk alone, it is not updated while no feature is dead.
-        let auxk = (!self.official || context.dead.some_silent_for(auxk.dead_after_rows))
-            .then(|| context.dead.auxk_loss(auxk, &residual, z, &self.weights.w_dec))
+        let auxk = (!self.official || dead.some_silent_for(auxk.dead_after_rows))
+            .then(|| dead.auxk_loss(auxk, &residual, z, &all[Role::DecoderWeight]))
             .flatten();
         let terms = [("mse", Some(mse)), ("auxk", auxk)];
-        Loss::of_codes(terms, &codes, self.detail(context.step, k_hat))
+        let detail = self.schedule.detail(&self.config, context.step, k_hat);
+        Loss::of(terms, Active::from(&codes), fired, detail)
     }
 
-    fn soft_loss(&mut self, x: &Tensor, z: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let (k, alpha) = (self.schedule.k(context.step), self.schedule.alpha(context.step));
-        let (features, k_hat) = self.soft(x, z, alpha, context.step)?;
-        let (mse, residual) = self.errors(x, &features, |f| self.weights.reconstruct(f));
-        context.dead.count(&features);
-        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, z, &self.weights.w_dec);
-        let mut budget = self.budget.loss(&k_hat, k);
+    fn soft_loss(
+        &self,
+        all: &Parameters,
+        x: &Tensor,
+        z: &Tensor,
+        context: Context<'_>,
+    ) -> Result<Loss> {
+        let (features, k_hat) = self.soft(all, x, z, context.step)?;
+        let (mse, residual) = self.errors(all, x, &features, |f| all.reconstruct(f));
+        let fired = fired(&features);
+        let dead = context.dead.after(&fired, x.size()[0]);
+        let w_dec = &all[Role::DecoderWeight];
+        let auxk = dead.auxk_loss(&self.config.auxk, &residual, z, w_dec);
+        let mut budget = self.budget.loss(&k_hat, self.schedule.k(context.step));
         if self.config.k_gradient_window > Some(0) {
-            budget += self.window(x, z, &k_hat);
+            budget += self.window(all, x, z, &k_hat);
         }
-        self.budget.after_step(&k_hat.detach().mean(Kind::Double), k);
+        let mean = k_hat.detach().mean(Kind::Double);
         let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", Some(budget))];
-        Ok(Loss::new(terms, features, self.detail(context.step, k_hat)))
+        let detail = self.schedule.detail(&self.config, context.step, k_hat);
+        let loss = Loss::of(terms, Active::Features(features), fired, detail);
+        Ok(loss.with_signal(Some(mean)))
     }
 }
 
@@ -191,16 +204,19 @@ impl Rule for SoftRule {
         OptimizerRule::CLIPPED
     }
 
-    fn start(&mut self, x: &Tensor) {
-        centre_decoder(&self.weights, x);
+    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let z = parameters.pre_activations(x).relu();
+        if self.schedule.is_hard(context.step) {
+            return Ok(self.hard_loss(parameters, x, &z, context));
+        }
+        self.soft_loss(parameters, x, &z, context)
     }
 
-    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let z = self.weights.pre_activations(x).relu();
-        if self.schedule.is_hard(context.step) {
-            return Ok(self.hard_loss(x, &z, context));
+    /// The budget's multiplier follows mean k̂ of a soft step.
+    fn observe(&mut self, taken: Taken<'_>) {
+        if let Some(mean) = &taken.loss.signal {
+            self.budget.after_step(mean, self.schedule.k(taken.step));
         }
-        self.soft_loss(x, &z, context)
     }
 
     fn save(&self) -> Value {

@@ -1,32 +1,112 @@
-//! TopK: the k largest features of each row (Gao et al. 2024, arXiv:2406.04093).
+//! TopK (Gao et al. 2024, arXiv:2406.04093), AbsTopK (Zhu et al. 2025, arXiv:2510.00404), BatchTopK
+//! (Bussmann et al. 2024, arXiv:2412.06410) and Matryoshka BatchTopK (Bussmann et al. 2025,
+//! arXiv:2503.17547): a number of features that is given.
 
-use sae_config::TopKConfig;
-use sae_models::{Sae, Weights};
-use tch::Tensor;
+use sae_config::{
+    AbsTopKConfig, AuxKConfig, BatchTopKConfig, MatryoshkaBatchTopKConfig, TopKConfig,
+};
+use sae_models::{Codes, Largest, ModelConfig, Parameters, Role, prefixes};
+use tch::{Kind, Tensor};
 
-use super::threshold::{Threshold, annealed_k};
-use super::{Codes, Context, Detail, Loss, Rule, centre_decoder};
+use super::prefixes::Prefixes;
+use super::{Active, Context, Detail, Loss, Rule, Taken};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
 use crate::schedule::Anneal;
 
-/// ‖x − x̂‖² + auxk.
-pub(crate) struct TopKRule {
-    config: TopKConfig,
-    weights: Weights,
+/// Share of the old value that the moving average of a threshold keeps.
+pub(crate) const KEPT: f64 = 0.999;
+
+/// What these architectures have in common, whatever computes their steps.
+pub(crate) struct TopKFamily {
+    /// What is kept of a batch, of k and its rows.
+    select: fn(i64, i64) -> Largest<'static>,
     k: Anneal,
-    threshold: Threshold,
+    pub(crate) auxk: AuxKConfig,
+    /// Where each prefix of the dictionary ends that is a dictionary too, and its weight.
+    pub(crate) groups: Vec<(usize, f64)>,
+    /// The step after which the threshold of inference follows the least feature kept.
+    threshold_after: Option<u64>,
+}
+
+impl TopKFamily {
+    pub(crate) fn topk(config: &TopKConfig, model: &ModelConfig) -> Self {
+        let TopKConfig { k, k_anneal_steps, threshold_start_step, auxk } = config;
+        let start = Some(threshold_start_step.unwrap_or(0));
+        Self::new(Largest::top_k, (*k, *k_anneal_steps), start, auxk, model)
+    }
+
+    pub(crate) fn abs_topk(config: &AbsTopKConfig, model: &ModelConfig) -> Self {
+        let AbsTopKConfig { k, k_anneal_steps, auxk } = config;
+        Self::new(Largest::abs_top_k, (*k, *k_anneal_steps), None, auxk, model)
+    }
+
+    pub(crate) fn batch_topk(config: &BatchTopKConfig, model: &ModelConfig) -> Self {
+        let BatchTopKConfig { k, k_anneal_steps, threshold_start_step, auxk } = config;
+        let start = Some(threshold_start_step.unwrap_or(0));
+        Self::new(Largest::batch_top_k, (*k, *k_anneal_steps), start, auxk, model)
+    }
+
+    pub(crate) fn matryoshka(config: &MatryoshkaBatchTopKConfig, model: &ModelConfig) -> Self {
+        let start = Some(config.threshold_start_step.unwrap_or(0));
+        let k = (config.k, config.k_anneal_steps);
+        let (fractions, weights) = (&config.group_fractions, config.group_weights.as_deref());
+        Self {
+            groups: prefixes(fractions, weights, model.n_features),
+            ..Self::new(Largest::batch_top_k, k, start, &config.auxk, model)
+        }
+    }
+
+    fn new(
+        select: fn(i64, i64) -> Largest<'static>,
+        (k, anneal_steps): (usize, u64),
+        threshold_after: Option<u64>,
+        auxk: &AuxKConfig,
+        model: &ModelConfig,
+    ) -> Self {
+        let (k, groups) = (annealed_k(k, anneal_steps, model), vec![(model.n_features, 1.0)]);
+        Self { select, k, auxk: auxk.clone(), groups, threshold_after }
+    }
+
+    /// What is kept of a batch of `n_rows` at a step.
+    pub(crate) fn largest(&self, step: u64, n_rows: usize) -> Largest<'static> {
+        (self.select)(self.k.at(step) as i64, n_rows as i64)
+    }
+
+    /// Whether the threshold follows the least feature kept at a step.
+    pub(crate) fn follows(&self, step: u64) -> bool {
+        self.threshold_after.is_some_and(|start| step > start)
+    }
+
+    /// What is known of a step.
+    pub(crate) fn detail(&self, step: u64) -> Detail {
+        let dead_after_rows = Some(self.auxk.dead_after_rows);
+        Detail { k_target: Some(self.k.at(step).trunc()), dead_after_rows, ..Detail::default() }
+    }
+}
+
+/// k falling from D to `k`; the published code sees `k` itself in the first step.
+fn annealed_k(k: usize, steps: u64, model: &ModelConfig) -> Anneal {
+    let end = k as f64;
+    if steps == 0 {
+        return Anneal::constant(end);
+    }
+    let start = (model.d_model as f64).max(end).min(model.n_features as f64);
+    let official = model.parity == sae_config::Parity::Official;
+    Anneal { first: if official { end } else { start }, start, end, steps }
+}
+
+/// ‖x − x̂‖² + auxk, where there are prefixes the mean over them of weight·‖x − x̂ of the prefix‖².
+pub(crate) struct TopKRule {
+    family: TopKFamily,
+    prefixes: Prefixes,
 }
 
 impl TopKRule {
-    pub(crate) fn new(config: &TopKConfig, official: bool, sae: &dyn Sae) -> Result<Self> {
-        Ok(Self {
-            config: config.clone(),
-            weights: sae.base().weights.alias(),
-            k: annealed_k(config.k, config.k_anneal_steps, official, sae),
-            threshold: Threshold::new(config.threshold_start_step, sae)?,
-        })
+    pub(crate) fn new(family: TopKFamily) -> Self {
+        let prefixes = Prefixes::new(&family.groups);
+        Self { family, prefixes }
     }
 }
 
@@ -35,22 +115,57 @@ impl Rule for TopKRule {
         OptimizerRule::CLIPPED
     }
 
-    fn start(&mut self, x: &Tensor) {
-        centre_decoder(&self.weights, x);
+    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+        let largest = self.family.largest(context.step, x.size()[0] as usize);
+        let z = largest.activations(&parameters.pre_activations(x));
+        let codes = largest.codes(&z);
+
+        let (mse, residual) = if self.prefixes.is_one() {
+            let residual = x - codes.reconstruct(parameters);
+            (mean_square(&residual), residual)
+        } else {
+            self.prefixes.errors(x, &codes, parameters)
+        };
+        let fired = codes.fired();
+        let dead = context.dead.after(&fired, x.size()[0]);
+        let w_dec = &parameters[Role::DecoderWeight];
+        let auxk = dead.auxk_loss(&self.family.auxk, &residual, &z, w_dec);
+        let detail = self.family.detail(context.step);
+        let terms = [("mse", Some(mse)), ("auxk", auxk)];
+        let loss = Loss::of(terms, Active::from(&codes), fired, detail);
+        let follows = self.family.follows(context.step);
+        Ok(loss.with_signal(follows.then(|| least_kept(&codes, largest))))
     }
 
-    fn loss(&mut self, x: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let k = self.k.at(context.step).trunc();
-        let z = self.weights.pre_activations(x).relu();
-        let codes = Codes::of_rows(&z, k as i64);
-        self.threshold.see_rows(&codes.by_row(), context.step);
+    fn observe(&mut self, taken: Taken<'_>) {
+        if let Some(least) = &taken.loss.signal {
+            follow(&mut taken.parameters[Role::Threshold], least);
+        }
+    }
+}
 
-        let residual = x - codes.reconstruct(&self.weights);
-        let mse = mean_square(&residual);
-        context.dead.count_codes(&codes);
-        let auxk = context.dead.auxk_loss(&self.config.auxk, &residual, &z, &self.weights.w_dec);
-        let dead_after_rows = Some(self.config.auxk.dead_after_rows);
-        let detail = Detail { k_target: Some(k), dead_after_rows, ..Detail::default() };
-        Ok(Loss::of_codes([("mse", Some(mse)), ("auxk", auxk)], &codes, detail))
+/// Lets the moving average of the least value kept see that of a step; the average is negative
+/// until the first is seen. The first is taken as it is; one that is not finite (no feature was
+/// active) is not.
+fn follow(threshold: &mut Tensor, least: &Tensor) {
+    let _guard = tch::no_grad_guard();
+    let average = &*threshold * KEPT + least * (1.0 - KEPT);
+    let next = average.where_self(&threshold.ge(0.0), least);
+    let next = next.where_self(&least.isfinite(), threshold);
+    threshold.copy_(&next);
+}
+
+/// The least positive feature of the batch, or the mean over rows of that of each row.
+fn least_kept(codes: &Codes, largest: Largest<'_>) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    let positive = |features: &Tensor| features.masked_fill(&features.le(0.0), f64::INFINITY);
+    match largest {
+        Largest::OfBatch { .. } => positive(&codes.values()).min(),
+        Largest::OfRows { .. } | Largest::OfEachRow { .. } => {
+            let least = positive(&codes.by_row()).amin([1i64].as_slice(), false);
+            let some = least.isfinite();
+            let sum = least.where_self(&some, &least.zeros_like()).sum(least.kind());
+            sum / some.sum(Kind::Int64)
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use sae_config::{Engine, RunConfig};
+use sae_config::RunConfig;
 use sae_data::{Error as DataError, open_store};
 use sae_models::checkpoint_origin;
 use sae_train::{
@@ -119,11 +119,7 @@ fn open_stores(config: &RunConfig) -> Result<usize, Failure> {
 /// Prints what the run would take, and refuses one that cannot fit.
 fn print_plan(config: &RunConfig, d_model: usize, device: Device) -> Result<(), Failure> {
     let plan = plan(config, d_model).or_usage()?;
-    let engine = match plan.engine {
-        Engine::Fast => "fast",
-        Engine::Reference => "reference",
-    };
-    say!("{:12} {engine}\n{}", "engine", plan.to_string().trim_end());
+    say!("{:12} {}\n{}", "engine", plan.engine, plan.to_string().trim_end());
     let Some(memory) = memory(device).or_usage()? else { return Ok(()) };
     let (free, total) = (memory.free / 1_000_000, memory.total / 1_000_000);
     say!("{:12} {free:>9} MB of {total} MB", "free");
@@ -142,7 +138,7 @@ fn print_profile(profile: Option<&Profile>) {
             }
             say!("{:24} {:>10.2}", "step", total * 1e3);
         }
-        None => say!("parts of a step: measured by the fast engine only"),
+        None => say!("parts of a step: measured on the CPU only"),
     }
     if let Some(bytes) = peak_memory() {
         say!("{:24} {:>10} MB", "peak resident memory", bytes / 1_000_000);

@@ -1,11 +1,13 @@
 //! Codes of hard selections as lists: decoding them takes memory for the chosen entries alone.
 
-use sae_models::Weights;
 use tch::{Kind, Tensor};
 use tch_autograd::read;
 
+use crate::{Parameters, Role};
+
 /// Chosen entries of a batch, row by row; those that are 0 count as not chosen.
-pub(crate) struct Codes {
+#[derive(Debug)]
+pub struct Codes {
     /// Features of the entries, `[n]`.
     indices: Tensor,
     /// Their activations, `[n]`, through which the gradient goes.
@@ -31,7 +33,7 @@ impl Codes {
     ///
     /// # Shapes
     /// z `[batch, n_features]`.
-    pub(crate) fn of_magnitudes(z: &Tensor, k: i64) -> Self {
+    pub fn of_magnitudes(z: &Tensor, k: i64) -> Self {
         let (batch, n_features) = z.size2().expect("activations are a matrix");
         let (_, indices) = z.detach().abs().topk(k, -1, true, false);
         let values = z.gather(1, &indices, false).flatten(0, -1);
@@ -44,7 +46,7 @@ impl Codes {
     /// # Shapes
     /// z `[batch, n_features]`, not negative; k `[batch]`, whole numbers of at most n_features and
     /// `most`: on a GPU their maximum is not read.
-    pub(super) fn of_row_counts(z: &Tensor, k: &Tensor, most: i64) -> Self {
+    pub(crate) fn of_row_counts(z: &Tensor, k: &Tensor, most: i64) -> Self {
         let (batch, n_features) = z.size2().expect("activations are a matrix");
         let widest = match batch {
             0 => 1,
@@ -63,7 +65,7 @@ impl Codes {
     ///
     /// # Shapes
     /// z `[batch, n_features]`, not negative.
-    pub(super) fn of_batch(z: &Tensor, k: i64) -> Self {
+    pub(crate) fn of_batch(z: &Tensor, k: i64) -> Self {
         let (batch, n_features) = z.size2().expect("activations are a matrix");
         let flat = z.flatten(0, -1);
         let (_, places) = flat.detach().topk(k, -1, true, false);
@@ -74,8 +76,8 @@ impl Codes {
         Self { indices: places.remainder(n_features), values, offsets, n_features }
     }
 
-    /// The same entries with those of other features than `start..end` at 0.
-    pub(super) fn of_group(&self, start: i64, end: i64) -> Self {
+    /// Returns the entries with those of other features than `start..end` at 0.
+    pub fn of_group(&self, start: i64, end: i64) -> Self {
         let inside = self.indices.ge(start).logical_and(&self.indices.lt(end));
         Self {
             indices: self.indices.shallow_clone(),
@@ -89,40 +91,42 @@ impl Codes {
     ///
     /// # Shapes
     /// w `[n_features, d_model]`.
-    pub(crate) fn decode(&self, w: &Tensor) -> Tensor {
+    pub fn decode(&self, w: &Tensor) -> Tensor {
         const SUM: i64 = 0;
         let (values, offsets) = (Some(&self.values), &self.offsets);
         Tensor::embedding_bag(w, &self.indices, offsets, false, SUM, false, values, false).0
     }
 
     /// fW_dec + b_dec.
-    pub(super) fn reconstruct(&self, weights: &Weights) -> Tensor {
-        self.decode(&weights.w_dec) + &weights.b_dec
+    pub fn reconstruct(&self, parameters: &Parameters) -> Tensor {
+        self.decode(&parameters[Role::DecoderWeight]) + &parameters[Role::DecoderBias]
     }
 
     /// Which features are active anywhere in the batch, `[n_features]`.
-    pub(crate) fn fired(&self) -> Tensor {
+    pub fn fired(&self) -> Tensor {
+        let _guard = tch::no_grad_guard();
         let active = self.values.detach().ne(0.0).to_kind(Kind::Int64);
         let n_rows = Tensor::zeros([self.n_features], (Kind::Int64, self.values.device()));
         n_rows.scatter_add(0, &self.indices, &active).gt(0)
     }
 
     /// The activations as one matrix with a row for each of the batch, where all have as many.
-    pub(super) fn by_row(&self) -> Tensor {
+    pub fn by_row(&self) -> Tensor {
         self.values.detach().reshape([self.n_rows(), -1])
     }
 
-    /// The same, of which no gradient is taken.
-    pub(super) fn detach(self) -> Self {
+    /// Returns the entries as constants, of which no gradient is taken.
+    pub fn detach(self) -> Self {
         Self { values: self.values.detach(), ..self }
     }
 
     /// The activations.
-    pub(super) fn values(&self) -> Tensor {
+    pub fn values(&self) -> Tensor {
         self.values.detach()
     }
 
-    pub(crate) fn n_rows(&self) -> i64 {
+    /// The number of rows of the batch.
+    pub fn n_rows(&self) -> i64 {
         self.offsets.size()[0]
     }
 }
@@ -130,11 +134,10 @@ impl Codes {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sae_models::{InitRng, top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
     use tch::{Kind, Tensor};
     use tch_autograd::read;
 
-    use super::Codes;
+    use crate::{Codes, InitRng, top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask};
 
     /// The decoded batch and its gradients to z and w, for a fixed gradient of the output.
     fn differentiate(

@@ -2,12 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// Dense products of the batch with the encoder and the estimator.
-pub(super) const GEMM: &str = "gemm";
-
-/// Gradients of the estimator or the thresholds, without dense products.
-pub(super) const ESTIMATOR: &str = "estimator and threshold";
-
 /// Time spent in each part of a step, summed over steps.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Profile {
@@ -29,13 +23,13 @@ impl Profile {
         self.parts.iter().map(move |(name, time)| (*name, *time / steps))
     }
 
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.steps += 1;
         self.last = Some(Instant::now());
     }
 
     /// Counts the time since the last call to `name`.
-    pub(super) fn lap(&mut self, name: &'static str) {
+    pub(crate) fn lap(&mut self, name: &'static str) {
         let now = Instant::now();
         let time = self.last.map_or(Duration::ZERO, |last| now - last);
         self.last = Some(now);
