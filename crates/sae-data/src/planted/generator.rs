@@ -1,18 +1,26 @@
 //! Making the rows: each from a generator of its own, so that they come out the same in parallel.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 use rayon::prelude::*;
 
 use super::config::PlantedConfig;
+use super::random::{below, normal, rng, uniform, unit_vectors};
+use super::saelens;
+use super::sampler::Sampler;
+use super::synth::SynthModel;
 use super::truth::PlantedTruth;
 use crate::store::to_usize;
-use crate::{Dtype, Provenance, Result, RowMeta, StoreSpec, StoreWriter};
+use crate::{Dtype, Error, Provenance, Result, RowMeta, StoreSpec, StoreWriter};
 
 /// Rows made at a time.
 const ROWS_AT_ONCE: u64 = 4096;
+
+/// Rows of a synthetic model that a thread makes at a time.
+const SYNTH_ROWS_AT_ONCE: u64 = 32;
 
 /// Draws before the next free feature is taken in order.
 const MAX_DRAWS: usize = 64;
@@ -26,26 +34,56 @@ impl PlantedConfig {
     /// be written.
     pub fn write(&self, dir: &Path, dtype: Dtype) -> Result<()> {
         self.check()?;
+        let mut settings = BTreeMap::new();
+        settings.insert("config".to_owned(), serde_json::json!(self).to_string());
+        // A store is not finished with another model of the same name.
+        let read = self.model.as_deref().map(saelens::read).transpose()?;
+        let model = read.map(|(model, content)| {
+            settings.insert("model_blake3".to_owned(), content);
+            model
+        });
+        if let Some(model) = &model {
+            for (field, expected, got) in [
+                ("d_model", model.d_model, self.d_model),
+                ("n_features", model.n_features, self.n_features),
+            ] {
+                if got != expected {
+                    return Err(Error::value(field, format!("{expected} as `model` has"), got));
+                }
+            }
+        }
         let provenance = Provenance {
             host: "planted".to_owned(),
             hook_point: "planted".to_owned(),
-            settings: [("config".to_owned(), serde_json::json!(self).to_string())].into(),
+            settings,
             ..Provenance::default()
         };
         let spec = StoreSpec { provenance, ..StoreSpec::new(self.d_model, dtype) };
-        self.write_spec(dir, spec)
+        self.write_spec(dir, spec, &self.maker(model))
     }
 
-    fn write_spec(&self, dir: &Path, spec: StoreSpec) -> Result<()> {
-        let world = World::new(self);
+    /// What makes the rows: of a model that was read, of one that is drawn, or the sum of features.
+    fn maker(&self, read: Option<SynthModel>) -> Maker<'_> {
+        let drawn = || {
+            let synth = self.synth.as_ref()?;
+            Some(synth.model(self.n_features, self.d_model, self.seed))
+        };
+        match read.or_else(drawn) {
+            Some(model) => Maker::Synth(Sampler::new(model, self.seed)),
+            None => Maker::Sum(World::new(self)),
+        }
+    }
+
+    fn write_spec(&self, dir: &Path, spec: StoreSpec, maker: &Maker<'_>) -> Result<()> {
         let mut writer = StoreWriter::resume(dir, spec)?;
         let present = self.first_row + writer.n_rows();
-        let mut truth = PlantedTruth::new(self.n_features, self.d_model, world.dictionary.clone());
+        let mut truth =
+            PlantedTruth::new(self.n_features, self.d_model, maker.dictionary().to_vec());
         let end = self.first_row + self.n_rows;
         let mut start = self.first_row;
         while start < end {
             let next = end.min(start + ROWS_AT_ONCE);
-            let rows: Vec<Row> = (start..next).into_par_iter().map(|i| world.row(i)).collect();
+            let rows = maker.rows(start..next);
             for row in &rows {
                 truth.push(&row.active, row.intrinsic_dimension);
             }
@@ -67,6 +105,37 @@ impl PlantedConfig {
     }
 }
 
+/// What makes rows.
+enum Maker<'a> {
+    Sum(World<'a>),
+    Synth(Sampler),
+}
+
+impl Maker<'_> {
+    fn dictionary(&self) -> &[f32] {
+        match self {
+            Self::Sum(world) => &world.dictionary,
+            Self::Synth(sampler) => &sampler.model().dictionary,
+        }
+    }
+
+    /// The rows of these numbers, each the same whatever the range.
+    fn rows(&self, numbers: Range<u64>) -> Vec<Row> {
+        match self {
+            Self::Sum(world) => numbers.into_par_iter().map(|number| world.row(number)).collect(),
+            Self::Synth(sampler) => {
+                let n_blocks = (numbers.end - numbers.start).div_ceil(SYNTH_ROWS_AT_ONCE);
+                let block = |i: u64| {
+                    let start = numbers.start + i * SYNTH_ROWS_AT_ONCE;
+                    sampler.rows(start..numbers.end.min(start + SYNTH_ROWS_AT_ONCE))
+                };
+                let blocks: Vec<Vec<Row>> = (0..n_blocks).into_par_iter().map(block).collect();
+                blocks.into_iter().flatten().collect()
+            }
+        }
+    }
+}
+
 /// What all rows share.
 struct World<'a> {
     config: &'a PlantedConfig,
@@ -80,11 +149,11 @@ struct World<'a> {
 }
 
 /// A row and its truth.
-struct Row {
-    values: Vec<f32>,
+pub(super) struct Row {
+    pub(super) values: Vec<f32>,
     /// Feature and activation, by feature.
-    active: Vec<(u32, f32)>,
-    intrinsic_dimension: u32,
+    pub(super) active: Vec<(u32, f32)>,
+    pub(super) intrinsic_dimension: u32,
 }
 
 impl<'a> World<'a> {
@@ -195,41 +264,6 @@ fn add(to: &mut [f32], weight: f32, vector: &[f32]) {
     }
 }
 
-/// `n` random directions, `[n, d_model]`.
-fn unit_vectors(rng: &mut ChaCha8Rng, n: usize, d_model: usize) -> Vec<f32> {
-    let mut vectors = Vec::with_capacity(n * d_model);
-    for _ in 0..n {
-        let direction: Vec<f64> = (0..d_model).map(|_| normal(rng)).collect();
-        let norm = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
-        vectors.extend(direction.iter().map(|x| (x / norm) as f32));
-    }
-    vectors
-}
-
-fn rng(seed: u64, name: &str, number: u64) -> ChaCha8Rng {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.update(&number.to_le_bytes());
-    hasher.update(name.as_bytes());
-    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
-}
-
-/// Uniform in [0, 1).
-fn uniform(rng: &mut ChaCha8Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 * 2f64.powi(-53)
-}
-
-/// Uniform in `0..n`.
-fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
-    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
-}
-
-/// Standard normal, by Box and Muller.
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    let radius = (-2.0 * (1.0 - uniform(rng)).ln()).sqrt();
-    radius * (std::f64::consts::TAU * uniform(rng)).cos()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,14 +287,14 @@ mod tests {
         };
         let spec = StoreSpec { rows_per_shard: 1500, ..StoreSpec::new(4, Dtype::F32) };
         let whole = tempfile::tempdir().unwrap();
-        config.write_spec(whole.path(), spec.clone()).unwrap();
+        config.write_spec(whole.path(), spec.clone(), &config.maker(None)).unwrap();
         let rows = read_all(whole.path());
         for cut in [0, 1500, 4500, 8692] {
             let dir = tempfile::tempdir().unwrap();
             let mut writer = StoreWriter::create(dir.path(), spec.clone()).unwrap();
             writer.append(&rows[..cut * 4], &vec![RowMeta::default(); cut]).unwrap();
             drop(writer);
-            config.write_spec(dir.path(), spec.clone()).unwrap();
+            config.write_spec(dir.path(), spec.clone(), &config.maker(None)).unwrap();
             assert!(read_all(dir.path()) == rows, "cut after {cut} rows");
             let truth = PlantedTruth::load(dir.path()).unwrap();
             assert_eq!(truth, PlantedTruth::load(whole.path()).unwrap());
