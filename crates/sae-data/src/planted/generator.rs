@@ -69,7 +69,7 @@ impl PlantedConfig {
             Some(synth.model(self.n_features, self.d_model, self.seed))
         };
         match read.or_else(drawn) {
-            Some(model) => Maker::Synth(Sampler::new(model, self.seed)),
+            Some(model) => Maker::Synth(Box::new(Sampler::new(model, self.seed))),
             None => Maker::Sum(World::new(self)),
         }
     }
@@ -108,7 +108,7 @@ impl PlantedConfig {
 /// What makes rows.
 enum Maker<'a> {
     Sum(World<'a>),
-    Synth(Sampler),
+    Synth(Box<Sampler>),
 }
 
 impl Maker<'_> {

@@ -222,7 +222,7 @@ impl Magnitudes {
                 };
                 let low = min_value.unwrap_or(0.0) as f32;
                 let high = max_value.map_or(f32::INFINITY, |v| v as f32);
-                if !(low <= high) {
+                if low.is_nan() || high.is_nan() || low > high {
                     let expected = format!("min_value of at most max_value {high}");
                     return Err((expected, low.to_string()));
                 }

@@ -23,7 +23,7 @@ pub(super) fn randn(seed: u64, n: usize) -> Vec<f32> {
     }
     let mut numbers: Vec<f32> = (0..n).map(|_| words.uniform_24()).collect();
     numbers.chunks_exact_mut(BLOCK).for_each(box_muller);
-    if n % BLOCK != 0 {
+    if !n.is_multiple_of(BLOCK) {
         let last = &mut numbers[n - BLOCK..];
         last.fill_with(|| words.uniform_24());
         box_muller(last);
