@@ -75,6 +75,12 @@ impl Pair {
         [&self.train, &self.held_out].map(|store| store.path.as_path())
     }
 
+    /// The stores, with the hashes of their content.
+    pub(super) fn hashes(&self) -> Result<[(&Path, String); 2]> {
+        let [train, held_out] = self.paths();
+        Ok([(train, self.train.hash()?), (held_out, self.held_out.hash()?)])
+    }
+
     pub(super) fn d_model(&self) -> usize {
         self.train.rows.d_model()
     }
