@@ -96,8 +96,9 @@ impl Pair {
         Ok(format!("train {train}, held out {held_out}{truth}"))
     }
 
-    /// Refuses stores that hold the same rows or share a file of them; rows to judge by that are not finite, and rows to
-    /// train on where some run reads all of them (`is_whole`); a truth that cannot be read.
+    /// Refuses stores that hold the same rows or share a file of them; rows to judge by that are not
+    /// finite, and rows to train on where some run reads all of them (`is_whole`); a truth that
+    /// cannot be read.
     pub(super) fn check(&self, is_whole: bool) -> Result<()> {
         let same = || {
             let got = format!("those of {}", self.train.path.display());
