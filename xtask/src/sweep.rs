@@ -10,6 +10,7 @@ mod folder;
 mod frontier;
 mod halving;
 mod init;
+mod inputs;
 mod job;
 mod limits;
 mod local;
@@ -214,6 +215,7 @@ fn prepare(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> 
         out: out.to_owned(),
         program,
         libraries,
+        inputs: plan.inputs(&activations)?,
         activations,
         maker: Maker::find(workspace),
         limits: Limits { time: args.time_limit, memory: args.memory_limit },

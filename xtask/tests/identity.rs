@@ -1,11 +1,14 @@
 //! What is the same run, and what is not: finished runs are not repeated, and never reused for
 //! other data or another meaning.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::bench::Bench;
+use serde_json::Value;
+
+use crate::bench::{Bench, until};
 use crate::npy;
 
 /// A sweep over two stores in folders of their own; `more` is lines of its base run.
@@ -231,4 +234,38 @@ fn a_store_that_a_sweep_has_made_is_checked_too() {
         cut.expect("cut");
     }
     bench.ends(&file, &["--dry-run"], 2, &["train activations", "bytes, got"]);
+}
+
+/// What each run that is done was measured at, by its id.
+fn measured(bench: &Bench) -> BTreeMap<String, Value> {
+    let done = bench.results().into_iter().filter(|run| run["status"] == "done");
+    done.map(|run| (run["run_id"].to_string(), run["evaluation"].clone())).collect()
+}
+
+#[test]
+fn data_that_changes_under_a_sweep_gives_no_result() {
+    const AXES: &str = "[axes]\nseed = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]";
+    let undisturbed = bench();
+    let all = "10 of 10 runs to do";
+    undisturbed.ends(&write(&undisturbed, "train", AXES), &[], 0, &[all]);
+    let expected = measured(&undisturbed);
+    assert_eq!(expected.len(), 10);
+
+    for (place, n_rows, seed) in [("train", 500, 1), ("held-out", 200, 2)] {
+        let bench = bench();
+        let rows = bench.at(place).join("acts.npy");
+        let sweep = bench.start(&write(&bench, "train", AXES), &[]);
+        let has_result = |run: &PathBuf| run.join("result.json").exists();
+        until("a result", || bench.runs().iter().any(has_result));
+        npy::write(&rows, n_rows, 16, 9);
+        assert_eq!(sweep.wait().code(), Some(1), "{}", bench.said());
+        assert!(bench.said().contains("changed since"), "{}", bench.said());
+        let so_far = measured(&bench);
+        assert!(!so_far.is_empty() && so_far.len() < 10, "{}", bench.said());
+        assert!(so_far.iter().all(|(id, evaluation)| expected[id] == *evaluation), "{place}");
+
+        npy::write(&rows, n_rows, 16, seed);
+        bench.ends(&write(&bench, "train", AXES), &[], 0, &["of 10 runs to do"]);
+        assert_eq!(measured(&bench), expected, "{place}");
+    }
 }

@@ -53,7 +53,10 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| io(path, e))
+    std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::InvalidData => parse(path, &"expected text in UTF-8"),
+        _ => io(path, e),
+    })
 }
 
 fn io(path: &Path, source: std::io::Error) -> Error {

@@ -61,21 +61,15 @@ impl Role {
     /// Whether the tensor belongs to the k-estimator.
     #[must_use]
     pub const fn is_of_estimator(self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::HiddenWeight
-            | Self::DownWeight
-            | Self::UpWeight
-            | Self::HiddenBias
-            | Self::OutputWeight
-            | Self::OutputBias => true,
-            Self::EncoderWeight
-            | Self::EncoderBias
-            | Self::DecoderWeight
-            | Self::DecoderBias
-            | Self::Threshold
-            | Self::MagnitudeLogScale
-            | Self::MagnitudeBias => false,
-        }
+                | Self::DownWeight
+                | Self::UpWeight
+                | Self::HiddenBias
+                | Self::OutputWeight
+                | Self::OutputBias
+        )
     }
 
     /// Whether the tensor is multiplied with activations as they come.

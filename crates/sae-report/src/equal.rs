@@ -93,13 +93,6 @@ impl EqualL0 {
         }
         (!measures.is_empty()).then_some(Self { l0, measures })
     }
-
-    /// Whether some cell summarizes several seeds.
-    #[must_use]
-    pub fn has_seeds(&self) -> bool {
-        let mut cells = self.measures.iter().flat_map(|measure| measure.cells.iter().flatten());
-        cells.any(|cell| cell.is_some_and(|cell| cell.n > 1))
-    }
 }
 
 /// For each group the points of each seed.

@@ -21,7 +21,22 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn new(workspace: &Workspace) -> Self {
-        Self { kept: workspace.target().join("hashes"), known: RefCell::default() }
+        Self::at(workspace.target().join("hashes"))
+    }
+
+    /// Those that are kept in this folder.
+    pub(super) fn at(kept: PathBuf) -> Self {
+        Self { kept, known: RefCell::default() }
+    }
+
+    /// The folder in which hashes are kept.
+    pub(super) fn kept(&self) -> &Path {
+        &self.kept
+    }
+
+    /// The files and folders that were read, with their hashes.
+    pub(super) fn known(&self) -> BTreeMap<PathBuf, String> {
+        self.known.borrow().clone()
     }
 
     /// The hash of a file; `key` names it in errors.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use sae_config::{SweepConfig, SweepResults, read_json, read_toml};
 
 use super::plan::Plan;
@@ -47,4 +47,14 @@ fn present(out: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(ids)
+}
+
+/// Removes a folder that may be there.
+pub(super) fn discard(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| folder.display().to_string())
+        }
+        _ => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ pub(super) fn table(results: &SweepResults) -> Option<String> {
         return None;
     }
     let mut parts = Vec::new();
-    let with_n = equal.has_seeds();
+    let with_n = groups.groups.iter().any(|group| has_seeds(group, results));
     for measure in &equal.measures {
         let head = equal.l0.iter().map(|l0| format!("L0 {}", short(*l0)));
         let mut rows = vec![std::iter::once(format!("{} at", measure.name)).chain(head).collect()];
@@ -38,6 +38,12 @@ pub(super) fn table(results: &SweepResults) -> Option<String> {
 fn has_results(group: &Group, results: &SweepResults) -> bool {
     let mut runs = group.runs.iter().map(|&run| &results.runs[run]);
     runs.any(|run| run.evaluation.is_some() && run.status != RunStatus::Dropped)
+}
+
+/// Whether a group has runs of several seeds.
+fn has_seeds(group: &Group, results: &SweepResults) -> bool {
+    let seed = |run: usize| results.runs[run].config.training.seed;
+    group.runs.iter().any(|&run| seed(run) != seed(group.runs[0]))
 }
 
 /// Up to four significant digits.
@@ -75,8 +81,7 @@ pub(super) fn csv(results: &SweepResults) -> Result<String> {
                 continue;
             }
             let mut line = vec![group.name()];
-            let settings = &groups.values[group.runs[0]];
-            line.extend(keys.iter().map(|&k| settings[k].clone().unwrap_or_default()));
+            line.extend(keys.iter().map(|&k| shared(&groups, group, k)));
             line.push(l0.to_string());
             line.extend(cells.iter().flat_map(|cell| match cell {
                 Some(Summary { mean, sd, n }) => [
@@ -90,6 +95,14 @@ pub(super) fn csv(results: &SweepResults) -> Result<String> {
         }
     }
     String::from_utf8(writer.into_inner()?).context("equal-l0.csv")
+}
+
+/// The value of a setting in all runs of a group; nothing where they differ or have none.
+fn shared(groups: &Groups, group: &Group, key: usize) -> String {
+    let value = |run: usize| groups.values[run][key].as_deref();
+    let first = value(group.runs[0]);
+    let is_shared = group.runs.iter().all(|&run| value(run) == first);
+    first.filter(|_| is_shared).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use sae_config::{HalvingConfig, RunResult, RunStatus, read_json, run_at_rung, write_json};
 use serde::{Deserialize, Serialize};
 
+use super::folder::discard;
 use super::job::Job;
 use super::plan::{Plan, PlannedRun};
 use super::stop;
@@ -242,7 +243,7 @@ fn drop_out(job: &Job, run: &PlannedRun) -> Result<()> {
         let file = folder.join("result.json");
         write_json(&file, &RunResult { status: RunStatus::Dropped, variant: None, ..result })?;
     }
-    remove(&folder.join("training"))
+    discard(&folder.join("training"))
 }
 
 /// Removes the models of earlier rungs, which a training that goes on has set aside.
@@ -253,19 +254,10 @@ fn forget_earlier(folder: &Path) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let steps = name.strip_prefix("checkpoint-");
         if steps.is_some_and(|steps| steps.parse::<u64>().is_ok()) {
-            remove(&path)?;
+            discard(&path)?;
         }
     }
     Ok(())
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| folder.display().to_string())
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::exit::{note, usage};
 
@@ -20,7 +20,7 @@ pub(super) fn write(file: &Path) -> Result<()> {
                 file.display()
             )));
         }
-        Err(e) => return Err(e).with_context(|| file.display().to_string()),
+        Err(e) => bail!(usage(format!("--init: {}: {e}", file.display()))),
     }
     sae_config::write_text(file, SWEEP)?;
     note(&format!("wrote {}", file.display()));

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use sae_config::{RunConfig, RunResult, RunStatus, read_json, write_json, write_toml};
+use sae_config::{Evaluation, RunConfig, RunResult, RunStatus, read_json, write_json, write_toml};
 use serde::{Deserialize, Serialize};
 
 use super::account::{self, Maker};
 use super::attempt::Attempt;
 use super::child::{self, Limits, Log};
+use super::inputs::Inputs;
 use super::metrics::Metrics;
 use super::plan::PlannedRun;
 use super::stores::Activations;
@@ -26,6 +27,8 @@ pub(super) struct Job {
     /// Where it finds its libraries.
     pub(super) libraries: Option<String>,
     pub(super) activations: Activations,
+    /// What its runs read, and must find unchanged.
+    pub(super) inputs: Inputs,
     /// What made its results.
     pub(super) maker: Maker,
     pub(super) limits: Limits,
@@ -133,7 +136,11 @@ impl Job {
             deadline: self.limits.time.map(|time| clock + time),
             tick: &mut tick,
         };
-        let (evaluation, failure) = match attempt.run(&folder, &config, place)? {
+        let outcome = match self.inputs.changed() {
+            Some(change) => Err(change),
+            None => attempt.run(&folder, &config, place)?,
+        };
+        let (evaluation, failure) = match outcome.and_then(|e| self.of_planned(e, &folder)) {
             Ok(evaluation) => (Some(evaluation), None),
             Err(failure) => (None, Some(failure)),
         };
@@ -159,6 +166,20 @@ impl Job {
         };
         write_json(&self.result_file(id), &result)?;
         Ok(result)
+    }
+
+    /// What was measured, unless what was read is no longer what the run's id stands for: then
+    /// its model is removed too.
+    fn of_planned(&self, evaluation: Evaluation, folder: &Path) -> Result<Evaluation, String> {
+        let Some(change) = self.inputs.changed() else { return Ok(evaluation) };
+        for name in ["training", "checkpoint"] {
+            let place = folder.join(name);
+            if place.exists() {
+                std::fs::remove_dir_all(&place)
+                    .map_err(|e| format!("{change}; {}: {e}", place.display()))?;
+            }
+        }
+        Err(format!("{change}: start the sweep again"))
     }
 
     /// Writes that a run failed where no process of ours was left to write it.

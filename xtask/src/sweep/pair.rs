@@ -75,6 +75,12 @@ impl Pair {
         [&self.train, &self.held_out].map(|store| store.path.as_path())
     }
 
+    /// The stores, with the hashes of their content.
+    pub(super) fn hashes(&self) -> Result<[(&Path, String); 2]> {
+        let [train, held_out] = self.paths();
+        Ok([(train, self.train.hash()?), (held_out, self.held_out.hash()?)])
+    }
+
     pub(super) fn d_model(&self) -> usize {
         self.train.rows.d_model()
     }
@@ -90,8 +96,9 @@ impl Pair {
         Ok(format!("train {train}, held out {held_out}{truth}"))
     }
 
-    /// Refuses stores that hold the same rows or share a file of them; rows to judge by that are not finite, and rows to
-    /// train on where some run reads all of them (`is_whole`); a truth that cannot be read.
+    /// Refuses stores that hold the same rows or share a file of them; rows to judge by that are not
+    /// finite, and rows to train on where some run reads all of them (`is_whole`); a truth that
+    /// cannot be read.
     pub(super) fn check(&self, is_whole: bool) -> Result<()> {
         let same = || {
             let got = format!("those of {}", self.train.path.display());

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use sae_config::{SweepConfig, SweepPoint, run_id};
+use sae_data::open_store;
 use toml::{Table, Value};
 
 use super::content::Contents;
 use super::filter;
+use super::inputs::Inputs;
 use super::pair::Pair;
 use super::runs_data;
 use super::source::Source;
+use super::stores::Activations;
 use crate::exit::usage;
 use crate::workspace::Workspace;
 
@@ -23,6 +26,8 @@ pub(super) struct Plan {
     /// Where runs compute.
     pub(super) devices: Vec<String>,
     pub(super) runs: Vec<PlannedRun>,
+    /// The hashes of the files that runs read.
+    pub(super) contents: Contents,
 }
 
 /// One run of the sweep.
@@ -60,7 +65,7 @@ impl Plan {
             runs.push(PlannedRun { id, point, is_selected });
         }
         refuse_equal(&runs).with_context(in_file)?;
-        let plan = Self { name: stem.into(), config, source, devices, runs };
+        let plan = Self { name: stem.into(), config, source, devices, runs, contents };
         plan.check_present(workspace).with_context(in_file)?;
         Ok(plan)
     }
@@ -87,6 +92,18 @@ impl Plan {
         let configs = || self.runs.iter().map(|run| &run.point.config);
         pair.check(configs().any(|config| runs_data::is_whole(&config.data)))?;
         runs_data::check(configs(), pair)
+    }
+
+    /// What the runs read, now that the activations are there.
+    pub(super) fn inputs(&self, activations: &Activations) -> Result<Inputs> {
+        let made = |path| anyhow::Ok((path, open_store(path)?.content_hash()?));
+        let stores = match &self.source {
+            Source::Stores(pair) => pair.hashes()?,
+            Source::Host { .. } | Source::Planted { .. } => {
+                [made(&*activations.train)?, made(&*activations.held_out)?]
+            }
+        };
+        Inputs::new(&self.contents, stores)
     }
 
     /// The runs that the filters let through.

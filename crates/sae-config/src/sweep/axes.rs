@@ -126,6 +126,13 @@ impl SweepConfig {
             return Ok(vec![(None, Vec::new())]);
         }
         let settings = self.variants.iter().map(|(name, settings)| {
+            if name.trim().is_empty() || name.chars().any(char::is_control) {
+                return Err(Error::value(
+                    "variants",
+                    "names that can be read in a table",
+                    format!("{name:?}"),
+                ));
+            }
             let path = || format!("variants.{name}");
             let Some(table) = settings.as_table() else {
                 return Err(Error::value(path(), "a table of settings", settings));

@@ -10,6 +10,9 @@ use super::point::list;
 use super::{SweepConfig, SweepPoint, keys};
 use crate::{Error, Result, RunConfig, apply_preset, run_id};
 
+/// Why a run names no store.
+const PROVIDED: &str = "nothing: the sweep provides the activations";
+
 impl SweepConfig {
     /// All runs: every combination of variants, axes, keys that vary together, samples of the
     /// search and axes of the architecture, the last varying fastest, then the extra runs.
@@ -18,9 +21,10 @@ impl SweepConfig {
     /// The first setting that is unknown, of a wrong type or out of range, with the run it is
     /// found in; a key that two of them set; two runs that are the same.
     pub fn points(&self) -> Result<Vec<SweepPoint>> {
-        if let Some(store) = keys::get(&self.base, "data.store") {
-            let expected = "nothing: the sweep provides the activations";
-            return Err(Error::value("base.data.store", expected, store));
+        for key in ["data.store", "data.stores"] {
+            if let Some(store) = keys::get(&self.base, key) {
+                return Err(Error::value(format!("base.{key}"), PROVIDED, store));
+            }
         }
         let mut base = apply_preset(self.base.clone())?;
         set(&mut base, "data.store", &Value::from(""))?;
@@ -108,6 +112,9 @@ impl SweepConfig {
         }
         let parsed = RunConfig::deserialize(table);
         let config = parsed.map_err(|e| Error::Setting { message: e.to_string().trim().into() })?;
+        if !config.data.store.as_os_str().is_empty() {
+            return Err(Error::value("data.store", PROVIDED, config.data.store.display()));
+        }
         config.resolve()
     }
 }
@@ -307,6 +314,21 @@ mod tests {
         assert!(place.contains("device = \"cuda:0\"`, which are one run"), "{place}");
         let store = error(|s| keys::set(&mut s.base, "data.store", &"x".into()).unwrap());
         assert!(store.starts_with("`base.data.store`"), "{store}");
+        let axis = ["x"].map(Value::from).to_vec();
+        for (place, store) in [
+            ("an axis", error(|s| drop(s.axes.insert("store".into(), axis.clone().into())))),
+            ("a dotted axis", error(|s| drop(s.axes.insert("data.store".into(), axis.into())))),
+            (
+                "an architecture",
+                error(|s| {
+                    let own = Table::from_iter([("data.store".into(), "x".into())]);
+                    drop(s.architectures.insert("topk".into(), own));
+                }),
+            ),
+        ] {
+            let expected = "`data.store`: expected nothing: the sweep provides the activations";
+            assert!(store.contains(expected), "{place}: {store}");
+        }
         let plain = error(|s| drop(s.extra[0].insert("training.steps.x".into(), 1.into())));
         assert!(plain.contains("`training.steps`: expected a table"), "{plain}");
     }

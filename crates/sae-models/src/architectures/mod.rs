@@ -1,7 +1,5 @@
 //! What each architecture is at inference: its tensors, their initial values, and its rule.
 
-mod gated;
-mod jumprelu;
 mod soft;
 
 use std::collections::BTreeMap;
@@ -10,18 +8,22 @@ use sae_config::ArchitectureConfig;
 use tch::Tensor;
 
 pub use self::soft::Estimator;
-use crate::init::tied;
+use crate::init::{tied, zeros};
 use crate::{InitRng, Largest, ModelConfig, Parameters, Result, Role, Selection, Tensors};
 
 /// The threshold of a model that has not seen one.
 const NO_THRESHOLD: f64 = -1.0;
+
+/// Thresholds of JumpReLU at the start.
+const FIRST_THRESHOLD: f64 = 0.001;
 
 /// The rule of inference.
 ///
 /// BatchTopK (Bussmann et al. 2024, arXiv:2412.06410) and Matryoshka BatchTopK (arXiv:2503.17547)
 /// keep the k·B largest features of a batch in training, and at inference those above a threshold
 /// that training has averaged. Matryoshka, the April update and P-anneal differ from others in their
-/// loss alone.
+/// loss alone. JumpReLU is of Rajamanoharan et al. 2024 (arXiv:2407.14435), Gated of the same authors
+/// (arXiv:2404.16014), Standard of Bricken et al. 2023.
 pub(crate) fn selection(config: &ModelConfig) -> Selection {
     match &config.architecture {
         ArchitectureConfig::TopK(c) => Selection::of_rows(Largest::top_k, c.k),
@@ -46,13 +48,17 @@ pub(crate) fn take_own(
     all: &mut Parameters,
     from: &mut Tensors,
 ) -> Result<()> {
+    let f = config.n_features as i64;
     match &config.architecture {
         ArchitectureConfig::TopK(_)
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_) => all.take_buffer(Role::Threshold, &[], from),
         ArchitectureConfig::Soft(c) => soft::take(config, c, all, from),
-        ArchitectureConfig::JumpRelu(_) => jumprelu::take(config, all, from),
-        ArchitectureConfig::Gated(_) => gated::take(config, all, from),
+        ArchitectureConfig::JumpRelu(_) => all.take_trained(Role::Threshold, &[f], from),
+        ArchitectureConfig::Gated(_) => {
+            all.take_trained(Role::MagnitudeLogScale, &[f], from)?;
+            all.take_trained(Role::MagnitudeBias, &[f], from)
+        }
         ArchitectureConfig::AbsTopK(_)
         | ArchitectureConfig::Standard(_)
         | ArchitectureConfig::StandardApril(_)
@@ -62,21 +68,27 @@ pub(crate) fn take_own(
 
 /// The initial values of all tensors.
 pub(crate) fn initial(config: &ModelConfig, rng: &mut InitRng) -> BTreeMap<String, Tensor> {
+    let of_features = || zeros(&[config.n_features]);
+    // Decoder and encoder of norm 0.1 where all that is positive is kept, as the April update has it.
+    let norm = if matches!(selection(config), Selection::Positive) { 0.1 } else { 1.0 };
+    let mut map = tied(config, rng, norm);
+    let mut set = |role: Role, value: Tensor| drop(map.insert(role.name().into(), value));
     match &config.architecture {
         ArchitectureConfig::TopK(_)
         | ArchitectureConfig::BatchTopK(_)
         | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
-            let mut map = tied(config, rng, 1.0);
-            map.insert(Role::Threshold.name().into(), Tensor::from(NO_THRESHOLD));
-            map
+            set(Role::Threshold, zeros(&[]) + NO_THRESHOLD);
         }
-        ArchitectureConfig::AbsTopK(_) => tied(config, rng, 1.0),
-        ArchitectureConfig::Soft(c) => soft::initial(config, c, rng),
-        ArchitectureConfig::JumpRelu(_) => jumprelu::initial(config, rng),
-        ArchitectureConfig::Gated(_) => gated::initial(config, rng),
-        // Decoder and encoder of norm 0.1, as the April update has it.
-        ArchitectureConfig::Standard(_)
+        ArchitectureConfig::Soft(c) => soft::initial(config, c, rng, &mut map),
+        ArchitectureConfig::JumpRelu(_) => set(Role::Threshold, of_features() + FIRST_THRESHOLD),
+        ArchitectureConfig::Gated(_) => {
+            set(Role::MagnitudeLogScale, of_features());
+            set(Role::MagnitudeBias, of_features());
+        }
+        ArchitectureConfig::AbsTopK(_)
+        | ArchitectureConfig::Standard(_)
         | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => tied(config, rng, 0.1),
+        | ArchitectureConfig::PAnneal(_) => {}
     }
+    map
 }

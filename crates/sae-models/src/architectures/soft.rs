@@ -12,7 +12,7 @@ use sae_kernels::{Matrix, estimator_forward};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{view, view_mut};
 
-use crate::init::{tied, zeros};
+use crate::init::zeros;
 use crate::{InitRng, Largest, ModelConfig, Parameters, Result, Role, Tensors};
 
 /// How k̂ is estimated; the tensors that do it are among the model's.
@@ -123,35 +123,31 @@ pub(super) fn take(
     all.take_trained(Role::OutputBias, &[], from)
 }
 
-/// W₁ starts as the first rows of W_enc; k̂ starts near k.
+/// Puts the initial values of the estimator beside those of encoder and decoder: W₁ starts as the
+/// first rows of W_enc, k̂ near k.
 pub(super) fn initial(
     config: &ModelConfig,
     soft: &SoftConfig,
     rng: &mut InitRng,
-) -> BTreeMap<String, Tensor> {
+    map: &mut BTreeMap<String, Tensor>,
+) {
     let (f, d) = (config.n_features as i64, config.d_model as i64);
     let width = soft.k_estimator.hidden_units(config.d_model, config.n_features);
-    let mut map = tied(config, rng, 1.0);
-    let rows = map[Role::EncoderWeight.name()].narrow(0, 0, width.min(config.n_features) as i64);
+    let w_enc = map[Role::EncoderWeight.name()].shallow_clone();
     let mut set = |role: Role, value: Tensor| drop(map.insert(role.name().into(), value));
     match soft.k_estimator {
         KEstimator::Mlp | KEstimator::Narrow { .. } => {
-            set(Role::HiddenWeight, rows.copy());
+            set(Role::HiddenWeight, w_enc.narrow(0, 0, width as i64).copy());
             set(Role::HiddenBias, zeros(&[width]));
         }
         KEstimator::Shared => {}
         KEstimator::LowRank { rank } => {
-            let down = rng.uniform(&[rank as i64, d], 1.0 / (d as f64).sqrt());
-            let up = rng.uniform(&[f, rank as i64], 1.0 / (rank as f64).sqrt());
-            set(Role::DownWeight, down);
-            set(Role::UpWeight, up);
+            set(Role::DownWeight, rng.uniform(&[rank as i64, d], 1.0 / (d as f64).sqrt()));
+            set(Role::UpWeight, rng.uniform(&[f, rank as i64], 1.0 / (rank as f64).sqrt()));
             set(Role::HiddenBias, zeros(&[config.n_features]));
         }
     }
-    let output = rng.uniform(&[width as i64], 1.0 / (width as f64).sqrt());
-    set(Role::OutputWeight, output);
-    let k_max = soft.k_bound();
-    let logit = (soft.k as f64 / (k_max - soft.k as f64)).ln();
-    set(Role::OutputBias, zeros(&[]) + logit);
-    map
+    set(Role::OutputWeight, rng.uniform(&[width as i64], 1.0 / (width as f64).sqrt()));
+    let (k, k_max) = (soft.k as f64, soft.k_bound());
+    set(Role::OutputBias, zeros(&[]) + (k / (k_max - k)).ln());
 }

@@ -23,15 +23,6 @@ pub(super) fn dead_features(config: &AuxKConfig, dead: &DeadFeatures) -> Result<
     Ok((0..).zip(counters.iter()).filter(|(_, c)| silent(c)).map(|(f, _)| f).collect())
 }
 
-/// Among what, and how, the features that rebuild the residual are chosen.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Chosen<'a> {
-    /// The dead features, ascending.
-    pub(super) dead: &'a [u32],
-    /// By what they are compared.
-    pub(super) rank: Rank,
-}
-
 /// The second reconstruction of a step with dead features.
 #[derive(Debug, Default)]
 pub(super) struct Revival {
@@ -51,16 +42,16 @@ struct Parts {
 }
 
 impl Revival {
-    /// Computes the auxiliary loss, weighted, and its gradients.
+    /// Computes the auxiliary loss, weighted, and its gradients; `dead` features, ascending, are
+    /// compared by `rank`.
     pub(super) fn add(
         &mut self,
         config: &AuxKConfig,
-        chosen: Chosen<'_>,
+        (dead, rank): (&[u32], Rank),
         parameters: &Parameters,
         buffers: &Buffers,
     ) -> Result<f64> {
         let Buffers { batch, d, f, .. } = *buffers;
-        let Chosen { dead, rank } = chosen;
         let parts = self.parts.get_or_insert_with(|| Parts {
             codes: SparseCodes::new(f),
             by_feature: FeatureMajor::new(f),
@@ -80,7 +71,15 @@ impl Revival {
             self.selector.top_k_among(z, bias, dead, k, rank, &mut parts.codes)?;
         } else {
             let w_enc = &parameters[Role::EncoderWeight];
-            select_anew(&mut self.selector, chosen, k, w_enc, &b_enc, buffers, &mut parts.codes)?;
+            select_anew(
+                &mut self.selector,
+                (dead, rank),
+                k,
+                w_enc,
+                &b_enc,
+                buffers,
+                &mut parts.codes,
+            )?;
         }
         let w_dec = &parameters[Role::DecoderWeight];
 
@@ -116,14 +115,13 @@ impl Revival {
 /// products with their rows of the encoder.
 fn select_anew(
     selector: &mut Selector,
-    chosen: Chosen<'_>,
+    (dead, rank): (&[u32], Rank),
     k: usize,
     w_enc: &Tensor,
     b_enc: &[f32],
     buffers: &Buffers,
     codes: &mut SparseCodes,
 ) -> Result<()> {
-    let Chosen { dead, rank, .. } = chosen;
     let of_dead: Vec<i64> = dead.iter().map(|f| i64::from(*f)).collect();
     let w_enc = w_enc.f_index_select(0, &Tensor::from_slice(&of_dead))?.tr();
     let bias: Vec<f32> = dead.iter().map(|f| b_enc[*f as usize]).collect();

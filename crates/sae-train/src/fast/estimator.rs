@@ -19,7 +19,8 @@ pub(super) struct FastEstimator {
     width: usize,
     /// W₁(x − b_dec) without bias, then its gradient, `[micro, width]`.
     hidden: Tensor,
-    bounds: Bounds,
+    /// k_min, k_max and k_limit.
+    bounds: [f32; 3],
     /// Logits of k̂/k_max, σ of them, and k̂, of each row.
     logits: Vec<f32>,
     sigmoids: Vec<f32>,
@@ -28,14 +29,6 @@ pub(super) struct FastEstimator {
     pub(super) k_gradients: Vec<f32>,
     partial: Vec<f32>,
     pub(super) gradients: EstimatorGradients,
-}
-
-/// Those of k̂ in f32.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    k_min: f32,
-    k_max: f32,
-    k_limit: f32,
 }
 
 /// Gradients of the estimator's parameters.
@@ -55,11 +48,7 @@ impl FastEstimator {
         Self {
             width,
             hidden: empty(&[0]),
-            bounds: Bounds {
-                k_min: estimator.k_min as f32,
-                k_max: estimator.k_max as f32,
-                k_limit: estimator.k_limit as f32,
-            },
+            bounds: [estimator.k_min, estimator.k_max, estimator.k_limit].map(|k| k as f32),
             logits: Vec::new(),
             sigmoids: Vec::new(),
             k_hat: Vec::new(),
@@ -104,7 +93,7 @@ impl FastEstimator {
             logits,
         )?;
         let b2 = weight(Role::OutputBias)?[0];
-        let Bounds { k_min, k_max, k_limit } = self.bounds;
+        let [k_min, k_max, k_limit] = self.bounds;
         let sigmoids = &mut self.sigmoids[rows.clone()];
         let k_hat = &mut self.k_hat[rows.clone()];
         for ((logit, sigmoid), k) in logits.iter().zip(sigmoids).zip(k_hat) {
@@ -140,7 +129,7 @@ impl FastEstimator {
         profile: &mut Profile,
     ) -> Result<()> {
         let slope = (slope / buffers.batch as f64) as f32;
-        let Bounds { k_min, k_max, k_limit } = self.bounds;
+        let [k_min, k_max, k_limit] = self.bounds;
         for (g, s) in self.k_gradients.iter_mut().zip(&self.sigmoids) {
             let inside = (k_min..=k_limit).contains(&(k_max * s));
             *g = if inside { (*g + slope) * k_max * s * (1.0 - s) } else { 0.0 };

@@ -158,7 +158,7 @@ impl FastEngine {
     fn revive(&mut self, dead: &[u32], parameters: &Parameters) -> Result<Option<f64>> {
         let loss = match &self.auxk {
             Some(config) if !dead.is_empty() => {
-                let chosen = auxk::Chosen { dead, rank: self.rule.rank() };
+                let chosen = (dead, self.rule.rank());
                 Some(self.revival.add(config, chosen, parameters, &self.buffers)?)
             }
             _ => None,

@@ -74,7 +74,7 @@ impl Function for Aten {
         Ok(vec![out.f_to_kind(kind)?])
     }
 
-    /// The closed form of the engine's `gradient` and `log` rooms.
+    /// The closed form of the engine's `gradient` and `log`.
     fn backward(
         &self,
         ctx: &BackwardContext,

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use sae_config::RunStatus;
 
-use super::super::slurm;
+use super::super::{folder::discard, slurm};
 use super::opened::{Sweep, folder};
 use crate::exit::usage;
 use crate::workspace::Workspace;
@@ -118,16 +118,6 @@ fn remove(sweep: &Sweep, ids: &[String]) -> Result<()> {
     }
     drop(held);
     Ok(())
-}
-
-/// Removes a folder that may be there.
-fn discard(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| folder.display().to_string())
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
