@@ -15,6 +15,7 @@ mod sampler;
 mod synth;
 mod torch_random;
 mod truth;
+mod world;
 
 pub use config::{Manifolds, PlantedConfig};
 pub use synth::SynthConfig;

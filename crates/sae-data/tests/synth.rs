@@ -65,8 +65,9 @@ impl Differences {
         }
     }
 
-    /// Of normal differences, one in 10⁶ is beyond 4.9; the mean of their squares is 1. Those of one
-    /// pair of samples depend on each other: they count as no more than 100 that do not.
+    /// Of normal differences, one in 10⁶ is beyond 4.9; the mean of their squares is 1. Pairs of
+    /// features depend on each other: over 12 seeds the mean of their squares had the deviation
+    /// 0.033, that of 1800 differences that do not.
     fn check(&self, name: &str) {
         let (place, largest) = (0..)
             .zip(self.0.iter().map(|z| z.abs()))
@@ -78,7 +79,7 @@ impl Differences {
             self.0.len()
         );
         assert!(largest < 4.9, "{name}: largest z {largest}");
-        let bound = 1.0 + 5.0 * (2.0 / self.0.len().min(100) as f64).sqrt();
+        let bound = 1.0 + 5.0 * (2.0 / self.0.len().min(1800) as f64).sqrt();
         assert!(mean_square < bound, "{name}: mean z² {mean_square}");
     }
 }
@@ -123,7 +124,11 @@ fn statistics_are_those_of_saelens_own_sampler() {
     };
     let diagonal: Vec<f64> = (0..n_features).map(|i| together[i * n_features + i]).collect();
     share(&expected["firing_rate"], &diagonal, "firing rates");
-    share(&expected["co_firing"], &together, "co-firing");
+    // Each pair once.
+    let pairs = |all: &[f64]| -> Vec<f64> {
+        (0..n_features).flat_map(|i| all[i * n_features..][i + 1..n_features].to_vec()).collect()
+    };
+    share(&pairs(&expected["co_firing"]), &pairs(&together), "co-firing");
     share(&expected["l0_histogram"], &histogram, "histogram of L0");
 
     let (mut means, mut squares) = (Differences::default(), Differences::default());

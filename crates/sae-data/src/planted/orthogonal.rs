@@ -3,7 +3,10 @@
 use rayon::prelude::*;
 
 /// Columns of a product that are computed together.
-const COLUMNS: usize = 8;
+const COLUMNS: usize = 32;
+
+/// Terms of a product that are added together.
+const DEPTH: usize = 256;
 
 /// Rows of a product that are computed together.
 const ROWS: usize = 4;
@@ -51,20 +54,32 @@ fn transpose(matrix: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
     transposed
 }
 
-/// `[m, k]` times `[k, n]`. Each element is summed in order, whatever the number of threads.
+/// `[m, k]` times `[k, n]`. Each element is summed in order, without fused operations, so that it
+/// has the same bits on any number of threads of any machine.
 fn product(left: &[f32], right: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
-    // Of each panel of columns, packed, the product `[m, COLUMNS]`.
+    let arch = pulp::Arch::new();
+    // Of each panel of columns, the product `[m, COLUMNS]`.
     let panels: Vec<Vec<f32>> = (0..n.div_ceil(COLUMNS))
         .into_par_iter()
         .map(|panel| {
             let columns = panel * COLUMNS..n.min((panel + 1) * COLUMNS);
-            let mut packed = vec![[0.0f32; COLUMNS]; k];
-            for (i, packed) in packed.iter_mut().enumerate() {
-                packed[..columns.len()].copy_from_slice(&right[i * n..][columns.clone()]);
-            }
             let mut out = vec![0.0; m * COLUMNS];
-            for (block, out) in out.chunks_mut(ROWS * COLUMNS).enumerate() {
-                tile(&left[block * ROWS * k..], k, &packed, out);
+            let mut packed = [[0.0f32; COLUMNS]; DEPTH];
+            for start in (0..k).step_by(DEPTH) {
+                let depth = start..k.min(start + DEPTH);
+                let packed = &mut packed[..depth.len()];
+                for (i, packed) in depth.clone().zip(&mut *packed) {
+                    packed[..columns.len()].copy_from_slice(&right[i * n..][columns.clone()]);
+                }
+                for (block, out) in out.chunks_mut(ROWS * COLUMNS).enumerate() {
+                    // A row that is not there is computed as the last that is, and left out.
+                    let row = |row: usize| (block * ROWS + row.min(out.len() / COLUMNS - 1)) * k;
+                    let rows = std::array::from_fn(|i| &left[row(i)..][depth.clone()]);
+                    arch.dispatch(
+                        #[inline(always)]
+                        || add_tile(rows, packed, out),
+                    );
+                }
             }
             out
         })
@@ -78,12 +93,13 @@ fn product(left: &[f32], right: &[f32], m: usize, k: usize, n: usize) -> Vec<f32
     out
 }
 
-/// Up to `ROWS` rows of a panel.
-fn tile(left: &[f32], k: usize, packed: &[[f32; COLUMNS]], out: &mut [f32]) {
+/// Adds the product of up to `ROWS` rows and a block of a panel.
+#[inline(always)]
+fn add_tile(rows: [&[f32]; ROWS], packed: &[[f32; COLUMNS]], out: &mut [f32]) {
     let mut sums = [[0.0f32; COLUMNS]; ROWS];
-    // A row that is not there is computed as the last that is, and left out.
-    let n_rows = out.len() / COLUMNS;
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &left[row.min(n_rows - 1) * k..][..k]);
+    for (sums, out) in sums.iter_mut().zip(out.chunks(COLUMNS)) {
+        sums.copy_from_slice(out);
+    }
     for (i, right) in packed.iter().enumerate() {
         for (sums, row) in sums.iter_mut().zip(rows) {
             let factor = row[i];
