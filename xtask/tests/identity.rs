@@ -211,6 +211,10 @@ fn settings_that_no_run_can_have_are_refused_before_any() {
     fs::write(&file, text).expect("writes");
     let words = ["planted.data: k_max: expected at most n_features 256, got 500"];
     bench.ends(&file, &["--dry-run"], 2, &words);
+    let text = text.replace("k_max = 500", "d_model = 8, model = 'of SAELens'");
+    fs::write(&file, text).expect("writes");
+    let words = ["planted.data.model: expected nothing", "softsae plant", "of SAELens"];
+    bench.ends(&file, &["--dry-run"], 2, &words);
     assert!(!bench.at("out").exists(), "nothing was begun");
 }
 

@@ -174,6 +174,34 @@ pub struct GroundTruth {
     pub spearman_k_hat: Option<f64>,
     /// Slope of k̂ on the number of active known features, by least squares.
     pub slope_k_hat: Option<f64>,
+    /// The scores of SynthSAEBench; none in results of versions that did not measure them.
+    #[serde(default)]
+    pub latents: Option<LatentScores>,
+}
+
+/// Features of an SAE as detectors of known features, by the definitions of SynthSAEBench
+/// (`sae_lens.synthetic.evals`).
+///
+/// Each feature of the SAE stands for the known feature of greatest absolute cosine, which others
+/// may stand for too; precision, recall, F1 and accuracy of whether it is active are computed for
+/// each feature over all inputs, 0 where they are 0/0, and averaged over the SAE's features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatentScores {
+    /// Mean of TP/(TP + FP).
+    pub precision: f64,
+    /// Mean of TP/(TP + FN).
+    pub recall: f64,
+    /// Mean of 2·precision·recall/(precision + recall).
+    pub f1: f64,
+    /// Mean of (TP + TN)/inputs.
+    pub accuracy: f64,
+    /// Mean absolute cosine of the pairs of a one-to-one matching in which its sum is greatest;
+    /// there are as many pairs as the smaller of the two dictionaries has features.
+    pub mcc: f64,
+    /// Known features that some feature of the SAE stands for, over the SAE's features.
+    pub uniqueness: f64,
+    /// Mean number of active known features.
+    pub true_l0: f64,
 }
 
 /// How far a run is; a run's own `result.json` knows the first two.

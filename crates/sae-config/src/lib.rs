@@ -24,8 +24,8 @@ pub use architecture::{
 pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
-    Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, Provenance,
-    Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
+    Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, LatentScores,
+    Provenance, Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{Role, TRAINING_VERSION, difference, run_id};

@@ -47,7 +47,7 @@ pub use loader::{Loader, LoaderConfig, LoaderPosition};
 pub use manifest::{Manifest, Shard};
 pub use npy_writer::NpyWriter;
 pub use output_lock::OutputLock;
-pub use planted::{Manifolds, PlantedConfig, PlantedTruth};
+pub use planted::{Manifolds, PlantedConfig, PlantedTruth, SynthConfig};
 pub use row_list::read_row_list;
 pub use selection::Selection;
 pub use statistics::Statistics;

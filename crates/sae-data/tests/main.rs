@@ -10,5 +10,6 @@ mod planted;
 mod processes;
 mod properties;
 mod support;
+mod synth;
 mod views;
 mod writers;

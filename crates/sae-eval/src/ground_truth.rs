@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use crate::assignment::assign;
 use crate::correlation::{slope, spearman};
+use crate::latent_scores::Detectors;
 use crate::metrics::{check_shape, to_f64s};
 use crate::{Error, EvalBatch, Features, Observer, Result};
 
@@ -75,6 +76,7 @@ pub struct TruthMetrics {
     matches: Vec<Option<u32>>,
     /// Absolute cosine of each match.
     cosines: Vec<f64>,
+    detectors: Detectors,
     n_active: u64,
     n_truly_active: u64,
     n_both: u64,
@@ -110,6 +112,11 @@ impl TruthMetrics {
         let assigned = assign(&weights, n_rows, n_columns);
         let pairs = || assigned.iter().copied().enumerate();
         let cosines = pairs().map(|(row, column)| weights[row * n_columns + column]).collect();
+        // Row by row of the decoder, whichever of the two the rows of the weights are.
+        let by_feature = (0..n_features as usize).map(|feature| match is_wide {
+            true => (0..n_rows).map(|row| weights[row * n_columns + feature]).collect(),
+            false => weights[feature * n_columns..][..n_columns].to_vec(),
+        });
         let mut matches = vec![None; n_features as usize];
         for (row, column) in pairs() {
             let (feature, true_feature) = if is_wide { (column, row) } else { (row, column) };
@@ -120,6 +127,7 @@ impl TruthMetrics {
             n_true: n_true as usize,
             matches,
             cosines,
+            detectors: Detectors::new(by_feature, n_true as usize),
             n_active: 0,
             n_truly_active: 0,
             n_both: 0,
@@ -162,6 +170,7 @@ impl TruthMetrics {
         self.l0.resize(first + truth.len(), 0.0);
         self.true_k.extend(truth.iter().map(|active| active.len() as f64));
         self.n_truly_active += truth.iter().map(|active| active.len() as u64).sum::<u64>();
+        self.detectors.add_truth(truth);
         // For each true feature the last row, counted from 1, in which it is active.
         let mut last = vec![0; self.n_true];
         let mut marked = 0;
@@ -172,6 +181,7 @@ impl TruthMetrics {
             }
             self.l0[first + row] += 1.0;
             self.n_active += 1;
+            self.detectors.add_active(feature, |known| last[known] == row + 1);
             let matched = self.matches[feature];
             self.n_both += u64::from(matched.is_some_and(|f| last[f as usize] == row + 1));
         })
@@ -201,6 +211,9 @@ impl TruthMetrics {
             slope_l0: slope(&self.true_k, &self.l0),
             spearman_k_hat: with_k_hat(spearman),
             slope_k_hat: with_k_hat(slope),
+            latents: Some(
+                self.detectors.finish(share(self.cosines.iter().sum(), self.cosines.len() as f64)),
+            ),
         })
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod evaluate;
 mod ground_truth;
 mod intrinsic_dimension;
+mod latent_scores;
 mod metrics;
 mod moments;
 mod monosemanticity;

@@ -1,11 +1,15 @@
 //! Planted data: golden numbers, known SAEs on known truths, what does not belong together.
 
+use std::collections::HashMap;
+
+use proptest::prelude::*;
 use sae_data::{Dtype, PlantedConfig, PlantedTruth, open_store};
 use sae_eval::{EvaluateOptions, TruthMetrics, TruthObserver, observe};
+use serde_json::Value;
 use tch::{Kind, Tensor};
 use tch_autograd::test_device;
 
-use crate::golden::{check, expected, tensor};
+use crate::golden::{check, expected, golden, tensor};
 use crate::models::soft;
 
 #[test]
@@ -109,4 +113,138 @@ fn wrong_shapes_and_values_are_named() {
         "features: expected shape [5, 5], got [5, 4]"
     );
     assert_eq!(metrics.finish().unwrap_err().to_string(), "rows: expected at least one, got none");
+}
+
+/// The scores of SAELens' own functions on an SAE and a truth of its own.
+#[test]
+fn scores_of_synth_sae_bench() {
+    let read = |name: &str| -> HashMap<String, Tensor> {
+        Tensor::read_safetensors(golden("synth").join(name)).unwrap().into_iter().collect()
+    };
+    let statistics = read("statistics.safetensors");
+    let model = read("model/synthetic_model.safetensors");
+    let path = golden("synth").join("scores.json");
+    let expected: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let (decoder, latents) = (&statistics["sae.decoder"], &statistics["sae.latents"]);
+    let mut metrics = TruthMetrics::new(decoder, &model["feature_vectors"]).unwrap();
+    for (latents, codes) in
+        latents.split(1000, 0).iter().zip(statistics["true.codes"].split(1000, 0))
+    {
+        metrics.add(latents, &codes, None).unwrap();
+    }
+    let mut got = serde_json::to_value(metrics.finish().unwrap().latents).unwrap();
+    let l0 = f64::try_from(latents.ne(0.0).sum(Kind::Double)).unwrap() / latents.size()[0] as f64;
+    got["sae_l0"] = l0.into();
+    let compared = check(&expected["scores"], &got, 1e-6, "scores");
+    assert_eq!(compared, 8);
+}
+
+/// Scores by their definitions, from dense activities.
+fn by_definition(cosines: &[Vec<f64>], latents: &[Vec<bool>], truth: &[Vec<bool>]) -> [f64; 5] {
+    let n = cosines.len() as f64;
+    let ratio = |a: usize, b: usize| if a + b == 0 { 0.0 } else { a as f64 / (a + b) as f64 };
+    let mut sums = [0.0; 5];
+    let mut known = vec![];
+    for (feature, row) in cosines.iter().enumerate() {
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let closest = row.iter().position(|&v| v == largest).unwrap();
+        let count = |is: bool, really: bool| {
+            let pairs = latents.iter().zip(truth).map(|(l, t)| (l[feature], t[closest]));
+            pairs.filter(|pair| *pair == (is, really)).count()
+        };
+        let (tp, fp, fn_) = (count(true, true), count(true, false), count(false, true));
+        let (precision, recall) = (ratio(tp, fp), ratio(tp, fn_));
+        let f1 = 2.0 * tp as f64 / ((2 * tp + fp + fn_).max(1)) as f64;
+        let accuracy = ratio(tp + count(false, false), fp + fn_);
+        sums.iter_mut().zip([precision, recall, f1, accuracy]).for_each(|(s, v)| *s += v / n);
+        if !known.contains(&closest) {
+            known.push(closest);
+        }
+    }
+    sums[4] = known.len() as f64 / n;
+    sums
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn scores_are_those_of_their_definitions(
+        n_features in 1..7usize,
+        n_true in 1..7usize,
+        n_rows in 1..20usize,
+        values in prop::collection::vec(-1.0..1.0f64, 36),
+        active in prop::collection::vec(any::<bool>(), 240),
+    ) {
+        let d_model = 3;
+        let directions = |n: usize, values: &[f64]| {
+            Tensor::from_slice(&values[..n * d_model]).reshape([n as i64, d_model as i64])
+        };
+        let (decoder, dictionary) =
+            (directions(n_features, &values), directions(n_true, &values[18..]));
+        let matrix = |n: usize, from: &[bool]| -> Vec<Vec<bool>> {
+            from[..n_rows * n].chunks(n).map(<[bool]>::to_vec).collect()
+        };
+        let (latents, truth) = (matrix(n_features, &active), matrix(n_true, &active[120..]));
+        let tensor = |rows: &[Vec<bool>]| {
+            let flat: Vec<f32> = rows.concat().iter().map(|&v| f32::from(u8::from(v))).collect();
+            Tensor::from_slice(&flat).reshape([n_rows as i64, rows[0].len() as i64])
+        };
+        let scores = |decoder: &Tensor, latents: &Tensor| {
+            let mut metrics = TruthMetrics::new(decoder, &dictionary).unwrap();
+            metrics.add(latents, &tensor(&truth), None).unwrap();
+            metrics.finish().unwrap().latents.unwrap()
+        };
+        let got = scores(&decoder, &tensor(&latents));
+        let cosine = |i: usize, j: usize| {
+            let (a, b) = (&values[i * d_model..][..d_model], &values[18 + j * d_model..][..d_model]);
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).abs()
+        };
+        let cosines: Vec<Vec<f64>> =
+            (0..n_features).map(|i| (0..n_true).map(|j| cosine(i, j)).collect()).collect();
+        let expected = by_definition(&cosines, &latents, &truth);
+        let compared = [got.precision, got.recall, got.f1, got.accuracy, got.uniqueness];
+        for (expected, got) in expected.iter().zip(compared) {
+            prop_assert!((expected - got).abs() < 1e-12, "{:?} {:?}", expected, compared);
+        }
+        let total: f64 = truth.concat().iter().map(|&v| f64::from(u8::from(v))).sum();
+        prop_assert!((got.true_l0 - total / n_rows as f64).abs() < 1e-12);
+        let best = best_matching(&cosines, n_true) / n_features.min(n_true) as f64;
+        prop_assert!((got.mcc - best).abs() < 1e-12, "{} {}", got.mcc, best);
+
+        // Neither order nor length nor sign of the features counts, nor how large activations are.
+        let order: Vec<i64> = (0..n_features as i64).rev().collect();
+        let order = Tensor::from_slice(&order);
+        let turned = scores(
+            &(decoder.index_select(0, &order) * -3.0),
+            &(tensor(&latents).index_select(1, &order) * 0.1),
+        );
+        for (a, b) in [
+            (turned.precision, got.precision),
+            (turned.recall, got.recall),
+            (turned.f1, got.f1),
+            (turned.accuracy, got.accuracy),
+            (turned.mcc, got.mcc),
+            (turned.uniqueness, got.uniqueness),
+        ] {
+            prop_assert!((a - b).abs() < 1e-12, "{turned:?} {got:?}");
+        }
+    }
+}
+
+/// The greatest sum of cosines of a one-to-one matching, by trying all.
+fn best_matching(cosines: &[Vec<f64>], n_true: usize) -> f64 {
+    let Some((row, rest)) = cosines.split_first() else { return 0.0 };
+    let mut best = if cosines.len() > n_true { best_matching(rest, n_true) } else { 0.0 };
+    for column in 0..n_true {
+        let without = |row: &Vec<f64>| {
+            let mut row = row.clone();
+            row.remove(column);
+            row
+        };
+        let rest: Vec<Vec<f64>> = rest.iter().map(without).collect();
+        best = best.max(row[column] + best_matching(&rest, n_true - 1));
+    }
+    best
 }

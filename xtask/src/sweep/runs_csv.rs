@@ -2,14 +2,15 @@
 
 use anyhow::{Context as _, Result};
 use sae_config::{
-    Allocation, CrossEntropy, Evaluation, GroundTruth, Provenance, RunResult, SweepResults,
+    Allocation, CrossEntropy, Evaluation, GroundTruth, LatentScores, Provenance, RunResult,
+    SweepResults,
 };
 use sae_report::Groups;
 
 /// A column: name, and value of a run where it has one.
 type Column = (&'static str, fn(&RunResult) -> Option<String>);
 
-const COLUMNS: [Column; 41] = [
+const COLUMNS: [Column; 48] = [
     ("run_id", |r| Some(r.run_id.clone())),
     ("architecture", |r| Some(r.config.architecture.name().into())),
     ("k", |r| r.config.architecture.target_l0().map(|k| k.to_string())),
@@ -36,6 +37,13 @@ const COLUMNS: [Column; 41] = [
     ("support_recall", |r| Some(truth(r)?.support_recall.to_string())),
     ("slope_l0", |r| Some(truth(r)?.slope_l0?.to_string())),
     ("slope_k_hat", |r| Some(truth(r)?.slope_k_hat?.to_string())),
+    ("true_l0", |r| Some(latents(r)?.true_l0.to_string())),
+    ("latent_f1", |r| Some(latents(r)?.f1.to_string())),
+    ("latent_precision", |r| Some(latents(r)?.precision.to_string())),
+    ("latent_recall", |r| Some(latents(r)?.recall.to_string())),
+    ("latent_accuracy", |r| Some(latents(r)?.accuracy.to_string())),
+    ("mcc", |r| Some(latents(r)?.mcc.to_string())),
+    ("uniqueness", |r| Some(latents(r)?.uniqueness.to_string())),
     ("r2_uniform", |r| Some(allocation(r)?.r2_uniform.to_string())),
     ("r2_threshold", |r| Some(allocation(r)?.r2_threshold.to_string())),
     ("r2_oracle", |r| Some(allocation(r)?.r2_oracle.to_string())),
@@ -65,6 +73,10 @@ fn spliced(run: &RunResult) -> Option<&CrossEntropy> {
 
 fn truth(run: &RunResult) -> Option<&GroundTruth> {
     evaluation(run)?.ground_truth.as_ref()
+}
+
+fn latents(run: &RunResult) -> Option<&LatentScores> {
+    truth(run)?.latents.as_ref()
 }
 
 fn allocation(run: &RunResult) -> Option<&Allocation> {

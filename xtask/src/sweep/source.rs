@@ -134,6 +134,12 @@ impl Planted {
         let new = |first_row: u64, n_rows: u64| {
             let data: PlantedConfig =
                 config.data.clone().try_into().map_err(|e| wrong(e.to_string()))?;
+            // A run's id would not tell what the model's files hold.
+            if let Some(model) = &data.model {
+                let expected = "nothing: `softsae plant` it, and give `stores`";
+                let got = model.display();
+                bail!(usage(format!("planted.data.model: expected {expected}, got {got}")));
+            }
             let data = PlantedConfig { first_row, n_rows, ..data };
             data.check().map_err(|e| wrong(e.to_string()))?;
             // What is not written has its default, so that a default that is written changes no id.

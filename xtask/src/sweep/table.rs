@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{Evaluation, RunResult, RunStatus, SweepResults};
+use sae_config::{Evaluation, LatentScores, RunResult, RunStatus, SweepResults};
 use sae_report::{Groups, Summary, short};
 
 use super::runs_csv::spearman;
@@ -25,7 +25,7 @@ const fn cell(
     Cell { name, value, digits, with_sd }
 }
 
-const CELLS: [Cell; 10] = [
+const CELLS: [Cell; 13] = [
     cell("L0", 1, false, |e| Some(e.sparsity.l0_mean)),
     cell("sd over rows", 1, false, |e| Some(e.sparsity.l0_sd)),
     cell("R²", 4, true, |e| Some(e.reconstruction.r2)),
@@ -35,8 +35,15 @@ const CELLS: [Cell; 10] = [
     cell("recovered %", 1, false, |e| Some(100.0 * e.ground_truth.as_ref()?.recovered_above_0_9)),
     cell("precision", 3, false, |e| Some(e.ground_truth.as_ref()?.support_precision)),
     cell("recall", 3, false, |e| Some(e.ground_truth.as_ref()?.support_recall)),
+    cell("F1", 3, true, |e| Some(latents(e)?.f1)),
+    cell("MCC", 3, true, |e| Some(latents(e)?.mcc)),
+    cell("unique", 3, false, |e| Some(latents(e)?.uniqueness)),
     cell("dead %", 1, false, |e| Some(100.0 * e.sparsity.dead_fraction)),
 ];
+
+fn latents(evaluation: &Evaluation) -> Option<&LatentScores> {
+    evaluation.ground_truth.as_ref()?.latents.as_ref()
+}
 
 /// The table for the screen; what was measured in no run has no column.
 pub(super) fn table(results: &SweepResults) -> String {

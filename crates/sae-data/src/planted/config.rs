@@ -1,7 +1,10 @@
 //! What planted data is made of.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
+use super::synth::SynthConfig;
 use crate::{Error, Result};
 
 /// Settings of planted data.
@@ -44,6 +47,14 @@ pub struct PlantedConfig {
     pub offset: f64,
     /// Smooth low-dimensional structure added to the features.
     pub manifolds: Option<Manifolds>,
+    /// Rows of SynthSAEBench's distributions instead; what is above, from `k_min` on, then decides
+    /// nothing and must be left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synth: Option<SynthConfig>,
+    /// Folder of a model of SynthSAEBench's kind that SAELens has saved, whose rows are made
+    /// instead; as for `synth`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
 }
 
 /// Tori, of which each row lies on one.
@@ -78,6 +89,8 @@ impl Default for PlantedConfig {
             noise: 0.05,
             offset: 0.0,
             manifolds: None,
+            synth: None,
+            model: None,
         }
     }
 }
@@ -105,7 +118,8 @@ impl PlantedConfig {
         if u32::try_from(self.n_features).is_err() {
             return Err(Error::value("n_features", "at most 2^32 − 1", self.n_features));
         }
-        if self.k_max > self.n_features {
+        let is_sum = self.synth.is_none() && self.model.is_none();
+        if is_sum && self.k_max > self.n_features {
             let expected = format!("at most n_features {}", self.n_features);
             return Err(Error::value("k_max", expected, self.k_max));
         }
@@ -136,6 +150,40 @@ impl PlantedConfig {
         if !(self.magnitude.is_finite() && self.magnitude > 0.0) {
             return Err(Error::value("magnitude", "a finite number above 0", self.magnitude));
         }
-        Ok(())
+        self.check_synth()
+    }
+
+    fn check_synth(&self) -> Result<()> {
+        let key = match (&self.synth, &self.model) {
+            (Some(_), Some(model)) => {
+                return Err(Error::value("model", "nothing beside `synth`", model.display()));
+            }
+            (Some(synth), None) => {
+                synth.check(self.n_features)?;
+                "synth"
+            }
+            (None, Some(_)) => "model",
+            (None, None) => return Ok(()),
+        };
+        let default = Self::default();
+        let not_used = [
+            ("k_min", self.k_min == default.k_min),
+            ("k_max", self.k_max == default.k_max),
+            ("frequency_exponent", self.frequency_exponent == default.frequency_exponent),
+            ("group_size", self.group_size == default.group_size),
+            ("correlation", self.correlation == default.correlation),
+            ("children_per_parent", self.children_per_parent == default.children_per_parent),
+            ("magnitude", self.magnitude == default.magnitude),
+            ("magnitude_sd", self.magnitude_sd == default.magnitude_sd),
+            ("noise", self.noise == default.noise),
+            ("offset", self.offset == default.offset),
+            ("manifolds", self.manifolds == default.manifolds),
+        ];
+        match not_used.into_iter().find(|(_, is_default)| !is_default) {
+            Some((field, _)) => {
+                Err(Error::value(field, format!("nothing beside `{key}`"), "a value"))
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -25,7 +25,32 @@ planted.toml (every key may be left out):
   magnitude_sd = 0.3
   noise = 0.05
   offset = 0.0
-  manifolds = { dimensions = [2, 3], radius = 1.0 }   # default: none")]
+  manifolds = { dimensions = [2, 3], radius = 1.0 }   # default: none
+
+or, in place of all from k_min on, rows of SynthSAEBench's distributions (defaults: its 16k model):
+  [planted.synth]
+  max_probability = 0.4      # of the first feature; the last has min_probability, between them
+  min_probability = 5e-4     # they fall as rank^(-exponent)
+  exponent = 0.5
+  correlation_rank = 25      # common factors of the Gaussian copula
+  correlation_scale = 0.1
+  roots = 128                # trees of features, 0 for none
+  branching = 4
+  depth = 3
+  exclusive_siblings = true
+  scaled_by_parent = true
+  compensated = true         # probabilities make up for what parents and siblings take
+  first_magnitude = 5.0      # mean activation, linear from the first feature to the last
+  last_magnitude = 4.0
+  spread_mean = 0.5          # a feature's standard deviation is |N(spread_mean, spread_sd^2)|
+  spread_sd = 0.5
+  bias = 0.5
+  orthogonal_steps = 100     # of Adam on the dictionary
+  orthogonal_lr = 3e-4
+
+or those of a model that SAELens has saved, of d_model and n_features as above:
+  [planted]
+  model = \"FOLDER\"")]
 pub(crate) struct PlantArgs {
     /// What the rows are made of
     #[arg(value_name = "PLANTED.toml")]

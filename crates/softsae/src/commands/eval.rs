@@ -330,6 +330,16 @@ fn print_truth(truth: &GroundTruth) {
         truth.support_precision,
         truth.support_recall
     );
+    if let Some(latents) = &truth.latents {
+        say!(
+            "detectors       F1 {:.4}, precision {:.4}, recall {:.4}, MCC {:.4}, uniqueness {:.4}",
+            latents.f1,
+            latents.precision,
+            latents.recall,
+            latents.mcc,
+            latents.uniqueness
+        );
+    }
     say!(
         "L0 on true k    Spearman {}, slope {}",
         number(truth.spearman_l0_true_l0),
