@@ -78,8 +78,7 @@ impl ArchitectureConfig {
     }
 
     /// Whether the fast engine computes the architecture with these settings.
-    #[must_use]
-    pub const fn has_fast_engine(&self) -> bool {
+    pub(crate) const fn has_fast_engine(&self) -> bool {
         match self {
             Self::TopK(_)
             | Self::AbsTopK(_)

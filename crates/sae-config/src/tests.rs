@@ -28,7 +28,7 @@ pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
         "p_anneal" => "initial_sparsity_penalty = 0.1\nanneal_start = 4",
         // Beside a window, α may not be annealed.
         "soft" => "k = 2\nk_gradient_window = 0",
-        _ => "k = 2",
+        _ => "k = 1",
     };
     let of = |name| toml::from_str(&format!("name = '{name}'\n{}", least(name))).unwrap();
     ArchitectureConfig::NAMES.map(of).into()

@@ -15,9 +15,7 @@ fn testdata() -> PathBuf {
 }
 
 fn rows() -> Tensor {
-    let rows = read_tensors(&testdata().join("rows.safetensors")).unwrap();
-    let (_, x) = rows.into_iter().find(|(_, rows)| rows.dim() == 2).unwrap();
-    x.to_kind(Kind::Float)
+    read_tensors(&testdata().join("rows.safetensors")).unwrap().remove("x").unwrap()
 }
 
 /// The code of each model as it was trained.

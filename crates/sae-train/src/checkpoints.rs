@@ -74,7 +74,7 @@ impl Checkpoints {
         states.iter().filter(|(at, _)| *at > step).try_for_each(|(_, path)| remove(path))
     }
 
-    /// The newest state that the run `written` may go on from, decided as it was; none where there is no state.
+    /// The newest state that the run `written` may go on from; none where there is no state.
     ///
     /// `data` is the hash of the activations, `init` that of the model it starts from.
     pub(crate) fn resume(

@@ -181,7 +181,7 @@ mod tests {
         toml::from_str(&text).unwrap()
     }
 
-    fn plan(config: &RunConfig, d_model: usize) -> MemoryPlan {
+    fn planned(config: &RunConfig, d_model: usize) -> MemoryPlan {
         super::plan(&config.check().unwrap(), d_model).unwrap()
     }
 
@@ -196,7 +196,7 @@ mod tests {
             "name = \"soft\"\nk = 64",
             "name = \"soft\"\nk = 64\nk_estimator = { narrow = {} }",
         ] {
-            let plan = plan(&config(architecture), 768);
+            let plan = planned(&config(architecture), 768);
             assert_eq!(plan.engine, "fast");
             let bound = 3 * plan.parameters + 6 * 4 * 2048 * 16384;
             assert!(plan.total() <= bound, "{plan}: {} > {bound}", plan.total());
@@ -206,35 +206,35 @@ mod tests {
     #[test]
     fn annealing_takes_room_for_its_first_codes() {
         let soft = |more: &str| config(&format!("name = \"soft\"\nk = 64\n{more}"));
-        let total = |more: &str| plan(&soft(more), 768).total();
+        let total = |more: &str| planned(&soft(more), 768).total();
         let plain = total("");
         assert_eq!(total("alpha_start = 1.0"), plain);
         let mut annealed = soft("alpha_start = 1.0\nalpha_anneal_steps = 5");
-        let whole = plan(&annealed, 768);
+        let whole = planned(&annealed, 768);
         assert!(whole.total() > plain + 40 * 2048 * 16384);
         annealed.training.micro_batch = Some(256);
-        let cut = plan(&annealed, 768);
+        let cut = planned(&annealed, 768);
         assert_eq!((cut.dense * 8, cut.batch), (whole.dense, whole.batch));
-        let plain = plan(&config("name = \"topk\"\nk = 64"), 768);
-        let falling = plan(&config("name = \"topk\"\nk = 64\nk_anneal_steps = 5"), 768);
+        let plain = planned(&config("name = \"topk\"\nk = 64"), 768);
+        let falling = planned(&config("name = \"topk\"\nk = 64\nk_anneal_steps = 5"), 768);
         assert_eq!(falling.batch - plain.batch, 4 * 8 * 2048 * (768 - 64));
     }
 
     #[test]
     fn a_run_that_cannot_fit_names_the_setting() {
         let config = config("name = \"topk\"\nk = 64");
-        let plan = plan(&config, 768);
+        let plan = planned(&config, 768);
         assert!(check(&plan, &config, plan.total()).is_ok());
         let refusal = |free: u64| check(&plan, &config, free).unwrap_err().to_string();
         let error = refusal(plan.total() - 1);
         assert!(error.starts_with("`training.micro_batch`: expected at most 2047"), "{error}");
         let mut cut = config.clone();
         cut.training.micro_batch = Some(2047);
-        let smaller = plan(&cut, 768);
+        let smaller = planned(&cut, 768);
         assert!(check(&smaller, &cut, plan.total() - 1).is_ok());
         let error = refusal(plan.total() - plan.dense);
         assert!(error.starts_with("`sae.n_features`: expected a run that fits"), "{error}");
-        let wide = plan(&cut, 8);
+        let wide = planned(&cut, 8);
         let error = check(&wide, &cut, 1 << 20).unwrap_err().to_string();
         assert!(error.starts_with("`training.batch_size`: expected a run that fits"), "{error}");
     }
@@ -247,19 +247,19 @@ mod tests {
             config
         };
         let topk = on_gpu("name = \"topk\"\nk = 64");
-        let there = plan(&topk, 768);
+        let there = planned(&topk, 768);
         assert_eq!(there.engine, "reference");
         let mut here = topk.clone();
         here.training.device = "cpu".into();
         here.training.engine = Some(Engine::Reference);
-        let here = plan(&here, 768);
+        let here = planned(&here, 768);
         assert_eq!(there.batch - here.batch, 4 * STAGED as u64 * 2048 * 768);
         let error = check(&there, &topk, there.total() - 1).unwrap_err().to_string();
         let start = "`training.batch_size`: expected a run that fits into ";
         assert!(error.starts_with(start), "no micro-batch for this rule: {error}");
         assert!(error.contains(" MB that are free on cuda:1: this one needs "), "{error}");
         let gated = on_gpu("name = \"gated\"\nl1_penalty = 0.1");
-        let there = plan(&gated, 768);
+        let there = planned(&gated, 768);
         let error = check(&there, &gated, there.total() - 1).unwrap_err().to_string();
         assert!(error.starts_with("`training.micro_batch`: expected at most 2047"), "{error}");
     }
