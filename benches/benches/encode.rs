@@ -86,8 +86,7 @@ fn model(
         d_model: d as usize,
         n_features: f as usize,
         normalization: Normalization::None,
-        parity: Parity::None,
-        architecture,
+        code: architecture.code(d as usize, f as usize, Parity::None),
     };
     let mut rng = InitRng::new(1);
     let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, Device::Cpu)?;

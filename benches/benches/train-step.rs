@@ -82,7 +82,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             } else {
                 config.training.engine = Some(Engine::Fast);
             }
-            let mut trainer = Trainer::new(config, d as usize, &Normalizer::None, Kind::Float)?;
+            let mut trainer =
+                Trainer::new(config.check()?, d as usize, &Normalizer::None, Kind::Float)?;
             measure(&mut criterion, &id, device, &mut || {
                 std::hint::black_box(trainer.step(&x).expect("a finite loss"));
             });

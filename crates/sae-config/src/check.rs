@@ -3,15 +3,15 @@
 use std::fmt::Display;
 
 use crate::{
-    ArchitectureConfig, AuxKConfig, Error, JumpReluConfig, KEstimator, MatryoshkaBatchTopKConfig,
-    PAnnealConfig, Result, SoftConfig, StandardConfig, TopKConfig, TrainingConfig,
+    ArchitectureConfig, AuxKConfig, CheckedTraining, Error, JumpReluConfig, KEstimator,
+    MatryoshkaBatchTopKConfig, PAnnealConfig, Result, SoftConfig, StandardConfig, TopKConfig,
 };
 
 /// Checks the settings of an architecture against the dictionary and the length of the run.
 pub(crate) fn check_architecture(
     architecture: &ArchitectureConfig,
     n_features: usize,
-    training: &TrainingConfig,
+    training: &CheckedTraining,
 ) -> Result<()> {
     if let Some(l0) = architecture.target_l0() {
         let jumps = matches!(architecture, ArchitectureConfig::JumpRelu(_));
@@ -41,12 +41,12 @@ fn check(key: &str, fine: bool, expected: impl Into<String>, got: impl Display) 
     if fine { Ok(()) } else { Err(Error::value(format!("architecture.{key}"), expected, got)) }
 }
 
-fn at_most_all_steps(key: &str, steps: u64, training: &TrainingConfig) -> Result<()> {
+fn at_most_all_steps(key: &str, steps: u64, training: &CheckedTraining) -> Result<()> {
     let expected = format!("at most training.steps = {}", training.steps);
     check(key, steps <= training.steps, expected, steps)
 }
 
-fn before_the_end(key: &str, step: u64, training: &TrainingConfig) -> Result<()> {
+fn before_the_end(key: &str, step: u64, training: &CheckedTraining) -> Result<()> {
     let expected = format!("less than training.steps = {}", training.steps);
     check(key, step < training.steps, expected, step)
 }
@@ -64,19 +64,21 @@ fn auxk(c: &AuxKConfig) -> Result<()> {
     check("auxk.dead_after_rows", c.dead_after_rows > 0, "at least 1", c.dead_after_rows)
 }
 
-fn topk(c: &TopKConfig, training: &TrainingConfig) -> Result<()> {
+fn topk(c: &TopKConfig, training: &CheckedTraining) -> Result<()> {
     at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
-    before_the_end("threshold_start_step", c.threshold_start_step.unwrap_or(0), training)?;
+    let start = c.threshold_start(training.steps);
+    before_the_end("threshold_start_step", start, training)?;
     auxk(&c.auxk)
 }
 
 fn matryoshka(
     c: &MatryoshkaBatchTopKConfig,
     n_features: usize,
-    training: &TrainingConfig,
+    training: &CheckedTraining,
 ) -> Result<()> {
     at_most_all_steps("k_anneal_steps", c.k_anneal_steps, training)?;
-    before_the_end("threshold_start_step", c.threshold_start_step.unwrap_or(0), training)?;
+    let start = c.threshold_start(training.steps);
+    before_the_end("threshold_start_step", start, training)?;
     auxk(&c.auxk)?;
     let smallest = groups(&c.group_fractions, c.group_weights.as_deref(), n_features)?;
     let expected = format!("at most the smallest group, {smallest} features");
@@ -104,10 +106,10 @@ fn groups(fractions: &[f64], weights: Option<&[f64]>, n_features: usize) -> Resu
     Ok(smallest)
 }
 
-fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<()> {
+fn soft(c: &SoftConfig, n_features: usize, training: &CheckedTraining) -> Result<()> {
     let features = n_features as f64;
     check("k", n_features > 2, "a dictionary of at least 3 features", n_features)?;
-    let k_max = c.k_bound();
+    let k_max = c.k_bound(training.parity);
     let expected = format!("more than k = {}", c.k);
     check("k_max", k_max > c.k as f64 && k_max.is_finite(), expected, k_max)?;
     let expected = format!("more than 0, at most k = {} and less than {}", c.k, features - 1.0);
@@ -122,7 +124,7 @@ fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<
     positive("alpha_first", c.alpha_first.unwrap_or(1.0))?;
     not_negative("k_loss_weight", c.k_loss_weight)?;
     positive("k_loss_beta", c.k_loss_beta)?;
-    let window = c.k_gradient_window.unwrap_or(0);
+    let window = c.window(training.parity);
     let is_sharp = window == 0 || c.alpha_anneal_steps == 0;
     check("k_gradient_window", is_sharp, "0, since alpha_anneal_steps is not 0", window)?;
     positive("k_estimator_lr", c.k_estimator_lr)?;
@@ -144,24 +146,24 @@ fn soft(c: &SoftConfig, n_features: usize, training: &TrainingConfig) -> Result<
     auxk(&c.auxk)
 }
 
-fn jumprelu(c: &JumpReluConfig, training: &TrainingConfig) -> Result<()> {
+fn jumprelu(c: &JumpReluConfig, training: &CheckedTraining) -> Result<()> {
     not_negative("sparsity_weight", c.sparsity_weight)?;
     positive("bandwidth", c.bandwidth)?;
     at_most_all_steps("sparsity_warmup_steps", c.sparsity_warmup_steps, training)
 }
 
-fn penalty(l1_penalty: f64, warmup_steps: u64, training: &TrainingConfig) -> Result<()> {
+fn penalty(l1_penalty: f64, warmup_steps: u64, training: &CheckedTraining) -> Result<()> {
     not_negative("l1_penalty", l1_penalty)?;
     at_most_all_steps("sparsity_warmup_steps", warmup_steps, training)
 }
 
-fn standard(c: &StandardConfig, training: &TrainingConfig) -> Result<()> {
+fn standard(c: &StandardConfig, training: &CheckedTraining) -> Result<()> {
     let fine = c.resample_steps.is_none_or(|steps| steps > 0);
     check("resample_steps", fine, "at least 1", c.resample_steps.unwrap_or(0))?;
     penalty(c.l1_penalty, c.sparsity_warmup_steps, training)
 }
 
-fn p_anneal(c: &PAnnealConfig, training: &TrainingConfig) -> Result<()> {
+fn p_anneal(c: &PAnnealConfig, training: &CheckedTraining) -> Result<()> {
     not_negative("initial_sparsity_penalty", c.initial_sparsity_penalty)?;
     at_most_all_steps("sparsity_warmup_steps", c.sparsity_warmup_steps, training)?;
     positive("p_end", c.p_end)?;
@@ -184,7 +186,7 @@ mod tests {
              [architecture]\n{architecture}"
         );
         let config: RunConfig = toml::from_str(&text).unwrap();
-        config.resolve().unwrap_err().to_string()
+        config.check().unwrap_err().to_string()
     }
 
     #[test]

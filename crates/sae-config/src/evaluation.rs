@@ -255,14 +255,14 @@ impl RunStatus {
 /// One run of a sweep (`result.json`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
-    /// Hash of the resolved configuration.
+    /// The id of the run.
     pub run_id: String,
     /// The variant of the sweep that it is a run of, where the sweep has variants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// How it ended.
     pub status: RunStatus,
-    /// The resolved configuration.
+    /// The run with its defaults filled in.
     pub config: RunConfig,
     /// Wall-clock seconds of the training process.
     pub train_seconds: f64,

@@ -1,12 +1,12 @@
-//! When two runs are the same: which keys of a run file shape its result, and the id of a run.
+//! When two runs are the same: the id of a run, and what two runs differ in.
 
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    ArchitectureConfig, DataConfig, Engine, Parity, Precision, RunConfig, TrainingConfig,
-    WeightedStore,
+    ArchitectureConfig, CheckedRun, DataConfig, Engine, Parity, Precision, Role, RunConfig,
+    TrainingConfig, WeightedStore,
 };
 
 /// The version of what training and evaluation compute, a part of the id of every run.
@@ -15,78 +15,38 @@ use crate::{
 /// result, beyond rounding: sweeps then do their runs again instead of mixing old results with new.
 pub const TRAINING_VERSION: u32 = 1;
 
-/// What a key of a run file has to do with the result of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Its value shapes the result.
-    Shapes,
-    /// It names a file or folder, whose content shapes the result.
-    Place,
-    /// It says where the run computes, which shapes the result by rounding at most.
-    Device,
-    /// It says what is written, and how often.
-    Bookkeeping,
-}
-
-/// The keys that do not shape results by their values; an index is written `[]`.
-const ROLES: [(&str, Role); 8] = [
-    ("data.store", Role::Place),
-    ("data.stores[].path", Role::Place),
-    ("data.rows", Role::Place),
-    ("training.init", Role::Place),
-    ("training.device", Role::Device),
-    ("training.log_every", Role::Bookkeeping),
-    ("training.checkpoint_every", Role::Bookkeeping),
-    ("training.keep_checkpoints", Role::Bookkeeping),
-];
-
-impl Role {
-    /// The role of a dotted key, such as `training.lr` or `data.stores[1].path`.
-    #[must_use]
-    pub fn of(key: &str) -> Self {
-        let is_it = |name: &str| match key.split_once('[') {
-            None => name == key,
-            Some((head, rest)) => {
-                let rest = rest.split_once(']').map_or(rest, |(_, rest)| rest);
-                name.split_once("[]") == Some((head, rest))
-            }
-        };
-        ROLES.iter().find(|(name, _)| is_it(name)).map_or(Self::Shapes, |(_, role)| *role)
-    }
-}
-
-/// The id of a resolved run: a hash of what shapes its result. That is the values of the keys that
+/// The id of a run: a hash of what shapes its result. That is the values of the keys that
 /// do ([`Role::Shapes`]), where a default that is written out is one that is not; the content of its
 /// data, for which `data` stands; and [`TRAINING_VERSION`].
 #[must_use]
-pub fn run_id(config: &RunConfig, data: &str) -> String {
-    id(TRAINING_VERSION, config, data)
+pub fn run_id(run: &CheckedRun, data: &str) -> String {
+    id(TRAINING_VERSION, run, data)
 }
 
-fn id(version: u32, config: &RunConfig, data: &str) -> String {
+fn id(version: u32, run: &CheckedRun, data: &str) -> String {
     #[derive(Serialize)]
     struct Identity<'a> {
         version: u32,
         config: RunConfig,
         data: &'a str,
     }
-    let identity = Identity { version, config: meaning(config), data };
+    let identity = Identity { version, config: meaning(run), data };
     let text = serde_json::to_string(&identity).expect("a configuration is always valid JSON");
     let hash = Sha256::digest(text);
     hash[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The first key that shapes results and has other values in two resolved runs, but for those in
+/// The first key that shapes results and has other values in two runs, but for those in
 /// `except`: the key, and the value of each as JSON.
 #[must_use]
 pub fn difference(
-    ours: &RunConfig,
-    theirs: &RunConfig,
+    ours: &CheckedRun,
+    theirs: &CheckedRun,
     except: &[&str],
 ) -> Option<(String, String, String)> {
-    let settings = |config: &RunConfig| {
+    let settings = |run: &CheckedRun| {
         let mut all = Vec::new();
-        flatten("", &serde_json::to_value(meaning(config)).unwrap_or_default(), &mut all);
+        flatten("", &serde_json::to_value(meaning(run)).unwrap_or_default(), &mut all);
         all.retain(|(key, _)| Role::of(key) == Role::Shapes && !except.contains(&key.as_str()));
         all
     };
@@ -99,13 +59,15 @@ pub fn difference(
     keys.map(|key| (key.clone(), value(&ours, key), value(&theirs, key))).find(|(_, a, b)| a != b)
 }
 
-/// A resolved run with one form for all that mean the same: no value where a key shapes nothing by
-/// it, and one form of each default that [`RunConfig::resolve`] leaves open.
+/// The settings of a run in one form for all that mean the same: no value where a key shapes nothing
+/// by it, and one form of each default that [`CheckedRun::settings`] leave out.
 ///
-/// Every field is named: a new one has to be placed here, and in [`ROLES`] if it shapes nothing.
-fn meaning(config: &RunConfig) -> RunConfig {
-    let mut config = config.clone();
-    let default_engine = default_engine(&config);
+/// Every field is named: a new one has to be placed here, and in `ROLES` if it shapes nothing.
+fn meaning(run: &CheckedRun) -> RunConfig {
+    let mut config = run.settings().clone();
+    let decided = &run.training;
+    let default_engine =
+        Engine::default_of(&config.architecture, &decided.device, decided.precision);
     let RunConfig { data, sae: _, architecture, training } = &mut config;
     let DataConfig { store, stores, rows, min_position: _, max_position: _, max_norm_ratio: _ } =
         data;
@@ -145,18 +107,6 @@ fn meaning(config: &RunConfig) -> RunConfig {
     config
 }
 
-/// The engine of a run that names none.
-fn default_engine(config: &RunConfig) -> Engine {
-    let training = &config.training;
-    let is_halved = training.precision == Some(Precision::Bf16);
-    let on_cpu = training.device == "cpu";
-    if on_cpu && !is_halved && config.architecture.has_fast_engine() {
-        Engine::Fast
-    } else {
-        Engine::Reference
-    }
-}
-
 fn flatten(key: &str, value: &Value, all: &mut Vec<(String, String)>) {
     match value {
         Value::Object(map) => {
@@ -178,23 +128,9 @@ fn flatten(key: &str, value: &Value, all: &mut Vec<(String, String)>) {
 mod tests {
     use super::*;
     use crate::SaeConfig;
+    use crate::role::ROLES;
     use crate::sweep::fields;
-
-    /// A resolved run; each line is `key = value`.
-    fn run(lines: &str) -> RunConfig {
-        let mut table: toml::Table = "data.store = 's'\nsae.n_features = 64\n\
-                                      architecture = { name = 'topk', k = 4 }\n\
-                                      training = { steps = 100, batch_size = 8 }"
-            .parse()
-            .unwrap();
-        for (key, value) in lines.parse::<toml::Table>().unwrap() {
-            if key == "architecture" {
-                table.remove(&key);
-            }
-            crate::sweep::set_key(&mut table, &key, &value).unwrap();
-        }
-        table.try_into::<RunConfig>().unwrap().resolve().unwrap()
-    }
+    use crate::tests::{architectures, run};
 
     /// Another value of each key outside of the architecture.
     const OTHERS: [(&str, &str); 23] = [
@@ -259,19 +195,10 @@ mod tests {
     }
 
     /// A run over several stores.
-    fn over_stores(stores: &str) -> RunConfig {
+    fn over_stores(stores: &str) -> CheckedRun {
         let data: toml::Table = format!("stores = {stores}").parse().unwrap();
-        RunConfig { data: data.try_into().unwrap(), ..run("") }
-    }
-
-    /// The settings that each architecture needs.
-    fn least(name: &str) -> &'static str {
-        match name {
-            "jumprelu" => "target_l0 = 4.0",
-            "gated" | "standard" | "standard_april" => "l1_penalty = 0.1",
-            "p_anneal" => "initial_sparsity_penalty = 0.1, anneal_start = 4",
-            _ => "k = 2",
-        }
+        let config = RunConfig { data: data.try_into().unwrap(), ..run("").settings().clone() };
+        config.check().unwrap()
     }
 
     /// All numbers and switches in a value, each changed in a copy of the whole.
@@ -296,17 +223,19 @@ mod tests {
 
     #[test]
     fn every_setting_of_an_architecture_shapes_its_results() {
-        for name in ArchitectureConfig::NAMES {
-            let base = run(&format!("architecture = {{ name = '{name}', {} }}", least(name)));
-            let others = changed(&serde_json::to_value(&base.architecture).unwrap());
+        for architecture in architectures() {
+            let with = |architecture: ArchitectureConfig| RunConfig {
+                architecture,
+                ..run("").settings().clone()
+            };
+            let base = with(architecture).check().unwrap();
+            let name = base.architecture();
+            let others = changed(&serde_json::to_value(&base.settings().architecture).unwrap());
             assert!(!others.is_empty(), "{name}");
             for other in others {
-                let config = RunConfig {
-                    architecture: serde_json::from_value(other.clone()).unwrap(),
-                    ..base.clone()
-                };
-                assert_ne!(run_id(&base, ""), run_id(&config, ""), "{name}: {other}");
-                assert!(difference(&base, &config, &[]).is_some(), "{name}: {other}");
+                let run = with(serde_json::from_value(other.clone()).unwrap()).check().unwrap();
+                assert_ne!(run_id(&base, ""), run_id(&run, ""), "{name}: {other}");
+                assert!(difference(&base, &run, &[]).is_some(), "{name}: {other}");
             }
         }
     }
@@ -335,8 +264,8 @@ mod tests {
             ),
         ] {
             let (with, without) = (run(with), run(without));
-            let lr = |config: &RunConfig| config.training.lr.unwrap();
-            assert_eq!(lr(&with).to_bits(), lr(&without).to_bits());
+            let lr = |run: &CheckedRun| run.training.lr.to_bits();
+            assert_eq!(lr(&with), lr(&without));
             assert_eq!(difference(&with, &without, &[]), None);
             assert_eq!(run_id(&with, ""), run_id(&without, ""));
         }

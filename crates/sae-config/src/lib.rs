@@ -4,23 +4,29 @@
 
 mod architecture;
 mod check;
+mod checked;
+mod code;
 mod data;
 mod error;
 mod evaluation;
 mod file;
+mod groups;
 mod identity;
 mod preset;
+mod recipe;
+mod role;
 mod run;
+mod settings;
 mod soft;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod timing;
 mod training;
 
-pub use architecture::{
-    AbsTopKConfig, ArchitectureConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
-    MatryoshkaBatchTopKConfig, PAnnealConfig, SparsityFunction, StandardAprilConfig,
-    StandardConfig, TopKConfig,
-};
+pub use architecture::ArchitectureConfig;
+pub use checked::{CheckedRun, CheckedTraining};
+pub use code::{Code, EstimatorNetwork, Rounding, SoftCode};
 pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
@@ -28,9 +34,16 @@ pub use evaluation::{
     Provenance, Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
-pub use identity::{Role, TRAINING_VERSION, difference, run_id};
+pub use identity::{TRAINING_VERSION, difference, run_id};
 pub use preset::apply_preset;
+pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
+pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
+pub use settings::{
+    AbsTopKConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
+    MatryoshkaBatchTopKConfig, PAnnealConfig, SparsityFunction, StandardAprilConfig,
+    StandardConfig, TopKConfig,
+};
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
     BosPolicy, EvaluationConfig, HalvingConfig, HarvestConfig, HostConfig, Metric,

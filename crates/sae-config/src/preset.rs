@@ -47,7 +47,7 @@ mod tests {
 
     fn run(text: &str) -> Result<RunConfig> {
         let table = apply_preset(text.parse().unwrap())?;
-        table.try_into::<RunConfig>().unwrap().resolve()
+        Ok(table.try_into::<RunConfig>().unwrap().check()?.settings().clone())
     }
 
     #[test]

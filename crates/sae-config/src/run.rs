@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::check_architecture;
 use crate::{
     ArchitectureConfig, DataConfig, Error, Result, TrainingConfig, apply_preset, read_toml,
 };
@@ -55,7 +54,7 @@ impl RunConfig {
     /// Reads and checks a run file, which may name a preset to build on. Relative paths in it start
     /// at its folder.
     ///
-    /// Settings that are not written stay absent: [`RunConfig::resolve`] fills them in.
+    /// Settings that are not written stay absent: [`RunConfig::check`] decides them.
     ///
     /// # Errors
     /// An error that names the file and the key.
@@ -68,7 +67,7 @@ impl RunConfig {
         } else {
             read_toml(path)?
         };
-        config.clone().resolve().map_err(|e| e.in_file(path))?;
+        config.check().map_err(|e| e.in_file(path))?;
         let folder = std::path::absolute(path.parent().unwrap_or(Path::new("")));
         let folder = folder.or_else(|_| std::env::current_dir());
         config.root_paths(&folder.map_err(|source| Error::Io { path: path.into(), source })?);
@@ -83,22 +82,6 @@ impl RunConfig {
         for path in single.chain(stores).chain(&mut data.rows).chain(&mut training.init) {
             *path = folder.join(&*path);
         }
-    }
-
-    /// Checks every value and writes every default into the configuration.
-    ///
-    /// # Errors
-    /// [`crate::Error::Value`] for the first value out of range.
-    pub fn resolve(mut self) -> Result<Self> {
-        if self.sae.n_features == 0 {
-            return Err(Error::value("sae.n_features", "at least 1", 0));
-        }
-        self.data.check()?;
-        self.training.check()?;
-        self.training.resolve(self.sae.n_features);
-        self.architecture.resolve(self.training.steps, self.training.parity);
-        check_architecture(&self.architecture, self.sae.n_features, &self.training)?;
-        Ok(self)
     }
 }
 

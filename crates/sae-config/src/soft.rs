@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Parity;
-use crate::architecture::{AuxKConfig, equal_weights, one};
+use crate::groups::equal_weights;
+use crate::settings::one;
+use crate::{AuxKConfig, Parity};
 
 /// Where the gradient of the soft selection goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,53 +128,37 @@ const fn default_alpha() -> f64 {
     1e-4
 }
 
-/// Hidden units that cost next to nothing, however small the dictionary.
-const LEAST_WIDTH: usize = 256;
-
-impl KEstimator {
-    /// Units of the layer that the output weights read.
-    #[must_use]
-    pub fn hidden_units(self, d_model: usize, n_features: usize) -> usize {
-        match self {
-            Self::Narrow { width } => width.unwrap_or(d_model.max(LEAST_WIDTH)).min(n_features),
-            Self::Mlp | Self::Shared | Self::LowRank { .. } => n_features,
-        }
-    }
-}
-
 impl SoftConfig {
     /// Upper bound of k̂, as set or by default.
-    #[must_use]
-    pub const fn k_bound(&self) -> f64 {
-        match self.k_max {
-            Some(k_max) => k_max,
-            None => 4.0 * self.k as f64,
+    pub(crate) const fn k_bound(&self, parity: Parity) -> f64 {
+        match (self.k_max, parity) {
+            (Some(k_max), _) => k_max,
+            (None, Parity::None) => 4.0 * self.k as f64,
+            (None, Parity::Official) => 2.0 * self.k as f64,
         }
     }
 
-    pub(crate) fn resolve(&mut self, parity: Parity) {
-        self.group_weights.get_or_insert_with(|| equal_weights(&self.group_fractions));
-        let official = parity == Parity::Official;
-        let k_max = if official { 2.0 * self.k as f64 } else { self.k_bound() };
-        self.k_max.get_or_insert(k_max);
-        self.budget.get_or_insert(if official { Budget::OneSided } else { Budget::Dual });
-        let is_sharp = self.alpha_anneal_steps == 0;
-        let window = if official || !is_sharp { 0 } else { (self.k / 4).max(1) };
-        self.k_gradient_window.get_or_insert(window);
+    /// How mean k̂ is held at k, as set or by default.
+    pub(crate) const fn budget(&self, parity: Parity) -> Budget {
+        match (self.budget, parity) {
+            (Some(budget), _) => budget,
+            (None, Parity::None) => Budget::Dual,
+            (None, Parity::Official) => Budget::OneSided,
+        }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::KEstimator;
+    /// Width of the neighbourhood that k̂'s gradient is taken over, as set or by default.
+    pub(crate) fn window(&self, parity: Parity) -> usize {
+        let is_sharp = self.alpha_anneal_steps == 0;
+        let default = if parity == Parity::Official || !is_sharp { 0 } else { (self.k / 4).max(1) };
+        self.k_gradient_window.unwrap_or(default)
+    }
 
-    #[test]
-    fn a_narrow_estimator_is_as_wide_as_the_input_between_256_and_the_dictionary() {
-        let narrow = KEstimator::Narrow { width: None };
-        assert_eq!(narrow.hidden_units(576, 2304), 576);
-        assert_eq!(narrow.hidden_units(64, 2304), 256);
-        assert_eq!(narrow.hidden_units(576, 100), 100);
-        assert_eq!(KEstimator::Narrow { width: Some(8) }.hidden_units(576, 2304), 8);
-        assert_eq!(KEstimator::Mlp.hidden_units(576, 2304), 2304);
+    /// Writes the defaults that depend on the rest of the run into the settings.
+    pub(crate) fn fill_in(&mut self, parity: Parity) {
+        self.group_weights.get_or_insert_with(|| equal_weights(&self.group_fractions));
+        self.k_max = Some(self.k_bound(parity));
+        self.budget = Some(self.budget(parity));
+        self.k_gradient_window = Some(self.window(parity));
     }
 }

@@ -110,15 +110,6 @@ const fn default_keep_checkpoints() -> usize {
 }
 
 impl TrainingConfig {
-    /// Fills in the defaults that depend on the rest of the run.
-    pub(crate) fn resolve(&mut self, n_features: usize) {
-        if self.device == "cuda" {
-            self.device = "cuda:0".into();
-        }
-        self.lr.get_or_insert(2e-4 / (n_features as f64 / 16384.0).sqrt());
-        self.decay_start.get_or_insert((self.steps - self.steps / 5).max(self.warmup_steps));
-    }
-
     /// Checks what can be checked without data.
     pub(crate) fn check(&self) -> Result<()> {
         let bad = |key: &str, expected: &str, got: &dyn std::fmt::Display| {
@@ -224,27 +215,6 @@ mod tests {
             assert_eq!(config.precision, Some(precision));
             let text = toml::to_string(&config).unwrap();
             assert!(text.contains(&format!("precision = \"{name}\"")), "{text}");
-        }
-    }
-
-    #[test]
-    fn cuda_is_the_first_of_its_devices() {
-        for (device, resolved) in [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")] {
-            let mut config = training(&format!("device = '{device}'"));
-            config.check().unwrap();
-            config.resolve(64);
-            assert_eq!(config.device, resolved);
-        }
-    }
-
-    #[test]
-    fn decay_begins_no_sooner_than_the_warm_up_ends() {
-        for (warmup_steps, decay_start) in [(0, 80), (80, 80), (95, 95), (100, 100)] {
-            let mut config = training(&format!("warmup_steps = {warmup_steps}"));
-            config.check().unwrap();
-            config.resolve(64);
-            assert_eq!(config.decay_start, Some(decay_start));
-            config.check().unwrap();
         }
     }
 }

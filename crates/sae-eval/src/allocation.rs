@@ -1,6 +1,6 @@
 //! How much it matters which row gets how many features: other rules on the same dictionary.
 
-use sae_config::{Allocation, ArchitectureConfig};
+use sae_config::{Allocation, Code};
 use sae_models::{Normalizer, Role, RowScale, Sae};
 use tch::{Kind, Tensor};
 
@@ -34,17 +34,17 @@ impl<'a> AllocationObserver<'a> {
     /// To observe a pass of `sae`.
     #[must_use]
     pub fn new(sae: &'a dyn Sae) -> Self {
-        let keeps_the_largest = match sae.config().architecture {
-            ArchitectureConfig::TopK(_)
-            | ArchitectureConfig::BatchTopK(_)
-            | ArchitectureConfig::MatryoshkaBatchTopK(_)
-            | ArchitectureConfig::Soft(_) => true,
-            ArchitectureConfig::AbsTopK(_)
-            | ArchitectureConfig::JumpRelu(_)
-            | ArchitectureConfig::Gated(_)
-            | ArchitectureConfig::Standard(_)
-            | ArchitectureConfig::StandardApril(_)
-            | ArchitectureConfig::PAnneal(_) => false,
+        let keeps_the_largest = match sae.config().code {
+            Code::TopK { .. }
+            | Code::BatchTopK { .. }
+            | Code::MatryoshkaBatchTopK { .. }
+            | Code::Soft(_) => true,
+            Code::AbsTopK { .. }
+            | Code::JumpRelu { .. }
+            | Code::Gated {}
+            | Code::Standard {}
+            | Code::StandardApril {}
+            | Code::PAnneal {} => false,
         };
         Self { sae: keeps_the_largest.then_some(sae), n_rows: 0, rows: Vec::new() }
     }

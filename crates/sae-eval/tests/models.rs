@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{
-    ArchitectureConfig, KEstimator, Normalization, Parity, SoftConfig, StandardConfig,
-};
+use sae_config::{Code, EstimatorNetwork, Normalization, Rounding, SoftCode};
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, Tensors, build, init};
 use tch::{Kind, Tensor};
 use tch_autograd::test_device;
 
-fn config(d_model: usize, n_features: usize, architecture: ArchitectureConfig) -> ModelConfig {
-    let (normalization, parity) = (Normalization::None, Parity::None);
-    ModelConfig { d_model, n_features, normalization, parity, architecture }
+fn config(d_model: usize, n_features: usize, code: Code) -> ModelConfig {
+    ModelConfig { d_model, n_features, normalization: Normalization::None, code }
 }
 
 /// relu(x) − relu(−x) = x, times `scale`, plus `bias` in every dimension.
@@ -27,20 +24,21 @@ pub(crate) fn linear(d_model: usize, scale: f64, bias: f64) -> Box<dyn Sae> {
         ("decoder.weight".to_owned(), both * scale),
         ("decoder.bias".to_owned(), Tensor::full([d], bias, options)),
     ]);
-    let architecture = ArchitectureConfig::Standard(StandardConfig {
-        l1_penalty: 0.1,
-        sparsity_warmup_steps: 0,
-        resample_steps: None,
-    });
     let tensors = Tensors::new(tensors, Kind::Float, test_device());
-    build(config(d_model, 2 * d_model, architecture), tensors).unwrap()
+    build(config(d_model, 2 * d_model, Code::Standard {}), tensors).unwrap()
 }
 
 /// A SoftSAE with random weights, moved so that k̂ differs from row to row.
 pub(crate) fn soft(d_model: usize, n_features: usize, seed: u64) -> Box<dyn Sae> {
-    let mut soft: SoftConfig = serde_json::from_str(r#"{"k": 5}"#).unwrap();
-    soft.k_estimator = KEstimator::Mlp;
-    let config = config(d_model, n_features, ArchitectureConfig::Soft(soft));
+    let code = SoftCode {
+        k: 5,
+        k_max: 20.0,
+        k_min: 1.0,
+        alpha: 1e-4,
+        rounding: Rounding::Nearest,
+        k_estimator: EstimatorNetwork::TwoLayers { hidden_units: n_features },
+    };
+    let config = config(d_model, n_features, Code::Soft(code));
     let mut rng = InitRng::new(seed);
     let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, test_device()).unwrap();
     for (_, tensor) in sae.parameters() {

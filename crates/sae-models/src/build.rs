@@ -13,7 +13,7 @@ pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> 
     let normalizer = Normalizer::take(&config, &mut tensors)?;
     let mut parameters = Parameters::take(&config, &mut tensors)?;
     take_own(&config, &mut parameters, &mut tensors)?;
-    tensors.finish(config.architecture.name())?;
+    tensors.finish(config.code.name())?;
     Ok(Box::new(Base { config, normalizer, parameters, trained_on: TrainedOn::default() }))
 }
 

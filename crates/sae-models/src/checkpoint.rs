@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::{Device, Kind};
 
+use crate::config::Written;
 use crate::tensors::io;
-use crate::{
-    Error, ModelConfig, Result, Sae, Tensors, TrainedOn, build, read_tensors_of_hash, write_tensors,
-};
+use crate::{Error, Result, Sae, Tensors, TrainedOn, build, read_tensors_of_hash, write_tensors};
 
 /// The file with the configuration.
 pub const CONFIG_FILE: &str = "sae.json";
@@ -17,15 +17,17 @@ pub const CONFIG_FILE: &str = "sae.json";
 pub const WEIGHTS_FILE: &str = "sae.safetensors";
 
 const FORMAT: &str = "softsae";
-const VERSION: u32 = 1;
+
+/// Files of version 1, which have settings of training in their configuration, are read too.
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+struct Manifest<C> {
     format: String,
     version: u32,
     weights_blake3: String,
-    config: ModelConfig,
+    config: C,
     /// Absent from models of which nothing is known, and written before it was recorded.
     #[serde(default, skip_serializing_if = "TrainedOn::is_unknown")]
     trained_on: TrainedOn,
@@ -51,7 +53,7 @@ pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
         format: FORMAT.into(),
         version: VERSION,
         weights_blake3: write_tensors(&dir.join(WEIGHTS_FILE), tensors)?,
-        config: sae.config().clone(),
+        config: sae.config(),
         trained_on: sae.base().trained_on.clone(),
     };
     Ok(sae_config::write_json(&dir.join(CONFIG_FILE), &manifest)?)
@@ -68,7 +70,7 @@ pub fn load_checkpoint(dir: &Path, device: Device) -> Result<Box<dyn Sae>> {
     let map = read_tensors_of_hash(&path, &manifest.weights_blake3)?;
     let kind = map.get("decoder.weight").map_or(Kind::Float, tch::Tensor::kind);
     let tensors = Tensors::new(map, kind, device);
-    let mut sae = build(manifest.config, tensors).map_err(|e| e.in_file(path))?;
+    let mut sae = build(manifest.config.config, tensors).map_err(|e| e.in_file(path))?;
     sae.base_mut().trained_on = manifest.trained_on;
     Ok(sae)
 }
@@ -82,7 +84,7 @@ pub fn checkpoint_hash(dir: &Path) -> Result<String> {
     let manifest = read_manifest(dir)?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(manifest.weights_blake3.as_bytes());
-    hasher.update(&serde_json::to_vec(&manifest.config).unwrap_or_default());
+    hasher.update(&manifest.config.bytes);
     Ok(hasher.finalize().to_hex().to_string())
 }
 
@@ -94,15 +96,23 @@ pub fn checkpoint_origin(dir: &Path) -> Result<TrainedOn> {
     Ok(read_manifest(dir)?.trained_on)
 }
 
-fn read_manifest(dir: &Path) -> Result<Manifest> {
-    let config_path = dir.join(CONFIG_FILE);
-    let manifest: Manifest = sae_config::read_json(&config_path)?;
-    if manifest.format != FORMAT || manifest.version != VERSION {
+fn read_manifest(dir: &Path) -> Result<Manifest<Written>> {
+    let path = dir.join(CONFIG_FILE);
+    let manifest: Manifest<Value> = sae_config::read_json(&path)?;
+    let Manifest { format, version, weights_blake3, config, trained_on } = manifest;
+    if format != FORMAT || !(1..=VERSION).contains(&version) {
         return Err(Error::Format {
-            path: config_path,
-            expected: format!("format {FORMAT}, version {VERSION}"),
-            got: format!("format {}, version {}", manifest.format, manifest.version),
+            path,
+            expected: format!("format {FORMAT}, version 1 or {VERSION}"),
+            got: format!("format {format}, version {version}"),
         });
     }
-    Ok(manifest)
+    let config = Written::read(config, version).map_err(|e| Error::Format {
+        path: path.clone(),
+        expected: format!("a configuration of version {version}"),
+        got: e.to_string(),
+    })?;
+    let model = &config.config;
+    model.code.check(model.n_features).map_err(|e| e.in_file(path))?;
+    Ok(Manifest { format, version, weights_blake3, config, trained_on })
 }

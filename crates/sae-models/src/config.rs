@@ -1,7 +1,8 @@
 //! The configuration that a model is built from and saved with.
 
-use sae_config::{ArchitectureConfig, Normalization, Parity};
+use sae_config::{ArchitectureConfig, Code, Normalization, Parity};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Everything about a model but its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,57 +14,48 @@ pub struct ModelConfig {
     pub n_features: usize,
     /// What is done to activations before encoding, and undone after decoding.
     pub normalization: Normalization,
-    /// Whether k̂ is rounded down, as the published code does, or to the nearest.
-    pub parity: Parity,
-    /// The architecture and its own settings.
-    pub architecture: ArchitectureConfig,
+    /// The architecture, as inference needs it.
+    pub code: Code,
 }
 
-/// Sizes of the groups of a Matryoshka dictionary: ⌊fraction·F⌋ each, the last takes the rest.
-///
-/// A fraction that is within 1e-9 of a whole number of features counts as that number.
-fn group_sizes(fractions: &[f64], n_features: usize) -> Vec<usize> {
-    let floor = |fraction: &f64| (fraction * n_features as f64 + 1e-9).floor() as usize;
-    let mut sizes: Vec<usize> = fractions.iter().map(floor).collect();
-    if sizes.pop().is_some() {
-        let taken: usize = sizes.iter().sum();
-        sizes.push(n_features.saturating_sub(taken));
-    }
-    sizes
-}
-
-/// Where each prefix of a Matryoshka dictionary ends, and its weight, 1/G of G where not set.
-#[must_use]
-pub fn prefixes(
-    fractions: &[f64],
-    weights: Option<&[f64]>,
+/// What files of version 1 have in its place: settings of training beside those of inference.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Version1 {
+    d_model: usize,
     n_features: usize,
-) -> Vec<(usize, f64)> {
-    let sizes = group_sizes(fractions, n_features);
-    let equal = 1.0 / sizes.len() as f64;
-    let mut end = 0;
-    let with_weight = |(group, size)| {
-        end += size;
-        (end, weights.map_or(equal, |w| w[group]))
-    };
-    sizes.into_iter().enumerate().map(with_weight).collect()
+    normalization: Normalization,
+    parity: Parity,
+    architecture: ArchitectureConfig,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{group_sizes, prefixes};
-
-    #[test]
-    fn prefixes_end_where_their_groups_do() {
-        assert_eq!(prefixes(&[0.25, 0.75], None, 8), [(2, 0.5), (8, 0.5)]);
-        assert_eq!(prefixes(&[0.25, 0.75], Some(&[0.9, 0.2]), 8), [(2, 0.9), (8, 0.2)]);
-        assert_eq!(prefixes(&[1.0], None, 8), [(8, 1.0)]);
+impl From<Version1> for ModelConfig {
+    fn from(old: Version1) -> Self {
+        let Version1 { d_model, n_features, normalization, parity, mut architecture } = old;
+        if let ArchitectureConfig::Soft(soft) = &mut architecture {
+            // What version 1 took an absent bound for, whatever the parity.
+            soft.k_max.get_or_insert(4.0 * soft.k as f64);
+        }
+        let code = architecture.code(d_model, n_features, parity);
+        Self { d_model, n_features, normalization, code }
     }
+}
 
-    #[test]
-    fn the_last_group_takes_the_rest() {
-        assert_eq!(group_sizes(&[0.125, 0.25, 0.625], 64), [8, 16, 40]);
-        assert_eq!(group_sizes(&[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0], 64), [21, 21, 22]);
-        assert_eq!(group_sizes(&[1.0], 7), [7]);
+/// A configuration as a file has it.
+pub(crate) struct Written {
+    pub(crate) config: ModelConfig,
+    /// In the form of its version, of which the hash of a checkpoint is made.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Written {
+    /// Reads a configuration of this version.
+    pub(crate) fn read(value: Value, version: u32) -> serde_json::Result<Self> {
+        if version == 1 {
+            let old: Version1 = serde_json::from_value(value)?;
+            return Ok(Self { bytes: serde_json::to_vec(&old)?, config: old.into() });
+        }
+        let config: ModelConfig = serde_json::from_value(value)?;
+        Ok(Self { bytes: serde_json::to_vec(&config)?, config })
     }
 }

@@ -27,7 +27,7 @@ pub use checkpoint::{
     CONFIG_FILE, WEIGHTS_FILE, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
 };
 pub use codes::Codes;
-pub use config::{ModelConfig, prefixes};
+pub use config::ModelConfig;
 pub use error::{Error, Result};
 pub use init::InitRng;
 pub use interop::{Exported, Format, Imported, Origin, export, import};

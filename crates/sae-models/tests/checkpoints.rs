@@ -9,7 +9,7 @@ use sae_models::{
 use tch::{Device, Kind, Tensor};
 use tch_autograd::test_device;
 
-use crate::common::{NORMALIZATIONS, architectures, model, model_on, rows};
+use crate::common::{NORMALIZATIONS, codes, model, model_on, rows};
 
 fn refusal(dir: &Path) -> String {
     match load_checkpoint(dir, Device::Cpu) {
@@ -30,9 +30,9 @@ fn every_model_comes_back_as_it_was() {
             let tolerance = if kind == Kind::Double { 1e-11 } else { 1e-4 };
             if exact { off == 0.0 } else { off <= tolerance * a.abs().max().double_value(&[]) }
         };
-        for architecture in architectures() {
+        for code in codes() {
             for normalization in NORMALIZATIONS {
-                let sae = model_on(Device::Cpu, architecture.clone(), normalization, kind, 9);
+                let sae = model_on(Device::Cpu, code.clone(), normalization, kind, 9);
                 let dir = tempfile::tempdir().unwrap();
                 save_checkpoint(sae.as_ref(), dir.path()).unwrap();
                 let again = load_checkpoint(dir.path(), device).unwrap();
@@ -41,7 +41,7 @@ fn every_model_comes_back_as_it_was() {
                     assert_eq!(*a, on_cpu(b), "{name}");
                 }
                 let (a, b) = (sae.encode(&on_cpu(&x)).unwrap(), again.encode(&x).unwrap());
-                let what = format!("{} with {normalization:?}", architecture.name());
+                let what = format!("{} with {normalization:?}", code.name());
                 assert!(same(&a.features, &b.features), "{what}: features");
                 assert!(same(&sae.decode(&a).unwrap(), &again.decode(&b).unwrap()), "{what}: rows");
             }
@@ -52,7 +52,7 @@ fn every_model_comes_back_as_it_was() {
 #[test]
 fn a_damaged_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let sae = model(architectures().remove(2), Normalization::Scale, Kind::Float, 9);
+    let sae = model(codes().remove(2), Normalization::Scale, Kind::Float, 9);
     save_checkpoint(sae.as_ref(), dir.path()).unwrap();
 
     let path = dir.path().join(WEIGHTS_FILE);
@@ -74,7 +74,7 @@ fn a_damaged_file_is_refused() {
 /// Replaces tensors of a good checkpoint and forges the hash.
 fn refusal_of(change: impl FnOnce(&mut std::collections::BTreeMap<String, Tensor>)) -> String {
     let dir = tempfile::tempdir().unwrap();
-    let sae = model(architectures().remove(0), Normalization::Scale, Kind::Float, 9);
+    let sae = model(codes().remove(0), Normalization::Scale, Kind::Float, 9);
     save_checkpoint(sae.as_ref(), dir.path()).unwrap();
     let (weights, config) = (dir.path().join(WEIGHTS_FILE), dir.path().join(CONFIG_FILE));
     let old = blake3::hash(&std::fs::read(&weights).unwrap()).to_hex().to_string();

@@ -1,9 +1,6 @@
 //! Models of every architecture, small, with weights that are not symmetric.
 
-use sae_config::{
-    ArchitectureConfig, AuxKConfig, GatedConfig, JumpReluConfig, KEstimator, Normalization, Parity,
-    SoftConfig, StandardConfig, TopKConfig,
-};
+use sae_config::{ArchitectureConfig, Code, EstimatorNetwork, Normalization, Rounding, SoftCode};
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::test_device;
@@ -19,48 +16,29 @@ pub(crate) const NORMALIZATIONS: [Normalization; 5] = [
     Normalization::LayerNorm,
 ];
 
-pub(crate) fn architectures() -> Vec<ArchitectureConfig> {
-    let topk = TopKConfig {
-        k: 5,
-        k_anneal_steps: 0,
-        threshold_start_step: None,
-        auxk: AuxKConfig::default(),
-    };
+pub(crate) fn codes() -> Vec<Code> {
     let soft = |k_estimator| {
-        let mut config: SoftConfig = toml::from_str("k = 5").unwrap();
-        config.k_estimator = k_estimator;
-        ArchitectureConfig::Soft(config)
+        let rounding = Rounding::Nearest;
+        Code::Soft(SoftCode { k: 5, k_max: 20.0, k_min: 1.0, alpha: 1e-4, rounding, k_estimator })
     };
-    let jumprelu = |subtract| {
-        let text = format!("target_l0 = 5.0\nsubtract_b_dec = {subtract}");
-        ArchitectureConfig::JumpRelu(toml::from_str::<JumpReluConfig>(&text).unwrap())
-    };
-    let (l1_penalty, sparsity_warmup_steps) = (0.1, 0);
-    let groups = "k = 5\ngroup_fractions = [0.25, 0.75]";
-    let april = "l1_penalty = 0.1";
-    let p_anneal = "initial_sparsity_penalty = 0.1\nanneal_start = 3";
     let all = vec![
-        ArchitectureConfig::TopK(topk.clone()),
-        ArchitectureConfig::AbsTopK(toml::from_str("k = 5").unwrap()),
-        ArchitectureConfig::BatchTopK(topk),
-        soft(KEstimator::Mlp),
-        soft(KEstimator::Narrow { width: Some(4) }),
-        soft(KEstimator::Shared),
-        soft(KEstimator::LowRank { rank: 3 }),
-        jumprelu(true),
-        jumprelu(false),
-        ArchitectureConfig::Gated(GatedConfig { l1_penalty, sparsity_warmup_steps }),
-        ArchitectureConfig::Standard(StandardConfig {
-            l1_penalty,
-            sparsity_warmup_steps,
-            resample_steps: None,
-        }),
-        ArchitectureConfig::MatryoshkaBatchTopK(toml::from_str(groups).unwrap()),
-        ArchitectureConfig::StandardApril(toml::from_str(april).unwrap()),
-        ArchitectureConfig::PAnneal(toml::from_str(p_anneal).unwrap()),
+        Code::TopK { k: 5 },
+        Code::AbsTopK { k: 5 },
+        Code::BatchTopK { k: 5 },
+        soft(EstimatorNetwork::TwoLayers { hidden_units: N_FEATURES }),
+        soft(EstimatorNetwork::TwoLayers { hidden_units: 4 }),
+        soft(EstimatorNetwork::Shared),
+        soft(EstimatorNetwork::LowRank { rank: 3 }),
+        Code::JumpRelu { subtract_b_dec: true },
+        Code::JumpRelu { subtract_b_dec: false },
+        Code::Gated {},
+        Code::Standard {},
+        Code::MatryoshkaBatchTopK { k: 5, group_sizes: vec![6, 18] },
+        Code::StandardApril {},
+        Code::PAnneal {},
     ];
     for name in ArchitectureConfig::NAMES {
-        assert!(all.iter().any(|architecture| architecture.name() == name), "{name}");
+        assert!(all.iter().any(|code| code.name() == name), "{name}");
     }
     all
 }
@@ -80,29 +58,23 @@ fn normalizer(normalization: Normalization, kind: Kind, device: Device) -> Norma
 
 /// A model on the device under test whose every tensor has been moved away from its initial value.
 pub(crate) fn model(
-    architecture: ArchitectureConfig,
+    code: Code,
     normalization: Normalization,
     kind: Kind,
     seed: u64,
 ) -> Box<dyn Sae> {
-    model_on(test_device(), architecture, normalization, kind, seed)
+    model_on(test_device(), code, normalization, kind, seed)
 }
 
 /// As [`model`], on any device.
 pub(crate) fn model_on(
     device: Device,
-    architecture: ArchitectureConfig,
+    code: Code,
     normalization: Normalization,
     kind: Kind,
     seed: u64,
 ) -> Box<dyn Sae> {
-    let config = ModelConfig {
-        d_model: D_MODEL,
-        n_features: N_FEATURES,
-        normalization,
-        parity: Parity::None,
-        architecture,
-    };
+    let config = ModelConfig { d_model: D_MODEL, n_features: N_FEATURES, normalization, code };
     let mut rng = InitRng::new(seed);
     let normalizer = normalizer(normalization, kind, device);
     let sae = init(config, &normalizer, &mut rng, kind, device).unwrap();

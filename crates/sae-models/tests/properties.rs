@@ -1,12 +1,12 @@
 //! Properties of every architecture under every normalisation.
 
 use proptest::prelude::*;
-use sae_config::{ArchitectureConfig, Normalization};
+use sae_config::{Code, Normalization};
 use sae_models::{Encoded, Error, Sae, SparseCoder};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::test_device;
 
-use crate::common::{N_FEATURES, NORMALIZATIONS, architectures, model, rows};
+use crate::common::{N_FEATURES, NORMALIZATIONS, codes, model, rows};
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     let scale = a.abs().max().double_value(&[]).max(1.0);
@@ -42,9 +42,9 @@ proptest! {
     #[test]
     fn folding_changes_nothing(seed in 0u64..1 << 40, batch in 2i64..20) {
         let x = rows(batch, Kind::Double, seed ^ 1);
-        for architecture in architectures() {
+        for code in codes() {
             for normalization in &NORMALIZATIONS[..3] {
-                let mut sae = model(architecture.clone(), *normalization, Kind::Double, seed);
+                let mut sae = model(code.clone(), *normalization, Kind::Double, seed);
                 let (before, x_hat) = reconstruct(sae.as_ref(), &x);
                 let kept = thresholds(sae.as_ref());
                 sae.fold().unwrap();
@@ -68,9 +68,9 @@ proptest! {
     #[test]
     fn scaling_the_data_with_its_scale_changes_no_feature(seed in 0u64..1 << 40) {
         let x = rows(7, Kind::Double, seed ^ 2);
-        for architecture in architectures() {
+        for code in codes() {
             for normalization in [Normalization::UnitNorm, Normalization::LayerNorm] {
-                let sae = model(architecture.clone(), normalization, Kind::Double, seed);
+                let sae = model(code.clone(), normalization, Kind::Double, seed);
                 let (one, x_hat) = reconstruct(sae.as_ref(), &x);
                 let (ten, x_hat_ten) = reconstruct(sae.as_ref(), &(&x * 10.0));
                 prop_assert!(difference(&one.features, &ten.features) < 1e-4);
@@ -86,9 +86,9 @@ proptest! {
             return Ok(());
         }
         let mut coder = SparseCoder::default();
-        for architecture in architectures() {
+        for code in codes() {
             for normalization in NORMALIZATIONS {
-                let sae = model(architecture.clone(), normalization, Kind::Float, seed);
+                let sae = model(code.clone(), normalization, Kind::Float, seed);
                 prop_assert!(SparseCoder::applies(sae.as_ref()));
                 for n in [7, 3] {
                     let x = rows(n, Kind::Float, seed ^ 4);
@@ -113,14 +113,14 @@ proptest! {
     #[test]
     fn selections_keep_the_number_they_say(seed in 0u64..1 << 40) {
         let x = rows(9, Kind::Float, seed ^ 3);
-        for architecture in architectures() {
-            let sae = model(architecture.clone(), Normalization::ShiftScale, Kind::Float, seed);
+        for code in codes() {
+            let sae = model(code.clone(), Normalization::ShiftScale, Kind::Float, seed);
             let encoded = sae.encode(&x).unwrap();
             let active = encoded.features.not_equal(0.0).sum_dim_intlist([1i64].as_slice(), false,
                 Kind::Int64);
             let active: Vec<i64> = active.try_into().unwrap();
-            if let ArchitectureConfig::TopK(c) = &architecture {
-                prop_assert!(active.iter().all(|&n| n <= c.k as i64));
+            if let Code::TopK { k } = code {
+                prop_assert!(active.iter().all(|&n| n <= k as i64));
             }
             if let Some(k_hat) = &encoded.k_hat {
                 let k_hat: Vec<f32> = k_hat.try_into().unwrap();
@@ -135,7 +135,7 @@ proptest! {
 #[test]
 fn rows_divided_by_their_own_statistics_do_not_fold() {
     for normalization in &NORMALIZATIONS[3..] {
-        let mut sae = model(architectures().remove(0), *normalization, Kind::Float, 5);
+        let mut sae = model(codes().remove(0), *normalization, Kind::Float, 5);
         let x = rows(3, Kind::Float, 6);
         let (before, x_hat) = reconstruct(sae.as_ref(), &x);
         assert!(matches!(sae.fold(), Err(Error::NotFoldable { .. })));
@@ -150,7 +150,7 @@ fn rows_divided_by_their_own_statistics_do_not_fold() {
 
 #[test]
 fn inputs_of_another_shape_or_kind_are_named() {
-    let sae = model(architectures().remove(0), Normalization::None, Kind::Float, 5);
+    let sae = model(codes().remove(0), Normalization::None, Kind::Float, 5);
     let error = sae.encode(&Tensor::zeros([2, 5], (Kind::Float, test_device()))).unwrap_err();
     assert_eq!(error.to_string(), "tensor `x`: expected shape [batch, 6], got [2, 5]");
     let error = sae.encode(&rows(2, Kind::Double, 1)).unwrap_err();

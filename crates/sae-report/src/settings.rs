@@ -11,7 +11,7 @@ fn is_bookkeeping(key: &str) -> bool {
     matches!(Role::of(key), Role::Device | Role::Bookkeeping) || key == "data.store"
 }
 
-/// The settings of a resolved run.
+/// The settings of a run, with its defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     config: RunConfig,
@@ -51,8 +51,8 @@ impl Settings {
         remove(&mut table, key)
             && RunConfig::deserialize(table)
                 .ok()
-                .and_then(|config| config.resolve().ok())
-                .is_some_and(|config| config == self.config)
+                .and_then(|config| config.check().ok())
+                .is_some_and(|run| *run.settings() == self.config)
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn config(settings: &str) -> RunConfig {
         let Some(Value::Table(own)) = table.get_mut(&section) else { panic!("no {section}") };
         own.extend(keys);
     }
-    table.try_into::<RunConfig>().unwrap().resolve().unwrap()
+    table.try_into::<RunConfig>().unwrap().check().unwrap().settings().clone()
 }
 
 /// A run that has been measured nowhere.

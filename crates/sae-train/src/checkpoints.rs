@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sae_config::{RunConfig, difference};
+use sae_config::{CheckedRun, RunConfig, difference};
 use sae_data::LoaderPosition;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::prolong::{OF_LENGTH, difference_before, free_of_length, resolved_after};
+use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length};
 use crate::{Error, Result, Trainer};
 
 const POSITION_FILE: &str = "position.json";
@@ -48,7 +48,7 @@ impl Checkpoints {
 
     /// Leaves of a training that has ended the newest state that a longer run can go on from; none
     /// where the run is to write no checkpoints, whatever an interruption has left.
-    pub(crate) fn end(&self, config: &RunConfig) -> Result<()> {
+    pub(crate) fn end(&self, config: &CheckedRun) -> Result<()> {
         if config.training.checkpoint_every == 0 {
             return self.clear();
         }
@@ -74,8 +74,7 @@ impl Checkpoints {
         states.iter().filter(|(at, _)| *at > step).try_for_each(|(_, path)| remove(path))
     }
 
-    /// The newest state that the run `written` may go on from, with the run's resolved
-    /// configuration; none where there is no state.
+    /// The newest state that the run `written` may go on from; none where there is no state.
     ///
     /// `data` is the hash of the activations, `init` that of the model it starts from.
     pub(crate) fn resume(
@@ -88,7 +87,7 @@ impl Checkpoints {
         let mut refusal = None;
         for (step, state) in self.states()?.into_iter().rev() {
             let theirs = Trainer::saved_config(&state)?;
-            let ours = resolved_after(written, &theirs)?;
+            let ours = checked_after(written, &theirs)?;
             let elsewhere = || {
                 // A state is one of the device and the engine that computed it.
                 let (ours, theirs) = (&ours.training.device, &theirs.training.device);

@@ -1,6 +1,6 @@
 //! What computes a step: engines, and the table that chooses one.
 
-use sae_config::{ArchitectureConfig, RunConfig};
+use sae_config::{CheckedRun, Recipe};
 use sae_models::{Parameters, Sae};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -44,14 +44,14 @@ pub(crate) struct EngineKind {
     /// What it cannot do, where it is asked for that.
     pub(crate) limits: &'static str,
     /// Whether it computes a run in tensors of this kind.
-    pub(crate) computes: fn(&RunConfig, Kind) -> bool,
+    pub(crate) computes: fn(&CheckedRun, Kind) -> bool,
     /// Whether it computes a step over the whole batch by as many rows at a time as
     /// `training.micro_batch` says.
-    pub(crate) cuts: fn(&ArchitectureConfig) -> bool,
+    pub(crate) cuts: fn(&Recipe) -> bool,
     /// The memory that a step takes, of activations of this dimension.
-    pub(crate) needs: fn(&RunConfig, usize) -> Needs,
+    pub(crate) needs: fn(&CheckedRun, usize) -> Needs,
     /// Starts it; none where it does not compute the run.
-    pub(crate) start: fn(&RunConfig, &dyn Sae) -> Option<Box<dyn Engine>>,
+    pub(crate) start: fn(&CheckedRun, &dyn Sae) -> Option<Box<dyn Engine>>,
 }
 
 /// The memory that a step takes beside parameters and rows, in floats.
@@ -63,11 +63,8 @@ pub(crate) struct Needs {
     pub(crate) batch_row: u64,
 }
 
-/// The engines that a configuration which names none may get, in the order of preference.
-const ENGINES: [&EngineKind; 2] = [&FAST, &REFERENCE];
-
-/// The engine that a setting names.
-const fn named(setting: sae_config::Engine) -> &'static EngineKind {
+/// The engines.
+const fn engine(setting: sae_config::Engine) -> &'static EngineKind {
     match setting {
         sae_config::Engine::Fast => &FAST,
         sae_config::Engine::Reference => &REFERENCE,
@@ -78,36 +75,36 @@ const fn named(setting: sae_config::Engine) -> &'static EngineKind {
 ///
 /// # Errors
 /// An engine that is asked for and does not compute the run, or a micro-batch that it cannot cut.
-pub(crate) fn choose(config: &RunConfig, kind: Kind) -> Result<&'static EngineKind> {
+pub(crate) fn choose(config: &CheckedRun, kind: Kind) -> Result<&'static EngineKind> {
     let training = &config.training;
-    let able = ENGINES.into_iter().find(|engine| (engine.computes)(config, kind));
-    let able = able.unwrap_or(&REFERENCE);
-    let engine = training.engine.map_or(able, named);
+    let mut engine = engine(training.engine);
     if !(engine.computes)(config, kind) {
-        let expected = format!("`{}`: `{}` {}", able.name, engine.name, engine.limits);
-        let got = format!("`{}`", engine.name);
-        return Err(sae_config::Error::value("training.engine", expected, got).into());
-    }
-    match training.micro_batch {
-        Some(rows) if rows < training.batch_size && !(engine.cuts)(&config.architecture) => {
-            let expected = format!(
-                "{}, the whole batch: the loss of `{}` is no mean of rows, and the {} engine adds \
-                 up gradients",
-                training.batch_size,
-                config.architecture.name(),
-                engine.name
-            );
-            Err(sae_config::Error::value("training.micro_batch", expected, rows).into())
+        if training.names_engine {
+            let expected = format!("`{}`: `{}` {}", REFERENCE.name, engine.name, engine.limits);
+            let got = format!("`{}`", engine.name);
+            return Err(sae_config::Error::value("training.engine", expected, got).into());
         }
-        _ => Ok(engine),
+        engine = &REFERENCE;
     }
+    let rows = training.micro_batch;
+    if rows < training.batch_size && !(engine.cuts)(&config.recipe) {
+        let expected = format!(
+            "{}, the whole batch: the loss of `{}` is no mean of rows, and the {} engine adds up \
+             gradients",
+            training.batch_size,
+            config.architecture(),
+            engine.name
+        );
+        return Err(sae_config::Error::value("training.micro_batch", expected, rows).into());
+    }
+    Ok(engine)
 }
 
 /// Starts the engine of a run of `sae`.
 ///
 /// # Errors
 /// As [`choose`].
-pub(crate) fn start(config: &RunConfig, sae: &dyn Sae) -> Result<Box<dyn Engine>> {
+pub(crate) fn start(config: &CheckedRun, sae: &dyn Sae) -> Result<Box<dyn Engine>> {
     let engine = choose(config, sae.base().kind())?;
     Ok((engine.start)(config, sae).expect("an engine that computes the run"))
 }

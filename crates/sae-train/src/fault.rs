@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use sae_config::RunConfig;
+use sae_config::CheckedRun;
 use tch::Kind;
 use tch_autograd::Fault;
 
@@ -11,7 +11,7 @@ use crate::{Error, Progress, Result};
 
 /// Runs a training of `config`, told of each step, and names its faults.
 pub(crate) fn named<T>(
-    config: &RunConfig,
+    config: &CheckedRun,
     observer: &mut dyn FnMut(&Progress<'_>),
     train: impl FnOnce(&mut dyn FnMut(&Progress<'_>)) -> Result<T>,
 ) -> Result<T> {
@@ -31,7 +31,7 @@ pub(crate) fn named<T>(
     Err(error(fault, config, steps_done.get()))
 }
 
-fn error(fault: Fault, config: &RunConfig, steps_done: u64) -> Error {
+fn error(fault: Fault, config: &CheckedRun, steps_done: u64) -> Error {
     let device = config.training.device.clone();
     match fault {
         Fault::Memory { message } => {
@@ -46,21 +46,21 @@ fn error(fault: Fault, config: &RunConfig, steps_done: u64) -> Error {
     }
 }
 
-fn may_cut(config: &RunConfig) -> bool {
+fn may_cut(config: &CheckedRun) -> bool {
     let engine = choose(config, Kind::Float);
-    engine.is_ok_and(|engine| (engine.cuts)(&config.architecture))
+    engine.is_ok_and(|engine| (engine.cuts)(&config.recipe))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(architecture: &str) -> RunConfig {
+    fn config(architecture: &str) -> CheckedRun {
         let text = format!(
             "data.store = 's'\nsae.n_features = 64\narchitecture = {{ {architecture} }}\n\
              training = {{ steps = 9, batch_size = 8, device = 'cuda:1' }}"
         );
-        toml::from_str::<RunConfig>(&text).unwrap().resolve().unwrap()
+        toml::from_str::<sae_config::RunConfig>(&text).unwrap().check().unwrap()
     }
 
     /// The message of a run that panics with, or returns, an error of libtorch after three steps.

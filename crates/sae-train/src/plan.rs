@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sae_config::{ArchitectureConfig, KEstimator, RunConfig};
+use sae_config::{CheckedRun, Code, EstimatorNetwork};
 use tch::{Device, Kind};
 use tch_autograd::DeviceMemory;
 
@@ -51,7 +51,7 @@ impl MemoryPlan {
     /// The setting to change: `training.micro_batch`, with a value that fits, where one does and
     /// the step can be cut so; `training.batch_size` where buffers of the batch take most of it;
     /// else `sae.n_features`.
-    pub fn check(&self, config: &RunConfig, free: u64) -> Result<()> {
+    pub fn check(&self, config: &CheckedRun, free: u64) -> Result<()> {
         if self.total() <= free {
             return Ok(());
         }
@@ -63,7 +63,7 @@ impl MemoryPlan {
         };
         let (total, free_mega) = (mega(self.total()), mega(free));
         let needs = format!("fits into {free_mega} MB{place}: this one needs {total} MB");
-        let rows = training.micro_batch.unwrap_or(training.batch_size);
+        let rows = training.micro_batch;
         let others = self.total() - self.dense;
         let fitting = free.saturating_sub(others) / (self.dense / rows as u64).max(1);
         let error = if self.may_cut && fitting >= LEAST_MICRO_BATCH {
@@ -101,24 +101,13 @@ impl fmt::Display for MemoryPlan {
 ///
 /// # Errors
 /// A configuration that no engine computes as it is written.
-pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
+pub fn plan(config: &CheckedRun, d_model: usize) -> Result<MemoryPlan> {
     let engine = choose(config, Kind::Float)?;
     let (batch, d, f) =
         (config.training.batch_size as u64, d_model as u64, config.sae.n_features as u64);
-    let n_groups = match &config.architecture {
-        ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
-        ArchitectureConfig::Soft(c) => c.group_fractions.len() as u64,
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::JumpRelu(_)
-        | ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => 1,
-    };
+    let n_groups = config.recipe.prefixes(config.sae.n_features).len() as u64;
     let n_parameters = 2 * f * d + f + d + estimator_size(config, d_model).0;
-    let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
+    let micro = config.training.micro_batch as u64;
     let staged = if config.training.device == "cpu" { 0 } else { STAGED as u64 * batch * d };
     let Needs { micro_row, batch_row } = (engine.needs)(config, d_model);
     Ok(MemoryPlan {
@@ -128,24 +117,26 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         dense: BYTES * micro * micro_row,
         batch: BYTES * ((2 + n_groups) * batch * d + batch * batch_row + staged),
         engine: engine.name,
-        may_cut: (engine.cuts)(&config.architecture),
+        may_cut: (engine.cuts)(&config.recipe),
     })
 }
 
 /// Parameters of the k-estimator, and units of its hidden layer where that is not z itself.
-pub(crate) fn estimator_size(config: &RunConfig, d_model: usize) -> (u64, u64) {
-    let ArchitectureConfig::Soft(soft) = &config.architecture else { return (0, 0) };
+pub(crate) fn estimator_size(config: &CheckedRun, d_model: usize) -> (u64, u64) {
+    let Code::Soft(soft) = config.code(d_model) else { return (0, 0) };
     let (d, f) = (d_model as u64, config.sae.n_features as u64);
-    let units = soft.k_estimator.hidden_units(d_model, config.sae.n_features) as u64;
     match soft.k_estimator {
-        KEstimator::Mlp | KEstimator::Narrow { .. } => ((d + 2) * units, units),
-        KEstimator::LowRank { rank } => ((f + d) * rank as u64 + 2 * f, units),
-        KEstimator::Shared => (f, 0),
+        EstimatorNetwork::TwoLayers { hidden_units } => {
+            let units = hidden_units as u64;
+            ((d + 2) * units, units)
+        }
+        EstimatorNetwork::LowRank { rank } => ((f + d) * rank as u64 + 2 * f, f),
+        EstimatorNetwork::Shared => (f, 0),
     }
 }
 
 /// Refuses a run that does not fit into what is free now on its device.
-pub(crate) fn check_memory(config: &RunConfig, d_model: usize) -> Result<()> {
+pub(crate) fn check_memory(config: &CheckedRun, d_model: usize) -> Result<()> {
     match memory(run_device(config)?)? {
         Some(memory) => plan(config, d_model)?.check(config, memory.free),
         None => Ok(()),
@@ -179,14 +170,23 @@ mod tests {
     use sae_config::{Engine, RunConfig};
     use tch_autograd::DeviceMemory;
 
-    use super::{STAGED, of_machine, plan};
+    use super::{MemoryPlan, STAGED, of_machine};
+    use crate::Result;
 
     fn config(architecture: &str) -> RunConfig {
         let text = format!(
             "[data]\nstore = \"none\"\n[sae]\nn_features = 16384\n[training]\nsteps = 10\n\
              batch_size = 2048\n[architecture]\n{architecture}"
         );
-        toml::from_str::<RunConfig>(&text).unwrap().resolve().unwrap()
+        toml::from_str(&text).unwrap()
+    }
+
+    fn planned(config: &RunConfig, d_model: usize) -> MemoryPlan {
+        super::plan(&config.check().unwrap(), d_model).unwrap()
+    }
+
+    fn check(plan: &MemoryPlan, config: &RunConfig, free: u64) -> Result<()> {
+        plan.check(&config.check().unwrap(), free)
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             "name = \"soft\"\nk = 64",
             "name = \"soft\"\nk = 64\nk_estimator = { narrow = {} }",
         ] {
-            let plan = plan(&config(architecture), 768).unwrap();
+            let plan = planned(&config(architecture), 768);
             assert_eq!(plan.engine, "fast");
             let bound = 3 * plan.parameters + 6 * 4 * 2048 * 16384;
             assert!(plan.total() <= bound, "{plan}: {} > {bound}", plan.total());
@@ -206,36 +206,36 @@ mod tests {
     #[test]
     fn annealing_takes_room_for_its_first_codes() {
         let soft = |more: &str| config(&format!("name = \"soft\"\nk = 64\n{more}"));
-        let total = |more: &str| plan(&soft(more), 768).unwrap().total();
+        let total = |more: &str| planned(&soft(more), 768).total();
         let plain = total("");
         assert_eq!(total("alpha_start = 1.0"), plain);
         let mut annealed = soft("alpha_start = 1.0\nalpha_anneal_steps = 5");
-        let whole = plan(&annealed, 768).unwrap();
+        let whole = planned(&annealed, 768);
         assert!(whole.total() > plain + 40 * 2048 * 16384);
         annealed.training.micro_batch = Some(256);
-        let cut = plan(&annealed, 768).unwrap();
+        let cut = planned(&annealed, 768);
         assert_eq!((cut.dense * 8, cut.batch), (whole.dense, whole.batch));
-        let plain = plan(&config("name = \"topk\"\nk = 64"), 768).unwrap();
-        let falling = plan(&config("name = \"topk\"\nk = 64\nk_anneal_steps = 5"), 768).unwrap();
+        let plain = planned(&config("name = \"topk\"\nk = 64"), 768);
+        let falling = planned(&config("name = \"topk\"\nk = 64\nk_anneal_steps = 5"), 768);
         assert_eq!(falling.batch - plain.batch, 4 * 8 * 2048 * (768 - 64));
     }
 
     #[test]
     fn a_run_that_cannot_fit_names_the_setting() {
         let config = config("name = \"topk\"\nk = 64");
-        let plan = plan(&config, 768).unwrap();
-        assert!(plan.check(&config, plan.total()).is_ok());
-        let refusal = |free: u64| plan.check(&config, free).unwrap_err().to_string();
+        let plan = planned(&config, 768);
+        assert!(check(&plan, &config, plan.total()).is_ok());
+        let refusal = |free: u64| check(&plan, &config, free).unwrap_err().to_string();
         let error = refusal(plan.total() - 1);
         assert!(error.starts_with("`training.micro_batch`: expected at most 2047"), "{error}");
         let mut cut = config.clone();
         cut.training.micro_batch = Some(2047);
-        let smaller = super::plan(&cut, 768).unwrap();
-        assert!(smaller.check(&cut, plan.total() - 1).is_ok());
+        let smaller = planned(&cut, 768);
+        assert!(check(&smaller, &cut, plan.total() - 1).is_ok());
         let error = refusal(plan.total() - plan.dense);
         assert!(error.starts_with("`sae.n_features`: expected a run that fits"), "{error}");
-        let wide = super::plan(&cut, 8).unwrap();
-        let error = wide.check(&cut, 1 << 20).unwrap_err().to_string();
+        let wide = planned(&cut, 8);
+        let error = check(&wide, &cut, 1 << 20).unwrap_err().to_string();
         assert!(error.starts_with("`training.batch_size`: expected a run that fits"), "{error}");
     }
 
@@ -247,20 +247,20 @@ mod tests {
             config
         };
         let topk = on_gpu("name = \"topk\"\nk = 64");
-        let there = plan(&topk, 768).unwrap();
+        let there = planned(&topk, 768);
         assert_eq!(there.engine, "reference");
         let mut here = topk.clone();
         here.training.device = "cpu".into();
         here.training.engine = Some(Engine::Reference);
-        let here = plan(&here, 768).unwrap();
+        let here = planned(&here, 768);
         assert_eq!(there.batch - here.batch, 4 * STAGED as u64 * 2048 * 768);
-        let error = there.check(&topk, there.total() - 1).unwrap_err().to_string();
+        let error = check(&there, &topk, there.total() - 1).unwrap_err().to_string();
         let start = "`training.batch_size`: expected a run that fits into ";
         assert!(error.starts_with(start), "no micro-batch for this rule: {error}");
         assert!(error.contains(" MB that are free on cuda:1: this one needs "), "{error}");
         let gated = on_gpu("name = \"gated\"\nl1_penalty = 0.1");
-        let there = plan(&gated, 768).unwrap();
-        let error = there.check(&gated, there.total() - 1).unwrap_err().to_string();
+        let there = planned(&gated, 768);
+        let error = check(&there, &gated, there.total() - 1).unwrap_err().to_string();
         assert!(error.starts_with("`training.micro_batch`: expected at most 2047"), "{error}");
     }
 

@@ -1,8 +1,8 @@
 //! Runs that are made longer or shorter: allowed where no step that was taken would be different.
 
-use sae_config::{ArchitectureConfig, RunConfig};
+use sae_config::{ArchitectureConfig, CheckedRun, Recipe, RunConfig};
 
-use crate::rules::{hard_from, update_steps};
+use crate::rules::update_steps;
 use crate::schedule::lr_factor;
 
 /// Settings that a schedule is made of: they may differ as long as the steps taken do not.
@@ -13,36 +13,31 @@ pub(crate) const OF_LENGTH: [&str; 4] = [
     "architecture.threshold_start_step",
 ];
 
-/// The resolved `written`, to go on with a training of `theirs`: settings whose default follows
-/// from the length and that took effect early keep the value they had, unless they are written.
-pub(crate) fn resolved_after(
+/// The run `written`, to go on with a training of `theirs`: settings whose default follows from the
+/// length and that took effect early keep the value they had, unless they are written.
+pub(crate) fn checked_after(
     written: &RunConfig,
-    theirs: &RunConfig,
-) -> sae_config::Result<RunConfig> {
+    theirs: &CheckedRun,
+) -> sae_config::Result<CheckedRun> {
     let mut config = written.clone();
-    if let (Some(ours), Some(theirs)) =
-        (threshold_start(&mut config), threshold_start(&mut theirs.clone()))
-        && ours.is_none()
-    {
-        *ours = *theirs;
+    if let Some(ours) = threshold_setting(&mut config) {
+        *ours = ours.or_else(|| threshold_start(&theirs.recipe));
     }
-    config.resolve()
+    config.check()
 }
 
 /// The setting under which a step before `done` differs between two runs.
-pub(crate) fn difference_before(done: u64, a: &RunConfig, b: &RunConfig) -> Option<&'static str> {
-    let lr = |config: &RunConfig, step: u64| lr_factor(&config.training, step);
+pub(crate) fn difference_before(done: u64, a: &CheckedRun, b: &CheckedRun) -> Option<&'static str> {
+    let lr = |run: &CheckedRun, step: u64| lr_factor(&run.training, step);
     if (0..done).any(|step| lr(a, step) != lr(b, step)) {
         return Some("training.decay_start");
     }
     let differs = |a: u64, b: u64| a != b && a.min(b) < done;
-    match (&a.architecture, &b.architecture) {
-        (ArchitectureConfig::Soft(soft), ArchitectureConfig::Soft(other))
-            if differs(hard_from(soft, &a.training), hard_from(other, &b.training)) =>
-        {
+    match (&a.recipe, &b.recipe) {
+        (Recipe::Soft(soft), Recipe::Soft(other)) if differs(soft.hard_from, other.hard_from) => {
             return Some("architecture.hard_steps");
         }
-        (ArchitectureConfig::PAnneal(p), ArchitectureConfig::PAnneal(other)) => {
+        (Recipe::PAnneal(p), Recipe::PAnneal(other)) => {
             let taken = |steps: Vec<u64>| -> Vec<u64> {
                 steps.into_iter().filter(|step| *step < done).collect()
             };
@@ -52,37 +47,52 @@ pub(crate) fn difference_before(done: u64, a: &RunConfig, b: &RunConfig) -> Opti
         }
         _ => {}
     }
-    let start = |config: &RunConfig| threshold_start(&mut config.clone()).and_then(|start| *start);
-    let (ours, theirs) = (start(a).unwrap_or(0), start(b).unwrap_or(0));
+    let start = |run: &CheckedRun| threshold_start(&run.recipe).unwrap_or(0);
     // The threshold is tracked after that step.
-    differs(ours.saturating_add(1), theirs.saturating_add(1))
+    differs(start(a).saturating_add(1), start(b).saturating_add(1))
         .then_some("architecture.threshold_start_step")
 }
 
 /// The number of steps from which on the length of the run shapes them: up to there, a longer run
 /// goes on from a state of this one.
-pub(crate) fn free_of_length(config: &RunConfig) -> u64 {
+pub(crate) fn free_of_length(config: &CheckedRun) -> u64 {
     let training = &config.training;
-    let mut free = training.decay_start.unwrap_or(training.steps);
-    match &config.architecture {
-        ArchitectureConfig::Soft(soft) => free = free.min(hard_from(soft, training)),
-        ArchitectureConfig::PAnneal(p) => {
+    let mut free = training.decay_start;
+    match &config.recipe {
+        Recipe::Soft(soft) => free = free.min(soft.hard_from),
+        Recipe::PAnneal(p) => {
             free = free.min(update_steps(p, training).get(1).copied().unwrap_or(free));
         }
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::JumpRelu(_)
-        | ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_) => {}
+        Recipe::TopK(_)
+        | Recipe::AbsTopK(_)
+        | Recipe::BatchTopK(_)
+        | Recipe::MatryoshkaBatchTopK(_)
+        | Recipe::JumpRelu(_)
+        | Recipe::Gated(_)
+        | Recipe::Standard(_)
+        | Recipe::StandardApril(_) => {}
     }
     free.min(training.steps)
 }
 
 /// The step after which a threshold is tracked, of architectures that have one.
-fn threshold_start(config: &mut RunConfig) -> Option<&mut Option<u64>> {
+fn threshold_start(recipe: &Recipe) -> Option<u64> {
+    match recipe {
+        Recipe::TopK(c)
+        | Recipe::AbsTopK(c)
+        | Recipe::BatchTopK(c)
+        | Recipe::MatryoshkaBatchTopK(c) => c.threshold_start_step,
+        Recipe::Soft(_)
+        | Recipe::JumpRelu(_)
+        | Recipe::Gated(_)
+        | Recipe::Standard(_)
+        | Recipe::StandardApril(_)
+        | Recipe::PAnneal(_) => None,
+    }
+}
+
+/// The setting of that step.
+fn threshold_setting(config: &mut RunConfig) -> Option<&mut Option<u64>> {
     match &mut config.architecture {
         ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => {
             Some(&mut c.threshold_start_step)
@@ -102,18 +112,18 @@ fn threshold_start(config: &mut RunConfig) -> Option<&mut Option<u64>> {
 mod tests {
     use super::*;
 
-    /// A resolved run of so many steps.
-    fn run(steps: u64, training: &str, architecture: &str) -> RunConfig {
+    /// A run of so many steps.
+    fn run(steps: u64, training: &str, architecture: &str) -> CheckedRun {
         let text = format!(
             "data.store = ''\nsae.n_features = 24\narchitecture = {{ {architecture} }}\n\
              [training]\nsteps = {steps}\nbatch_size = 4\n{training}"
         );
         let config: RunConfig = toml::from_str(&text).unwrap();
-        config.resolve().unwrap()
+        config.check().unwrap()
     }
 
     /// The most steps up to which two runs are the same.
-    fn same_for(a: &RunConfig, b: &RunConfig) -> u64 {
+    fn same_for(a: &CheckedRun, b: &CheckedRun) -> u64 {
         (0..).find(|done| difference_before(done + 1, a, b).is_some()).unwrap()
     }
 
@@ -136,7 +146,7 @@ mod tests {
         assert_eq!(same_for(&run(20, &flat(20), p), &run(40, &flat(40), p)), 8);
         let derived = |steps: u64| run(steps, &flat(steps), "name = 'topk', k = 3");
         assert_eq!(same_for(&derived(20), &derived(40)), 3);
-        let kept = resolved_after(
+        let kept = checked_after(
             &toml::from_str(
                 "data.store = ''\nsae.n_features = 24\narchitecture = { name = 'topk', k = 3 }\n\
                  training = { steps = 40, batch_size = 4, decay_start = 40 }",

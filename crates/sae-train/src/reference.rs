@@ -1,6 +1,6 @@
 //! The reference engine: plain libtorch operations and autograd, on any device.
 
-use sae_config::{ArchitectureConfig, RunConfig};
+use sae_config::{CheckedRun, Recipe};
 use sae_models::{Parameters, Sae};
 use serde_json::Value;
 use tch::Tensor;
@@ -28,10 +28,10 @@ pub(crate) const REFERENCE: EngineKind = EngineKind {
 const SOFT_ON_GPU: u64 = 24;
 
 /// Autograd keeps z, masks, codes and gradients.
-fn needs(config: &RunConfig, _d_model: usize) -> Needs {
-    let of_autograd = match (&config.architecture, config.training.device.as_str()) {
-        (ArchitectureConfig::Soft(_), "cpu") => 10,
-        (ArchitectureConfig::Soft(_), _) => SOFT_ON_GPU,
+fn needs(config: &CheckedRun, _d_model: usize) -> Needs {
+    let of_autograd = match (&config.recipe, config.training.device.as_str()) {
+        (Recipe::Soft(_), "cpu") => 10,
+        (Recipe::Soft(_), _) => SOFT_ON_GPU,
         _ => 6,
     };
     Needs { micro_row: config.sae.n_features as u64 * of_autograd, batch_row: 0 }
@@ -52,9 +52,9 @@ pub(crate) struct ReferenceEngine {
 }
 
 impl ReferenceEngine {
-    fn new(config: &RunConfig, sae: &dyn Sae) -> Self {
+    fn new(config: &CheckedRun, sae: &dyn Sae) -> Self {
         let rule = rule(config, sae);
-        let micro_batch = config.training.micro_batch.unwrap_or(config.training.batch_size) as i64;
+        let micro_batch = config.training.micro_batch as i64;
         let device = sae.base().device();
         let first_fault = read::waits(device).then(|| FirstFault::none(device));
         Self { rule, micro_batch, first_fault, profile: Profile::default() }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use sae_config::{Normalization, Parity, RunConfig, Timing, difference};
+use sae_config::{CheckedRun, Normalization, Parity, RunConfig, Timing, difference};
 use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
 use sae_models::{
     Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
@@ -21,7 +21,7 @@ use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
 use crate::origin::origin;
 use crate::plan::check_memory;
-use crate::prolong::{OF_LENGTH, difference_before, free_of_length, resolved_after};
+use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length};
 use crate::trainer::run_device;
 use crate::{Error, Profile, Result, StepReport, Trainer};
 
@@ -89,17 +89,19 @@ pub fn train_run(
     options: &RunOptions<'_>,
     observer: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<RunSummary> {
-    fault::named(config, observer, |observer| train_to_the_end(config, out, options, observer))
+    let checked = config.check()?;
+    fault::named(&checked, observer, |observer| {
+        train_to_the_end(config, &checked, out, options, observer)
+    })
 }
 
 fn train_to_the_end(
-    config: &RunConfig,
+    written: &RunConfig,
+    config: &CheckedRun,
     out: &Path,
     options: &RunOptions<'_>,
     observer: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<RunSummary> {
-    let written = config;
-    let config = written.clone().resolve()?;
     let _lock = OutputLock::directory(out)?;
     for file in [CONFIG_FILE, TIMING_FILE] {
         remove_unfinished(out, file)?;
@@ -115,9 +117,9 @@ fn train_to_the_end(
     if let Some(steps) = ended {
         let same_length = is_finished(written, init, steps, out, &checkpoint)?;
         if same_length {
-            check_ended(&config, &checkpoint)?;
+            check_ended(config, &checkpoint)?;
             // A kill just before the end may have left more of them.
-            states.end(&config)?;
+            states.end(config)?;
             let (seconds, resumed_at) = (0.0, None);
             let (last, profile) = (None, None);
             return Ok(RunSummary { checkpoint, steps, seconds, last, profile, resumed_at });
@@ -129,7 +131,7 @@ fn train_to_the_end(
         }
     }
     let (store, filtered) = open_data(&config.data)?;
-    check_memory(&config, store.d_model())?;
+    check_memory(config, store.d_model())?;
     let mut run = Run::start(written, out, store, states, init)?;
     let config = run.trainer.config().clone();
     let resumed_at = Some(run.trainer.steps_done()).filter(|step| *step > 0);
@@ -139,7 +141,7 @@ fn train_to_the_end(
         move_folder(&checkpoint, &place)?;
     }
     run.states.drop_after(run.trainer.steps_done())?;
-    sae_config::write_toml(&out.join(CONFIG_FILE), &config)?;
+    sae_config::write_toml(&out.join(CONFIG_FILE), config.settings())?;
     let last = run.train(options.stop, &filtered, observer)?;
     let keeps_last = free_of_length(&config) == config.training.steps;
     if keeps_last && config.training.checkpoint_every > 0 {
@@ -154,7 +156,7 @@ fn train_to_the_end(
 }
 
 /// Checks that the model of a run that has ended is whole, and of the data that `config` names.
-fn check_ended(config: &RunConfig, checkpoint: &Path) -> Result<()> {
+fn check_ended(config: &CheckedRun, checkpoint: &Path) -> Result<()> {
     let model = load_checkpoint(checkpoint, Device::Cpu)?;
     let Some(got) = model.base().trained_on.data_hash.clone() else { return Ok(()) };
     let hash = open_data(&config.data)?.0.content_hash()?;
@@ -185,8 +187,8 @@ fn is_finished(
     checkpoint: &Path,
 ) -> Result<bool> {
     let path = out.join(CONFIG_FILE);
-    let theirs = RunConfig::read(&path)?.resolve()?;
-    let ours = resolved_after(written, &theirs)?;
+    let theirs = RunConfig::read(&path)?.check()?;
+    let ours = checked_after(written, &theirs)?;
     if let Some((what, expected, got)) = difference(&ours, &theirs, &OF_LENGTH) {
         return Err(Error::OtherRun { path, what, expected, got });
     }
@@ -197,7 +199,7 @@ fn is_finished(
 /// The normalisation of a configuration, with constants measured on the whole store.
 ///
 /// With `parity = "official"` shift_scale divides by √E‖x‖², as the published code does.
-fn normalizer(config: &RunConfig, store: &dyn ActivationStore) -> Result<Normalizer> {
+fn normalizer(config: &CheckedRun, store: &dyn ActivationStore) -> Result<Normalizer> {
     let root = |mean_square: f64| {
         if mean_square > 0.0 {
             Ok(mean_square.sqrt())
@@ -245,7 +247,7 @@ impl Run {
         init: Option<&str>,
     ) -> Result<Self> {
         let data = store.content_hash()?;
-        let config = &written.clone().resolve()?;
+        let config = &written.check()?;
         let training = &config.training;
         let device = run_device(config)?;
         let loader_config = LoaderConfig {

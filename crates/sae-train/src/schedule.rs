@@ -1,15 +1,16 @@
 //! What changes from step to step: learning rate, penalty warm-up, annealed k and α.
 
-use sae_config::TrainingConfig;
+use sae_config::{CheckedTraining, KTarget};
+use sae_models::ModelConfig;
 
 /// Factor of the learning rate at `step`: linear from 0 over the warm-up, 1, then linear to 0
 /// from the start of the decay.
-pub(crate) fn lr_factor(training: &TrainingConfig, step: u64) -> f64 {
-    let decay_start = training.decay_start.unwrap_or(training.steps);
+pub(crate) fn lr_factor(training: &CheckedTraining, step: u64) -> f64 {
     if step < training.warmup_steps {
         step as f64 / training.warmup_steps as f64
-    } else if step >= decay_start {
-        (training.steps - step.min(training.steps)) as f64 / (training.steps - decay_start) as f64
+    } else if step >= training.decay_start {
+        (training.steps - step.min(training.steps)) as f64
+            / (training.steps - training.decay_start) as f64
     } else {
         1.0
     }
@@ -31,9 +32,12 @@ pub(crate) struct Anneal {
 }
 
 impl Anneal {
-    /// A value that stays.
-    pub(crate) const fn constant(value: f64) -> Self {
-        Self { first: value, start: value, end: value, steps: 0 }
+    /// The k that training aims at, which falls from d_model.
+    pub(crate) fn of_k(target: &KTarget, model: &ModelConfig) -> Self {
+        let end = target.k as f64;
+        let start = (model.d_model as f64).max(end).min(model.n_features as f64);
+        let first = target.first.map_or(start, |first| first as f64);
+        Self { first, start, end, steps: target.anneal_steps }
     }
 
     pub(crate) fn at(&self, step: u64) -> f64 {
@@ -52,8 +56,13 @@ impl Anneal {
 mod tests {
     use super::{Anneal, lr_factor, sparsity_scale};
 
-    fn training(text: &str) -> sae_config::TrainingConfig {
-        toml::from_str(text).unwrap()
+    fn training(text: &str) -> sae_config::CheckedTraining {
+        let text = format!(
+            "data.store = ''\nsae.n_features = 8\narchitecture = {{ name = 'topk', k = 2 }}\n\
+             [training]\n{text}"
+        );
+        let config: sae_config::RunConfig = toml::from_str(&text).unwrap();
+        config.check().unwrap().training
     }
 
     #[test]
@@ -72,7 +81,7 @@ mod tests {
     fn annealing_starts_after_the_first_step_and_ends_in_time() {
         let k = Anneal { first: 6.0, start: 16.0, end: 6.0, steps: 5 };
         assert_eq!([0, 1, 2, 6, 7].map(|s| k.at(s)), [6.0, 16.0, 14.0, 6.0, 6.0]);
-        assert_eq!(Anneal::constant(3.0).at(9), 3.0);
+        assert_eq!(Anneal { steps: 0, ..k }.at(0), 6.0);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sae_config::{ArchitectureConfig, RunConfig};
+use sae_config::{CheckedRun, Recipe, RunConfig};
 use sae_models::{
-    Role, Sae, load_checkpoint, read_tensors_of_hash, save_checkpoint, write_tensors,
+    CONFIG_FILE, Role, Sae, load_checkpoint, read_tensors_of_hash, save_checkpoint, write_tensors,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::dead::DeadFeatures;
@@ -22,7 +22,7 @@ const ROWS_SINCE_FIRED: &str = "rows_since_fired";
 
 /// All that a training step changes.
 pub(crate) struct TrainerState {
-    pub(crate) config: RunConfig,
+    pub(crate) config: CheckedRun,
     /// The owner of the parameters.
     pub(crate) sae: Box<dyn Sae>,
     pub(crate) history: History,
@@ -38,9 +38,9 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn new(config: &RunConfig, sae: &dyn Sae) -> Self {
-        let estimator_lr = match &config.architecture {
-            ArchitectureConfig::Soft(soft) => soft.k_estimator_lr,
+    pub(crate) fn new(config: &CheckedRun, sae: &dyn Sae) -> Self {
+        let estimator_lr = match &config.recipe {
+            Recipe::Soft(soft) => soft.k_estimator_lr,
             _ => 1.0,
         };
         let adam = |(role, value): (Role, &Tensor)| {
@@ -60,11 +60,12 @@ struct Manifest {
     updates: BTreeMap<String, u64>,
     tensors_blake3: String,
     engine: Value,
+    /// As `run.toml` has it.
     config: RunConfig,
 }
 
 impl TrainerState {
-    pub(crate) fn new(config: RunConfig, sae: Box<dyn Sae>) -> Self {
+    pub(crate) fn new(config: CheckedRun, sae: Box<dyn Sae>) -> Self {
         let history = History::new(&config, sae.as_ref());
         Self { config, sae, history, step: 0 }
     }
@@ -72,7 +73,7 @@ impl TrainerState {
     /// The learning rate of the step to come.
     pub(crate) fn lr(&self) -> f64 {
         let training = &self.config.training;
-        training.lr.unwrap_or_default() * lr_factor(training, self.step)
+        training.lr * lr_factor(training, self.step)
     }
 
     /// Writes the model, the moments and the counters into the folder `dir`.
@@ -95,23 +96,28 @@ impl TrainerState {
             updates: adam.iter().map(|of| (of.role.name().into(), of.updates)).collect(),
             tensors_blake3,
             engine,
-            config: self.config.clone(),
+            config: self.config.settings().clone(),
         };
         Ok(sae_config::write_json(&dir.join(MANIFEST_FILE), &manifest)?)
     }
 
     /// The configuration of what `save` wrote.
-    pub(crate) fn config(dir: &Path) -> Result<RunConfig> {
-        let manifest: Manifest = sae_config::read_json(&dir.join(MANIFEST_FILE))?;
-        Ok(manifest.config)
+    pub(crate) fn config(dir: &Path) -> Result<CheckedRun> {
+        let path = dir.join(MANIFEST_FILE);
+        let manifest: Manifest = sae_config::read_json(&path)?;
+        Ok(manifest.config.check().map_err(|e| e.in_file(path))?)
     }
 
     /// Reads what `save` wrote, to go on with `config`, and the engine's part of it.
-    pub(crate) fn load(dir: &Path, config: RunConfig, device: Device) -> Result<(Self, Value)> {
+    pub(crate) fn load(dir: &Path, config: CheckedRun, device: Device) -> Result<(Self, Value)> {
         let manifest: Manifest = sae_config::read_json(&dir.join(MANIFEST_FILE))?;
-        let mut sae = load_checkpoint(dir, device)?;
-        // A run of another length has other settings of what is still to come.
-        sae.base_mut().config.architecture = config.architecture.clone();
+        let sae = load_checkpoint(dir, device)?;
+        let (ours, theirs) = (config.code(sae.config().d_model), &sae.config().code);
+        if ours != *theirs {
+            let (path, what) = (dir.join(CONFIG_FILE), "config.code".into());
+            let (expected, got) = (json!(ours).to_string(), json!(theirs).to_string());
+            return Err(Error::OtherRun { path, what, expected, got });
+        }
         let mut state = Self::new(config, sae);
         let path = dir.join(TENSORS_FILE);
         let mut tensors = read_tensors_of_hash(&path, &manifest.tensors_blake3)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sae_config::{Precision, RunConfig, TrainingConfig};
+use sae_config::{CheckedRun, CheckedTraining, Precision};
 use sae_models::{
     InitRng, ModelConfig, Normalizer, Role, Sae, TrainedOn, init, load_checkpoint, rebuild,
 };
@@ -39,19 +39,17 @@ impl Trainer {
     /// # Errors
     /// A configuration that does not fit `d_model`, or a device that is not there.
     pub fn new(
-        config: RunConfig,
+        config: CheckedRun,
         d_model: usize,
         normalizer: &Normalizer,
         kind: Kind,
     ) -> Result<Self> {
-        let config = config.resolve()?;
         let device = run_device(&config)?;
         let model = ModelConfig {
             d_model,
             n_features: config.sae.n_features,
             normalization: normalizer.normalization(),
-            parity: config.training.parity,
-            architecture: config.architecture.clone(),
+            code: config.code(d_model),
         };
         let mut rng = InitRng::new(config.training.seed);
         let sae = init(model, normalizer, &mut rng, kind, device)?;
@@ -64,15 +62,14 @@ impl Trainer {
     /// # Errors
     /// A checkpoint that cannot be read, or of another architecture, size or normalisation than
     /// `config` asks for; a device that is not there.
-    pub fn from_checkpoint(config: RunConfig, d_model: usize, init: &Path) -> Result<Self> {
-        let config = config.resolve()?;
+    pub fn from_checkpoint(config: CheckedRun, d_model: usize, init: &Path) -> Result<Self> {
         let device = run_device(&config)?;
         let sae = load_checkpoint(init, device)?;
         let theirs = sae.config();
         let wrong = |what, expected: String, got: String| {
             Err(Error::Init { path: init.into(), what, expected, got })
         };
-        let (ours, name) = (config.architecture.name(), theirs.architecture.name());
+        let (ours, name) = (config.architecture(), theirs.code.name());
         if ours != name {
             return wrong("architecture", ours.into(), name.into());
         }
@@ -88,11 +85,7 @@ impl Trainer {
             let expected = format!("{:?}, as `sae.normalization` says", config.sae.normalization);
             return wrong("normalization", expected, format!("{:?}", theirs.normalization));
         }
-        let model = ModelConfig {
-            parity: config.training.parity,
-            architecture: config.architecture.clone(),
-            ..theirs.clone()
-        };
+        let model = ModelConfig { code: config.code(d_model), ..theirs.clone() };
         let sae = rebuild(sae.as_ref(), model, Kind::Float, device).map_err(|e| e.in_file(init))?;
         if rule(&config, sae.as_ref()).optimizer().decoder == Decoder::UnitNorm {
             let w_dec = &sae.base().parameters[Role::DecoderWeight];
@@ -116,13 +109,13 @@ impl Trainer {
     }
 
     /// The configuration of the training that [`Trainer::save`] wrote into `dir`.
-    pub(crate) fn saved_config(dir: &Path) -> Result<RunConfig> {
+    pub(crate) fn saved_config(dir: &Path) -> Result<CheckedRun> {
         TrainerState::config(dir)
     }
 
     /// Goes on with the training in `dir`, with a configuration that may differ in what is still to
     /// come.
-    pub(crate) fn load_for(dir: &Path, config: RunConfig, device: Device) -> Result<Self> {
+    pub(crate) fn load_for(dir: &Path, config: CheckedRun, device: Device) -> Result<Self> {
         let (state, engine) = TrainerState::load(dir, config, device)?;
         let mut trainer = Self::of(state)?;
         trainer.engine.restore(&engine)?;
@@ -131,12 +124,12 @@ impl Trainer {
 
     fn of(mut state: TrainerState) -> Result<Self> {
         let precision = state.config.training.precision;
-        if precision == Some(Precision::Bf16) {
+        if precision == Precision::Bf16 {
             state.sae.base_mut().parameters.products_in = Some(Kind::BFloat16);
         }
         let engine = engine::start(&state.config, state.sae.as_ref())?;
         let is_cuda = matches!(state.sae.base().device(), Device::Cuda(_));
-        let tf32 = is_cuda.then_some(precision == Some(Precision::Tf32));
+        let tf32 = is_cuda.then_some(precision == Precision::Tf32);
         Ok(Self { state, engine, tf32 })
     }
 
@@ -173,7 +166,7 @@ impl Trainer {
         let TrainerState { config, sae, history, step } = &mut self.state;
         let parameters = &mut sae.base_mut().parameters;
         let is_new = *step == 0 && config.training.init.is_none();
-        if is_new && starts_at_median(&config.architecture) {
+        if is_new && starts_at_median(&config.recipe) {
             parameters[Role::DecoderBias] = geometric_median(&x);
         }
         let batch = Batch { x: &x, step: *step, lr };
@@ -201,9 +194,9 @@ impl Trainer {
         self.engine.profile()
     }
 
-    /// The resolved configuration.
+    /// The run.
     #[must_use]
-    pub const fn config(&self) -> &RunConfig {
+    pub const fn config(&self) -> &CheckedRun {
         &self.state.config
     }
 
@@ -218,7 +211,7 @@ impl Trainer {
 ///
 /// # Errors
 /// A device that cannot be used, with the reason, or that has not this precision.
-pub fn run_device(config: &RunConfig) -> Result<Device> {
+pub fn run_device(config: &CheckedRun) -> Result<Device> {
     let training = &config.training;
     let device = tch_autograd::device(&training.device).map_err(|error| {
         let key = "training.device";
@@ -229,11 +222,11 @@ pub fn run_device(config: &RunConfig) -> Result<Device> {
 }
 
 /// Checks that a card of this compute capability, where it is known, has the precision.
-fn check_precision(training: &TrainingConfig, capability: Option<Version>) -> Result<()> {
+fn check_precision(training: &CheckedTraining, capability: Option<Version>) -> Result<()> {
     let name = match training.precision {
-        Some(Precision::Bf16) => "bf16",
-        Some(Precision::Tf32) => "tf32",
-        Some(Precision::F32) | None => return Ok(()),
+        Precision::Bf16 => "bf16",
+        Precision::Tf32 => "tf32",
+        Precision::F32 => return Ok(()),
     };
     match capability.filter(|capability| *capability < SHORT_FLOATS_FROM) {
         Some(capability) => {
@@ -258,8 +251,11 @@ mod tests {
     #[test]
     fn a_precision_that_the_card_has_not_is_refused() {
         let training = |precision: &str| {
-            let text = format!("steps = 1\nbatch_size = 1\ndevice = 'cuda:0'\n{precision}");
-            toml::from_str(&text).unwrap()
+            let text = format!(
+                "data.store = ''\nsae.n_features = 8\narchitecture = {{ name = 'topk', k = 2 }}\n\
+                 [training]\nsteps = 1\nbatch_size = 1\ndevice = 'cuda:0'\n{precision}"
+            );
+            toml::from_str::<sae_config::RunConfig>(&text).unwrap().check().unwrap().training
         };
         let (old, new) = (Version { major: 7, minor: 5 }, Version { major: 8, minor: 0 });
         for name in ["bf16", "tf32"] {

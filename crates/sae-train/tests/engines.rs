@@ -115,7 +115,13 @@ fn case() -> impl Strategy<Value = Case> {
 /// A trainer of the case; the reference engine takes whole batches.
 fn trainer(case: &Case, engine: &str) -> Trainer {
     let case = if engine == "fast" { case } else { &Case { micro: case.batch, ..case.clone() } };
-    Trainer::new(config(case, engine), case.d as usize, &Normalizer::None, Kind::Float).unwrap()
+    Trainer::new(
+        config(case, engine).check().unwrap(),
+        case.d as usize,
+        &Normalizer::None,
+        Kind::Float,
+    )
+    .unwrap()
 }
 
 /// The configuration of the reference engine on the device under test.
@@ -278,7 +284,8 @@ fn the_reference_engine_adds_up_micro_batches_where_the_loss_is_a_mean_of_rows()
     ] {
         let start = |micro| {
             let config = config_on_device(&case(architecture, micro));
-            let trainer = Trainer::new(config, 6, &Normalizer::None, Kind::Double).unwrap();
+            let trainer =
+                Trainer::new(config.check().unwrap(), 6, &Normalizer::None, Kind::Double).unwrap();
             let bias = trainer.sae().base().parameters[Role::EncoderBias].shallow_clone();
             let _ = tch::no_grad(|| bias.narrow(0, 0, 5).fill_(-9.0));
             trainer
@@ -299,7 +306,8 @@ fn the_reference_engine_adds_up_micro_batches_where_the_loss_is_a_mean_of_rows()
         }
     }
     let refused = config(&case("name = \"topk\"\nk = 3", 4), "reference");
-    let error = Trainer::new(refused, 6, &Normalizer::None, Kind::Float).err().unwrap();
+    let error =
+        Trainer::new(refused.check().unwrap(), 6, &Normalizer::None, Kind::Float).err().unwrap();
     let expected = "`training.micro_batch`: expected 10, the whole batch: the loss of `topk` is no";
     assert!(error.to_string().starts_with(expected), "{error}");
 }
@@ -322,7 +330,8 @@ fn an_engine_that_cannot_compute_a_run_says_so() {
          engine = \"fast\"\n[architecture]\n{architecture}"
     );
     let config: RunConfig = toml::from_str(&text).unwrap();
-    let error = Trainer::new(config, 4, &Normalizer::None, Kind::Float).err().unwrap();
+    let error =
+        Trainer::new(config.check().unwrap(), 4, &Normalizer::None, Kind::Float).err().unwrap();
     assert!(error.to_string().starts_with("`training.engine`: expected `reference`"), "{error}");
     assert_eq!(trainer(&case, "reference").profile().map(sae_train::Profile::steps), Some(0));
 }
@@ -342,7 +351,9 @@ fn products_in_bfloat16_change_little_and_leave_parameters_in_f32() {
         };
         let mut half = config_on_device(&case);
         half.training.precision = Some(sae_config::Precision::Bf16);
-        let trainer = |config| Trainer::new(config, 16, &Normalizer::None, Kind::Float).unwrap();
+        let trainer = |config: RunConfig| {
+            Trainer::new(config.check().unwrap(), 16, &Normalizer::None, Kind::Float).unwrap()
+        };
         let (mut half, mut full) = (trainer(half), trainer(config_on_device(&case)));
         tch::manual_seed(4);
         for _ in 0..STEPS {
@@ -354,7 +365,9 @@ fn products_in_bfloat16_change_little_and_leave_parameters_in_f32() {
         assert!(half.sae().parameters().iter().all(|(_, tensor)| tensor.kind() == Kind::Float));
         let mut refused = config(&case, "fast");
         refused.training.precision = Some(sae_config::Precision::Bf16);
-        let error = Trainer::new(refused, 16, &Normalizer::None, Kind::Float).err().unwrap();
+        let error = Trainer::new(refused.check().unwrap(), 16, &Normalizer::None, Kind::Float)
+            .err()
+            .unwrap();
         assert!(error.to_string().starts_with("`training.engine`"), "{error}");
     }
 }

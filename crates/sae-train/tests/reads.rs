@@ -65,7 +65,8 @@ fn trainer(case: &str, more: &str) -> Trainer {
          {training}\n{more}"
     );
     let config: RunConfig = toml::from_str(&text).unwrap();
-    Trainer::new(config, D_MODEL, &Normalizer::Scale { scale: 2.0 }, Kind::Double).unwrap()
+    Trainer::new(config.check().unwrap(), D_MODEL, &Normalizer::Scale { scale: 2.0 }, Kind::Double)
+        .unwrap()
 }
 
 /// Rows near a line, so that features that do not lie along it stay silent.

@@ -31,7 +31,8 @@ fn trainer(architecture: &str, more: &str) -> Trainer {
         test_device_name()
     );
     let config: RunConfig = toml::from_str(&text).unwrap();
-    Trainer::new(config, D_MODEL, &Normalizer::Scale { scale: 2.0 }, Kind::Float).unwrap()
+    Trainer::new(config.check().unwrap(), D_MODEL, &Normalizer::Scale { scale: 2.0 }, Kind::Float)
+        .unwrap()
 }
 
 fn rows(seed: u64) -> Tensor {
@@ -107,7 +108,7 @@ fn a_handle_held_across_a_step_stays_what_it_was_and_the_model_goes_on() {
                 training = { steps = 40, batch_size = 32, lr = 1e-2, engine = 'fast' }";
     let start = || {
         let config: RunConfig = toml::from_str(text).unwrap();
-        Trainer::new(config, D_MODEL, &Normalizer::None, Kind::Float).unwrap()
+        Trainer::new(config.check().unwrap(), D_MODEL, &Normalizer::None, Kind::Float).unwrap()
     };
     let places = |trainer: &Trainer| -> Vec<usize> {
         trainer.sae().parameters().iter().map(|(_, tensor)| tensor.data_ptr() as usize).collect()
@@ -159,7 +160,9 @@ fn a_device_that_is_not_there_is_refused() {
     let text = "data.store = ''\nsae.n_features = 20\narchitecture = { name = 'topk', k = 3 }\n\
                 training = { steps = 4, batch_size = 2, device = 'cuda:99' }";
     let config: RunConfig = toml::from_str(text).unwrap();
-    let error = Trainer::new(config, D_MODEL, &Normalizer::None, Kind::Float).err().unwrap();
+    let error = Trainer::new(config.check().unwrap(), D_MODEL, &Normalizer::None, Kind::Float)
+        .err()
+        .unwrap();
     assert!(matches!(error, Error::Config(_)), "{error}");
     assert!(error.to_string().contains("`training.device`"), "{error}");
 }

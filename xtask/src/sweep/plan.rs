@@ -61,7 +61,7 @@ impl Plan {
         for (mut point, is_selected) in points.into_iter().zip(selected) {
             point.config.root_paths(folder);
             let own = runs_data::content(&point.config, &contents).with_context(in_file)?;
-            let id = run_id(&point.config, &format!("{data}{own}"));
+            let id = run_id(&point.config.check()?, &format!("{data}{own}"));
             runs.push(PlannedRun { id, point, is_selected });
         }
         refuse_equal(&runs).with_context(in_file)?;

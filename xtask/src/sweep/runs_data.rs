@@ -68,8 +68,10 @@ fn read_model(init: &Path) -> Result<Value> {
 /// Refuses a checkpoint of another architecture or size than the run's.
 fn check_init(config: &RunConfig, init: &Path, model: &Value, d_model: usize) -> Result<()> {
     let name = config.architecture.name();
+    // Version 1 has it among the settings of training.
+    let theirs = if model["code"].is_null() { &model["architecture"] } else { &model["code"] };
     for (what, expected, got) in [
-        ("architecture", Value::from(name), &model["architecture"]["name"]),
+        ("architecture", Value::from(name), &theirs["name"]),
         ("d_model", d_model.into(), &model["d_model"]),
         ("n_features", config.sae.n_features.into(), &model["n_features"]),
         ("normalization", serde_json::to_value(config.sae.normalization)?, &model["normalization"]),

@@ -9,7 +9,7 @@ fn config(k: usize, seed: u64) -> RunConfig {
         "data.store = 's'\nsae.n_features = 64\narchitecture = {{ name = 'topk', k = {k} }}\n\
          training = {{ steps = 10, batch_size = 8, seed = {seed} }}"
     );
-    toml::from_str::<RunConfig>(&text).unwrap().resolve().unwrap()
+    toml::from_str::<RunConfig>(&text).unwrap().check().unwrap().settings().clone()
 }
 
 /// A run that a sweep has.

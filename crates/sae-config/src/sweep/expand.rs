@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::axes::{Factor, OWN_AXES, Settings};
 use super::point::list;
 use super::{SweepConfig, SweepPoint, keys};
-use crate::{Error, Result, RunConfig, apply_preset, run_id};
+use crate::{CheckedRun, Error, Result, RunConfig, apply_preset, run_id};
 
 /// Why a run names no store.
 const PROVIDED: &str = "nothing: the sweep provides the activations";
@@ -31,12 +31,12 @@ impl SweepConfig {
         let mut points: Vec<SweepPoint> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for (variant, settings) in self.settings(&base)? {
-            let config = self
+            let run = self
                 .run(&base, &settings)
                 .map_err(|e| Error::InRun { run: list(&settings), source: Box::new(e) })?;
             // Runs of one id would share a folder. What files hold is not known here.
-            let files = format!("{:?} {:?}", config.data.rows, config.training.init);
-            if let Some(other) = places.insert(run_id(&config, &files), points.len()) {
+            let files = format!("{:?} {:?}", run.data.rows, run.training.init);
+            if let Some(other) = places.insert(run_id(&run, &files), points.len()) {
                 let (one, other) = (list(&settings), list(&points[other].settings));
                 let got = match one == other {
                     true => format!("{one} twice"),
@@ -44,7 +44,7 @@ impl SweepConfig {
                 };
                 return Err(Error::value("axes", "runs that differ", got));
             }
-            points.push(SweepPoint { variant, settings, config });
+            points.push(SweepPoint { variant, settings, config: run.settings().clone() });
         }
         let used: HashSet<_> = points.iter().map(|p| p.config.architecture.name()).collect();
         if let Some(name) = self.architectures.keys().find(|name| !used.contains(name.as_str())) {
@@ -98,7 +98,7 @@ impl SweepConfig {
     }
 
     /// The base run with the settings of its architecture and its own.
-    fn run(&self, base: &Table, settings: &[(String, Value)]) -> Result<RunConfig> {
+    fn run(&self, base: &Table, settings: &[(String, Value)]) -> Result<CheckedRun> {
         let mut table = base.clone();
         for (key, value) in settings {
             set(&mut table, key, value)?;
@@ -115,7 +115,7 @@ impl SweepConfig {
         if !config.data.store.as_os_str().is_empty() {
             return Err(Error::value("data.store", PROVIDED, config.data.store.display()));
         }
-        config.resolve()
+        config.check()
     }
 }
 
@@ -375,7 +375,7 @@ mod tests {
             let all = points(samples);
             let n_rows = ks * lrs * pairs * samples.max(1);
             prop_assert_eq!(all.len(), n_rows * (1 + own.max(1)));
-            let ids: HashSet<_> = all.iter().map(|p| run_id(&p.config, "")).collect();
+            let ids: HashSet<_> = all.iter().map(|p| run_id(&p.config.check().unwrap(), "")).collect();
             prop_assert_eq!(ids.len(), all.len());
             prop_assert_eq!(&points(samples), &all, "the order is always the same");
             // Each architecture has every combination of what varies for both.
@@ -392,7 +392,7 @@ mod tests {
             prop_assert_eq!(shared("topk"), shared("soft"));
             if samples > 0 {
                 let ids_then: HashSet<_> =
-                    points(samples + more).iter().map(|p| run_id(&p.config, "")).collect();
+                    points(samples + more).iter().map(|p| run_id(&p.config.check().unwrap(), "")).collect();
                 prop_assert!(ids.is_subset(&ids_then), "more samples keep the runs that there were");
             }
         }
@@ -417,7 +417,7 @@ mod tests {
                     sweep.axes.insert(key, Value::Array(values));
                 }
                 let points = sweep.points().unwrap();
-                let mut ids: Vec<_> = points.iter().map(|p| run_id(&p.config, "")).collect();
+                let mut ids: Vec<_> = points.iter().map(|p| run_id(&p.config.check().unwrap(), "")).collect();
                 ids.sort();
                 ids.dedup();
                 ids

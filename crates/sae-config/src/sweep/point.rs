@@ -14,12 +14,12 @@ pub struct SweepPoint {
     /// What sets it apart: the keys of the variant and the axes or of the extra run, with its
     /// values.
     pub settings: Vec<(String, Value)>,
-    /// The resolved run; its `data.store` is empty until the activations exist.
+    /// The run with its defaults filled in; its `data.store` is empty until the activations exist.
     pub config: RunConfig,
 }
 
 impl SweepPoint {
-    /// The value of a key of the resolved run, short or dotted; null where the run leaves it out,
+    /// The value of a key of the run, short or dotted; null where the run leaves it out,
     /// none where it has no such key.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<Json> {

@@ -4,7 +4,7 @@ mod soft;
 
 use std::collections::BTreeMap;
 
-use sae_config::ArchitectureConfig;
+use sae_config::Code;
 use tch::Tensor;
 
 pub use self::soft::Estimator;
@@ -25,20 +25,14 @@ const FIRST_THRESHOLD: f64 = 0.001;
 /// loss alone. JumpReLU is of Rajamanoharan et al. 2024 (arXiv:2407.14435), Gated of the same authors
 /// (arXiv:2404.16014), Standard of Bricken et al. 2023.
 pub(crate) fn selection(config: &ModelConfig) -> Selection {
-    match &config.architecture {
-        ArchitectureConfig::TopK(c) => Selection::of_rows(Largest::top_k, c.k),
-        ArchitectureConfig::AbsTopK(c) => Selection::of_rows(Largest::abs_top_k, c.k),
-        ArchitectureConfig::BatchTopK(_) | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
-            Selection::Exceeding
-        }
-        ArchitectureConfig::Soft(c) => {
-            Selection::Estimated(Estimator::new(c, config.n_features, config.parity))
-        }
-        ArchitectureConfig::JumpRelu(c) => Selection::Jump { subtract_b_dec: c.subtract_b_dec },
-        ArchitectureConfig::Gated(_) => Selection::Gate,
-        ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => Selection::Positive,
+    match &config.code {
+        Code::TopK { k } => Selection::of_rows(Largest::top_k, *k),
+        Code::AbsTopK { k } => Selection::of_rows(Largest::abs_top_k, *k),
+        Code::BatchTopK { .. } | Code::MatryoshkaBatchTopK { .. } => Selection::Exceeding,
+        Code::Soft(c) => Selection::Estimated(Estimator::new(c, config.n_features)),
+        Code::JumpRelu { subtract_b_dec } => Selection::Jump { subtract_b_dec: *subtract_b_dec },
+        Code::Gated {} => Selection::Gate,
+        Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => Selection::Positive,
     }
 }
 
@@ -49,20 +43,19 @@ pub(crate) fn take_own(
     from: &mut Tensors,
 ) -> Result<()> {
     let f = config.n_features as i64;
-    match &config.architecture {
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_) => all.take_buffer(Role::Threshold, &[], from),
-        ArchitectureConfig::Soft(c) => soft::take(config, c, all, from),
-        ArchitectureConfig::JumpRelu(_) => all.take_trained(Role::Threshold, &[f], from),
-        ArchitectureConfig::Gated(_) => {
+    match &config.code {
+        Code::TopK { .. } | Code::BatchTopK { .. } | Code::MatryoshkaBatchTopK { .. } => {
+            all.take_buffer(Role::Threshold, &[], from)
+        }
+        Code::Soft(c) => soft::take(config, c, all, from),
+        Code::JumpRelu { .. } => all.take_trained(Role::Threshold, &[f], from),
+        Code::Gated {} => {
             all.take_trained(Role::MagnitudeLogScale, &[f], from)?;
             all.take_trained(Role::MagnitudeBias, &[f], from)
         }
-        ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => Ok(()),
+        Code::AbsTopK { .. } | Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => {
+            Ok(())
+        }
     }
 }
 
@@ -73,22 +66,17 @@ pub(crate) fn initial(config: &ModelConfig, rng: &mut InitRng) -> BTreeMap<Strin
     let norm = if matches!(selection(config), Selection::Positive) { 0.1 } else { 1.0 };
     let mut map = tied(config, rng, norm);
     let mut set = |role: Role, value: Tensor| drop(map.insert(role.name().into(), value));
-    match &config.architecture {
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
+    match &config.code {
+        Code::TopK { .. } | Code::BatchTopK { .. } | Code::MatryoshkaBatchTopK { .. } => {
             set(Role::Threshold, zeros(&[]) + NO_THRESHOLD);
         }
-        ArchitectureConfig::Soft(c) => soft::initial(config, c, rng, &mut map),
-        ArchitectureConfig::JumpRelu(_) => set(Role::Threshold, of_features() + FIRST_THRESHOLD),
-        ArchitectureConfig::Gated(_) => {
+        Code::Soft(c) => soft::initial(config, c, rng, &mut map),
+        Code::JumpRelu { .. } => set(Role::Threshold, of_features() + FIRST_THRESHOLD),
+        Code::Gated {} => {
             set(Role::MagnitudeLogScale, of_features());
             set(Role::MagnitudeBias, of_features());
         }
-        ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => {}
+        Code::AbsTopK { .. } | Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => {}
     }
     map
 }

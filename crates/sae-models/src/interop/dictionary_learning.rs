@@ -6,21 +6,18 @@ pub(super) mod keys;
 
 use std::path::{Path, PathBuf};
 
-use sae_config::{
-    ArchitectureConfig, GatedConfig, JumpReluConfig, MatryoshkaBatchTopKConfig, Normalization,
-    Parity, StandardConfig,
-};
+use sae_config::{Code, Normalization};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::files::{FileTensors, floats};
-use super::own::{OWN_KEY, model, own_config, top_k};
+use super::own::{OWN_KEY, model, own_config};
 use super::settings::{Keys, Settings};
 use super::torch_file::{self, StateDict};
 use super::{
     Exported, Imported, Origin, check_thresholds, moved_bias, no_counterpart, positive, tensor,
 };
-use crate::{Error, ModelConfig, Result, Sae, prefixes};
+use crate::{Error, ModelConfig, Result, Sae};
 
 pub(super) const CONFIG_FILE: &str = "config.json";
 pub(super) const WEIGHTS_FILE: &str = "ae.pt";
@@ -42,30 +39,28 @@ pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Expor
         ])
     };
     let mut trainer = trainer(config, origin);
-    let (class, trained_by, tensors) = match &config.architecture {
-        ArchitectureConfig::TopK(c) => ("AutoEncoderTopK", "TopKTrainer", top_k(c.k)?),
-        ArchitectureConfig::BatchTopK(c) => ("BatchTopKSAE", "BatchTopKTrainer", top_k(c.k)?),
-        ArchitectureConfig::MatryoshkaBatchTopK(c) => {
-            let ends = prefixes(&c.group_fractions, None, config.n_features);
-            let starts = std::iter::once(0).chain(ends.iter().map(|(end, _)| *end));
-            let sizes: Vec<i64> =
-                ends.iter().zip(starts).map(|((end, _), start)| (end - start) as i64).collect();
-            trainer["group_fractions"] = c.group_fractions.clone().into();
+    let (class, trained_by, tensors) = match &config.code {
+        &Code::TopK { k } => ("AutoEncoderTopK", "TopKTrainer", top_k(k)?),
+        &Code::BatchTopK { k } => ("BatchTopKSAE", "BatchTopKTrainer", top_k(k)?),
+        Code::MatryoshkaBatchTopK { k, group_sizes } => {
+            let sizes: Vec<i64> = group_sizes.iter().map(|size| *size as i64).collect();
+            let share = |size: &usize| *size as f64 / config.n_features as f64;
+            trainer["group_fractions"] = group_sizes.iter().map(share).collect::<Vec<_>>().into();
             trainer["group_sizes"] = sizes.clone().into();
             let tensors = vec![
                 ("W_enc", w_enc.tr()),
                 ("b_enc", b_enc),
                 ("W_dec", w_dec),
                 ("b_dec", b_dec),
-                ("k", whole(c.k)),
+                ("k", whole(*k)),
                 ("threshold", threshold()?),
                 ("group_sizes", Tensor::from_slice(&sizes)),
             ];
             ("MatryoshkaBatchTopKSAE", "MatryoshkaBatchTopKTrainer", tensors)
         }
-        ArchitectureConfig::JumpRelu(c) => {
+        Code::JumpRelu { subtract_b_dec } => {
             // There b_dec is not subtracted from the input.
-            let subtracted = c.subtract_b_dec.then(|| moved_bias(&b_enc, &w_enc, &b_dec, 1.0));
+            let subtracted = subtract_b_dec.then(|| moved_bias(&b_enc, &w_enc, &b_dec, 1.0));
             let threshold = threshold()?;
             check_thresholds(&threshold)?;
             let tensors = vec![
@@ -77,7 +72,7 @@ pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Expor
             ];
             ("JumpReluAutoEncoder", "JumpReluTrainer", tensors)
         }
-        ArchitectureConfig::Gated(_) => {
+        Code::Gated {} => {
             let tensors = vec![
                 ("decoder_bias", b_dec),
                 ("encoder.weight", w_enc),
@@ -88,14 +83,12 @@ pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Expor
             ];
             ("GatedAutoEncoder", "GatedSAETrainer", tensors)
         }
-        ArchitectureConfig::AbsTopK(_) | ArchitectureConfig::Soft(_) => {
+        Code::AbsTopK { .. } | Code::Soft(_) => {
             let has = "topk, batch_topk, matryoshka_batch_topk, jumprelu, gated or a standard one";
             return Err(no_counterpart("dictionary_learning", has, sae));
         }
         // Its older class rescales features when it is loaded; this one has no input bias.
-        ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => {
+        Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => {
             let tensors = vec![
                 ("encoder.weight", w_enc.shallow_clone()),
                 ("encoder.bias", moved_bias(&b_enc, &w_enc, &b_dec, 1.0)),
@@ -131,7 +124,7 @@ pub(super) fn trainer(config: &ModelConfig, origin: &Origin) -> Value {
         "submodule_name": origin.hook_point,
         OWN_KEY: config,
     });
-    if let Some(k) = config.architecture.target_l0() {
+    if let Some(k) = config.code.k() {
         trainer["k"] = k.into();
     }
     trainer
@@ -186,61 +179,46 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     let (d, f) = (settings.size("activation_dim")?, settings.size("dict_size")?);
     let (d_in, d_sae) = (d as i64, f as i64);
     let class = settings.text("dict_class")?;
-    let (architecture, mut tensors) = match class {
+    let (code, mut tensors) = match class {
         "AutoEncoderTopK" | "BatchTopKSAE" => {
             let mut tensors = Vec::from(linear(&mut file, "encoder.bias", "b_dec", d_in, d_sae)?);
-            let config = top_k(k(&settings, &mut file)?);
+            let k = k(&settings, &mut file)?;
             if class == "BatchTopKSAE" {
                 tensors.push(("threshold", one_threshold(&mut file, &mut notes)?));
-                (ArchitectureConfig::BatchTopK(config), tensors)
+                (Code::BatchTopK { k }, tensors)
             } else {
                 // Files of old versions have none.
                 let threshold = file.take_either(&["threshold"], &[])?;
                 tensors.push(("threshold", threshold.unwrap_or_else(|| Tensor::from(-1.0_f32))));
-                (ArchitectureConfig::TopK(config), tensors)
+                (Code::TopK { k }, tensors)
             }
         }
         "MatryoshkaBatchTopKSAE" => {
             let mut tensors = Vec::from(transposed(&mut file, d_in, d_sae)?);
             tensors.push(("threshold", one_threshold(&mut file, &mut notes)?));
-            let sizes = file.sizes("group_sizes")?;
-            if sizes.iter().sum::<usize>() != f {
+            let group_sizes = file.sizes("group_sizes")?;
+            if group_sizes.iter().sum::<usize>() != f {
                 return Err(Error::Format {
                     path,
                     expected: format!("`group_sizes` of {f} features in all"),
-                    got: format!("{sizes:?}"),
+                    got: format!("{group_sizes:?}"),
                 });
             }
-            let config = MatryoshkaBatchTopKConfig {
-                k: k(&settings, &mut file)?,
-                group_fractions: sizes.iter().map(|n| *n as f64 / f as f64).collect(),
-                group_weights: None,
-                k_anneal_steps: 0,
-                threshold_start_step: None,
-                auxk: sae_config::AuxKConfig::default(),
-            };
-            (ArchitectureConfig::MatryoshkaBatchTopK(config), tensors)
+            let k = k(&settings, &mut file)?;
+            (Code::MatryoshkaBatchTopK { k, group_sizes }, tensors)
         }
         "JumpReluAutoEncoder" => {
             let mut tensors = Vec::from(transposed(&mut file, d_in, d_sae)?);
             let threshold = file.take("threshold", &[d_sae])?;
             tensors.push(("threshold", positive(&threshold, &mut notes)));
-            let config = JumpReluConfig {
-                target_l0: 0.0,
-                sparsity_weight: 0.0,
-                bandwidth: 0.0,
-                sparsity_warmup_steps: 0,
-                subtract_b_dec: false,
-            };
-            (ArchitectureConfig::JumpRelu(config), tensors)
+            (Code::JumpRelu { subtract_b_dec: false }, tensors)
         }
         "GatedAutoEncoder" => {
             let mut tensors =
                 Vec::from(linear(&mut file, "gate_bias", "decoder_bias", d_in, d_sae)?);
             tensors.push(("magnitude.log_scale", file.take("r_mag", &[d_sae])?));
             tensors.push(("magnitude.bias", file.take("mag_bias", &[d_sae])?));
-            let config = GatedConfig { l1_penalty: 0.0, sparsity_warmup_steps: 0 };
-            (ArchitectureConfig::Gated(config), tensors)
+            (Code::Gated {}, tensors)
         }
         "AutoEncoder" | "AutoEncoderNew" => {
             let bias = if class == "AutoEncoder" { "bias" } else { "decoder.bias" };
@@ -258,10 +236,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
                     *w_dec /= norms;
                 }
             }
-            let tensors = tensors.into();
-            let config =
-                StandardConfig { l1_penalty: 0.0, sparsity_warmup_steps: 0, resample_steps: None };
-            (ArchitectureConfig::Standard(config), tensors)
+            (Code::Standard {}, tensors.into())
         }
         other => {
             let known = "`AutoEncoder`, `AutoEncoderNew`, `GatedAutoEncoder`, \
@@ -270,7 +245,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
             return Err(settings.wrong("dict_class", known, other));
         }
     };
-    notes.extend(file.finish(architecture.name())?);
+    notes.extend(file.finish(code.name())?);
     // A run that goes on has weights for activations divided by this.
     let normalization = match norm_factor {
         Some(scale) => {
@@ -279,8 +254,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
         }
         None => Normalization::None,
     };
-    let parity = Parity::None;
-    let config = ModelConfig { d_model: d, n_features: f, normalization, parity, architecture };
+    let config = ModelConfig { d_model: d, n_features: f, normalization, code };
     let own = own_config(&settings.map, &settings.path)?;
     let sae = model(&path, own, config, tensors)?;
     Ok(Imported { sae, origin: origin(&settings)?, notes })

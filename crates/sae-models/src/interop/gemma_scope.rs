@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sae_config::{ArchitectureConfig, JumpReluConfig, Normalization, Parity};
+use sae_config::{Code, Normalization};
 use tch::Tensor;
 
 use super::files::{FileTensors, floats};
@@ -57,19 +57,11 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
                 .into(),
         );
     }
-    let jumprelu = JumpReluConfig {
-        target_l0: 0.0,
-        sparsity_weight: 0.0,
-        bandwidth: 0.0,
-        sparsity_warmup_steps: 0,
-        subtract_b_dec: false,
-    };
     let config = ModelConfig {
         d_model: d as usize,
         n_features: f as usize,
         normalization: Normalization::None,
-        parity: Parity::None,
-        architecture: ArchitectureConfig::JumpRelu(jumprelu),
+        code: Code::JumpRelu { subtract_b_dec: false },
     };
     Ok(Imported { sae: model(&path, None, config, tensors)?, origin: site.origin(), notes })
 }

@@ -18,7 +18,7 @@ mod torch_file;
 
 use std::path::{Path, PathBuf};
 
-use sae_config::{KEstimator, Normalization, SoftConfig};
+use sae_config::{EstimatorNetwork, Normalization, SoftCode};
 use tch::{Device, Kind, Tensor};
 
 use crate::tensors::io;
@@ -92,8 +92,6 @@ pub fn export(sae: &dyn Sae, format: Format, origin: &Origin, dir: &Path) -> Res
 
 /// Reads the model in the folder `dir`, as a model of ours in f32 on the CPU.
 ///
-/// Settings of training that a file does not tell are those of a default, or 0 where there is none.
-///
 /// # Errors
 /// A file that cannot be read, a key or tensor that is absent, wrong or not known, or an
 /// architecture that we do not have; by name.
@@ -154,15 +152,15 @@ fn moved_bias(b: &Tensor, w: &Tensor, v: &Tensor, sign: f64) -> Tensor {
 }
 
 /// The hidden layer of a SoftSAE's k-estimator, whatever its kind: weight and bias.
-fn hidden_layer(sae: &dyn Sae, config: &SoftConfig) -> Result<(Tensor, Tensor)> {
-    let weight = match config.k_estimator {
-        KEstimator::Mlp | KEstimator::Narrow { .. } => tensor(sae, "k_estimator.hidden.weight")?,
-        KEstimator::LowRank { .. } => {
+fn hidden_layer(sae: &dyn Sae, code: &SoftCode) -> Result<(Tensor, Tensor)> {
+    let weight = match code.k_estimator {
+        EstimatorNetwork::TwoLayers { .. } => tensor(sae, "k_estimator.hidden.weight")?,
+        EstimatorNetwork::LowRank { .. } => {
             let down = tensor(sae, "k_estimator.down.weight")?;
             tensor(sae, "k_estimator.up.weight")?.mm(&down)
         }
         // Its hidden layer is the encoder itself.
-        KEstimator::Shared => {
+        EstimatorNetwork::Shared => {
             return Ok((tensor(sae, "encoder.weight")?, tensor(sae, "encoder.bias")?));
         }
     };
@@ -194,5 +192,5 @@ fn check_thresholds(threshold: &Tensor) -> Result<()> {
 /// The error of an architecture that a tool does not have.
 fn no_counterpart(tool: &str, has: &str, sae: &dyn Sae) -> Error {
     let expected = format!("{has}, which {tool} has");
-    sae_config::Error::value("architecture", expected, sae.config().architecture.name()).into()
+    sae_config::Error::value("architecture", expected, sae.config().code.name()).into()
 }

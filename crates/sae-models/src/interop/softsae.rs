@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use sae_config::{ArchitectureConfig, Budget, KEstimator, Normalization, Parity, SoftConfig};
+use sae_config::{Code, EstimatorNetwork, Normalization, Rounding, SoftCode};
 use tch::{Kind, Tensor};
 
 use super::dictionary_learning::{CONFIG_FILE, WEIGHTS_FILE, origin, settings, trainer, write};
@@ -40,10 +40,10 @@ pub(super) const TRAINER: Keys = Keys {
 
 pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
-    let ArchitectureConfig::Soft(soft) = &config.architecture else {
+    let Code::Soft(soft) = &config.code else {
         return Err(no_counterpart("the published SoftSAE", "`soft`", sae));
     };
-    let k_max = soft.k_bound();
+    let k_max = soft.k_max;
     if k_max.fract() != 0.0 {
         let expected = "a whole number, as the published SoftSAE has";
         return Err(sae_config::Error::value("architecture.k_max", expected, k_max).into());
@@ -78,7 +78,7 @@ pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Expor
     trainer["trainer_class"] = "SoftSAETrainer".into();
     let exported = write(dir, &trainer, &tensors)?;
     let mut differences = Vec::new();
-    if config.parity != Parity::Official {
+    if soft.rounding != Rounding::Down {
         differences.push("k̂ is rounded down there, to the nearest whole number here".into());
     }
     if soft.k_min.max(1.0) != 1.0 {
@@ -131,32 +131,18 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     if normalization != Normalization::None {
         all.push(("normalization.scale", scale.to_kind(Kind::Double)));
     }
-    let soft = SoftConfig {
+    let soft = SoftCode {
         k: file.size("k")?,
-        k_max: Some(file.size("k_max")? as f64),
+        k_max: file.size("k_max")? as f64,
         k_min: 1.0,
         alpha: file.take("alpha", &[])?.double_value(&[]),
-        alpha_start: 1.0,
-        alpha_first: None,
-        alpha_anneal_steps: 0,
-        k_first: None,
-        k_anneal_steps: 0,
-        hard_steps: 0,
-        k_loss_weight: 1.0,
-        k_loss_beta: 5.0,
-        budget: Some(Budget::OneSided),
-        k_estimator_lr: 1.0,
-        k_gradient_window: Some(0),
-        selection_gradient: sae_config::SelectionGradient::Full,
-        k_estimator: KEstimator::Mlp,
-        group_fractions: vec![1.0],
-        group_weights: None,
-        auxk: sae_config::AuxKConfig::default(),
+        rounding: Rounding::Down,
+        // Units that fill up the hidden layer stay.
+        k_estimator: EstimatorNetwork::TwoLayers { hidden_units: f as usize },
     };
     // Ours bounds k̂ by F − 1.
-    if soft.k_bound() > f as f64 {
-        let error =
-            sae_config::Error::value("k_max", format!("at most {f} features"), soft.k_bound());
+    if soft.k_max > f as f64 {
+        let error = sae_config::Error::value("k_max", format!("at most {f} features"), soft.k_max);
         return Err(Error::from(error).in_file(path));
     }
     let notes = file.finish("soft")?;
@@ -171,19 +157,11 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
         }
     }
     let own = own_config(&settings.map, &settings.path)?;
-    // Units that fill up the hidden layer stay.
-    let own = own.map(|mut own| {
-        if let ArchitectureConfig::Soft(soft) = &mut own.architecture {
-            soft.k_estimator = KEstimator::Mlp;
-        }
-        own
-    });
     let config = ModelConfig {
         d_model: d as usize,
         n_features: f as usize,
         normalization,
-        parity: Parity::Official,
-        architecture: ArchitectureConfig::Soft(soft),
+        code: Code::Soft(soft),
     };
     Ok(Imported { sae: model(&path, own, config, all)?, origin: origin(&settings)?, notes })
 }

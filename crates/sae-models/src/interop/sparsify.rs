@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use sae_config::{AbsTopKConfig, ArchitectureConfig, Normalization, Parity, TopKConfig};
+use sae_config::{Code, Normalization};
 use serde_json::json;
 use tch::Tensor;
 
 use super::files::{check_finite, floats};
-use super::own::{OWN_KEY, model, own_config, top_k};
+use super::own::{OWN_KEY, model, own_config};
 use super::settings::{Keys, Settings};
 use super::{Exported, Imported, Origin, no_counterpart, tensor};
 use crate::{ModelConfig, Result, Sae, read_tensors, write_tensors};
@@ -35,7 +35,7 @@ pub(super) const KEYS: Keys = Keys {
 
 pub(super) fn export(sae: &dyn Sae, dir: &Path) -> Result<Exported> {
     let config = sae.config();
-    let ArchitectureConfig::TopK(top_k) = &config.architecture else {
+    let Code::TopK { k } = &config.code else {
         return Err(no_counterpart("sparsify", "`topk`", sae));
     };
     let weights = [
@@ -49,7 +49,7 @@ pub(super) fn export(sae: &dyn Sae, dir: &Path) -> Result<Exported> {
         "expansion_factor": config.n_features.div_ceil(config.d_model),
         "normalize_decoder": false,
         "num_latents": config.n_features,
-        "k": top_k.k,
+        "k": k,
         "multi_topk": false,
         "skip_connection": false,
         "transcode": false,
@@ -87,21 +87,15 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
         ("decoder.bias", file.take("b_dec", &[d_in])?),
     ];
     let notes = file.finish("topk")?;
-    let top_k = top_k(settings.size("k")?);
-    let architecture = if settings.flag("signed", false)? {
-        let TopKConfig { k, k_anneal_steps, auxk, .. } = top_k;
-        ArchitectureConfig::AbsTopK(AbsTopKConfig { k, k_anneal_steps, auxk })
+    let k = settings.size("k")?;
+    let code = if settings.flag("signed", false)? {
+        Code::AbsTopK { k }
     } else {
         tensors.push(("threshold", Tensor::from(-1.0_f32)));
-        ArchitectureConfig::TopK(top_k)
+        Code::TopK { k }
     };
-    let config = ModelConfig {
-        d_model: d,
-        n_features: f,
-        normalization: Normalization::None,
-        parity: Parity::None,
-        architecture,
-    };
+    let config =
+        ModelConfig { d_model: d, n_features: f, normalization: Normalization::None, code };
     let own = own_config(&settings.map, &settings.path)?;
     let sae = model(&path, own, config, tensors)?;
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.into());

@@ -10,7 +10,7 @@ use super::{TOLERANCE, copied, difference, edit, forward, refusal, rows_of, test
 fn check_numbers(folder: &str, format: Format, architecture: &str, tolerance: f64) -> Vec<String> {
     let dir = testdata(folder);
     let Imported { sae, notes, .. } = import(&dir, format).unwrap();
-    assert_eq!(sae.config().architecture.name(), architecture, "{folder}");
+    assert_eq!(sae.config().code.name(), architecture, "{folder}");
     let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
     let (features, x_hat) = forward(sae.as_ref(), &expected["x"].to_kind(Kind::Float));
     // With `rescale_acts_by_decoder_norm` its features carry the norms, as ours do.
@@ -109,7 +109,7 @@ fn signed_files_of_sparsify_are_abs_topk() {
     let dir = copied(&testdata("sparsify").join("topk"));
     edit(dir.path(), "cfg.json", "signed", true.into());
     let sae = import(dir.path(), Format::Sparsify).unwrap().sae;
-    assert_eq!(sae.config().architecture.name(), "abs_topk");
+    assert_eq!(sae.config().code.name(), "abs_topk");
     let file = read_tensors(&dir.path().join("sae.safetensors")).unwrap();
     let x = rows_of(dir.path());
     let z = (&x - &file["b_dec"]).matmul(&file["encoder.weight"].tr()) + &file["encoder.bias"];
@@ -142,7 +142,7 @@ fn state_dicts_of_the_published_trainers_give_their_numbers() {
     ] {
         let dir = testdata("torch").join(folder);
         let sae = import(&dir, format).unwrap().sae;
-        assert_eq!(sae.config().architecture.name(), architecture);
+        assert_eq!(sae.config().code.name(), architecture);
         let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
         let (features, x_hat) = forward(sae.as_ref(), &expected["x"]);
         let off = difference(&expected["x_hat"], &x_hat);

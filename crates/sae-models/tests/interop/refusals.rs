@@ -40,7 +40,7 @@ fn what_cannot_be_read_is_named() {
     let _ = tensors.get_mut("threshold").unwrap().get(0).fill_(9.0);
     sae_models::write_tensors(&weights, tensors.iter().map(|(n, t)| (n.as_str(), t))).unwrap();
     let read = import(dir.path(), Format::SaeLens).unwrap().sae;
-    assert_eq!(read.config().architecture.name(), "jumprelu", "its thresholds differ");
+    assert_eq!(read.config().code.name(), "jumprelu", "its thresholds differ");
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod soft;
 mod update;
 mod window;
 
-use sae_config::{AuxKConfig, RunConfig};
+use sae_config::{AuxKConfig, CheckedRun};
 use sae_kernels::{Groups, Matrix, SquaredNorms, subtract_row};
 use sae_models::{Parameters, Role, Sae};
 use serde_json::Value;
@@ -43,6 +43,7 @@ const ESTIMATOR: &str = "estimator and threshold";
 /// Computes steps on the CPU in f32, for the architectures whose codes are sparse.
 pub(crate) struct FastEngine {
     rule: Box<dyn FastRule>,
+    /// Where each prefix of the dictionary ends that is a dictionary too, and its weight.
     groups: Vec<(usize, f64)>,
     auxk: Option<AuxKConfig>,
     optimizer: OptimizerRule,
@@ -72,14 +73,14 @@ struct Reach {
 
 impl FastEngine {
     /// The engine of a run; none where it does not compute the architecture.
-    pub(crate) fn new(config: &RunConfig, sae: &dyn Sae) -> Option<Self> {
-        let Training { rule, groups, auxk, optimizer } = rule::training(config, sae)?;
+    pub(crate) fn new(config: &CheckedRun, sae: &dyn Sae) -> Option<Self> {
+        let Training { rule, auxk, optimizer } = rule::training(config, sae)?;
         Some(Self {
             rule,
-            groups,
+            groups: config.recipe.prefixes(config.sae.n_features),
             auxk,
             optimizer,
-            micro_batch: config.training.micro_batch.unwrap_or(usize::MAX),
+            micro_batch: config.training.micro_batch,
             buffers: Buffers::default(),
             revival: Revival::default(),
             profile: Profile::default(),

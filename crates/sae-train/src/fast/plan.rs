@@ -1,6 +1,6 @@
 //! Which runs the engine computes, and the memory that it takes for them.
 
-use sae_config::{ArchitectureConfig, Precision, RunConfig};
+use sae_config::{CheckedRun, Engine, KTarget, Recipe};
 use tch::Kind;
 
 use super::FastEngine;
@@ -20,23 +20,23 @@ pub(crate) const FAST: EngineKind = EngineKind {
     start: |config, sae| FastEngine::new(config, sae).map(|engine| Box::new(engine) as _),
 };
 
-fn computes(config: &RunConfig, kind: Kind) -> bool {
-    let halved = config.training.precision == Some(Precision::Bf16);
-    let able = config.architecture.has_fast_engine();
-    able && !halved && config.training.device == "cpu" && kind == Kind::Float
+fn computes(config: &CheckedRun, kind: Kind) -> bool {
+    let (architecture, training) = (&config.settings().architecture, &config.training);
+    let able = Engine::Fast.computes(architecture, &training.device, training.precision);
+    able && kind == Kind::Float
 }
 
 /// z, and the hidden layer of SoftSAE's estimator; and the codes.
-fn needs(config: &RunConfig, d_model: usize) -> Needs {
+fn needs(config: &CheckedRun, d_model: usize) -> Needs {
     let (d, f) = (d_model as u64, config.sae.n_features as u64);
-    let codes_per_row = codes_per_row(&config.architecture, d, f);
+    let codes_per_row = codes_per_row(&config.recipe, d, f);
     // An entry of a code: index, value, gradient and, in SoftSAE, the operator; its copy by feature,
     // or space to grow, where codes are few.
-    let is_soft = matches!(config.architecture, ArchitectureConfig::Soft(_));
+    let is_soft = matches!(config.recipe, Recipe::Soft(_));
     let (entry, dense_entry) = if is_soft { (15, 10) } else { (8, 5) };
     // From some density on, the codes of a micro-batch are used up before the next one is encoded.
     let few = (sae_kernels::DENSE_FROM * f as f64).ceil() as u64;
-    let streams = may_stream(&config.architecture) && codes_per_row > few;
+    let streams = may_stream(&config.recipe) && codes_per_row > few;
     let (of_batch, of_micro) =
         if streams { (few, dense_entry * codes_per_row + f) } else { (codes_per_row, 0) };
     let (_, hidden_units) = estimator_size(config, d_model);
@@ -44,40 +44,39 @@ fn needs(config: &RunConfig, d_model: usize) -> Needs {
 }
 
 /// Whether the engine uses up codes micro-batch by micro-batch where there are many.
-fn may_stream(architecture: &ArchitectureConfig) -> bool {
-    match architecture {
-        ArchitectureConfig::Soft(c) => c.group_fractions.len() == 1,
-        ArchitectureConfig::JumpRelu(_) => true,
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => false,
+fn may_stream(recipe: &Recipe) -> bool {
+    match recipe {
+        Recipe::Soft(c) => c.prefixes.len() == 1,
+        Recipe::JumpRelu(_) => true,
+        Recipe::TopK(_)
+        | Recipe::AbsTopK(_)
+        | Recipe::BatchTopK(_)
+        | Recipe::MatryoshkaBatchTopK(_)
+        | Recipe::Gated(_)
+        | Recipe::Standard(_)
+        | Recipe::StandardApril(_)
+        | Recipe::PAnneal(_) => false,
     }
 }
 
 /// The most features that are active in a row, on average over a batch, in any step.
-fn codes_per_row(architecture: &ArchitectureConfig, d: u64, f: u64) -> u64 {
-    let falling = |k: u64, steps: u64| if steps > 0 { k.max(d).min(f) } else { k };
-    match architecture {
-        ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => {
-            falling(c.k as u64, c.k_anneal_steps)
-        }
-        ArchitectureConfig::AbsTopK(c) => falling(c.k as u64, c.k_anneal_steps),
-        ArchitectureConfig::MatryoshkaBatchTopK(c) => falling(c.k as u64, c.k_anneal_steps),
-        ArchitectureConfig::Soft(c) => {
+fn codes_per_row(recipe: &Recipe, d: u64, f: u64) -> u64 {
+    let most = |target: &KTarget| {
+        let k = target.k as u64;
+        if target.anneal_steps > 0 { k.max(d).min(f) } else { k }
+    };
+    match recipe {
+        Recipe::TopK(c)
+        | Recipe::AbsTopK(c)
+        | Recipe::BatchTopK(c)
+        | Recipe::MatryoshkaBatchTopK(c) => most(&c.k),
+        Recipe::Soft(c) => {
             let start = if c.alpha_anneal_steps > 0 { c.alpha_start } else { c.alpha };
             let dense = start.max(c.alpha) >= DENSE_ALPHA;
-            if dense { f } else { c.k_bound().ceil() as u64 }
+            if dense { f } else { c.k_max.ceil() as u64 }
         }
         // At first a feature is active in half of the rows.
-        ArchitectureConfig::JumpRelu(_) => f / 2,
-        ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => f,
+        Recipe::JumpRelu(_) => f / 2,
+        Recipe::Gated(_) | Recipe::Standard(_) | Recipe::StandardApril(_) | Recipe::PAnneal(_) => f,
     }
 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use sae_config::{ArchitectureConfig, AuxKConfig, RunConfig};
+use sae_config::{AuxKConfig, CheckedRun, Recipe};
 use sae_kernels::{Rank, SparseCodes};
-use sae_models::{Parameters, Sae, prefixes};
+use sae_models::{Largest, Parameters, Sae};
 use serde_json::Value;
 
 use super::buffers::Buffers;
@@ -103,43 +103,35 @@ pub(super) trait FastRule: Send {
 /// How an architecture is trained.
 pub(super) struct Training {
     pub(super) rule: Box<dyn FastRule>,
-    /// Where each prefix of the dictionary ends that is a dictionary too, and its weight.
-    pub(super) groups: Vec<(usize, f64)>,
     pub(super) auxk: Option<AuxKConfig>,
     pub(super) optimizer: OptimizerRule,
 }
 
 /// How the architecture of `config` is trained; none where the engine does not compute it.
-pub(super) fn training(config: &RunConfig, sae: &dyn Sae) -> Option<Training> {
+pub(super) fn training(config: &CheckedRun, sae: &dyn Sae) -> Option<Training> {
     let model = sae.config();
     let clipped = OptimizerRule::CLIPPED;
-    let of_family = |family: TopKFamily| Training {
-        groups: family.groups.clone(),
-        auxk: Some(family.auxk.clone()),
-        rule: Box::new(HardRule::new(family)),
-        optimizer: clipped,
+    let keeping = |select, recipe| {
+        let family = TopKFamily::new(select, recipe, model);
+        let auxk = Some(family.auxk.clone());
+        Training { auxk, rule: Box::new(HardRule::new(family)), optimizer: clipped }
     };
-    Some(match &config.architecture {
-        ArchitectureConfig::TopK(c) => of_family(TopKFamily::topk(c, model)),
-        ArchitectureConfig::AbsTopK(c) => of_family(TopKFamily::abs_topk(c, model)),
-        ArchitectureConfig::BatchTopK(c) => of_family(TopKFamily::batch_topk(c, model)),
-        ArchitectureConfig::MatryoshkaBatchTopK(c) => of_family(TopKFamily::matryoshka(c, model)),
-        ArchitectureConfig::Soft(c) => {
-            let weights = c.group_weights.as_deref();
-            let groups = prefixes(&c.group_fractions, weights, model.n_features);
-            let weight = groups.iter().map(|g| g.1).sum::<f64>() / groups.len() as f64;
-            let rule = Box::new(SoftFast::new(c, &config.training, weight, sae));
-            Training { rule, groups, auxk: Some(c.auxk.clone()), optimizer: clipped }
-        }
-        ArchitectureConfig::JumpRelu(c) => Training {
+    Some(match &config.recipe {
+        Recipe::TopK(c) => keeping(Largest::top_k, c),
+        Recipe::AbsTopK(c) => keeping(Largest::abs_top_k, c),
+        Recipe::BatchTopK(c) | Recipe::MatryoshkaBatchTopK(c) => keeping(Largest::batch_top_k, c),
+        Recipe::Soft(c) => Training {
+            rule: Box::new(SoftFast::new(c, &config.training, sae)),
+            auxk: Some(c.auxk.clone()),
+            optimizer: clipped,
+        },
+        Recipe::JumpRelu(c) => Training {
             rule: Box::new(JumpReluFast::new(c, sae)),
-            groups: vec![(model.n_features, 1.0)],
             auxk: None,
             optimizer: OptimizerRule { beta1: 0.0, ..clipped },
         },
-        ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => return None,
+        Recipe::Gated(_) | Recipe::Standard(_) | Recipe::StandardApril(_) | Recipe::PAnneal(_) => {
+            return None;
+        }
     })
 }

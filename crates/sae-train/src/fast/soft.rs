@@ -1,7 +1,7 @@
 //! SoftSAE: k̂ by its estimator, soft codes by the sparse operator, hard codes at last.
 
 use rayon::prelude::*;
-use sae_config::{SelectionGradient, SoftConfig, TrainingConfig};
+use sae_config::{CheckedTraining, SelectionGradient, SoftRecipe};
 use sae_kernels::{Matrix, Selector, SparseCodes};
 use sae_models::{Estimator, Parameters, Role, Sae};
 use serde_json::Value;
@@ -14,12 +14,12 @@ use super::update::Update;
 use super::window::{KWindow, Window};
 use super::{FastRule, Rows};
 use crate::profile::Profile;
-use crate::rules::{BudgetLoss, Detail, SoftSchedule};
+use crate::rules::{BudgetLoss, Detail, SoftSchedule, estimator};
 use crate::{Error, Result};
 
 /// The rule of SoftSAE.
 pub(super) struct SoftFast {
-    config: SoftConfig,
+    recipe: SoftRecipe,
     budget: BudgetLoss,
     official: bool,
     schedule: SoftSchedule,
@@ -43,21 +43,17 @@ pub(super) struct SoftFast {
 }
 
 impl SoftFast {
-    /// The rule, where errors weigh `weight` in the loss.
-    pub(super) fn new(
-        config: &SoftConfig,
-        training: &TrainingConfig,
-        weight: f64,
-        sae: &dyn Sae,
-    ) -> Self {
-        let (d, f) = (sae.config().d_model, sae.config().n_features);
-        let choice = Estimator::new(config, f, training.parity);
-        let width = config.k_estimator.hidden_units(d, f);
+    pub(super) fn new(recipe: &SoftRecipe, training: &CheckedTraining, sae: &dyn Sae) -> Self {
+        let (choice, half) = (estimator(sae), recipe.k_gradient_window);
+        let width = sae.base().parameters[Role::HiddenBias].numel();
+        // What the error of the whole dictionary would weigh, if all prefixes had it.
+        let prefixes = &recipe.prefixes;
+        let weight = prefixes.iter().map(|g| g.1).sum::<f64>() / prefixes.len() as f64;
         Self {
-            config: config.clone(),
-            budget: BudgetLoss::new(config, Device::Cpu),
+            recipe: recipe.clone(),
+            budget: BudgetLoss::new(recipe, Device::Cpu),
             official: training.parity == sae_config::Parity::Official,
-            schedule: SoftSchedule::new(config, training, sae),
+            schedule: SoftSchedule::new(recipe, sae.config()),
             operators: Vec::new(),
             selector: Selector::new(),
             hard: false,
@@ -66,12 +62,9 @@ impl SoftFast {
             z_values: Vec::new(),
             incoming: Vec::new(),
             returned: Vec::new(),
-            window: config
-                .k_gradient_window
-                .filter(|half| *half > 0)
-                .map(|half| KWindow::new(half, weight, f)),
+            window: (half > 0).then(|| KWindow::new(half, weight, sae.config().n_features)),
             window_gradients: Vec::new(),
-            one_group: config.group_fractions.len() == 1,
+            one_group: prefixes.len() == 1,
         }
     }
 
@@ -167,7 +160,7 @@ impl FastRule for SoftFast {
     }
 
     fn observe(&mut self, step: u64, _: &SparseCodes, _: &mut Parameters) -> Detail {
-        self.schedule.detail(&self.config, step, Tensor::from_slice(&self.estimator.k_hat))
+        self.schedule.detail(&self.recipe, step, Tensor::from_slice(&self.estimator.k_hat))
     }
 
     fn reaches_encoder(&self) -> bool {
@@ -189,7 +182,7 @@ impl FastRule for SoftFast {
         }
         let micro_batches = buffers.held_micro_batches();
         let gradients = &mut buffers.code_gradients;
-        let full = self.config.selection_gradient == SelectionGradient::Full;
+        let full = self.recipe.selection_gradient == SelectionGradient::Full;
         // The operator's own gradient of k̂ is not asked for where a window gives another.
         let through_operator = full || self.window.is_none();
         if through_operator {

@@ -1,6 +1,6 @@
 //! The budget of SoftSAE: what holds mean k̂ at k.
 
-use sae_config::{Budget, SoftConfig};
+use sae_config::{Budget, SoftRecipe};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tch_autograd::read;
@@ -22,10 +22,10 @@ pub(crate) struct BudgetLoss {
 }
 
 impl BudgetLoss {
-    pub(crate) fn new(config: &SoftConfig, device: Device) -> Self {
-        let &SoftConfig { budget, k_loss_weight: weight, k_loss_beta: beta, .. } = config;
+    pub(crate) fn new(recipe: &SoftRecipe, device: Device) -> Self {
+        let &SoftRecipe { budget, k_loss_weight: weight, k_loss_beta: beta, .. } = recipe;
         let multiplier = Tensor::zeros([0i64; 0], (Kind::Double, device));
-        Self { budget: budget.unwrap_or(Budget::Dual), weight, beta, multiplier }
+        Self { budget, weight, beta, multiplier }
     }
 
     /// The term for k̂ `[batch]`, with its gradient.
@@ -98,15 +98,19 @@ impl BudgetLoss {
 
 #[cfg(test)]
 mod tests {
-    use sae_config::ArchitectureConfig;
+    use sae_config::{Recipe, RunConfig};
     use tch::{Device, Kind, Tensor};
 
     use super::BudgetLoss;
 
     fn budget(name: &str) -> BudgetLoss {
-        let text = format!("name = 'soft'\nk = 6\nk_loss_weight = 0.7\nbudget = '{name}'");
-        let ArchitectureConfig::Soft(config) = toml::from_str(&text).unwrap() else { panic!() };
-        let mut budget = BudgetLoss::new(&config, Device::Cpu);
+        let text = format!(
+            "data.store = ''\nsae.n_features = 64\ntraining = {{ steps = 9, batch_size = 4 }}\n\
+             [architecture]\nname = 'soft'\nk = 6\nk_loss_weight = 0.7\nbudget = '{name}'"
+        );
+        let run = toml::from_str::<RunConfig>(&text).unwrap().check().unwrap();
+        let Recipe::Soft(recipe) = run.recipe else { panic!("{run:?}") };
+        let mut budget = BudgetLoss::new(&recipe, Device::Cpu);
         let _ = budget.multiplier.fill_(0.3);
         budget
     }

@@ -2,7 +2,7 @@
 //! means it to be the derivative.
 
 use proptest::prelude::*;
-use sae_config::RunConfig;
+use sae_config::{CheckedRun, RunConfig};
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init};
 use tch::{Device, Kind, Tensor};
 
@@ -14,7 +14,7 @@ const N_FEATURES: usize = 10;
 const BATCH: i64 = 6;
 
 struct Case {
-    config: RunConfig,
+    config: CheckedRun,
     sae: Box<dyn Sae>,
     x: Tensor,
     step: u64,
@@ -27,13 +27,12 @@ impl Case {
             "data.store = ''\nsae.n_features = {N_FEATURES}\ntraining.steps = 10\n\
              training.batch_size = {BATCH}\narchitecture = {{ {architecture} }}"
         );
-        let config = toml::from_str::<RunConfig>(&text).unwrap().resolve().unwrap();
+        let config = toml::from_str::<RunConfig>(&text).unwrap().check().unwrap();
         let model = ModelConfig {
             d_model: D_MODEL,
             n_features: N_FEATURES,
             normalization: sae_config::Normalization::None,
-            parity: config.training.parity,
-            architecture: config.architecture.clone(),
+            code: config.code(D_MODEL),
         };
         let mut rng = InitRng::new(seed);
         let sae = init(model, &Normalizer::None, &mut rng, Kind::Double, Device::Cpu).unwrap();
@@ -221,9 +220,9 @@ fn what_the_selection_passes_on_is_what_its_setting_says() {
 
     // In the published code the hard phase trains the decoder alone.
     let official = Case::new(&format!("{SOFT}, hard_steps = 5"), 4, 5);
-    let mut config = official.config.clone();
+    let mut config = official.config.settings().clone();
     config.training.parity = sae_config::Parity::Official;
-    let official = Case { config, step: 6, ..official };
+    let official = Case { config: config.check().unwrap(), step: 6, ..official };
     assert!(!official.gradient("encoder.weight").defined());
     assert!(official.gradient("decoder.weight").defined());
 }

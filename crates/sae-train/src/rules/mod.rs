@@ -16,11 +16,11 @@ mod topk;
 pub(crate) use budget::BudgetLoss;
 pub(crate) use loss::{Active, Detail, Facts, Loss};
 pub(crate) use p_anneal::update_steps;
-pub(crate) use soft::{SoftSchedule, hard_from};
+pub(crate) use soft::{SoftSchedule, estimator};
 pub(crate) use topk::{KEPT, TopKFamily};
 
-use sae_config::{ArchitectureConfig, RunConfig};
-use sae_models::{Parameters, Sae};
+use sae_config::{CheckedRun, Recipe};
+use sae_models::{Largest, Parameters, Sae};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -76,55 +76,49 @@ pub(crate) trait Rule: Send {
     }
 }
 
-/// The rule of `config`'s architecture for `sae`.
-pub(crate) fn rule(config: &RunConfig, sae: &dyn Sae) -> Box<dyn Rule> {
+/// The rule of a run of `sae`.
+pub(crate) fn rule(config: &CheckedRun, sae: &dyn Sae) -> Box<dyn Rule> {
     let (training, model) = (&config.training, sae.config());
-    match &config.architecture {
-        ArchitectureConfig::TopK(c) => Box::new(TopKRule::new(TopKFamily::topk(c, model))),
-        ArchitectureConfig::AbsTopK(c) => Box::new(TopKRule::new(TopKFamily::abs_topk(c, model))),
-        ArchitectureConfig::BatchTopK(c) => {
-            Box::new(TopKRule::new(TopKFamily::batch_topk(c, model)))
-        }
-        ArchitectureConfig::MatryoshkaBatchTopK(c) => {
-            Box::new(TopKRule::new(TopKFamily::matryoshka(c, model)))
-        }
-        ArchitectureConfig::Soft(c) => Box::new(soft::SoftRule::new(c, training, sae)),
-        ArchitectureConfig::JumpRelu(c) => Box::new(jumprelu::JumpReluRule::new(c, sae)),
-        ArchitectureConfig::Gated(c) => Box::new(gated::GatedRule::new(c, sae)),
-        ArchitectureConfig::Standard(c) => Box::new(standard::StandardRule::new(c, training)),
-        ArchitectureConfig::StandardApril(c) => Box::new(standard::AprilRule::new(c)),
-        ArchitectureConfig::PAnneal(c) => Box::new(p_anneal::PAnnealRule::new(c, training, sae)),
+    let keeping = |select, recipe| Box::new(TopKRule::new(TopKFamily::new(select, recipe, model)));
+    match &config.recipe {
+        Recipe::TopK(c) => keeping(Largest::top_k, c),
+        Recipe::AbsTopK(c) => keeping(Largest::abs_top_k, c),
+        Recipe::BatchTopK(c) | Recipe::MatryoshkaBatchTopK(c) => keeping(Largest::batch_top_k, c),
+        Recipe::Soft(c) => Box::new(soft::SoftRule::new(c, training, sae)),
+        Recipe::JumpRelu(c) => Box::new(jumprelu::JumpReluRule::new(c, sae)),
+        Recipe::Gated(c) => Box::new(gated::GatedRule::new(c, sae)),
+        Recipe::Standard(c) => Box::new(standard::StandardRule::new(c, training)),
+        Recipe::StandardApril(c) => Box::new(standard::AprilRule::new(c)),
+        Recipe::PAnneal(c) => Box::new(p_anneal::PAnnealRule::new(c, training, sae)),
     }
 }
 
 /// Whether training sets b_dec to the geometric median of its first batch.
-pub(crate) fn starts_at_median(architecture: &ArchitectureConfig) -> bool {
-    match architecture {
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::Soft(_) => true,
-        ArchitectureConfig::JumpRelu(_)
-        | ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => false,
+pub(crate) fn starts_at_median(recipe: &Recipe) -> bool {
+    match recipe {
+        Recipe::TopK(_)
+        | Recipe::AbsTopK(_)
+        | Recipe::BatchTopK(_)
+        | Recipe::MatryoshkaBatchTopK(_)
+        | Recipe::Soft(_) => true,
+        Recipe::JumpRelu(_)
+        | Recipe::Gated(_)
+        | Recipe::Standard(_)
+        | Recipe::StandardApril(_)
+        | Recipe::PAnneal(_) => false,
     }
 }
 
 /// Whether the loss is a mean over rows, so that a batch may come in parts.
-pub(crate) fn is_mean_of_rows(architecture: &ArchitectureConfig) -> bool {
-    match architecture {
-        ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_) => true,
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::Soft(_)
-        | ArchitectureConfig::JumpRelu(_)
-        | ArchitectureConfig::PAnneal(_) => false,
+pub(crate) fn is_mean_of_rows(recipe: &Recipe) -> bool {
+    match recipe {
+        Recipe::Gated(_) | Recipe::Standard(_) | Recipe::StandardApril(_) => true,
+        Recipe::TopK(_)
+        | Recipe::AbsTopK(_)
+        | Recipe::BatchTopK(_)
+        | Recipe::MatryoshkaBatchTopK(_)
+        | Recipe::Soft(_)
+        | Recipe::JumpRelu(_)
+        | Recipe::PAnneal(_) => false,
     }
 }

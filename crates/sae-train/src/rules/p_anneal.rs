@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use sae_config::{PAnnealConfig, SparsityFunction, TrainingConfig};
+use sae_config::{CheckedTraining, PAnnealConfig, SparsityFunction};
 use sae_models::{Parameters, Sae};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,7 +45,7 @@ struct Saved {
 }
 
 impl PAnnealRule {
-    pub(crate) fn new(config: &PAnnealConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
+    pub(crate) fn new(config: &PAnnealConfig, training: &CheckedTraining, sae: &dyn Sae) -> Self {
         let n = config.n_sparsity_updates as usize;
         Self {
             config: config.clone(),
@@ -145,7 +145,7 @@ impl Rule for PAnnealRule {
 }
 
 /// The steps at which p falls.
-pub(crate) fn update_steps(config: &PAnnealConfig, training: &TrainingConfig) -> Vec<u64> {
+pub(crate) fn update_steps(config: &PAnnealConfig, training: &CheckedTraining) -> Vec<u64> {
     let n = config.n_sparsity_updates as usize;
     let steps = line(config.anneal_start as f64, training.steps as f64, n);
     steps.into_iter().map(|step| step as u64).collect()

@@ -1,7 +1,7 @@
 //! SoftSAE: soft top-k with a learned k̂ for each row, at last the hard selection of inference.
 
-use sae_config::{Parity, SelectionGradient, SoftConfig, TrainingConfig};
-use sae_models::{Codes, Estimator, Largest, Parameters, Role, Sae, prefixes};
+use sae_config::{CheckedTraining, Parity, SelectionGradient, SoftRecipe};
+use sae_models::{Codes, Estimator, Largest, ModelConfig, Parameters, Role, Sae, Selection};
 use serde_json::Value;
 use soft_topk::tensor::soft_topk_or_nan;
 use tch::{Kind, Tensor};
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 /// ‖x − x̂‖² + λ_k·budget(mean k̂ − k) + auxk; the budget term is absent from the hard phase.
 pub(crate) struct SoftRule {
-    config: SoftConfig,
+    recipe: SoftRecipe,
     estimator: Estimator,
     prefixes: Prefixes,
     budget: BudgetLoss,
@@ -32,31 +32,27 @@ pub(crate) struct SoftSchedule {
     alpha: Anneal,
 }
 
-/// The first step with the hard selection.
-pub(crate) fn hard_from(config: &SoftConfig, training: &TrainingConfig) -> u64 {
-    let soft_steps = training.steps - config.hard_steps.min(training.steps);
-    soft_steps + u64::from(training.parity == Parity::Official)
+/// How the k̂ of a SoftSAE is estimated.
+///
+/// # Panics
+/// If the model is no SoftSAE.
+pub(crate) fn estimator(sae: &dyn Sae) -> Estimator {
+    match sae.selection() {
+        Selection::Estimated(estimator) => estimator,
+        other => panic!("expected a model of SoftSAE, got {other:?}"),
+    }
 }
 
 impl SoftSchedule {
-    pub(crate) fn new(config: &SoftConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
-        let official = training.parity == Parity::Official;
-        let end = config.k as f64;
-        let start = (sae.config().d_model as f64).min(sae.config().n_features as f64).max(end);
-        let first = if official { end } else { start };
+    pub(crate) fn new(recipe: &SoftRecipe, model: &ModelConfig) -> Self {
         Self {
-            hard_from: hard_from(config, training),
-            k: Anneal {
-                first: config.k_first.map_or(first, |k| k as f64),
-                start,
-                end,
-                steps: config.k_anneal_steps,
-            },
+            hard_from: recipe.hard_from,
+            k: Anneal::of_k(&recipe.k, model),
             alpha: Anneal {
-                first: config.alpha_first.unwrap_or(config.alpha_start),
-                start: config.alpha_start,
-                end: config.alpha,
-                steps: config.alpha_anneal_steps,
+                first: recipe.alpha_first,
+                start: recipe.alpha_start,
+                end: recipe.alpha,
+                steps: recipe.alpha_anneal_steps,
             },
         }
     }
@@ -74,29 +70,26 @@ impl SoftSchedule {
     }
 
     /// What is known of a step that used this k̂.
-    pub(crate) fn detail(&self, config: &SoftConfig, step: u64, k_hat: Tensor) -> Detail {
+    pub(crate) fn detail(&self, recipe: &SoftRecipe, step: u64, k_hat: Tensor) -> Detail {
         Detail {
             k_hat: Some(k_hat),
             k_target: Some(self.k(step)),
             alpha: Some(self.alpha(step)),
             hard: Some(self.is_hard(step)),
-            dead_after_rows: Some(config.auxk.dead_after_rows),
+            dead_after_rows: Some(recipe.auxk.dead_after_rows),
         }
     }
 }
 
 impl SoftRule {
-    pub(crate) fn new(config: &SoftConfig, training: &TrainingConfig, sae: &dyn Sae) -> Self {
-        let model = sae.config();
-        let weights = config.group_weights.as_deref();
-        let groups = prefixes(&config.group_fractions, weights, model.n_features);
+    pub(crate) fn new(recipe: &SoftRecipe, training: &CheckedTraining, sae: &dyn Sae) -> Self {
         Self {
-            estimator: Estimator::new(config, model.n_features, training.parity),
-            prefixes: Prefixes::new(&groups),
-            budget: BudgetLoss::new(config, sae.base().device()),
+            estimator: estimator(sae),
+            prefixes: Prefixes::new(&recipe.prefixes),
+            budget: BudgetLoss::new(recipe, sae.base().device()),
             official: training.parity == Parity::Official,
-            schedule: SoftSchedule::new(config, training, sae),
-            config: config.clone(),
+            schedule: SoftSchedule::new(recipe, sae.config()),
+            recipe: recipe.clone(),
         }
     }
 
@@ -109,12 +102,12 @@ impl SoftRule {
         step: u64,
     ) -> Result<(Tensor, Tensor)> {
         let k_hat = self.estimator.k_hat(all, x, z);
-        let scores = match self.config.selection_gradient {
+        let scores = match self.recipe.selection_gradient {
             SelectionGradient::BudgetOnly => z.detach(),
             SelectionGradient::Full => z.shallow_clone(),
         };
         // Over a window, the gradient of k̂ is not the operator's.
-        let k = if self.config.k_gradient_window > Some(0) { k_hat.detach() } else { k_hat.copy() };
+        let k = if self.recipe.k_gradient_window > 0 { k_hat.detach() } else { k_hat.copy() };
         let p = soft_topk_or_nan(&scores, &k, self.schedule.alpha(step))
             .map_err(|source| Error::Selection { step, source })?;
         Ok((z * p, k_hat))
@@ -123,7 +116,7 @@ impl SoftRule {
     /// A term without value whose gradient in k̂ is the mean change of the loss by a feature between
     /// k̂ − w and k̂ + w features.
     fn window(&self, all: &Parameters, x: &Tensor, z: &Tensor, k_hat: &Tensor) -> Tensor {
-        let half = self.config.k_gradient_window.unwrap_or(0) as i64;
+        let half = self.recipe.k_gradient_window as i64;
         let k = k_hat.detach().round().to_kind(Kind::Int64);
         let (low, high) = ((&k - half).clamp_min(0), (&k + half).clamp_max(z.size()[1]));
         let most = self.estimator.most() + half;
@@ -164,13 +157,13 @@ impl SoftRule {
         let (mse, residual) = self.errors(all, x, &codes, |codes| codes.reconstruct(all));
         let fired = codes.fired();
         let dead = context.dead.after(&fired, x.size()[0]);
-        let auxk = &self.config.auxk;
+        let auxk = &self.recipe.auxk;
         // Where the encoder learns from auxk alone, it is not updated while no feature is dead.
         let auxk = (!self.official || dead.some_silent_for(auxk.dead_after_rows))
             .then(|| dead.auxk_loss(auxk, &residual, z, &all[Role::DecoderWeight]))
             .flatten();
         let terms = [("mse", Some(mse)), ("auxk", auxk)];
-        let detail = self.schedule.detail(&self.config, context.step, k_hat);
+        let detail = self.schedule.detail(&self.recipe, context.step, k_hat);
         Loss::of(terms, Active::from(&codes), fired, detail)
     }
 
@@ -186,14 +179,14 @@ impl SoftRule {
         let fired = fired(&features);
         let dead = context.dead.after(&fired, x.size()[0]);
         let w_dec = &all[Role::DecoderWeight];
-        let auxk = dead.auxk_loss(&self.config.auxk, &residual, z, w_dec);
+        let auxk = dead.auxk_loss(&self.recipe.auxk, &residual, z, w_dec);
         let mut budget = self.budget.loss(&k_hat, self.schedule.k(context.step));
-        if self.config.k_gradient_window > Some(0) {
+        if self.recipe.k_gradient_window > 0 {
             budget += self.window(all, x, z, &k_hat);
         }
         let mean = k_hat.detach().mean(Kind::Double);
         let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", Some(budget))];
-        let detail = self.schedule.detail(&self.config, context.step, k_hat);
+        let detail = self.schedule.detail(&self.recipe, context.step, k_hat);
         let loss = Loss::of(terms, Active::Features(features), fired, detail);
         Ok(loss.with_signal(Some(mean)))
     }
@@ -230,7 +223,8 @@ impl Rule for SoftRule {
 
 #[cfg(test)]
 mod tests {
-    use sae_models::{InitRng, ModelConfig, Normalizer, init};
+    use sae_config::{Recipe, RunConfig};
+    use sae_models::ModelConfig;
 
     use super::SoftSchedule;
 
@@ -241,18 +235,15 @@ mod tests {
              parity = '{parity}'\n[architecture]\nname = 'soft'\nk = 6\nk_anneal_steps = 5\n\
              hard_steps = 4\n{more}"
         );
-        let config: sae_config::RunConfig = toml::from_str(&text).unwrap();
+        let run = toml::from_str::<RunConfig>(&text).unwrap().check().unwrap();
         let model = ModelConfig {
             d_model: 16,
             n_features: 64,
             normalization: sae_config::Normalization::None,
-            parity: config.training.parity,
-            architecture: config.architecture.clone(),
+            code: run.code(16),
         };
-        let (kind, device) = (tch::Kind::Float, tch::Device::Cpu);
-        let sae = init(model, &Normalizer::None, &mut InitRng::new(0), kind, device).unwrap();
-        let sae_config::ArchitectureConfig::Soft(soft) = &config.architecture else { panic!() };
-        SoftSchedule::new(soft, &config.training, sae.as_ref())
+        let Recipe::Soft(recipe) = &run.recipe else { panic!("{run:?}") };
+        SoftSchedule::new(recipe, &model)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use sae_config::{StandardAprilConfig, StandardConfig, TrainingConfig};
+use sae_config::{CheckedTraining, StandardAprilConfig, StandardConfig};
 use sae_models::{Parameters, Role, Selection};
 use tch::{IndexOp as _, Tensor};
 use tch_autograd::read;
@@ -24,7 +24,7 @@ pub(crate) struct StandardRule {
 }
 
 impl StandardRule {
-    pub(crate) fn new(config: &StandardConfig, training: &TrainingConfig) -> Self {
+    pub(crate) fn new(config: &StandardConfig, training: &CheckedTraining) -> Self {
         Self { config: config.clone(), seed: training.seed }
     }
 }
@@ -148,7 +148,7 @@ pub(super) fn penalised(
 
 #[cfg(test)]
 mod tests {
-    use sae_config::RunConfig;
+    use sae_config::{CheckedRun, Recipe, RunConfig};
     use sae_models::{InitRng, ModelConfig, Normalizer, Parameters, Role, Sae, init};
     use tch::{Device, IndexOp as _, Kind, Tensor};
 
@@ -164,16 +164,15 @@ mod tests {
     }
 
     /// A run of ten features, and a model of it.
-    fn start(rng: &mut InitRng) -> (RunConfig, Box<dyn Sae>) {
+    fn start(rng: &mut InitRng) -> (CheckedRun, Box<dyn Sae>) {
         let text = "data.store = ''\nsae.n_features = 10\ntraining = { steps = 20, batch_size = 4 }\n\
                     architecture = { name = 'standard', l1_penalty = 0.1, resample_steps = 8 }";
-        let config: RunConfig = toml::from_str(text).unwrap();
+        let config = toml::from_str::<RunConfig>(text).unwrap().check().unwrap();
         let model = ModelConfig {
             d_model: 5,
             n_features: 10,
             normalization: sae_config::Normalization::None,
-            parity: config.training.parity,
-            architecture: config.architecture.clone(),
+            code: config.code(5),
         };
         let sae = init(model, &Normalizer::None, rng, Kind::Double, Device::Cpu).unwrap();
         (config, sae)
@@ -184,9 +183,7 @@ mod tests {
     fn silent_features_start_anew_from_inputs_and_nothing_else_changes() {
         let mut rng = InitRng::new(3);
         let (config, mut sae) = start(&mut rng);
-        let sae_config::ArchitectureConfig::Standard(standard) = &config.architecture else {
-            panic!("{config:?}")
-        };
+        let Recipe::Standard(standard) = &config.recipe else { panic!("{config:?}") };
         let x = rng.uniform(&[4, 5], 2.0);
         let mut rule = StandardRule::new(standard, &config.training);
         let mut history = History::new(&config, sae.as_ref());

@@ -2,10 +2,8 @@
 //! (Bussmann et al. 2024, arXiv:2412.06410) and Matryoshka BatchTopK (Bussmann et al. 2025,
 //! arXiv:2503.17547): a number of features that is given.
 
-use sae_config::{
-    AbsTopKConfig, AuxKConfig, BatchTopKConfig, MatryoshkaBatchTopKConfig, TopKConfig,
-};
-use sae_models::{Codes, Largest, ModelConfig, Parameters, Role, prefixes};
+use sae_config::{AuxKConfig, TopKRecipe};
+use sae_models::{Codes, Largest, ModelConfig, Parameters, Role};
 use tch::{Kind, Tensor};
 
 use super::prefixes::Prefixes;
@@ -31,42 +29,18 @@ pub(crate) struct TopKFamily {
 }
 
 impl TopKFamily {
-    pub(crate) fn topk(config: &TopKConfig, model: &ModelConfig) -> Self {
-        let TopKConfig { k, k_anneal_steps, threshold_start_step, auxk } = config;
-        let start = Some(threshold_start_step.unwrap_or(0));
-        Self::new(Largest::top_k, (*k, *k_anneal_steps), start, auxk, model)
-    }
-
-    pub(crate) fn abs_topk(config: &AbsTopKConfig, model: &ModelConfig) -> Self {
-        let AbsTopKConfig { k, k_anneal_steps, auxk } = config;
-        Self::new(Largest::abs_top_k, (*k, *k_anneal_steps), None, auxk, model)
-    }
-
-    pub(crate) fn batch_topk(config: &BatchTopKConfig, model: &ModelConfig) -> Self {
-        let BatchTopKConfig { k, k_anneal_steps, threshold_start_step, auxk } = config;
-        let start = Some(threshold_start_step.unwrap_or(0));
-        Self::new(Largest::batch_top_k, (*k, *k_anneal_steps), start, auxk, model)
-    }
-
-    pub(crate) fn matryoshka(config: &MatryoshkaBatchTopKConfig, model: &ModelConfig) -> Self {
-        let start = Some(config.threshold_start_step.unwrap_or(0));
-        let k = (config.k, config.k_anneal_steps);
-        let (fractions, weights) = (&config.group_fractions, config.group_weights.as_deref());
-        Self {
-            groups: prefixes(fractions, weights, model.n_features),
-            ..Self::new(Largest::batch_top_k, k, start, &config.auxk, model)
-        }
-    }
-
-    fn new(
+    pub(crate) fn new(
         select: fn(i64, i64) -> Largest<'static>,
-        (k, anneal_steps): (usize, u64),
-        threshold_after: Option<u64>,
-        auxk: &AuxKConfig,
+        recipe: &TopKRecipe,
         model: &ModelConfig,
     ) -> Self {
-        let (k, groups) = (annealed_k(k, anneal_steps, model), vec![(model.n_features, 1.0)]);
-        Self { select, k, auxk: auxk.clone(), groups, threshold_after }
+        Self {
+            select,
+            k: Anneal::of_k(&recipe.k, model),
+            auxk: recipe.auxk.clone(),
+            groups: recipe.prefixes.clone(),
+            threshold_after: recipe.threshold_start_step,
+        }
     }
 
     /// What is kept of a batch of `n_rows` at a step.
@@ -84,17 +58,6 @@ impl TopKFamily {
         let dead_after_rows = Some(self.auxk.dead_after_rows);
         Detail { k_target: Some(self.k.at(step).trunc()), dead_after_rows, ..Detail::default() }
     }
-}
-
-/// k falling from D to `k`; the published code sees `k` itself in the first step.
-fn annealed_k(k: usize, steps: u64, model: &ModelConfig) -> Anneal {
-    let end = k as f64;
-    if steps == 0 {
-        return Anneal::constant(end);
-    }
-    let start = (model.d_model as f64).max(end).min(model.n_features as f64);
-    let official = model.parity == sae_config::Parity::Official;
-    Anneal { first: if official { end } else { start }, start, end, steps }
 }
 
 /// ‖x − x̂‖² + auxk, where there are prefixes the mean over them of weight·‖x − x̂ of the prefix‖².

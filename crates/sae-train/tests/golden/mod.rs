@@ -50,7 +50,8 @@ fn follow_in(golden: &Golden, kind: Kind, engine: &str, micro_batch: Option<usiz
     let mut config = settings::run_config(golden, engine);
     config.training.micro_batch = micro_batch;
     config.training.device = test_device_name();
-    let mut trainer = Trainer::new(config, d_model, &Normalizer::None, kind).unwrap();
+    let mut trainer =
+        Trainer::new(config.check().unwrap(), d_model, &Normalizer::None, kind).unwrap();
     copy_state(golden, "init", trainer.sae());
     let what = format!("{} in {kind:?} ({engine}, micro-batch {micro_batch:?})", golden.name);
 

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
     let _lock = locked(OutputLock::directory(&args.out))?;
     sae_models::save_checkpoint(sae.as_ref(), &args.out).or_run()?;
     let config = sae.config();
-    let (name, d, f) = (config.architecture.name(), config.d_model, config.n_features);
+    let (name, d, f) = (config.code.name(), config.d_model, config.n_features);
     say!("{}: {name}, {d} dimensions, {f} features", args.out.display());
     if let Some(host) = origin.host {
         say!("host: {host}");

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use sae_config::RunConfig;
+use sae_config::{CheckedRun, RunConfig};
 use sae_data::{Error as DataError, open_store};
 use sae_models::checkpoint_origin;
 use sae_train::{
@@ -19,7 +19,7 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     let written = RunConfig::read(&args.config).or_usage()?;
-    let config = written.clone().resolve().or_usage()?;
+    let config = written.check().or_usage()?;
     let device = run_device(&config)
         .map_err(|error| Failure::usage(anyhow::anyhow!("{}: {error}", args.config.display())))?;
     let d_model = open_stores(&config)?;
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
 }
 
 /// Says where a checkpoint to start from comes from another host or hook point: that is a transfer.
-fn say_if_elsewhere(init: &Path, config: &RunConfig) -> Result<(), Failure> {
+fn say_if_elsewhere(init: &Path, config: &CheckedRun) -> Result<(), Failure> {
     let of_init = checkpoint_origin(init).or_usage()?;
     let first = config.data.stores.first().map_or(&config.data.store, |store| &store.path);
     let place = origin(open_store(first).or_usage()?.as_ref()).or_usage()?;
@@ -107,7 +107,7 @@ fn keep_written(config: &Path, out: &Path) -> Result<(), Failure> {
 }
 
 /// Opens each store, so that one that cannot be is a mistake of usage; gives back the dimension.
-fn open_stores(config: &RunConfig) -> Result<usize, Failure> {
+fn open_stores(config: &CheckedRun) -> Result<usize, Failure> {
     let single = config.data.stores.is_empty().then_some(&config.data.store);
     let mut d_model = 0;
     for path in single.into_iter().chain(config.data.stores.iter().map(|part| &part.path)) {
@@ -117,7 +117,7 @@ fn open_stores(config: &RunConfig) -> Result<usize, Failure> {
 }
 
 /// Prints what the run would take, and refuses one that cannot fit.
-fn print_plan(config: &RunConfig, d_model: usize, device: Device) -> Result<(), Failure> {
+fn print_plan(config: &CheckedRun, d_model: usize, device: Device) -> Result<(), Failure> {
     let plan = plan(config, d_model).or_usage()?;
     say!("{:12} {}\n{}", "engine", plan.engine, plan.to_string().trim_end());
     let Some(memory) = memory(device).or_usage()? else { return Ok(()) };

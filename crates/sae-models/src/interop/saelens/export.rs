@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sae_config::{ArchitectureConfig, Normalization, Parity, SoftConfig};
+use sae_config::{Code, Normalization, Rounding, SoftCode};
 use serde_json::{Value, json};
 use tch::Tensor;
 
@@ -51,45 +51,43 @@ pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Re
         _ => {}
     }
     let mut files = vec![dir.join(WEIGHTS_FILE), dir.join(CONFIG_FILE)];
-    settings["architecture"] = match &config.architecture {
-        ArchitectureConfig::TopK(c) => {
-            settings["k"] = c.k.into();
+    settings["architecture"] = match &config.code {
+        Code::TopK { k } => {
+            settings["k"] = (*k).into();
             settings["rescale_acts_by_decoder_norm"] = false.into();
             "topk"
         }
-        ArchitectureConfig::AbsTopK(_) => {
+        Code::AbsTopK { .. } => {
             let has = "any architecture but one of signed features";
             return Err(no_counterpart("SAELens", has, sae));
         }
-        ArchitectureConfig::BatchTopK(_) | ArchitectureConfig::MatryoshkaBatchTopK(_) => {
+        Code::BatchTopK { .. } | Code::MatryoshkaBatchTopK { .. } => {
             let least = tensor(sae, "threshold")?.clamp_min(0.0);
             weights.insert("threshold", least.expand([config.n_features as i64], false));
             "jumprelu"
         }
-        ArchitectureConfig::JumpRelu(_) => {
+        Code::JumpRelu { .. } => {
             let threshold = tensor(sae, "threshold")?;
             check_thresholds(&threshold)?;
             weights.insert("threshold", threshold);
             "jumprelu"
         }
-        ArchitectureConfig::Gated(_) => {
+        Code::Gated {} => {
             weights.insert("r_mag", tensor(sae, "magnitude.log_scale")?);
             weights.insert("b_mag", tensor(sae, "magnitude.bias")?);
             "gated"
         }
-        ArchitectureConfig::Soft(c) => {
+        Code::Soft(c) => {
             add_estimator(sae, c, &mut weights, &mut settings)?;
             let path = dir.join(SOFT_CLASS_FILE);
             write_file(&path, SOFT_CLASS.as_bytes())?;
             files.push(path);
             "softsae"
         }
-        ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => "standard",
+        Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => "standard",
     }
     .into();
-    let gated = matches!(config.architecture, ArchitectureConfig::Gated(_));
+    let gated = matches!(config.code, Code::Gated {});
     weights.insert(if gated { "b_gate" } else { "b_enc" }, b_enc);
     check_finite(weights.iter().map(|(name, tensor)| (*name, tensor)))?;
     write_tensors(&files[0], weights.iter().map(|(name, tensor)| (*name, tensor)))?;
@@ -112,19 +110,19 @@ fn metadata(config: &ModelConfig, origin: &Origin) -> Value {
 /// The k-estimator in the input that the encoder reads.
 fn add_estimator(
     sae: &dyn Sae,
-    config: &SoftConfig,
+    code: &SoftCode,
     weights: &mut BTreeMap<&'static str, Tensor>,
     settings: &mut Value,
 ) -> Result<()> {
-    let (hidden, bias) = hidden_layer(sae, config)?;
+    let (hidden, bias) = hidden_layer(sae, code)?;
     let scale = match sae.config().normalization {
         Normalization::UnitNorm => (sae.config().d_model as f64).sqrt(),
         _ => 1.0,
     };
     settings["d_hidden"] = hidden.size()[0].into();
-    settings["k_min"] = config.k_min.into();
-    settings["k_max"] = config.k_bound().into();
-    settings["round_down"] = (sae.config().parity == Parity::Official).into();
+    settings["k_min"] = code.k_min.into();
+    settings["k_max"] = code.k_max.into();
+    settings["round_down"] = (code.rounding == Rounding::Down).into();
     weights.insert("W_k", hidden.tr() / scale);
     weights.insert("b_k", bias);
     weights.insert("w_k_out", tensor(sae, "k_estimator.output.weight")?);

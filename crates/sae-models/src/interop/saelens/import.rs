@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sae_config::{ArchitectureConfig, JumpReluConfig, Normalization, Parity};
+use sae_config::{Code, Normalization};
 use serde_json::Value;
 
 use super::super::files::floats;
@@ -34,13 +34,13 @@ pub(in super::super) fn import(dir: &Path) -> Result<Imported> {
     let mut w_dec = file.take("W_dec", &[d_sae, d_in])?;
     let mut b_dec = file.take("b_dec", &[d_in])?;
     let mut b_enc = file.take(if name == "gated" { "b_gate" } else { "b_enc" }, &[d_sae])?;
-    let (architecture, mut more) =
+    let (code, mut more) =
         rule(name, &settings, &metadata, &details, own.as_ref(), &mut file, &mut notes)?;
     if let Some(factor) = finetuning_factor(&settings, is_legacy, &mut file, d_sae)? {
         // The reconstruction is of features multiplied by it, which are encoded without.
         w_dec *= factor.unsqueeze(1);
     }
-    notes.extend(file.finish(architecture.name())?);
+    notes.extend(file.finish(code.name())?);
 
     if settings.flag("rescale_acts_by_decoder_norm", false)? {
         let norms = w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
@@ -54,10 +54,8 @@ pub(in super::super) fn import(dir: &Path) -> Result<Imported> {
         more.insert("k_estimator.hidden.weight", hidden * scale);
     }
     let subtracts = settings.flag("apply_b_dec_to_input", true)?;
-    let architecture = match architecture {
-        ArchitectureConfig::JumpRelu(c) => {
-            ArchitectureConfig::JumpRelu(JumpReluConfig { subtract_b_dec: subtracts, ..c })
-        }
+    let code = match code {
+        Code::JumpRelu { .. } => Code::JumpRelu { subtract_b_dec: subtracts },
         other if subtracts => other,
         other => {
             // Ours subtract it: the bias makes up for that.
@@ -74,14 +72,9 @@ pub(in super::super) fn import(dir: &Path) -> Result<Imported> {
             other
         }
     };
-    let parity = if settings.flag("round_down", false)? { Parity::Official } else { Parity::None };
-    let own = own.map(|mut own| {
-        if name == "softsae" {
-            (own.architecture, own.parity) = (architecture.clone(), parity);
-        }
-        own
-    });
-    let config = ModelConfig { d_model: d, n_features: f, normalization, parity, architecture };
+    // Of a SoftSAE the settings say all that there is to say.
+    let own = own.filter(|_| name != "softsae");
+    let config = ModelConfig { d_model: d, n_features: f, normalization, code };
     more.extend([
         ("encoder.weight", w_enc),
         ("encoder.bias", b_enc),

@@ -1,12 +1,11 @@
-//! The architecture of SAELens' files by ours, and its tensors beyond encoder and decoder.
+//! The code of SAELens' files by ours, and its tensors beyond encoder and decoder.
 
 use std::collections::BTreeMap;
 
-use sae_config::{ArchitectureConfig, GatedConfig, JumpReluConfig, StandardConfig};
+use sae_config::{Code, EstimatorNetwork, Rounding, SoftCode};
 use tch::{Kind, Tensor};
 
 use super::super::files::FileTensors;
-use super::super::own::top_k;
 use super::super::positive;
 use super::super::settings::{Settings, whole};
 use crate::{Error, ModelConfig, Result};
@@ -14,7 +13,7 @@ use crate::{Error, ModelConfig, Result};
 /// Within this of 1 SAELens takes a factor of features for 1.
 const ONES: (f64, f64) = (1e-5, 1e-8);
 
-/// The architecture by ours, and what a file holds beyond encoder and decoder by our names.
+/// The code by ours, and what a file holds beyond encoder and decoder by our names.
 pub(super) fn rule(
     name: &str,
     settings: &Settings,
@@ -23,13 +22,13 @@ pub(super) fn rule(
     own: Option<&ModelConfig>,
     file: &mut FileTensors,
     notes: &mut Vec<String>,
-) -> Result<(ArchitectureConfig, BTreeMap<&'static str, Tensor>)> {
+) -> Result<(Code, BTreeMap<&'static str, Tensor>)> {
     let d_sae = settings.size("d_sae")? as i64;
-    let own = own.map(|own| own.architecture.clone());
+    let own = own.map(|own| own.code.clone());
     Ok(match name {
         "topk" => {
-            let config = ArchitectureConfig::TopK(top_k(top_k_size(settings)?));
-            (config, BTreeMap::from([("threshold", Tensor::from(-1.0_f32))]))
+            let code = Code::TopK { k: top_k_size(settings)? };
+            (code, BTreeMap::from([("threshold", Tensor::from(-1.0_f32))]))
         }
         "batchtopk" | "matryoshka_batchtopk" => {
             // Versions differ in what they do without it.
@@ -57,49 +56,45 @@ pub(super) fn rule(
             let one = threshold.min();
             match own {
                 _ if one != threshold.max() => {
-                    (jumprelu(), BTreeMap::from([("threshold", threshold)]))
+                    (JUMPRELU, BTreeMap::from([("threshold", threshold)]))
                 }
-                Some(
-                    own @ (ArchitectureConfig::BatchTopK(_)
-                    | ArchitectureConfig::MatryoshkaBatchTopK(_)),
-                ) => (own, BTreeMap::from([("threshold", one)])),
+                Some(own @ (Code::BatchTopK { .. } | Code::MatryoshkaBatchTopK { .. })) => {
+                    (own, BTreeMap::from([("threshold", one)]))
+                }
                 _ => one_threshold(k, one, d_sae),
             }
         }
         "gated" => (
-            ArchitectureConfig::Gated(GatedConfig { l1_penalty: 0.0, sparsity_warmup_steps: 0 }),
+            Code::Gated {},
             BTreeMap::from([
                 ("magnitude.log_scale", file.take("r_mag", &[d_sae])?),
                 ("magnitude.bias", file.take("b_mag", &[d_sae])?),
             ]),
         ),
         "softsae" => {
-            let Some(ArchitectureConfig::Soft(mut config)) = own else {
+            let Some(Code::Soft(own)) = own else {
                 let expected = "`softsae` with our own configuration beside it";
                 return Err(settings.wrong("architecture", expected, name));
             };
-            config.k_min = settings.number("k_min")?;
-            let k_max = settings.number("k_max")?;
-            if config.k_bound() != k_max {
-                config.k_max = Some(k_max);
-            }
-            let (hidden, d_in) = (settings.size("d_hidden")? as i64, settings.size("d_in")? as i64);
+            let hidden_units = settings.size("d_hidden")?;
+            let rounds_down = settings.flag("round_down", false)?;
+            let code = SoftCode {
+                k_min: settings.number("k_min")?,
+                k_max: settings.number("k_max")?,
+                rounding: if rounds_down { Rounding::Down } else { Rounding::Nearest },
+                k_estimator: EstimatorNetwork::TwoLayers { hidden_units },
+                ..own
+            };
+            let (hidden, d_in) = (hidden_units as i64, settings.size("d_in")? as i64);
             let tensors = BTreeMap::from([
                 ("k_estimator.hidden.weight", file.take("W_k", &[d_in, hidden])?.tr()),
                 ("k_estimator.hidden.bias", file.take("b_k", &[hidden])?),
                 ("k_estimator.output.weight", file.take("w_k_out", &[hidden])?),
                 ("k_estimator.output.bias", file.take("b_k_out", &[])?),
             ]);
-            (ArchitectureConfig::Soft(config), tensors)
+            (Code::Soft(code), tensors)
         }
-        _ => (
-            ArchitectureConfig::Standard(StandardConfig {
-                l1_penalty: 0.0,
-                sparsity_warmup_steps: 0,
-                resample_steps: None,
-            }),
-            BTreeMap::new(),
-        ),
+        _ => (Code::Standard {}, BTreeMap::new()),
     })
 }
 
@@ -121,23 +116,16 @@ fn one_threshold(
     k: Option<usize>,
     one: Tensor,
     d_sae: i64,
-) -> (ArchitectureConfig, BTreeMap<&'static str, Tensor>) {
-    let (architecture, threshold) = match k {
-        Some(k) => (ArchitectureConfig::BatchTopK(top_k(k)), one),
-        None => (jumprelu(), one.expand([d_sae], false).copy()),
+) -> (Code, BTreeMap<&'static str, Tensor>) {
+    let (code, threshold) = match k {
+        Some(k) => (Code::BatchTopK { k }, one),
+        None => (JUMPRELU, one.expand([d_sae], false).copy()),
     };
-    (architecture, BTreeMap::from([("threshold", threshold)]))
+    (code, BTreeMap::from([("threshold", threshold)]))
 }
 
-fn jumprelu() -> ArchitectureConfig {
-    ArchitectureConfig::JumpRelu(JumpReluConfig {
-        target_l0: 0.0,
-        sparsity_weight: 0.0,
-        bandwidth: 0.0,
-        sparsity_warmup_steps: 0,
-        subtract_b_dec: false,
-    })
-}
+/// The input is what `apply_b_dec_to_input` says, which is read later.
+const JUMPRELU: Code = Code::JumpRelu { subtract_b_dec: false };
 
 /// What features are multiplied by before they are decoded, unless that is 1.
 pub(super) fn finetuning_factor(

@@ -1,0 +1,295 @@
+//! What inference needs of an architecture: the part of its settings that a model is saved with.
+
+use serde::{Deserialize, Serialize};
+
+use crate::groups::group_sizes;
+use crate::{ArchitectureConfig, Error, KEstimator, Parity, Result, SoftConfig};
+
+/// How a dictionary codes its inputs, whatever it was trained by.
+///
+/// A model is built from it and saved with it; how it is trained is a [`Recipe`](crate::Recipe).
+/// Variants without fields have braces, so that a key in a file that they do not know is refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", deny_unknown_fields)]
+pub enum Code {
+    /// The k largest features of each input.
+    #[serde(rename = "topk")]
+    TopK {
+        /// Active features an input.
+        k: usize,
+    },
+    /// The k features of largest magnitude of each input, with their sign.
+    #[serde(rename = "abs_topk")]
+    AbsTopK {
+        /// Active features an input.
+        k: usize,
+    },
+    /// Features above a threshold.
+    #[serde(rename = "batch_topk")]
+    BatchTopK {
+        /// The mean number of active features that the threshold is for.
+        k: usize,
+    },
+    /// BatchTopK whose prefixes are dictionaries too.
+    #[serde(rename = "matryoshka_batch_topk")]
+    MatryoshkaBatchTopK {
+        /// The mean number of active features that the threshold is for.
+        k: usize,
+        /// Features of each group; prefixes of groups are dictionaries.
+        group_sizes: Vec<usize>,
+    },
+    /// SoftSAE: the number of features is estimated for each input.
+    #[serde(rename = "soft")]
+    Soft(SoftCode),
+    /// A threshold per feature.
+    #[serde(rename = "jumprelu")]
+    JumpRelu {
+        /// Whether b_dec is subtracted from the input.
+        subtract_b_dec: bool,
+    },
+    /// A gate decides, a magnitude measures.
+    #[serde(rename = "gated")]
+    Gated {},
+    /// ReLU.
+    #[serde(rename = "standard")]
+    Standard {},
+    /// ReLU; rows of the decoder may have any norm.
+    #[serde(rename = "standard_april")]
+    StandardApril {},
+    /// ReLU, trained by an annealed penalty.
+    #[serde(rename = "p_anneal")]
+    PAnneal {},
+}
+
+/// The code of SoftSAE: relu(z) on its k̂ largest entries, k̂ = clamp(k_max·σ(score), k_min, F − 1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoftCode {
+    /// What mean k̂ was trained to be.
+    pub k: usize,
+    /// Upper bound of k̂.
+    pub k_max: f64,
+    /// Lower bound of k̂.
+    pub k_min: f64,
+    /// Temperature α that the soft selection of training ends with; inference selects as if it were
+    /// 0. The published code keeps it with the model.
+    pub alpha: f64,
+    /// The whole number of features that k̂ stands for.
+    pub rounding: Rounding,
+    /// The network that estimates k̂.
+    pub k_estimator: EstimatorNetwork,
+}
+
+/// To which whole number k̂ is rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounding {
+    /// The nearest.
+    Nearest,
+    /// The next below, as in the published code.
+    Down,
+}
+
+impl Rounding {
+    /// That of a training with or without the defects of the published code.
+    #[must_use]
+    pub fn of(parity: Parity) -> Self {
+        match parity {
+            Parity::None => Self::Nearest,
+            Parity::Official => Self::Down,
+        }
+    }
+}
+
+/// The network that estimates k̂, with its sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EstimatorNetwork {
+    /// Two layers.
+    TwoLayers {
+        /// Units of the first.
+        hidden_units: usize,
+    },
+    /// A linear head on the encoder's own activations.
+    Shared,
+    /// Two layers, as wide as the dictionary, whose first is of low rank.
+    LowRank {
+        /// Its rank.
+        rank: usize,
+    },
+}
+
+impl EstimatorNetwork {
+    /// Units of the layer that the output weights read.
+    #[must_use]
+    pub const fn hidden_units(self, n_features: usize) -> usize {
+        match self {
+            Self::TwoLayers { hidden_units } => hidden_units,
+            Self::Shared | Self::LowRank { .. } => n_features,
+        }
+    }
+}
+
+impl Code {
+    /// The name of the architecture.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::TopK { .. } => "topk",
+            Self::AbsTopK { .. } => "abs_topk",
+            Self::BatchTopK { .. } => "batch_topk",
+            Self::MatryoshkaBatchTopK { .. } => "matryoshka_batch_topk",
+            Self::Soft(_) => "soft",
+            Self::JumpRelu { .. } => "jumprelu",
+            Self::Gated {} => "gated",
+            Self::Standard {} => "standard",
+            Self::StandardApril {} => "standard_april",
+            Self::PAnneal {} => "p_anneal",
+        }
+    }
+
+    /// The number of active features an input, where the code has one: exact or a mean.
+    #[must_use]
+    pub const fn k(&self) -> Option<usize> {
+        match self {
+            Self::TopK { k }
+            | Self::AbsTopK { k }
+            | Self::BatchTopK { k }
+            | Self::MatryoshkaBatchTopK { k, .. }
+            | Self::Soft(SoftCode { k, .. }) => Some(*k),
+            Self::JumpRelu { .. }
+            | Self::Gated {}
+            | Self::Standard {}
+            | Self::StandardApril {}
+            | Self::PAnneal {} => None,
+        }
+    }
+
+    /// Checks that a dictionary of this size can be coded so.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for more features than there are, or groups of another number.
+    pub fn check(&self, n_features: usize) -> Result<()> {
+        match self {
+            Self::TopK { k } | Self::AbsTopK { k } if *k > n_features => {
+                Err(Error::value("k", format!("at most the {n_features} features"), k))
+            }
+            Self::MatryoshkaBatchTopK { group_sizes, .. }
+                if group_sizes.iter().sum::<usize>() != n_features =>
+            {
+                let expected = format!("groups of {n_features} features in all");
+                Err(Error::value("group_sizes", expected, format!("{group_sizes:?}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl ArchitectureConfig {
+    /// The code of a model of these sizes.
+    #[must_use]
+    pub fn code(&self, d_model: usize, n_features: usize, parity: Parity) -> Code {
+        match self {
+            Self::TopK(c) => Code::TopK { k: c.k },
+            Self::AbsTopK(c) => Code::AbsTopK { k: c.k },
+            Self::BatchTopK(c) => Code::BatchTopK { k: c.k },
+            Self::MatryoshkaBatchTopK(c) => Code::MatryoshkaBatchTopK {
+                k: c.k,
+                group_sizes: group_sizes(&c.group_fractions, n_features),
+            },
+            Self::Soft(c) => Code::Soft(c.code(d_model, n_features, parity)),
+            Self::JumpRelu(c) => Code::JumpRelu { subtract_b_dec: c.subtract_b_dec },
+            Self::Gated(_) => Code::Gated {},
+            Self::Standard(_) => Code::Standard {},
+            Self::StandardApril(_) => Code::StandardApril {},
+            Self::PAnneal(_) => Code::PAnneal {},
+        }
+    }
+}
+
+impl SoftConfig {
+    fn code(&self, d_model: usize, n_features: usize, parity: Parity) -> SoftCode {
+        SoftCode {
+            k: self.k,
+            k_max: self.k_bound(parity),
+            k_min: self.k_min,
+            alpha: self.alpha,
+            rounding: Rounding::of(parity),
+            k_estimator: self.k_estimator.network(d_model, n_features),
+        }
+    }
+}
+
+/// Hidden units that cost next to nothing, however small the dictionary.
+const LEAST_WIDTH: usize = 256;
+
+impl KEstimator {
+    /// The network in a model of these sizes.
+    fn network(self, d_model: usize, n_features: usize) -> EstimatorNetwork {
+        match self {
+            Self::Mlp => EstimatorNetwork::TwoLayers { hidden_units: n_features },
+            Self::Narrow { width } => EstimatorNetwork::TwoLayers {
+                hidden_units: width.unwrap_or(d_model.max(LEAST_WIDTH)).min(n_features),
+            },
+            Self::Shared => EstimatorNetwork::Shared,
+            Self::LowRank { rank } => EstimatorNetwork::LowRank { rank },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::architectures;
+
+    #[test]
+    fn a_narrow_estimator_is_as_wide_as_the_input_between_256_and_the_dictionary() {
+        let units = |estimator: KEstimator, d_model: usize, n_features: usize| {
+            estimator.network(d_model, n_features).hidden_units(n_features)
+        };
+        let narrow = KEstimator::Narrow { width: None };
+        assert_eq!(units(narrow, 576, 2304), 576);
+        assert_eq!(units(narrow, 64, 2304), 256);
+        assert_eq!(units(narrow, 576, 100), 100);
+        assert_eq!(units(KEstimator::Narrow { width: Some(8) }, 576, 2304), 8);
+        for wide in [KEstimator::Mlp, KEstimator::Shared, KEstimator::LowRank { rank: 3 }] {
+            assert_eq!(units(wide, 576, 2304), 2304);
+        }
+    }
+
+    #[test]
+    fn codes_are_written_by_their_names_and_refuse_other_keys() {
+        for architecture in architectures() {
+            let code = architecture.code(16, 64, Parity::None);
+            assert_eq!(code.name(), architecture.name());
+            let mut written = serde_json::to_value(&code).unwrap();
+            assert_eq!(written["name"], code.name());
+            assert_eq!(serde_json::from_value::<Code>(written.clone()).unwrap(), code);
+            written["seed"] = 1.into();
+            let error = serde_json::from_value::<Code>(written).unwrap_err().to_string();
+            assert!(error.contains("unknown field `seed`"), "{}: {error}", code.name());
+        }
+    }
+
+    #[test]
+    fn a_code_has_what_inference_needs() {
+        let code = |text: &str, parity: Parity| {
+            toml::from_str::<ArchitectureConfig>(text).unwrap().code(16, 64, parity)
+        };
+        let soft = "name = 'soft'\nk = 4\nk_estimator = { narrow = { width = 5 } }";
+        let expected = SoftCode {
+            k: 4,
+            k_max: 16.0,
+            k_min: 1.0,
+            alpha: 1e-4,
+            rounding: Rounding::Nearest,
+            k_estimator: EstimatorNetwork::TwoLayers { hidden_units: 5 },
+        };
+        assert_eq!(code(soft, Parity::None), Code::Soft(expected.clone()));
+        let official = SoftCode { k_max: 8.0, rounding: Rounding::Down, ..expected };
+        assert_eq!(code(soft, Parity::Official), Code::Soft(official));
+        let groups = "name = 'matryoshka_batch_topk'\nk = 4\ngroup_fractions = [0.3, 0.7]";
+        let expected = Code::MatryoshkaBatchTopK { k: 4, group_sizes: vec![19, 45] };
+        assert_eq!(code(groups, Parity::None), expected);
+    }
+}
