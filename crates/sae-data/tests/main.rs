@@ -12,3 +12,4 @@ mod properties;
 mod support;
 mod views;
 mod writers;
+mod zip;

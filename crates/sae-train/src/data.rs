@@ -1,9 +1,12 @@
-//! The rows that a run trains on: its stores, joined and filtered as its configuration says.
+//! What a run trains on, as its configuration says: the one place that knows what kind of source it is.
 
 use std::sync::Arc;
 
-use sae_config::{DataConfig, WeightedStore};
-use sae_data::{ActivationStore, Concatenation, RowMeta, Selection, open_store, read_row_list};
+use sae_config::{DataConfig, RunConfig, WeightedStore};
+use sae_data::{
+    ActivationStore, BatchSource, Concatenation, Loader, LoaderConfig, RowMeta, Selection,
+    open_store, read_row_list,
+};
 
 use crate::Result;
 
@@ -18,12 +21,27 @@ pub struct Filtered {
     pub kept: u64,
 }
 
+/// Opens the source of a run's batches, at its start; tells what each filter of the data kept.
+///
+/// # Errors
+/// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing.
+pub(crate) fn open_source(config: &RunConfig) -> Result<(Box<dyn BatchSource>, Vec<Filtered>)> {
+    let (store, filtered) = open_data(&config.data)?;
+    let training = &config.training;
+    let loader = LoaderConfig {
+        batch_size: training.batch_size,
+        seed: training.seed,
+        ..LoaderConfig::default()
+    };
+    Ok((Box::new(Loader::open(store, loader)?), filtered))
+}
+
 /// Opens the stores of a configuration and leaves out the rows that it does not want; tells what
 /// each filter kept.
 ///
 /// # Errors
 /// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing.
-pub fn open_data(config: &DataConfig) -> Result<(Arc<dyn ActivationStore>, Vec<Filtered>)> {
+fn open_data(config: &DataConfig) -> Result<(Arc<dyn ActivationStore>, Vec<Filtered>)> {
     let mut store = if config.stores.is_empty() {
         open_store(&config.store)?
     } else {
