@@ -29,8 +29,9 @@ pub enum Role {
 }
 
 /// The keys that do not shape results by their values; an index is written `[]`.
-const ROLES: [(&str, Role); 8] = [
+const ROLES: [(&str, Role); 9] = [
     ("data.store", Role::Place),
+    ("data.target", Role::Place),
     ("data.stores[].path", Role::Place),
     ("data.rows", Role::Place),
     ("training.init", Role::Place),
@@ -107,9 +108,17 @@ fn meaning(config: &RunConfig) -> RunConfig {
     let mut config = config.clone();
     let default_engine = default_engine(&config);
     let RunConfig { data, sae: _, architecture, training } = &mut config;
-    let DataConfig { store, stores, rows, min_position: _, max_position: _, max_norm_ratio: _ } =
-        data;
+    let DataConfig {
+        store,
+        target,
+        stores,
+        rows,
+        min_position: _,
+        max_position: _,
+        max_norm_ratio: _,
+    } = data;
     store.clear();
+    *target = None;
     for WeightedStore { path, weight: _ } in stores {
         path.clear();
     }
@@ -197,8 +206,9 @@ mod tests {
     }
 
     /// Another value of each key outside of the architecture.
-    const OTHERS: [(&str, &str); 23] = [
+    const OTHERS: [(&str, &str); 24] = [
         ("data.store", "'elsewhere'"),
+        ("data.target", "'elsewhere'"),
         ("data.stores", "[{ path = 'a', weight = 2.0 }]"),
         ("data.rows", "'rows.txt'"),
         ("data.min_position", "1"),

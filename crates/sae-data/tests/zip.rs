@@ -134,7 +134,7 @@ fn rows_that_do_not_match_are_refused_by_name() {
         let at = |name: &str| dir.path().join(format!("{name}{i}"));
         let stores = (write(&at("in"), 2, 1.0, input), write(&at("out"), 2, 1.0, target));
         let message = zip(stores.0, stores.1).unwrap_err().to_string();
-        assert!(message.contains(which), "{i}: {message}");
+        assert!(message.contains(which) && message.contains(what), "{i}: {message}");
     }
     let plain = dir.path().join("x_9_2.npy");
     std::fs::write(&plain, [0; 72]).unwrap();

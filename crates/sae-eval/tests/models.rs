@@ -11,7 +11,7 @@ use tch_autograd::test_device;
 
 fn config(d_model: usize, n_features: usize, architecture: ArchitectureConfig) -> ModelConfig {
     let (normalization, parity) = (Normalization::None, Parity::None);
-    ModelConfig { d_model, n_features, normalization, parity, architecture }
+    ModelConfig { d_model, d_out: None, n_features, normalization, parity, architecture }
 }
 
 /// relu(x) − relu(−x) = x, times `scale`, plus `bias` in every dimension.

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Dimension D of the activations.
+    /// Dimension D of the activations that are encoded.
     pub d_model: usize,
+    /// Dimension of those that are rebuilt, where they are others: the model is a transcoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub d_out: Option<usize>,
     /// Dictionary size F.
     pub n_features: usize,
     /// What is done to activations before encoding, and undone after decoding.
@@ -17,6 +20,20 @@ pub struct ModelConfig {
     pub parity: Parity,
     /// The architecture and its own settings.
     pub architecture: ArchitectureConfig,
+}
+
+impl ModelConfig {
+    /// Whether the model rebuilds other activations than it encodes.
+    #[must_use]
+    pub const fn is_transcoder(&self) -> bool {
+        self.d_out.is_some()
+    }
+
+    /// Dimension of the activations that are rebuilt.
+    #[must_use]
+    pub fn output_dimension(&self) -> usize {
+        self.d_out.unwrap_or(self.d_model)
+    }
 }
 
 /// Sizes of the groups of a Matryoshka dictionary: ⌊fraction·F⌋ each, the last takes the rest.

@@ -98,6 +98,7 @@ pub(crate) fn model_on(
 ) -> Box<dyn Sae> {
     let config = ModelConfig {
         d_model: D_MODEL,
+        d_out: None,
         n_features: N_FEATURES,
         normalization,
         parity: Parity::None,

@@ -6,3 +6,4 @@ mod interop;
 mod normalizer;
 mod properties;
 mod selections;
+mod transcoders;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::prolong::{OF_LENGTH, difference_before, free_of_length, resolved_after};
+use crate::run::named;
 use crate::{Error, Result, Trainer};
 
 const POSITION_FILE: &str = "position.json";
@@ -112,7 +113,8 @@ impl Checkpoints {
             }
             let position: Position = sae_config::read_json(&state.join(POSITION_FILE))?;
             if position.data != data {
-                let (what, expected) = ("data.store".into(), format!("activations of hash {data}"));
+                let what = named(&ours.data);
+                let expected = format!("activations of hash {data}");
                 return Err(Error::OtherRun { path: state, what, expected, got: position.data });
             }
             let trainer = Trainer::load_for(&state, ours, device)?;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sae_config::{ArchitectureConfig, KEstimator, RunConfig};
+use sae_data::Ports;
 use tch::{Device, Kind};
 use tch_autograd::DeviceMemory;
 
@@ -30,7 +31,7 @@ pub struct MemoryPlan {
     pub gradients: u64,
     /// Buffers of batch × n_features, or of micro_batch × n_features.
     pub dense: u64,
-    /// Codes, and buffers of batch × d_model.
+    /// Codes, and buffers of batch × dimension.
     pub batch: u64,
     /// Which engine computes the steps.
     pub engine: &'static str,
@@ -95,16 +96,16 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// The memory that training `config` on activations of dimension `d_model` takes, in f32.
+/// The memory that training `config` on activations of these dimensions takes, in f32.
 ///
 /// On the reference engine the dense buffers are an estimate.
 ///
 /// # Errors
 /// A configuration that no engine computes as it is written.
-pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
+pub fn plan(config: &RunConfig, dimensions: Ports<usize>) -> Result<MemoryPlan> {
     let engine = choose(config, Kind::Float)?;
-    let (batch, d, f) =
-        (config.training.batch_size as u64, d_model as u64, config.sae.n_features as u64);
+    let (batch, f) = (config.training.batch_size as u64, config.sae.n_features as u64);
+    let (d_in, d_out) = (dimensions.input as u64, *dimensions.output() as u64);
     let n_groups = match &config.architecture {
         ArchitectureConfig::MatryoshkaBatchTopK(c) => c.group_fractions.len() as u64,
         ArchitectureConfig::Soft(c) => c.group_fractions.len() as u64,
@@ -117,16 +118,19 @@ pub fn plan(config: &RunConfig, d_model: usize) -> Result<MemoryPlan> {
         | ArchitectureConfig::StandardApril(_)
         | ArchitectureConfig::PAnneal(_) => 1,
     };
-    let n_parameters = 2 * f * d + f + d + estimator_size(config, d_model).0;
+    let n_parameters = f * (d_in + d_out) + f + d_out + estimator_size(config, dimensions.input).0;
     let micro = config.training.micro_batch.map_or(batch, |rows| rows as u64);
-    let staged = if config.training.device == "cpu" { 0 } else { STAGED as u64 * batch * d };
-    let Needs { micro_row, batch_row } = (engine.needs)(config, d_model);
+    let given = dimensions.each().map(|d| *d as u64).sum::<u64>();
+    let staged = if config.training.device == "cpu" { 0 } else { STAGED as u64 * batch * given };
+    // The rows that are read, and of a transcoder as many that are rebuilt.
+    let rows = 2 * given;
+    let Needs { micro_row, batch_row } = (engine.needs)(config, dimensions.input);
     Ok(MemoryPlan {
         parameters: BYTES * n_parameters,
         moments: BYTES * 2 * n_parameters,
         gradients: BYTES * n_parameters,
         dense: BYTES * micro * micro_row,
-        batch: BYTES * ((2 + n_groups) * batch * d + batch * batch_row + staged),
+        batch: BYTES * (batch * (rows + n_groups * d_out + batch_row) + staged),
         engine: engine.name,
         may_cut: (engine.cuts)(&config.architecture),
     })
@@ -145,9 +149,9 @@ pub(crate) fn estimator_size(config: &RunConfig, d_model: usize) -> (u64, u64) {
 }
 
 /// Refuses a run that does not fit into what is free now on its device.
-pub(crate) fn check_memory(config: &RunConfig, d_model: usize) -> Result<()> {
+pub(crate) fn check_memory(config: &RunConfig, dimensions: Ports<usize>) -> Result<()> {
     match memory(run_device(config)?)? {
-        Some(memory) => plan(config, d_model)?.check(config, memory.free),
+        Some(memory) => plan(config, dimensions)?.check(config, memory.free),
         None => Ok(()),
     }
 }
@@ -177,9 +181,14 @@ fn of_machine(text: &str) -> Option<DeviceMemory> {
 #[cfg(test)]
 mod tests {
     use sae_config::{Engine, RunConfig};
+    use sae_data::Ports;
     use tch_autograd::DeviceMemory;
 
-    use super::{STAGED, of_machine, plan};
+    use super::{MemoryPlan, STAGED, of_machine};
+
+    fn plan(config: &RunConfig, d_model: usize) -> crate::Result<MemoryPlan> {
+        super::plan(config, d_model.into())
+    }
 
     fn config(architecture: &str) -> RunConfig {
         let text = format!(
@@ -201,6 +210,23 @@ mod tests {
             let bound = 3 * plan.parameters + 6 * 4 * 2048 * 16384;
             assert!(plan.total() <= bound, "{plan}: {} > {bound}", plan.total());
         }
+    }
+
+    #[test]
+    fn both_widths_of_a_transcoder_count() {
+        let config = config("name = \"topk\"\nk = 64");
+        let ports = |input, target| super::plan(&config, Ports { input, target }).unwrap();
+        let (sae, transcoder) = (ports(768, None), ports(768, Some(3072)));
+        let n_parameters = 16384 * (768 + 3072) + 16384 + 3072;
+        assert_eq!(transcoder.parameters, 4 * n_parameters);
+        assert_eq!(transcoder.moments, 8 * n_parameters);
+        assert_eq!(transcoder.dense, sae.dense);
+        assert_eq!(transcoder.batch - sae.batch, 4 * 2048 * (3 * 3072 - 768));
+        let mut on_gpu = config.clone();
+        on_gpu.training.device = "cuda".into();
+        let staged = |input, target| super::plan(&on_gpu, Ports { input, target }).unwrap().batch;
+        let more = staged(768, Some(3072)) - staged(768, None);
+        assert_eq!(more - (transcoder.batch - sae.batch), 4 * STAGED as u64 * 2048 * 3072);
     }
 
     #[test]
@@ -230,11 +256,11 @@ mod tests {
         assert!(error.starts_with("`training.micro_batch`: expected at most 2047"), "{error}");
         let mut cut = config.clone();
         cut.training.micro_batch = Some(2047);
-        let smaller = super::plan(&cut, 768).unwrap();
+        let smaller = self::plan(&cut, 768).unwrap();
         assert!(smaller.check(&cut, plan.total() - 1).is_ok());
         let error = refusal(plan.total() - plan.dense);
         assert!(error.starts_with("`sae.n_features`: expected a run that fits"), "{error}");
-        let wide = super::plan(&cut, 8).unwrap();
+        let wide = self::plan(&cut, 8).unwrap();
         let error = wide.check(&cut, 1 << 20).unwrap_err().to_string();
         assert!(error.starts_with("`training.batch_size`: expected a run that fits"), "{error}");
     }

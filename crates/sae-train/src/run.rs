@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use sae_config::{Normalization, Parity, RunConfig, Timing, difference};
+use sae_config::{DataConfig, Normalization, Parity, RunConfig, Timing, difference};
 use sae_data::{BatchSource, OutputLock, Port, Ports, Statistics};
 use sae_models::{
     Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
@@ -128,7 +128,7 @@ fn train_to_the_end(
         }
     }
     let (source, filtered) = open_source(&config)?;
-    check_memory(&config, source.ports().input.dimension)?;
+    check_memory(&config, source.ports().as_ref().map(|port| port.dimension))?;
     let mut run = Run::start(written, out, source, states, init)?;
     let config = run.trainer.config().clone();
     let resumed_at = Some(run.trainer.steps_done()).filter(|step| *step > 0);
@@ -160,8 +160,14 @@ fn check_ended(config: &RunConfig, checkpoint: &Path) -> Result<()> {
     if hash == got {
         return Ok(());
     }
-    let (what, expected) = ("data.store".into(), format!("activations of hash {hash}"));
+    let (what, expected) = (named(&config.data), format!("activations of hash {hash}"));
     Err(Error::OtherRun { path: checkpoint.into(), what, expected, got })
+}
+
+/// The keys that name the activations of a run.
+pub(crate) fn named(data: &DataConfig) -> String {
+    let keys = if data.target.is_some() { "data.store, data.target" } else { "data.store" };
+    keys.into()
 }
 
 /// Steps of the run that has ended in the folder: the last one is always logged. Its run.toml, which
@@ -235,6 +241,26 @@ fn normalizer(config: &RunConfig, port: &Port, statistics: &Statistics) -> Resul
     Ok(Normalizer::ShiftScale { shift, scale })
 }
 
+/// What is known of what a model is trained on.
+fn origins(ports: &Ports<Port>) -> Result<TrainedOn> {
+    let target = ports.target.as_ref().map(origin_of_port).transpose()?;
+    Ok(TrainedOn { target: target.map(Box::new), ..origin_of_port(&ports.input)? })
+}
+
+/// A training that begins: of a new model, or of one from `training.init`.
+fn new_trainer(config: &RunConfig, source: &mut dyn BatchSource) -> Result<Trainer> {
+    let dimensions = source.ports().as_ref().map(|port| port.dimension);
+    if let Some(init) = &config.training.init {
+        return Trainer::from_checkpoint(config.clone(), dimensions, init);
+    }
+    let normalizers = normalizers(config, source)?;
+    let ports = Ports {
+        input: (dimensions.input, &normalizers.input),
+        target: dimensions.target.zip(normalizers.target.as_ref()),
+    };
+    Trainer::for_ports(config.clone(), ports, Kind::Float)
+}
+
 /// A run under way.
 struct Run {
     trainer: Trainer,
@@ -263,20 +289,10 @@ impl Run {
                 (trainer, position.seconds)
             }
             None => {
-                let origin = TrainedOn {
-                    data_hash: Some(data.clone()),
-                    init: init.map(str::to_owned),
-                    ..origin_of_port(&source.ports().input)?
-                };
-                let (config, d_model) = (config.clone(), source.ports().input.dimension);
-                let mut trainer = match config.training.init.clone() {
-                    Some(init) => Trainer::from_checkpoint(config, d_model, &init)?,
-                    None => {
-                        let normalizer = normalizers(&config, source.as_mut())?.input;
-                        Trainer::new(config, d_model, &normalizer, Kind::Float)?
-                    }
-                };
-                trainer.set_origin(origin);
+                let origin = origins(source.ports())?;
+                let mut trainer = new_trainer(config, source.as_mut())?;
+                let (data_hash, init) = (Some(data.clone()), init.map(str::to_owned));
+                trainer.set_origin(TrainedOn { data_hash, init, ..origin });
                 (trainer, 0.0)
             }
         };
@@ -300,7 +316,7 @@ impl Run {
                 let step = self.trainer.steps_done();
                 return Err(Error::Interrupted { step, steps: training.steps });
             }
-            let taken = self.trainer.step(&self.batches.next()?.input)?;
+            let taken = self.trainer.step_on(self.batches.next()?.as_ref())?;
             let step = self.trainer.steps_done();
             rows += training.batch_size;
 

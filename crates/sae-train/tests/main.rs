@@ -7,3 +7,4 @@ mod runs;
 mod starts;
 mod steps;
 mod support;
+mod transcoders;

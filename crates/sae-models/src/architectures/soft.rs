@@ -78,7 +78,7 @@ impl Estimator {
             }
             KEstimator::Shared => z.mv(output),
             KEstimator::LowRank { .. } => {
-                let low = (x - &all[Role::DecoderBias]).mm(&all[Role::DownWeight].tr());
+                let low = all.centred(x).mm(&all[Role::DownWeight].tr());
                 all[Role::HiddenBias].addmm(&low, &all[Role::UpWeight].tr()).relu().mv(output)
             }
         };

@@ -280,7 +280,8 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
         None => Normalization::None,
     };
     let parity = Parity::None;
-    let config = ModelConfig { d_model: d, n_features: f, normalization, parity, architecture };
+    let config =
+        ModelConfig { d_model: d, d_out: None, n_features: f, normalization, parity, architecture };
     let own = own_config(&settings.map, &settings.path)?;
     let sae = model(&path, own, config, tensors)?;
     Ok(Imported { sae, origin: origin(&settings)?, notes })

@@ -97,6 +97,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     };
     let config = ModelConfig {
         d_model: d,
+        d_out: None,
         n_features: f,
         normalization: Normalization::None,
         parity: Parity::None,

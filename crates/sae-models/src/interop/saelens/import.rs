@@ -81,7 +81,8 @@ pub(in super::super) fn import(dir: &Path) -> Result<Imported> {
         }
         own
     });
-    let config = ModelConfig { d_model: d, n_features: f, normalization, parity, architecture };
+    let config =
+        ModelConfig { d_model: d, d_out: None, n_features: f, normalization, parity, architecture };
     more.extend([
         ("encoder.weight", w_enc),
         ("encoder.bias", b_enc),
