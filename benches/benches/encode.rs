@@ -84,6 +84,7 @@ fn model(
     let architecture: ArchitectureConfig = toml::from_str(&format!("{settings}\nk = {k}"))?;
     let config = ModelConfig {
         d_model: d as usize,
+        d_out: None,
         n_features: f as usize,
         normalization: Normalization::None,
         code: architecture.code(d as usize, f as usize, Parity::None),

@@ -73,6 +73,7 @@ impl RunConfig {
             return Err(Error::value("sae.n_features", "at least 1", 0));
         }
         data.check()?;
+        self.check_target()?;
         training.check()?;
         let checked = CheckedTraining::new(training, n_features, architecture);
         training.device.clone_from(&checked.device);

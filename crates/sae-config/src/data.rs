@@ -12,6 +12,9 @@ use crate::{Error, Result};
 pub struct DataConfig {
     /// The activation store to train on; empty where `stores` are given.
     pub store: PathBuf,
+    /// The store of what is to be rebuilt from `store`, matched row by row: the run trains a
+    /// transcoder. Without it `store` rebuilds itself.
+    pub target: Option<PathBuf>,
     /// Several stores, trained on as one.
     pub stores: Vec<WeightedStore>,
     /// A text file of row numbers, one a line, counted from 0 over all stores: the rows to keep.
@@ -46,6 +49,8 @@ const fn one() -> f64 {
 struct File {
     #[serde(skip_serializing_if = "Option::is_none")]
     store: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<PathBuf>,
     #[serde(default)]
     max_norm_ratio: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,16 +73,20 @@ impl TryFrom<File> for DataConfig {
             (None, true) => return Err("expected `store` or `stores`, got neither"),
             (Some(_), false) => return Err("expected `store` or `stores`, got both"),
         };
-        let File { max_norm_ratio, min_position, max_position, rows, stores, .. } = file;
-        Ok(Self { store, stores, rows, min_position, max_position, max_norm_ratio })
+        let File { target, max_norm_ratio, min_position, max_position, rows, stores, .. } = file;
+        if target.is_some() && !stores.is_empty() {
+            return Err("expected `store` beside `target`, got `stores`");
+        }
+        Ok(Self { store, target, stores, rows, min_position, max_position, max_norm_ratio })
     }
 }
 
 impl From<DataConfig> for File {
     fn from(data: DataConfig) -> Self {
         let store = data.stores.is_empty().then_some(data.store);
-        let DataConfig { stores, rows, min_position, max_position, max_norm_ratio, .. } = data;
-        Self { store, max_norm_ratio, min_position, max_position, rows, stores }
+        let DataConfig { target, stores, rows, min_position, max_position, max_norm_ratio, .. } =
+            data;
+        Self { store, target, max_norm_ratio, min_position, max_position, rows, stores }
     }
 }
 
@@ -118,6 +127,9 @@ mod tests {
         assert_eq!(one.store, PathBuf::from("a"));
         let text = toml::to_string(&one).unwrap();
         assert_eq!(text, "store = \"a\"\nmax_norm_ratio = 0.0\n");
+        let both = parse("target = 'b'\nstore = 'a'").unwrap();
+        assert_eq!(both.target, Some(PathBuf::from("b")));
+        assert_eq!(parse(&toml::to_string(&both).unwrap()).unwrap(), both);
         let several = "rows = 'r.txt'\nmin_position = 1\n\
                        stores = [{ path = 'a' }, { path = 'b', weight = 2.5 }]";
         let several = parse(several).unwrap();
@@ -128,6 +140,8 @@ mod tests {
             ("store = 'a'\nstores = [{ path = 'b' }]", "got both"),
             ("stores = [{ store = 'b' }]", "unknown field"),
             ("store = 'a'\nmin_pos = 1", "unknown field"),
+            ("target = 'a'", "got neither"),
+            ("target = 'a'\nstores = [{ path = 'b' }]", "`store` beside `target`, got `stores`"),
         ] {
             let message = parse(text).unwrap_err();
             assert!(message.contains(words), "{text}: {message}");

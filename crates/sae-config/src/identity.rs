@@ -69,9 +69,17 @@ fn meaning(run: &CheckedRun) -> RunConfig {
     let default_engine =
         Engine::default_of(&config.architecture, &decided.device, decided.precision);
     let RunConfig { data, sae: _, architecture, training } = &mut config;
-    let DataConfig { store, stores, rows, min_position: _, max_position: _, max_norm_ratio: _ } =
-        data;
+    let DataConfig {
+        store,
+        target,
+        stores,
+        rows,
+        min_position: _,
+        max_position: _,
+        max_norm_ratio: _,
+    } = data;
     store.clear();
+    *target = None;
     for WeightedStore { path, weight: _ } in stores {
         path.clear();
     }
@@ -133,8 +141,9 @@ mod tests {
     use crate::tests::{architectures, run};
 
     /// Another value of each key outside of the architecture.
-    const OTHERS: [(&str, &str); 23] = [
+    const OTHERS: [(&str, &str); 24] = [
         ("data.store", "'elsewhere'"),
+        ("data.target", "'elsewhere'"),
         ("data.stores", "[{ path = 'a', weight = 2.0 }]"),
         ("data.rows", "'rows.txt'"),
         ("data.min_position", "1"),

@@ -14,8 +14,9 @@ pub enum Role {
 }
 
 /// The keys that do not shape results by their values; an index is written `[]`.
-pub(crate) const ROLES: [(&str, Role); 8] = [
+pub(crate) const ROLES: [(&str, Role); 9] = [
     ("data.store", Role::Place),
+    ("data.target", Role::Place),
     ("data.stores[].path", Role::Place),
     ("data.rows", Role::Place),
     ("training.init", Role::Place),

@@ -79,9 +79,25 @@ impl RunConfig {
         let Self { data, training, .. } = self;
         let stores = data.stores.iter_mut().map(|store| &mut store.path);
         let single = [&mut data.store].into_iter().filter(|store| !store.as_os_str().is_empty());
-        for path in single.chain(stores).chain(&mut data.rows).chain(&mut training.init) {
+        let others = [&mut data.target, &mut data.rows, &mut training.init].into_iter().flatten();
+        for path in single.chain(stores).chain(others) {
             *path = folder.join(&*path);
         }
+    }
+
+    /// Refuses a target whose rows would have to be known to be rebuilt in their own scale.
+    pub(crate) fn check_target(&self) -> Result<()> {
+        let name = match self.sae.normalization {
+            Normalization::UnitNorm => "unit_norm",
+            Normalization::LayerNorm => "layer_norm",
+            Normalization::None | Normalization::Scale | Normalization::ShiftScale => return Ok(()),
+        };
+        if self.data.target.is_none() {
+            return Ok(());
+        }
+        let expected = "`none`, `scale` or `shift_scale` with `data.target`: what a row of it is \
+                        divided by is not known from its input";
+        Err(Error::value("sae.normalization", expected, format!("`{name}`")))
     }
 }
 
@@ -106,10 +122,22 @@ mod tests {
         assert_eq!(config.data.store, at("a.npy"));
         assert_eq!(config.data.rows, Some(at("lists/rows.txt")));
         assert_eq!(config.training.init, Some(at("../other/checkpoint")));
+        let config = read("data = { store = 'a.npy', target = 'b.npy' }");
+        assert_eq!(config.data.target, Some(at("b.npy")));
         let config = read("data.stores = [{ path = 'b' }, { path = '/elsewhere/c' }]");
         let paths: Vec<&Path> = config.data.stores.iter().map(|s| s.path.as_path()).collect();
         assert_eq!(paths, [at("b").as_path(), Path::new("/elsewhere/c")]);
         assert!(config.data.store.as_os_str().is_empty());
+
+        for (normalization, fits) in [("none", true), ("scale", true), ("unit_norm", false)] {
+            let sae = format!("{{ n_features = 64, normalization = '{normalization}' }}");
+            let with = more.replace("sae.n_features = 64", &format!("sae = {sae}"));
+            let text = format!("data = {{ store = 'a', target = 'b' }}\n{with}");
+            std::fs::write(&file, text).unwrap();
+            let read = RunConfig::read(&file).map_err(|e| e.to_string());
+            assert_eq!(read.is_ok(), fits, "{read:?}");
+            assert!(read.err().is_none_or(|e| e.contains("`data.target`")));
+        }
 
         // What is written out can be read from anywhere.
         let copy = folder.path().join("sub/run.toml");

@@ -2,6 +2,7 @@
 
 #![doc = include_str!("../README.md")]
 
+mod batch_source;
 mod concatenation;
 mod convert;
 mod directory;
@@ -22,6 +23,7 @@ mod npy_writer;
 mod output_lock;
 mod plan;
 mod planted;
+mod port;
 mod prefetch;
 mod range;
 mod row_list;
@@ -35,7 +37,9 @@ mod source;
 mod statistics;
 mod store;
 mod writer;
+mod zip;
 
+pub use batch_source::{BatchSource, StreamPosition};
 pub use concatenation::Concatenation;
 pub use convert::{Format, convert};
 pub use dtype::Dtype;
@@ -48,8 +52,10 @@ pub use manifest::{Manifest, Shard};
 pub use npy_writer::NpyWriter;
 pub use output_lock::OutputLock;
 pub use planted::{Manifolds, PlantedConfig, PlantedTruth, SynthConfig};
+pub use port::{Port, Ports};
 pub use row_list::read_row_list;
 pub use selection::Selection;
 pub use statistics::Statistics;
 pub use store::{ActivationStore, Provenance, RowMeta, open_store};
 pub use writer::{StoreSpec, StoreWriter};
+pub use zip::zip;

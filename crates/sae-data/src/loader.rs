@@ -5,9 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Order;
-use crate::prefetch::{Prefetcher, Row};
+use crate::prefetch::{Prefetcher, Row, Stores};
 use crate::store::to_usize;
-use crate::{ActivationStore, Error, Result};
+use crate::{ActivationStore, BatchSource, Error, Port, Ports, Result, Statistics, StreamPosition};
+
+/// The kind of a loader's positions.
+const KIND: &str = "loader";
 
 /// Settings of a [`Loader`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,14 +88,17 @@ pub struct LoaderPosition {
 /// # Memory
 /// `window_bytes`, a batch, and `threads` + 1 blocks; about 60 bytes a row of a window, and 8 bytes a
 /// block. The next window is read into what the batches leave of the present one.
+/// With a target, `window_bytes` are those of the input, and the memory of a row is that of both.
 #[derive(Debug)]
 pub struct Loader {
+    stores: Stores,
+    ports: Ports<Port>,
     config: LoaderConfig,
     order: Order,
-    d_model: usize,
     epoch: u64,
     row: u64,
-    prefetcher: Prefetcher,
+    /// Absent until rows are asked for.
+    prefetcher: Option<Prefetcher>,
     window: Vec<Row>,
     /// Rows of the window that were handed out.
     used: usize,
@@ -103,10 +109,11 @@ impl Loader {
     /// Starts at the first row of epoch 0.
     ///
     /// # Errors
-    /// A setting out of range, named; fewer rows than ranks.
+    /// A setting out of range, named; fewer rows than ranks; rows that cannot be read.
     pub fn new(store: Arc<dyn ActivationStore>, config: LoaderConfig) -> Result<Self> {
-        let order = order(&*store, &config)?;
-        Self::start(store, config, order, 0, 0)
+        let mut this = Self::open(store, config)?;
+        this.start()?;
+        Ok(this)
     }
 
     /// Goes on at a position as if the stream had never stopped: bit for bit the same rows.
@@ -119,70 +126,86 @@ impl Loader {
         config: LoaderConfig,
         position: &LoaderPosition,
     ) -> Result<Self> {
-        let order = order(&*store, &config)?;
-        position.check(&position_of(&order, store.d_model(), position.epoch, position.row))?;
-        if position.row >= order.share_rows() {
-            let expected = format!("below {}", order.share_rows());
-            return Err(Error::value("loader position: row", expected, position.row));
-        }
-        Self::start(store, config, order, position.epoch, position.row)
-    }
-
-    fn start(
-        store: Arc<dyn ActivationStore>,
-        config: LoaderConfig,
-        order: Order,
-        epoch: u64,
-        row: u64,
-    ) -> Result<Self> {
-        let d_model = store.d_model();
-        let window = order.window_of(row);
-        let blocks = to_usize(order.block_rows).saturating_mul(config.threads.saturating_add(1));
-        let ahead = config.batch_size.saturating_add(blocks);
-        let prefetcher = Prefetcher::start(store, order, epoch, window, ahead, config.threads)?;
-        let skipped = to_usize(row - order.window_start(window));
-        let window = Vec::new();
-        let mut this =
-            Self { config, order, d_model, epoch, row, prefetcher, window, used: 0, failed: false };
-        this.next_window()?;
-        this.use_rows(skipped);
+        let mut this = Self::open(store, config)?;
+        this.go_to(position)?;
+        this.start()?;
         Ok(this)
     }
 
-    /// Writes the next batch.
+    /// A loader of one store, or of an input and a target as [`zip`](crate::zip) gives them, that
+    /// reads no row before the first batch is asked for. The order of the rows is that of the input
+    /// alone.
+    ///
+    /// # Errors
+    /// A setting out of range, named; fewer rows than ranks; a target of another number of rows.
+    pub fn open(
+        stores: impl Into<Ports<Arc<dyn ActivationStore>>>,
+        config: LoaderConfig,
+    ) -> Result<Self> {
+        let stores = stores.into();
+        let order = order(&*stores.input, &config)?;
+        if let Some(target) = stores.target.as_ref().filter(|t| t.n_rows() != order.n_rows) {
+            let expected = format!("{} rows, as the input has", order.n_rows);
+            return Err(Error::value("target", expected, target.n_rows()));
+        }
+        Ok(Self {
+            ports: stores.as_ref().map(|store| Port::of_store(&**store)),
+            stores,
+            config,
+            order,
+            epoch: 0,
+            row: 0,
+            prefetcher: None,
+            window: Vec::new(),
+            used: 0,
+            failed: false,
+        })
+    }
+
+    /// Goes to a position, where nothing is read until it is asked for.
+    fn go_to(&mut self, position: &LoaderPosition) -> Result<()> {
+        let &LoaderPosition { epoch, row, .. } = position;
+        position.check(&position_of(&self.order, self.d_model(), epoch, row))?;
+        if row >= self.order.share_rows() {
+            let expected = format!("below {}", self.order.share_rows());
+            return Err(Error::value("loader position: row", expected, row));
+        }
+        (self.epoch, self.row) = (epoch, row);
+        (self.prefetcher, self.used, self.failed) = (None, 0, false);
+        self.window.clear();
+        Ok(())
+    }
+
+    /// Starts to read at the present position.
+    fn start(&mut self) -> Result<()> {
+        let Self { order, epoch, row, config, .. } = self;
+        let window = order.window_of(*row);
+        let blocks = to_usize(order.block_rows).saturating_mul(config.threads.saturating_add(1));
+        let ahead = config.batch_size.saturating_add(blocks);
+        let stores = self.stores.clone();
+        let prefetcher = Prefetcher::start(stores, *order, *epoch, window, ahead, config.threads)?;
+        let skipped = to_usize(*row - order.window_start(window));
+        self.prefetcher = Some(prefetcher);
+        self.next_window()?;
+        self.use_rows(skipped);
+        Ok(())
+    }
+
+    /// Writes the next batch of a store without a target.
     ///
     /// # Shapes
     /// `batch` is `[batch_size, d_model]`, row-major.
     ///
     /// # Errors
-    /// A slice of another size; a row that cannot be read or is not finite, and then
-    /// [`Error::Stopped`] ever after.
+    /// Those of [`BatchSource::next_batch`].
     pub fn next_batch(&mut self, batch: &mut [f32]) -> Result<()> {
-        if self.failed {
-            return Err(Error::Stopped);
-        }
-        let wanted = self.config.batch_size * self.d_model;
-        if batch.len() != wanted {
-            return Err(Error::value("batch", format!("{wanted} values"), batch.len()));
-        }
-        let mut places = batch.chunks_exact_mut(self.d_model);
-        while places.len() > 0 {
-            if self.used == self.window.len() {
-                self.next_window()?;
-            }
-            let n = places.len().min(self.window.len() - self.used);
-            let rows = &self.window[self.used..][..n];
-            rows.iter().zip(places.by_ref()).for_each(|(row, place)| place.copy_from_slice(row));
-            self.use_rows(n);
-        }
-        self.advance(self.config.batch_size as u64);
-        Ok(())
+        BatchSource::next_batch(self, batch.into())
     }
 
     /// Where the next batch begins.
     #[must_use]
     pub fn position(&self) -> LoaderPosition {
-        position_of(&self.order, self.d_model, self.epoch, self.row)
+        position_of(&self.order, self.d_model(), self.epoch, self.row)
     }
 
     /// Rows a batch.
@@ -191,15 +214,15 @@ impl Loader {
         self.config.batch_size
     }
 
-    /// Dimension of a row.
+    /// Dimension of a row of the input.
     #[must_use]
     pub const fn d_model(&self) -> usize {
-        self.d_model
+        self.ports.input.dimension
     }
 
     fn next_window(&mut self) -> Result<()> {
         self.failed = true;
-        self.window = self.prefetcher.next()?;
+        self.window = self.prefetcher.as_mut().ok_or(Error::Stopped)?.next()?;
         (self.used, self.failed) = (0, false);
         Ok(())
     }
@@ -207,7 +230,9 @@ impl Loader {
     /// Gives back the memory of the next `n` rows of the window.
     fn use_rows(&mut self, n: usize) {
         let rows = self.window[self.used..][..n].iter_mut().map(std::mem::take);
-        self.prefetcher.give_back(rows);
+        if let Some(prefetcher) = &self.prefetcher {
+            prefetcher.give_back(rows);
+        }
         self.used += n;
     }
 
@@ -216,6 +241,84 @@ impl Loader {
         self.epoch += row / self.order.share_rows();
         self.row = row % self.order.share_rows();
     }
+}
+
+impl BatchSource for Loader {
+    fn ports(&self) -> &Ports<Port> {
+        &self.ports
+    }
+
+    fn batch_size(&self) -> usize {
+        self.config.batch_size
+    }
+
+    fn next_batch(&mut self, mut batch: Ports<&mut [f32]>) -> Result<()> {
+        if self.failed {
+            return Err(Error::Stopped);
+        }
+        let n_rows = self.config.batch_size;
+        check_batch(&batch, &self.ports, n_rows)?;
+        if self.prefetcher.is_none() {
+            self.start()?;
+        }
+        let mut done = 0;
+        while done < n_rows {
+            if self.used == self.window.len() {
+                self.next_window()?;
+            }
+            let n = (n_rows - done).min(self.window.len() - self.used);
+            let rows = &self.window[self.used..][..n];
+            let mut start = 0;
+            let places = std::iter::once(&mut batch.input).chain(&mut batch.target);
+            for (place, Port { dimension: d, .. }) in places.zip(self.ports.each()) {
+                let place = place[done * d..].chunks_exact_mut(*d);
+                rows.iter().zip(place).for_each(|(row, p)| p.copy_from_slice(&row[start..][..*d]));
+                start += d;
+            }
+            self.use_rows(n);
+            done += n;
+        }
+        self.advance(n_rows as u64);
+        Ok(())
+    }
+
+    fn position(&self) -> StreamPosition {
+        StreamPosition::new(KIND, &self.position()).expect("numbers are JSON")
+    }
+
+    fn resume(&mut self, position: &StreamPosition) -> Result<()> {
+        self.go_to(&position.read(KIND)?)
+    }
+
+    /// The content hash of a store without a target.
+    fn identity(&self) -> Result<String> {
+        let input = self.stores.input.content_hash()?;
+        let Some(target) = &self.stores.target else { return Ok(input) };
+        let text = format!("{input}, target {}\n", target.content_hash()?);
+        Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
+    }
+
+    /// Of all rows.
+    fn statistics(&mut self) -> Result<Ports<Statistics>> {
+        self.stores.as_ref().try_map(|store| Statistics::cached(&**store))
+    }
+}
+
+/// Checks that a batch has a slice for each port, of the right size.
+fn check_batch(batch: &Ports<&mut [f32]>, ports: &Ports<Port>, n_rows: usize) -> Result<()> {
+    let all = [
+        ("batch", Some(&batch.input), Some(&ports.input)),
+        ("target of the batch", batch.target.as_ref(), ports.target.as_ref()),
+    ];
+    for (field, slice, port) in all {
+        let (got, wanted) = (slice.map(|s| s.len()), port.map(|port| n_rows * port.dimension));
+        if got != wanted {
+            let told = |n: Option<usize>| n.map_or("nothing".into(), |n| format!("{n} values"));
+            let got = got.map_or("nothing".into(), |n| n.to_string());
+            return Err(Error::value(field, told(wanted), got));
+        }
+    }
+    Ok(())
 }
 
 impl LoaderPosition {

@@ -16,9 +16,12 @@ use std::thread::JoinHandle;
 
 use crate::plan::{Epoch, Order, Window};
 use crate::store::to_usize;
-use crate::{ActivationStore, Error, Result};
+use crate::{ActivationStore, Error, Ports, Result};
 
-/// The memory of one row.
+/// The stores that rows come from.
+pub(crate) type Stores = Ports<Arc<dyn ActivationStore>>;
+
+/// The memory of one row: that of the input, then that of the target.
 pub(crate) type Row = Box<[f32]>;
 
 #[derive(Debug)]
@@ -40,7 +43,9 @@ struct Filling {
 
 #[derive(Debug)]
 struct Shared {
-    store: Arc<dyn ActivationStore>,
+    stores: Stores,
+    /// Elements of a row.
+    width: usize,
     order: Order,
     claims: Mutex<Claims>,
     /// Rows came back to the pool, or the threads are to stop.
@@ -81,7 +86,7 @@ impl Prefetcher {
     /// Starts `n_threads` threads that read from `window` of `epoch_number` on, `ahead` rows
     /// beyond the largest window.
     pub(crate) fn start(
-        store: Arc<dyn ActivationStore>,
+        stores: Stores,
         order: Order,
         epoch_number: u64,
         window: u64,
@@ -104,7 +109,7 @@ impl Prefetcher {
         };
         let (claims, changed) = (Mutex::new(claims), Condvar::new());
         let mut this = Self {
-            shared: Arc::new(Shared { store, order, claims, changed }),
+            shared: Arc::new(Shared { width: width(&stores), stores, order, claims, changed }),
             filled,
             windows: BTreeMap::new(),
             next: 0,
@@ -192,7 +197,7 @@ impl Shared {
             if claims.stop {
                 return None;
             }
-            if let Some(block) = claims.next(&self.order, self.store.d_model()) {
+            if let Some(block) = claims.next(&self.order, self.width) {
                 return Some(block);
             }
             claims = self.changed.wait(claims).unwrap_or_else(PoisonError::into_inner);
@@ -200,19 +205,28 @@ impl Shared {
     }
 
     fn read(&self, block: &mut Block, scratch: &mut Vec<f32>) -> Result<()> {
-        let d_model = self.store.d_model();
-        scratch.resize(block.rows.len() * d_model, 0.0);
-        self.store.read_rows(block.first_row, scratch)?;
-        for (row, values) in block.rows.iter_mut().zip(scratch.chunks_exact(d_model)) {
-            row.copy_from_slice(values);
+        let mut start = 0;
+        for store in self.stores.each() {
+            let d_model = store.d_model();
+            scratch.resize(block.rows.len() * d_model, 0.0);
+            store.read_rows(block.first_row, scratch)?;
+            for (row, values) in block.rows.iter_mut().zip(scratch.chunks_exact(d_model)) {
+                row[start..start + d_model].copy_from_slice(values);
+            }
+            start += d_model;
         }
         Ok(())
     }
 }
 
+/// Elements of a row of these stores.
+fn width(stores: &Stores) -> usize {
+    stores.each().map(|store| store.d_model()).sum()
+}
+
 impl Claims {
     /// The next block, if the pool has rows for it.
-    fn next(&mut self, order: &Order, d_model: usize) -> Option<Block> {
+    fn next(&mut self, order: &Order, width: usize) -> Option<Block> {
         if self.stretches == self.window.stretches.len() {
             self.next_window(order);
         }
@@ -223,7 +237,7 @@ impl Claims {
             return None;
         }
         self.unallocated -= lacking;
-        self.pool.extend((0..lacking).map(|_| vec![0.0; d_model].into_boxed_slice()));
+        self.pool.extend((0..lacking).map(|_| vec![0.0; width].into_boxed_slice()));
         let rows = self.pool.split_off(self.pool.len() - n);
         let places = self.rows..self.rows + n;
         self.stretches += 1;

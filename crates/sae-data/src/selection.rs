@@ -8,7 +8,7 @@ use crate::store::{check_all_rows, check_range, check_rows, to_usize};
 use crate::{ActivationStore, Dtype, Error, Provenance, Result, RowMeta};
 
 /// Row metadata read at a time.
-const META_AT_ONCE: u64 = 1 << 16;
+pub(crate) const META_AT_ONCE: u64 = 1 << 16;
 
 /// Some rows of a store, in any order.
 ///
@@ -92,6 +92,19 @@ impl Selection {
         let limit = max_norm_ratio * median;
         let rows = (0..).zip(&norms).filter(|(_, norm)| f64::from(**norm) <= limit);
         Self::by_index(store, rows.map(|(row, _)| row).collect::<Vec<_>>())
+    }
+
+    /// The rows of the same numbers of another store.
+    ///
+    /// # Errors
+    /// A store with another number of rows.
+    pub fn of_same_rows(&self, store: Arc<dyn ActivationStore>) -> Result<Self> {
+        let (expected, got) = (self.store.n_rows(), store.n_rows());
+        if expected != got {
+            let (path, _) = store.locate(0);
+            return Err(Error::format(&path, format!("{expected} rows"), got));
+        }
+        Ok(Self { store, stretches: self.stretches.clone(), n_rows: self.n_rows })
     }
 
     /// Calls `read` for each stretch of rows `start..start + n` that lies together in the store:

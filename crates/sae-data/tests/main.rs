@@ -13,3 +13,4 @@ mod support;
 mod synth;
 mod views;
 mod writers;
+mod zip;

@@ -27,7 +27,8 @@ pub struct AllocationObserver<'a> {
     /// None for an architecture that does not keep the largest.
     sae: Option<&'a dyn Sae>,
     n_rows: u64,
-    rows: Vec<Tensor>,
+    /// What is encoded and what is to be rebuilt.
+    rows: Vec<[Tensor; 2]>,
 }
 
 impl<'a> AllocationObserver<'a> {
@@ -58,12 +59,12 @@ impl<'a> AllocationObserver<'a> {
         let Some(sae) = self.sae.filter(|_| l0 >= 1.0) else { return Ok(None) };
         let most = ((MAX_RATIO * l0).ceil() as usize).min(sae.config().n_features);
         let mut errors = Errors { most, activations: Vec::new(), errors: Vec::new(), unit: None };
-        let d_model = sae.config().d_model;
-        let mut moments = Moments::new(d_model);
+        let d_out = sae.config().output_dimension();
+        let mut moments = Moments::new(d_out);
         let _guard = tch::no_grad_guard();
-        for x in self.rows {
-            to_f64s(&x)?.chunks(d_model).for_each(|row| moments.add(row));
-            errors.add(sae, &x)?;
+        for [x, target] in self.rows {
+            to_f64s(&target)?.chunks(d_out).for_each(|row| moments.add(row));
+            errors.add(sae, &x, &target)?;
         }
         let unit = errors.unit.unwrap_or(1.0);
         let r2 = |error: f64| 1.0 - error * unit / moments.total_squared_deviation();
@@ -83,7 +84,7 @@ impl Observer for AllocationObserver<'_> {
     fn see(&mut self, batch: &EvalBatch<'_>) -> Result<()> {
         if self.sae.is_some() && self.n_rows < MAX_ROWS {
             self.n_rows += batch.x.size()[0] as u64;
-            self.rows.push(batch.x.shallow_clone());
+            self.rows.push([batch.x, batch.target].map(Tensor::shallow_clone));
         }
         Ok(())
     }
@@ -101,13 +102,13 @@ struct Errors {
 }
 
 impl Errors {
-    fn add(&mut self, sae: &dyn Sae, x: &Tensor) -> Result<()> {
+    fn add(&mut self, sae: &dyn Sae, x: &Tensor, target: &Tensor) -> Result<()> {
         let base = sae.base();
         let (normal, rows) = base.normalizer.normalize(x);
         let parameters = &base.parameters;
         let z = parameters.pre_activations(&normal).relu();
         let (values, indices) = z.f_topk(self.most as i64, 1, true, true)?;
-        let scale = match (&base.normalizer, &rows) {
+        let scale = match (base.output_normalizer(), &rows) {
             (_, Some(rows)) => {
                 let scale = rows.scale.f_to_kind(Kind::Double)? * &rows.unit;
                 scale.f_square()?.f_squeeze_dim(1)?
@@ -123,6 +124,7 @@ impl Errors {
                 let least = f64::from(f32::MIN_POSITIVE);
                 (x / unit - shift) / scale.clamp_min(least)
             }
+            None if sae.config().is_transcoder() => base.output_normalizer().normalize(target).0,
             _ => normal,
         };
         let mut residual = target - &parameters[Role::DecoderBias];

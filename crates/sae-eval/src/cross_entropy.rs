@@ -105,6 +105,10 @@ fn measure(
     options: CrossEntropyOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CrossEntropy> {
+    if sae.config().is_transcoder() {
+        let expected = "an autoencoder: what it rebuilds takes the place of what it reads";
+        return Err(Error::Ports { expected });
+    }
     let (expected, got) = (sae.config().d_model, host.info().d_model);
     if expected != got {
         return Err(Error::Dimension { expected, got, of: "the host" });

@@ -29,7 +29,7 @@ pub enum Error {
         /// The shape it has.
         got: Vec<i64>,
     },
-    /// The SAE and what it is to read have different dimensions.
+    /// The SAE and what it is to read or to rebuild have different dimensions.
     #[error("d_model: expected {expected} as the sae has it, got {got} of {of}")]
     Dimension {
         /// Dimension of the SAE.
@@ -38,6 +38,12 @@ pub enum Error {
         got: usize,
         /// Whose it is.
         of: &'static str,
+    },
+    /// The stores are not those of the model's ports, or it is asked for what its ports do not allow.
+    #[error("the model and its stores: expected {expected}")]
+    Ports {
+        /// What is wanted.
+        expected: &'static str,
     },
     /// A store is not the one that a planted truth tells of.
     #[error("{name} of the store: expected {expected} as the planted truth has, got {got}")]

@@ -1,7 +1,7 @@
 //! Fidelity and sparsity of an SAE on the rows of an activation store.
 
 use sae_config::Evaluation;
-use sae_data::ActivationStore;
+use sae_data::{ActivationStore, Ports};
 use sae_models::Sae;
 
 use crate::{EvaluateOptions, Metrics, Result, observe};
@@ -15,13 +15,13 @@ use crate::{EvaluateOptions, Metrics, Result, observe};
 /// # Errors
 /// Those of [`observe`] and of [`Metrics`]; [`Error::Empty`](crate::Error::Empty) for a store
 /// without rows.
-pub fn evaluate(
+pub fn evaluate<'a>(
     sae: &dyn Sae,
-    store: &dyn ActivationStore,
+    stores: impl Into<Ports<&'a dyn ActivationStore>>,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Evaluation> {
-    let mut metrics = Metrics::new(sae.config().d_model, sae.config().n_features);
-    observe(sae, store, options, &mut [&mut metrics], progress)?;
+    let mut metrics = Metrics::new(sae.config().output_dimension(), sae.config().n_features);
+    observe(sae, stores, options, &mut [&mut metrics], progress)?;
     metrics.finish()
 }

@@ -25,12 +25,16 @@ impl<'a> TruthObserver<'a> {
     /// To observe a pass of `sae` over the `store` that `truth` is of.
     ///
     /// # Errors
-    /// [`Error::Truth`] if store and truth do not belong together; those of [`TruthMetrics::new`].
+    /// [`Error::Truth`] if store and truth do not belong together; [`Error::Ports`] of a transcoder; those of [`TruthMetrics::new`].
     pub fn new(
         sae: &dyn Sae,
         store: &dyn ActivationStore,
         truth: &'a PlantedTruth,
     ) -> Result<Self> {
+        if sae.config().is_transcoder() {
+            let expected = "an autoencoder: the truth is of what is encoded";
+            return Err(Error::Ports { expected });
+        }
         let expected = truth.d_model();
         if store.d_model() != expected {
             return Err(Error::Truth { name: "d_model", expected, got: store.d_model() });

@@ -32,8 +32,10 @@ struct KHat {
 impl Observer for Metrics {
     fn see(&mut self, batch: &EvalBatch<'_>) -> Result<()> {
         match batch.features {
-            Features::Sparse(codes) => self.add_sparse(batch.x, batch.x_hat, codes, batch.k_hat),
-            Features::Dense(features) => self.add(batch.x, batch.x_hat, features, batch.k_hat),
+            Features::Sparse(codes) => {
+                self.add_sparse(batch.target, batch.x_hat, codes, batch.k_hat)
+            }
+            Features::Dense(features) => self.add(batch.target, batch.x_hat, features, batch.k_hat),
         }
     }
 }

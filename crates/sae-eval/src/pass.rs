@@ -1,7 +1,7 @@
 //! One pass over a store: each batch is read, encoded and decoded once, and every observer sees it.
 
-use sae_data::ActivationStore;
-use sae_models::{Sae, SparseCoder, SparseCodes};
+use sae_data::{ActivationStore, Ports};
+use sae_models::{ModelConfig, Sae, SparseCoder, SparseCodes};
 use tch::{Kind, Tensor};
 
 use crate::metrics::to_f64s;
@@ -27,7 +27,9 @@ pub struct EvalBatch<'a> {
     pub first_row: u64,
     /// The rows, `[batch, d_model]`.
     pub x: &'a Tensor,
-    /// Their reconstructions, `[batch, d_model]`.
+    /// What is to be rebuilt of them, `[batch, d_out]`: x itself, but for a transcoder.
+    pub target: &'a Tensor,
+    /// The reconstructions, `[batch, d_out]`.
     pub x_hat: &'a Tensor,
     /// Their features, batch × n_features.
     pub features: Features<'a>,
@@ -96,48 +98,79 @@ pub trait Observer {
 }
 
 /// Encodes and decodes every row of a store, once and in order, and shows each batch to all
-/// observers.
+/// observers; of a transcoder with the rows of its target, as [`zip`](sae_data::zip) gives them.
 ///
 /// `progress` is told the rows done and the rows in all, after each batch.
 ///
 /// # Errors
-/// [`Error::Dimension`] if the SAE is of another `d_model`; [`Error::Data`] for rows that cannot be
+/// [`Error::Dimension`] if the SAE is of other dimensions, [`Error::Ports`] for a transcoder without
+/// a target or an SAE with one; [`Error::Data`] for rows that cannot be
 /// read; those of the observers.
-pub fn observe(
+pub fn observe<'a>(
     sae: &dyn Sae,
-    store: &dyn ActivationStore,
+    stores: impl Into<Ports<&'a dyn ActivationStore>>,
     options: EvaluateOptions,
     observers: &mut [&mut dyn Observer],
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
-    let d_model = sae.config().d_model;
-    if store.d_model() != d_model {
-        return Err(Error::Dimension { expected: d_model, got: store.d_model(), of: "the store" });
-    }
+    let stores = stores.into();
+    check_ports(sae.config(), &stores)?;
     if options.batch_size == 0 {
         let expected = "at least 1".to_owned();
         return Err(Error::Setting { name: "batch_size", expected, got: "0".to_owned() });
     }
-    let n_rows = store.n_rows();
-    let mut buffer = vec![0.0f32; options.batch_size.min(n_rows as usize) * d_model];
+    let n_rows = stores.input.n_rows();
+    let mut buffer = Vec::new();
     let mut forward = Forward::new(sae);
     let mut done = 0;
     while done < n_rows {
         let n = (n_rows - done).min(options.batch_size as u64);
-        let rows = &mut buffer[..n as usize * d_model];
-        store.read_rows(done, rows)?;
-        let x = Tensor::f_from_slice(rows)?
-            .f_reshape([n as i64, d_model as i64])?
-            .f_to_device(sae.base().device())?
-            .f_to_kind(sae.base().kind())?;
-        forward.apply(sae, &x, |x_hat, features, k_hat| {
-            let batch = EvalBatch { first_row: done, x: &x, x_hat, features, k_hat };
+        let batch = stores.try_map(|store| {
+            buffer.resize(n as usize * store.d_model(), 0.0_f32);
+            store.read_rows(done, &mut buffer)?;
+            let rows = Tensor::f_from_slice(&buffer)?
+                .f_reshape([n as i64, store.d_model() as i64])?
+                .f_to_device(sae.base().device())?
+                .f_to_kind(sae.base().kind())?;
+            Ok::<_, Error>(rows)
+        })?;
+        let (x, target) = (&batch.input, batch.output());
+        forward.apply(sae, x, |x_hat, features, k_hat| {
+            let batch = EvalBatch { first_row: done, x, target, x_hat, features, k_hat };
             observers.iter_mut().try_for_each(|observer| observer.see(&batch))
         })?;
         done += n;
         progress(done, n_rows);
     }
     Ok(())
+}
+
+/// Checks that there is a store for each port of a model, of its dimension, and as many targets as
+/// inputs.
+fn check_ports(config: &ModelConfig, stores: &Ports<&dyn ActivationStore>) -> Result<()> {
+    let (expected, got) = (config.d_model, stores.input.d_model());
+    if expected != got {
+        return Err(Error::Dimension { expected, got, of: "the store" });
+    }
+    match (config.d_out, stores.target) {
+        (None, None) => Ok(()),
+        (Some(_), None) => Err(Error::Ports { expected: "a target: the model is a transcoder" }),
+        (None, Some(_)) => {
+            Err(Error::Ports { expected: "no target: the model rebuilds its input" })
+        }
+        (Some(expected), Some(target)) => {
+            let got = target.d_model();
+            if expected != got {
+                return Err(Error::Dimension { expected, got, of: "the target" });
+            }
+            match target.n_rows() == stores.input.n_rows() {
+                true => Ok(()),
+                false => {
+                    Err(Error::Ports { expected: "as many rows of the target as of the input" })
+                }
+            }
+        }
+    }
 }
 
 /// Encodes and decodes by sparse kernels where they apply, else by the model's tensors.

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use tch_autograd::test_device;
 
 fn config(d_model: usize, n_features: usize, code: Code) -> ModelConfig {
-    ModelConfig { d_model, n_features, normalization: Normalization::None, code }
+    ModelConfig { d_model, d_out: None, n_features, normalization: Normalization::None, code }
 }
 
 /// relu(x) − relu(−x) = x, times `scale`, plus `bias` in every dimension.

@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sae_data::{ActivationStore, Dtype, RowMeta, StoreSpec, StoreWriter, open_store};
-use sae_eval::{ComplexityObserver, EvaluateOptions, Metrics, evaluate, observe};
-use sae_models::InitRng;
+use sae_config::{ArchitectureConfig, AuxKConfig, Normalization, Parity, TopKConfig};
+use sae_data::{ActivationStore, Dtype, Ports, RowMeta, StoreSpec, StoreWriter, open_store};
+use sae_eval::{
+    AllocationObserver, ComplexityObserver, EvaluateOptions, Metrics, Observer, evaluate, observe,
+};
+use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init_ports};
 use tch::{Kind, Tensor};
 use tch_autograd::test_device;
 
@@ -106,6 +109,74 @@ fn rows_of_more_dimensions_are_seen_to_have_more_features() {
     let two = Tensor::cat(&[&x.narrow(0, 0, 1), &x.narrow(0, n, 1)], 0).repeat([5, 1]);
     let doubled = store(&dir.path().join("doubled"), &two);
     assert_eq!(complexity(doubled.as_ref()), None);
+}
+
+/// A transcoder from `D` to `d_out` dimensions.
+fn transcoder(d_out: usize) -> Box<dyn Sae> {
+    let config = ModelConfig {
+        d_model: D,
+        d_out: Some(d_out),
+        n_features: 20,
+        normalization: Normalization::Scale,
+        parity: Parity::None,
+        architecture: ArchitectureConfig::TopK(TopKConfig {
+            k: 3,
+            k_anneal_steps: 0,
+            threshold_start_step: None,
+            auxk: AuxKConfig::default(),
+        }),
+    };
+    let normalizers = [2.0, 3.0].map(|scale| Normalizer::Scale { scale });
+    let normalizers = (&normalizers[0], Some(&normalizers[1]));
+    init_ports(config, normalizers, &mut InitRng::new(5), Kind::Float, test_device()).unwrap()
+}
+
+fn ports<'a>(
+    input: &'a Arc<dyn ActivationStore>,
+    target: Option<&'a Arc<dyn ActivationStore>>,
+) -> Ports<&'a dyn ActivationStore> {
+    Ports { input: input.as_ref(), target: target.map(AsRef::as_ref) }
+}
+
+#[test]
+fn a_transcoder_is_measured_by_its_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let x = rows(25);
+    let target = (InitRng::new(4).uniform(&[25, D as i64], 4.0) + 1.5).to_kind(Kind::Float);
+    let (input, output) = (store(&dir.path().join("x"), &x), store(&dir.path().join("t"), &target));
+    let sae = transcoder(D);
+    let (mut metrics, mut allocation) = (Metrics::new(D, 20), AllocationObserver::new(&*sae));
+    let options = EvaluateOptions { batch_size: 4 };
+    let both = &mut [&mut metrics as &mut dyn Observer, &mut allocation];
+    observe(sae.as_ref(), ports(&input, Some(&output)), options, both, &mut |_, _| {}).unwrap();
+    let got = metrics.finish().unwrap();
+
+    let (x, target) = (x.to_device(test_device()), target.to_device(test_device()));
+    let x_hat = sae.decode(&sae.encode(&x).unwrap()).unwrap();
+    let spread = &target - target.mean_dim([0i64].as_slice(), false, None);
+    let error = (&target - x_hat).square().sum(Kind::Double).double_value(&[]);
+    let r2 = 1.0 - error / spread.square().sum(Kind::Double).double_value(&[]);
+    assert!((got.reconstruction.r2 - r2).abs() < 1e-5, "{got:?}, expected {r2}");
+    // The model keeps the same number in each row: so does the uniform rule.
+    let shared = allocation.finish(got.sparsity.l0_mean).unwrap().unwrap();
+    assert!((shared.r2_oracle - r2).abs() < 1.0 && shared.r2_oracle >= shared.r2_uniform);
+    if got.sparsity.l0_sd == 0.0 && (shared.l0 - got.sparsity.l0_mean).abs() < 1e-9 {
+        assert!((shared.r2_uniform - r2).abs() < 1e-4, "{shared:?}, expected {r2}");
+    }
+
+    let refused = |sae: &dyn Sae, target: Option<&Arc<dyn ActivationStore>>| {
+        let measured = evaluate(sae, ports(&input, target), options, &mut |_, _| {});
+        measured.unwrap_err().to_string()
+    };
+    let none = refused(sae.as_ref(), None);
+    assert_eq!(none, "the model and its stores: expected a target: the model is a transcoder");
+    let none = refused(linear(D, 1.0, 0.0).as_ref(), Some(&output));
+    assert!(none.ends_with("expected no target: the model rebuilds its input"), "{none}");
+    let other = refused(transcoder(D + 1).as_ref(), Some(&output));
+    assert_eq!(other, "d_model: expected 7 as the sae has it, got 6 of the target");
+    let few = store(&dir.path().join("few"), &rows(3));
+    let rows = refused(sae.as_ref(), Some(&few));
+    assert!(rows.ends_with("expected as many rows of the target as of the input"), "{rows}");
 }
 
 #[test]

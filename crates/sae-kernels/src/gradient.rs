@@ -41,15 +41,15 @@ pub struct Projection<'a> {
 /// The encoder's side of the gradients.
 #[derive(Debug)]
 pub struct EncoderGradient<'a> {
-    /// What the encoder reads, batch × d_model.
+    /// What the encoder reads, batch × d_in.
     pub input: Matrix<'a>,
-    /// The encoder, n_features × d_model; with it Σ_b ∂/∂input_b is summed into `input_sum`.
+    /// The encoder, n_features × d_in; with it Σ_b ∂/∂input_b is summed into `input_sum`.
     pub encoder: Matrix<'a>,
     /// Receives the gradient of the encoder; rows without an entry are left as they are.
     pub weights: &'a mut [f32],
     /// Receives the gradient of its bias, n_features.
     pub bias: &'a mut [f32],
-    /// Receives Σ_f bias_f·encoder_f, d_model: the summed gradient of the input.
+    /// Receives Σ_f bias_f·encoder_f, d_in: the summed gradient of the input.
     pub input_sum: &'a mut [f32],
 }
 
@@ -115,11 +115,12 @@ pub fn weight_gradients(
         return Ok(SquaredNorms { decoder: norms.iter().sum(), ..SquaredNorms::default() });
     };
     let EncoderGradient { input, encoder, weights, bias, input_sum } = encoder;
-    check_len("encoder", n_features * d, encoder.data().len())?;
-    check_len("input (its columns)", d, input.n_cols())?;
-    check_len("encoder gradient", n_features * d, weights.len())?;
+    let d_in = input.n_cols();
+    check_len("encoder", n_features * d_in, encoder.data().len())?;
+    check_len("encoder (its columns)", d_in, encoder.n_cols())?;
+    check_len("encoder gradient", n_features * d_in, weights.len())?;
     check_len("encoder bias gradient", n_features, bias.len())?;
-    check_len("input_sum", d, input_sum.len())?;
+    check_len("input_sum", d_in, input_sum.len())?;
     let first_is_written = sources[0].codes.nnz() >= PACKED_FROM * n_features;
     if first_is_written {
         packed::write(&sources[0], input, decoder, weights, scratch);
@@ -128,10 +129,10 @@ pub fn weight_gradients(
     let parts: Vec<(SquaredNorms, Vec<f32>)> = decoder
         .par_chunks_mut(part * d)
         .zip(active.par_chunks_mut(part))
-        .zip(weights.par_chunks_mut(part * d).zip(bias.par_chunks_mut(part)))
+        .zip(weights.par_chunks_mut(part * d_in).zip(bias.par_chunks_mut(part)))
         .enumerate()
         .map(|(p, ((decoder, active), (weights, bias)))| {
-            let mut sum = vec![0.0; d];
+            let mut sum = vec![0.0; d_in];
             let side = EncoderGradient { input, encoder, weights, bias, input_sum: &mut sum };
             let first = p * part;
             let norms = dispatch(Part { task: &task, first, decoder, active, encoder: Some(side) });
@@ -188,7 +189,8 @@ impl WithSimd for Part<'_> {
                 None => dot(simd, gradient, gradient),
             });
             if let Some(encoder) = &mut encoder {
-                let row = &mut encoder.weights[i * task.d..][..task.d];
+                let d_in = encoder.input.n_cols();
+                let row = &mut encoder.weights[i * d_in..][..d_in];
                 let bias = encoder_row(simd, task, f, &encoder.input, row);
                 encoder.bias[i] = bias;
                 norms.encoder += f64::from(dot(simd, row, row));

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::normalizer::constants;
 use crate::{Error, ModelConfig, Normalizer, Parameters, Result, TrainedOn};
 
 /// What every architecture holds.
@@ -9,8 +10,12 @@ use crate::{Error, ModelConfig, Normalizer, Parameters, Result, TrainedOn};
 pub struct Base {
     /// The configuration it was built from.
     pub config: ModelConfig,
-    /// What is done to activations before encoding, and undone after decoding.
+    /// What is done to activations before encoding, and undone after decoding where the same ones
+    /// are rebuilt.
     pub normalizer: Normalizer,
+    /// What is done to the activations that are rebuilt, where they are others than those that are
+    /// encoded.
+    pub target_normalizer: Option<Normalizer>,
     /// Encoder, decoder and what else the architecture has.
     pub parameters: Parameters,
     /// The host, hook point and data that it belongs to, where known.
@@ -28,6 +33,17 @@ impl Base {
     #[must_use]
     pub fn device(&self) -> Device {
         self.parameters.device()
+    }
+
+    /// What is undone after decoding.
+    #[must_use]
+    pub fn output_normalizer(&self) -> &Normalizer {
+        self.target_normalizer.as_ref().unwrap_or(&self.normalizer)
+    }
+
+    /// The constants of its normalisation, by the names under which they are saved.
+    pub(crate) fn constants(&self) -> Vec<(&'static str, Tensor)> {
+        constants(&self.normalizer, self.target_normalizer.as_ref())
     }
 
     /// Checks that `tensor` is `[batch, width]` of this model's kind and on its device.

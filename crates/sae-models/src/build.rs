@@ -3,6 +3,7 @@
 use tch::{Device, Kind};
 
 use crate::architectures::{initial, take_own};
+use crate::normalizer::{constants, kind_of};
 use crate::{Base, InitRng, ModelConfig, Normalizer, Parameters, Result, Sae, Tensors, TrainedOn};
 
 /// Builds the model that `config` names from its tensors.
@@ -10,11 +11,12 @@ use crate::{Base, InitRng, ModelConfig, Normalizer, Parameters, Result, Sae, Ten
 /// # Errors
 /// A tensor that is absent, left over, not finite, or of another shape or kind, by name.
 pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> {
-    let normalizer = Normalizer::take(&config, &mut tensors)?;
+    let (normalizer, target_normalizer) = Normalizer::take_all(&config, &mut tensors)?;
     let mut parameters = Parameters::take(&config, &mut tensors)?;
     take_own(&config, &mut parameters, &mut tensors)?;
     tensors.finish(config.code.name())?;
-    Ok(Box::new(Base { config, normalizer, parameters, trained_on: TrainedOn::default() }))
+    let trained_on = TrainedOn::default();
+    Ok(Box::new(Base { config, normalizer, target_normalizer, parameters, trained_on }))
 }
 
 /// The weights and the normalisation of `sae`, copied into a model of another configuration, of
@@ -28,12 +30,11 @@ pub fn rebuild(
     kind: Kind,
     device: Device,
 ) -> Result<Box<dyn Sae>> {
-    let constants = sae.base().normalizer.tensors();
+    let constants = sae.base().constants();
     let constants = constants.iter().map(|(name, tensor)| (*name, tensor));
     let all = sae.parameters().into_iter().chain(sae.buffers()).chain(constants);
     let copied = |(name, tensor): (&str, &tch::Tensor)| {
-        let kind = if name == "normalization.scale" { Kind::Double } else { kind };
-        (name.to_owned(), tensor.detach().copy().to_kind(kind))
+        (name.to_owned(), tensor.detach().copy().to_kind(kind_of(name, kind)))
     };
     build(config, Tensors::new(all.map(copied).collect(), kind, device))
 }
@@ -49,13 +50,26 @@ pub fn init(
     kind: Kind,
     device: Device,
 ) -> Result<Box<dyn Sae>> {
+    init_ports(config, (normalizer, None), rng, kind, device)
+}
+
+/// As [`init`], with the normaliser of what is rebuilt where that is another port: of a transcoder.
+///
+/// # Errors
+/// Normalisers that are not those that `config` names or do not fit its dimensions.
+pub fn init_ports(
+    config: ModelConfig,
+    (normalizer, of_target): (&Normalizer, Option<&Normalizer>),
+    rng: &mut InitRng,
+    kind: Kind,
+    device: Device,
+) -> Result<Box<dyn Sae>> {
     let mut map = initial(&config, rng);
     for tensor in map.values_mut() {
         *tensor = tensor.to_kind(kind);
     }
-    for (name, tensor) in normalizer.tensors() {
-        let kind = if name == "normalization.scale" { Kind::Double } else { kind };
-        map.insert(name.into(), tensor.to_kind(kind));
+    for (name, tensor) in constants(normalizer, of_target) {
+        map.insert(name.into(), tensor.to_kind(kind_of(name, kind)));
     }
     build(config, Tensors::new(map, kind, device))
 }

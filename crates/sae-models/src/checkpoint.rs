@@ -43,7 +43,7 @@ struct Manifest<C> {
 /// A file that cannot be written, by name.
 pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| io(dir, e))?;
-    let constants = sae.base().normalizer.tensors();
+    let constants = sae.base().constants();
     let tensors = sae
         .parameters()
         .into_iter()

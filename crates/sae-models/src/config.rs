@@ -8,14 +8,31 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Dimension D of the activations.
+    /// Dimension D of the activations that are encoded.
     pub d_model: usize,
+    /// Dimension of those that are rebuilt, where they are others: the model is a transcoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub d_out: Option<usize>,
     /// Dictionary size F.
     pub n_features: usize,
     /// What is done to activations before encoding, and undone after decoding.
     pub normalization: Normalization,
     /// The architecture, as inference needs it.
     pub code: Code,
+}
+
+impl ModelConfig {
+    /// Whether the model rebuilds other activations than it encodes.
+    #[must_use]
+    pub const fn is_transcoder(&self) -> bool {
+        self.d_out.is_some()
+    }
+
+    /// Dimension of the activations that are rebuilt.
+    #[must_use]
+    pub fn output_dimension(&self) -> usize {
+        self.d_out.unwrap_or(self.d_model)
+    }
 }
 
 /// What files of version 1 have in its place: settings of training beside those of inference.
@@ -37,7 +54,7 @@ impl From<Version1> for ModelConfig {
             soft.k_max.get_or_insert(4.0 * soft.k as f64);
         }
         let code = architecture.code(d_model, n_features, parity);
-        Self { d_model, n_features, normalization, code }
+        Self { d_model, d_out: None, n_features, normalization, code }
     }
 }
 

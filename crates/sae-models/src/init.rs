@@ -46,13 +46,24 @@ impl InitRng {
 }
 
 /// Encoder and decoder: rows of the decoder have `norm`, the encoder is the same, biases are 0.
-pub(crate) fn tied(config: &ModelConfig, rng: &mut InitRng, norm: f64) -> BTreeMap<String, Tensor> {
-    let w_dec = rng.directions(config.n_features, config.d_model, norm);
+///
+/// The encoder of a transcoder reads another space than the decoder writes to, whatever their
+/// dimensions: its rows, of the same norm, are drawn for themselves.
+pub(crate) fn encoder_and_decoder(
+    config: &ModelConfig,
+    rng: &mut InitRng,
+    norm: f64,
+) -> BTreeMap<String, Tensor> {
+    let w_dec = rng.directions(config.n_features, config.output_dimension(), norm);
+    let w_enc = match config.is_transcoder() {
+        true => rng.directions(config.n_features, config.d_model, norm),
+        false => w_dec.copy(),
+    };
     BTreeMap::from([
-        ("encoder.weight".into(), w_dec.copy()),
+        ("encoder.weight".into(), w_enc),
         ("encoder.bias".into(), zeros(&[config.n_features])),
         ("decoder.weight".into(), w_dec),
-        ("decoder.bias".into(), zeros(&[config.d_model])),
+        ("decoder.bias".into(), zeros(&[config.output_dimension()])),
     ])
 }
 

@@ -22,7 +22,7 @@ mod trained_on;
 
 pub use architectures::Estimator;
 pub use base::Base;
-pub use build::{build, init, rebuild};
+pub use build::{build, init, init_ports, rebuild};
 pub use checkpoint::{
     CONFIG_FILE, WEIGHTS_FILE, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
 };

@@ -117,32 +117,75 @@ impl Normalizer {
         }
     }
 
-    /// Takes the constants out of `tensors`.
-    pub(crate) fn take(config: &ModelConfig, tensors: &mut Tensors) -> Result<Self> {
-        Ok(match config.normalization {
-            Normalization::None => Self::None,
-            Normalization::Scale => Self::Scale { scale: tensors.take_scale()? },
-            Normalization::ShiftScale => Self::ShiftScale {
-                shift: tensors.take("normalization.shift", &[config.d_model as i64])?,
-                scale: tensors.take_scale()?,
-            },
-            Normalization::UnitNorm => Self::UnitNorm,
-            Normalization::LayerNorm => Self::LayerNorm,
-        })
+    /// Takes the constants of what is encoded out of `tensors`, and those of what is rebuilt where
+    /// that is another.
+    ///
+    /// # Errors
+    /// A constant that is absent or wrong, by name; a transcoder whose target would have to be known
+    /// to be rebuilt.
+    pub(crate) fn take_all(
+        config: &ModelConfig,
+        tensors: &mut Tensors,
+    ) -> Result<(Self, Option<Self>)> {
+        let take = |d: usize, names: &Names, tensors: &mut Tensors| {
+            Ok::<_, Error>(match config.normalization {
+                Normalization::None => Self::None,
+                Normalization::Scale => Self::Scale { scale: tensors.take_scale(names.scale)? },
+                Normalization::ShiftScale => Self::ShiftScale {
+                    shift: tensors.take(names.shift, &[d as i64])?,
+                    scale: tensors.take_scale(names.scale)?,
+                },
+                Normalization::UnitNorm => Self::UnitNorm,
+                Normalization::LayerNorm => Self::LayerNorm,
+            })
+        };
+        let of_input = take(config.d_model, &INPUT, tensors)?;
+        let Some(d_out) = config.d_out else { return Ok((of_input, None)) };
+        if let Self::UnitNorm | Self::LayerNorm = of_input {
+            let expected = "none, scale or shift_scale of a transcoder: the norms of target rows \
+                            are not known from the input";
+            let name = of_input.name();
+            return Err(sae_config::Error::value("normalization", expected, name).into());
+        }
+        Ok((of_input, Some(take(d_out, &TARGET, tensors)?)))
     }
 
-    /// The constants, by the names under which they are saved.
-    pub(crate) fn tensors(&self) -> Vec<(&'static str, Tensor)> {
+    /// The constants, by the names under which those of a port are saved.
+    fn tensors(&self, names: &Names) -> Vec<(&'static str, Tensor)> {
         let scalar = |scale: f64| Tensor::from(scale);
         match self {
-            Self::Scale { scale } => vec![("normalization.scale", scalar(*scale))],
-            Self::ShiftScale { shift, scale } => vec![
-                ("normalization.shift", shift.shallow_clone()),
-                ("normalization.scale", scalar(*scale)),
-            ],
+            Self::Scale { scale } => vec![(names.scale, scalar(*scale))],
+            Self::ShiftScale { shift, scale } => {
+                vec![(names.shift, shift.shallow_clone()), (names.scale, scalar(*scale))]
+            }
             Self::None | Self::UnitNorm | Self::LayerNorm => vec![],
         }
     }
+}
+
+/// Names of the constants of a port.
+struct Names {
+    shift: &'static str,
+    scale: &'static str,
+}
+
+const INPUT: Names = Names { shift: "normalization.shift", scale: "normalization.scale" };
+const TARGET: Names =
+    Names { shift: "target.normalization.shift", scale: "target.normalization.scale" };
+
+/// The constants of the input and of the target where that is another, by the names under which they
+/// are saved.
+pub(crate) fn constants(
+    input: &Normalizer,
+    target: Option<&Normalizer>,
+) -> Vec<(&'static str, Tensor)> {
+    let of_target = target.map(|target| target.tensors(&TARGET));
+    input.tensors(&INPUT).into_iter().chain(of_target.into_iter().flatten()).collect()
+}
+
+/// The kind in which a tensor of a model of this `kind` is kept: scales in f64.
+pub(crate) fn kind_of(name: &str, kind: Kind) -> Kind {
+    if name == INPUT.scale || name == TARGET.scale { Kind::Double } else { kind }
 }
 
 /// The power of two of each row's largest magnitude, 1 for rows of zeros; dividing by it is exact.

@@ -4,6 +4,7 @@ use std::ops::{Index, IndexMut};
 
 use tch::{Device, Kind, Tensor};
 
+use crate::architectures::subtracts_b_dec;
 use crate::{ModelConfig, Result, Tensors};
 
 /// What a tensor of a model is for.
@@ -13,9 +14,9 @@ pub enum Role {
     EncoderWeight,
     /// `[n_features]`; of Gated the bias of the gate.
     EncoderBias,
-    /// `[n_features, d_model]`, one row a feature.
+    /// `[n_features, d_out]`, one row a feature.
     DecoderWeight,
-    /// `[d_model]`.
+    /// `[d_out]`.
     DecoderBias,
     /// What activations have to exceed: a scalar that training averages, or `[n_features]`, trained.
     Threshold,
@@ -85,6 +86,8 @@ impl Role {
 pub struct Parameters {
     trained: Vec<(Role, Tensor)>,
     buffers: Vec<(Role, Tensor)>,
+    /// Whether b_dec is subtracted from what the encoder reads.
+    is_centred: bool,
     /// The kind that factors of dense products are rounded to, if another than that of the weights.
     pub products_in: Option<Kind>,
 }
@@ -96,11 +99,14 @@ impl Parameters {
     /// An error that names the tensor that is absent or wrong.
     pub fn take(config: &ModelConfig, tensors: &mut Tensors) -> Result<Self> {
         let (f, d) = (config.n_features as i64, config.d_model as i64);
-        let mut all = Self { trained: Vec::new(), buffers: Vec::new(), products_in: None };
+        let d_out = config.output_dimension() as i64;
+        let (trained, buffers) = (Vec::new(), Vec::new());
+        let is_centred = subtracts_b_dec(config);
+        let mut all = Self { trained, buffers, is_centred, products_in: None };
         all.take_trained(Role::EncoderWeight, &[f, d], tensors)?;
         all.take_trained(Role::EncoderBias, &[f], tensors)?;
-        all.take_trained(Role::DecoderWeight, &[f, d], tensors)?;
-        all.take_trained(Role::DecoderBias, &[d], tensors)?;
+        all.take_trained(Role::DecoderWeight, &[f, d_out], tensors)?;
+        all.take_trained(Role::DecoderBias, &[d_out], tensors)?;
         Ok(all)
     }
 
@@ -149,8 +155,19 @@ impl Parameters {
         self[Role::DecoderWeight].device()
     }
 
+    /// b_dec, where it is subtracted from what the encoder reads.
+    #[must_use]
+    pub fn centre(&self) -> Option<&Tensor> {
+        self.is_centred.then(|| &self[Role::DecoderBias])
+    }
+
+    /// What the encoder reads of normalised rows: x − b_dec, or x where that is not subtracted.
+    pub(crate) fn centred(&self, x: &Tensor) -> Tensor {
+        self.centre().map_or_else(|| x.shallow_clone(), |centre| x - centre)
+    }
+
     /// W_enc(x − b_dec) + b_enc, as xW_encᵀ + (b_enc − W_enc b_dec): no second product with W_enc
-    /// is needed for the gradient of b_dec.
+    /// is needed for the gradient of b_dec. Without b_dec where that is not subtracted ([`Self::centre`]).
     ///
     /// # Shapes
     /// x `[batch, d_model]`; returns `[batch, n_features]`.
@@ -164,13 +181,17 @@ impl Parameters {
     /// x `[batch, d_model]`; returns `[batch, n_features]`.
     pub fn projections(&self, x: &Tensor) -> Tensor {
         let w_enc = &self[Role::EncoderWeight];
-        product(x, &w_enc.tr(), self.products_in) - w_enc.mv(&self[Role::DecoderBias])
+        let z = product(x, &w_enc.tr(), self.products_in);
+        match self.centre() {
+            Some(centre) => z - w_enc.mv(centre),
+            None => z,
+        }
     }
 
     /// fW_dec + b_dec.
     ///
     /// # Shapes
-    /// features `[batch, n_features]`; returns `[batch, d_model]`.
+    /// features `[batch, n_features]`; returns `[batch, d_out]`.
     pub fn reconstruct(&self, features: &Tensor) -> Tensor {
         let (w_dec, b_dec) = (&self[Role::DecoderWeight], &self[Role::DecoderBias]);
         match self.products_in {
@@ -182,10 +203,11 @@ impl Parameters {
     /// W(x − b_dec) + b as xWᵀ + (b − W b_dec); with other factors as xWᵀ of x − b_dec, which is
     /// smaller and so rounded less.
     pub(crate) fn centred_linear(&self, x: &Tensor, weight: Role, bias: Role) -> Tensor {
-        let (w, b, centre) = (&self[weight], &self[bias], &self[Role::DecoderBias]);
-        match self.products_in {
-            None => (b - w.mv(centre)).addmm(x, &w.tr()),
-            kind => product(&(x - centre), &w.tr(), kind) + b,
+        let (w, b) = (&self[weight], &self[bias]);
+        match (self.products_in, self.centre()) {
+            (None, Some(centre)) => (b - w.mv(centre)).addmm(x, &w.tr()),
+            (None, None) => b.addmm(x, &w.tr()),
+            (kind, _) => product(&self.centred(x), &w.tr(), kind) + b,
         }
     }
 }

@@ -24,7 +24,7 @@ impl From<Tensor> for Encoded {
     }
 }
 
-/// A sparse autoencoder at inference, normalisation included.
+/// A sparse autoencoder, or a transcoder, at inference, normalisation included.
 pub trait Sae: Send {
     /// Configuration, normalisation, encoder and decoder.
     fn base(&self) -> &Base;
@@ -73,7 +73,7 @@ pub trait Sae: Send {
     /// Decodes features into raw activations.
     ///
     /// # Shapes
-    /// `encoded.features` `[batch, n_features]`; returns `[batch, d_model]`.
+    /// `encoded.features` `[batch, n_features]`; returns `[batch, d_out]`.
     ///
     /// # Errors
     /// A shape, kind or device that is not the model's, or row statistics that are needed and
@@ -83,7 +83,7 @@ pub trait Sae: Send {
         base.check_rows("features", &encoded.features, base.config.n_features)?;
         let _guard = tch::no_grad_guard();
         let x_hat = base.parameters.reconstruct(&encoded.features);
-        base.normalizer.denormalize(&x_hat, encoded.rows.as_ref())
+        base.output_normalizer().denormalize(&x_hat, encoded.rows.as_ref())
     }
 
     /// Writes the normalisation into the weights, so that the model takes raw activations with
@@ -92,10 +92,13 @@ pub trait Sae: Send {
     /// With x' = (x − μ)/s: W_enc/s encodes, sW_dec decodes, and b_dec becomes s·b_dec + μ.
     ///
     /// # Errors
-    /// [`Error::NotFoldable`] where rows are divided by their own statistics.
+    /// [`Error::NotFoldable`] where rows are divided by their own statistics, and of a transcoder.
     fn fold(&mut self) -> Result<()> {
-        let subtracts = self.selection().subtracts_b_dec();
         let base = self.base_mut();
+        if base.config.is_transcoder() {
+            return Err(Error::NotFoldable { got: "the normalisations of a transcoder" });
+        }
+        let subtracts = base.parameters.centre().is_some();
         let (shift, scale) = match &base.normalizer {
             Normalizer::None => (None, 1.0),
             Normalizer::Scale { scale } => (None, *scale),

@@ -67,9 +67,8 @@ impl Selection {
         Self::TopK { k, rank: largest(k, 1).rank() }
     }
 
-    /// Whether b_dec is subtracted from what the encoder reads.
-    #[must_use]
-    pub const fn subtracts_b_dec(&self) -> bool {
+    /// Whether b_dec is subtracted from what the encoder reads, where that is rebuilt.
+    pub(crate) const fn subtracts_b_dec(&self) -> bool {
         !matches!(self, Self::Jump { subtract_b_dec: false })
     }
 
@@ -133,9 +132,8 @@ impl Selection {
         products: &mut Products,
         codes: &mut SparseCodes,
     ) -> Result<Option<Tensor>> {
-        let centre = Some(&all[Role::DecoderBias]);
+        let centre = all.centre();
         let Self::Estimated(estimator) = self else {
-            let centre = centre.filter(|_| self.subtracts_b_dec());
             let (z, selector) = products.product(0, x, &all[Role::EncoderWeight], centre)?;
             self.select(all, z, selector, codes)?;
             return Ok(None);

@@ -52,14 +52,14 @@ impl SparseCoder {
         Ok(SparseEncoded { codes, k_hat, rows })
     }
 
-    /// Decodes codes into raw activations `[batch, d_model]`.
+    /// Decodes codes into raw activations `[batch, d_out]`.
     ///
     /// # Errors
     /// Codes of another dictionary; row statistics that are needed and absent; a model the kernels
     /// do not apply to.
     pub fn decode(&self, sae: &dyn Sae, encoded: &SparseEncoded) -> Result<Tensor> {
         let base = sae.base();
-        let (d, codes) = (base.config.d_model, &encoded.codes);
+        let (d, codes) = (base.config.output_dimension(), &encoded.codes);
         let _guard = tch::no_grad_guard();
         let parameters = &base.parameters;
         let (n, f) = (codes.n_rows(), base.config.n_features);
@@ -75,7 +75,7 @@ impl SparseCoder {
             sae_kernels::decode(codes, decoder, &bias, view_mut(&mut x_hat)?)?;
             x_hat
         };
-        base.normalizer.denormalize(&x_hat, encoded.rows.as_ref())
+        base.output_normalizer().denormalize(&x_hat, encoded.rows.as_ref())
     }
 }
 

@@ -40,8 +40,7 @@ impl Tensors {
     }
 
     /// The constant that activations are divided by, kept in f64.
-    pub(crate) fn take_scale(&mut self) -> Result<f64> {
-        let name = "normalization.scale";
+    pub(crate) fn take_scale(&mut self, name: &str) -> Result<f64> {
         let scale = self.take_raw(name, &[])?.double_value(&[]);
         if scale > 0.0 {
             Ok(scale)

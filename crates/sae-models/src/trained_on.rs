@@ -33,6 +33,9 @@ pub struct TrainedOn {
     /// Hash of the checkpoint that training started from, where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    /// Of a transcoder, where the activations that it rebuilds belong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Box<Self>>,
 }
 
 /// A part in which two origins differ.

@@ -74,7 +74,8 @@ pub(crate) fn model_on(
     kind: Kind,
     seed: u64,
 ) -> Box<dyn Sae> {
-    let config = ModelConfig { d_model: D_MODEL, n_features: N_FEATURES, normalization, code };
+    let config =
+        ModelConfig { d_model: D_MODEL, d_out: None, n_features: N_FEATURES, normalization, code };
     let mut rng = InitRng::new(seed);
     let normalizer = normalizer(normalization, kind, device);
     let sae = init(config, &normalizer, &mut rng, kind, device).unwrap();

@@ -6,4 +6,5 @@ mod interop;
 mod normalizer;
 mod properties;
 mod selections;
+mod transcoders;
 mod version1;

@@ -1,10 +1,10 @@
-//! The batches of a run: as the loader gives them on the CPU, brought along under the steps before
+//! The batches of a run: as their source gives them on the CPU, brought along under the steps before
 //! on a GPU.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use sae_data::{Loader, LoaderPosition};
+use sae_data::{BatchSource, Ports, StreamPosition};
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{Upload, read, view_mut};
 
@@ -18,38 +18,42 @@ pub(crate) const STAGED: usize = 3;
 /// their way.
 pub(crate) enum Batches {
     /// Filled when they are asked for.
-    Plain(Loader),
+    Plain(Box<dyn BatchSource>),
     /// Filled and copied ahead.
     Staged(Staged),
 }
 
 impl Batches {
-    /// The batches of `loader` for steps on `device`.
-    pub(crate) fn new(loader: Loader, device: Device) -> Result<Self> {
+    /// The batches of `source` for steps on `device`.
+    pub(crate) fn new(source: Box<dyn BatchSource>, device: Device) -> Result<Self> {
         if read::waits(device) {
-            Ok(Self::Staged(Staged::new(loader, device)?))
+            Ok(Self::Staged(Staged::new(source, device)?))
         } else {
-            Ok(Self::Plain(loader))
+            Ok(Self::Plain(source))
         }
     }
 
-    /// The next batch `[batch_size, d_model]`, of f32; read it before the next one is asked for.
-    pub(crate) fn next(&mut self) -> Result<Tensor> {
+    /// The next batch `[batch_size, dimension]` of each port, of f32; read it before the next one is
+    /// asked for.
+    pub(crate) fn next(&mut self) -> Result<Ports<Tensor>> {
         match self {
-            Self::Plain(loader) => {
-                let shape = [loader.batch_size() as i64, loader.d_model() as i64];
-                let mut x = Tensor::empty(shape, (Kind::Float, Device::Cpu));
-                loader.next_batch(view_mut(&mut x)?)?;
-                Ok(x)
+            Self::Plain(source) => {
+                let n_rows = source.batch_size() as i64;
+                let mut batch = source.ports().as_ref().map(|port| {
+                    let shape = [n_rows, port.dimension as i64];
+                    Tensor::empty(shape, (Kind::Float, Device::Cpu))
+                });
+                source.next_batch(batch.as_mut().try_map(|rows| view_mut(rows))?)?;
+                Ok(batch)
             }
             Self::Staged(staged) => staged.next(),
         }
     }
 
     /// Where the batch after the last one that was given begins.
-    pub(crate) fn position(&self) -> LoaderPosition {
+    pub(crate) fn position(&self) -> StreamPosition {
         match self {
-            Self::Plain(loader) => loader.position(),
+            Self::Plain(source) => source.position(),
             Self::Staged(staged) => staged.position.clone(),
         }
     }
@@ -59,34 +63,36 @@ impl Batches {
 pub(crate) struct Staged {
     filled: Receiver<Result<Filled>>,
     /// Absent when the thread is to end.
-    empty: Option<Sender<Upload>>,
+    empty: Option<Sender<Ports<Upload>>>,
     thread: Option<JoinHandle<()>>,
     /// The batch that was given last.
-    current: Option<Upload>,
+    current: Option<Ports<Upload>>,
     /// The one after it, where it is being copied.
     ahead: Option<Result<Filled>>,
-    position: LoaderPosition,
+    position: StreamPosition,
 }
 
 struct Filled {
-    batch: Upload,
+    batch: Ports<Upload>,
     /// Where the batch after it begins.
-    position: LoaderPosition,
+    position: StreamPosition,
 }
 
 impl Staged {
-    fn new(loader: Loader, device: Device) -> Result<Self> {
+    fn new(source: Box<dyn BatchSource>, device: Device) -> Result<Self> {
         let (to_fill, empty) = (channel(), channel());
-        let position = loader.position();
+        let position = source.position();
         for _ in 0..STAGED {
-            let batch = Upload::new(loader.batch_size(), loader.d_model(), device);
+            let n_rows = source.batch_size();
+            let upload = |port: &sae_data::Port| Upload::new(n_rows, port.dimension, device);
+            let batch = source.ports().as_ref().try_map(upload);
             // The receiver is here.
             let _ = empty.0.send(batch.map_err(Error::Upload)?);
         }
         let (filled, receiver) = to_fill;
         let thread = std::thread::Builder::new()
             .name("staging".into())
-            .spawn(move || fill(loader, &empty.1, &filled))
+            .spawn(move || fill(source, &empty.1, &filled))
             .map_err(Error::Thread)?;
         let (current, ahead) = (None, None);
         Ok(Self {
@@ -99,9 +105,9 @@ impl Staged {
         })
     }
 
-    fn next(&mut self) -> Result<Tensor> {
+    fn next(&mut self) -> Result<Ports<Tensor>> {
         if let (Some(mut read), Some(empty)) = (self.current.take(), &self.empty) {
-            read.release().map_err(Error::Upload)?;
+            read.as_mut().try_map(Upload::release).map_err(Error::Upload)?;
             // A thread that has ended has sent its error, which comes in its turn.
             let _ = empty.send(read);
         }
@@ -113,7 +119,7 @@ impl Staged {
             },
         };
         let Filled { mut batch, position } = next?;
-        let rows = batch.join().map_err(Error::Upload)?;
+        let rows = batch.as_mut().try_map(Upload::join).map_err(Error::Upload)?;
         (self.current, self.position) = (Some(batch), position);
         self.ahead = self.filled.try_recv().ok().map(start);
         Ok(rows)
@@ -133,22 +139,32 @@ impl Drop for Staged {
 /// Queues the copy of a batch that is filled.
 fn start(filled: Result<Filled>) -> Result<Filled> {
     let mut filled = filled?;
-    filled.batch.start().map_err(Error::Upload)?;
+    filled.batch.as_mut().try_map(Upload::start).map_err(Error::Upload)?;
     Ok(filled)
 }
 
-/// Fills batches in the order of the loader until nobody wants more, or one cannot be filled.
-fn fill(mut loader: Loader, empty: &Receiver<Upload>, filled: &Sender<Result<Filled>>) {
+/// Fills batches in the order of the source until nobody wants more, or one cannot be filled.
+fn fill(
+    mut source: Box<dyn BatchSource>,
+    empty: &Receiver<Ports<Upload>>,
+    filled: &Sender<Result<Filled>>,
+) {
     while let Ok(mut batch) = empty.recv() {
-        let rows = batch.host().map_err(Error::Upload);
-        let rows = rows.and_then(|rows| Ok(view_mut(rows)?));
-        let result = rows.and_then(|rows| Ok(loader.next_batch(rows)?));
-        let position = loader.position();
+        let result = fill_one(source.as_mut(), &mut batch);
+        let position = source.position();
         let failed = result.is_err();
         if filled.send(result.map(|()| Filled { batch, position })).is_err() || failed {
             return;
         }
     }
+}
+
+fn fill_one(source: &mut dyn BatchSource, batch: &mut Ports<Upload>) -> Result<()> {
+    let rows = batch.as_mut().try_map(|batch| {
+        let rows = batch.host().map_err(Error::Upload)?;
+        Ok::<_, Error>(view_mut(rows)?)
+    })?;
+    Ok(source.next_batch(rows)?)
 }
 
 #[cfg(test)]
@@ -157,7 +173,8 @@ mod tests {
 
     use proptest::prelude::*;
     use sae_data::{
-        ActivationStore, Dtype, LoaderConfig, RowMeta, StoreSpec, StoreWriter, open_store,
+        ActivationStore, Dtype, Loader, LoaderConfig, RowMeta, StoreSpec, StoreWriter, open_store,
+        zip,
     };
 
     use super::*;
@@ -185,6 +202,13 @@ mod tests {
         LoaderConfig { batch_size: 7, seed, ..LoaderConfig::default() }
     }
 
+    fn open(
+        stores: &Ports<Arc<dyn ActivationStore>>,
+        config: LoaderConfig,
+    ) -> Box<dyn BatchSource> {
+        Box::new(Loader::open(stores.clone(), config).unwrap())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
@@ -193,10 +217,16 @@ mod tests {
             seed in any::<u64>(),
             n in 1usize..20,
             pause in any::<bool>(),
+            has_target in any::<bool>(),
         ) {
             let folder = tempfile::tempdir().unwrap();
             let store = store(folder.path(), false);
-            let loader = || Loader::new(Arc::clone(&store), config(seed)).unwrap();
+            let stores = if has_target {
+                zip(Arc::clone(&store), Arc::clone(&store)).unwrap()
+            } else {
+                store.into()
+            };
+            let loader = || open(&stores, config(seed));
             let mut plain = Batches::new(loader(), Device::Cpu).unwrap();
             let mut staged = read::as_on_a_gpu(|| Batches::new(loader(), Device::Cpu).unwrap());
             prop_assert!(matches!(staged, Batches::Staged(_)));
@@ -213,7 +243,8 @@ mod tests {
             // What was on its way is lost, and comes again.
             let place = staged.position();
             drop(staged);
-            let resumed = Loader::resume(Arc::clone(&store), config(seed), &place).unwrap();
+            let mut resumed = loader();
+            resumed.resume(&place).unwrap();
             let mut resumed = read::as_on_a_gpu(|| Batches::new(resumed, Device::Cpu).unwrap());
             for _ in 0..4 {
                 prop_assert_eq!(resumed.next().unwrap(), plain.next().unwrap());
@@ -237,11 +268,11 @@ mod tests {
             }
         };
         let mut most = 0;
+        let stores = store.into();
         for seed in 0..8 {
-            let loader = || Loader::new(Arc::clone(&store), config(seed));
-            let (Ok(plain), Ok(staged)) = (loader(), loader()) else { continue };
-            let plain = until_error(Batches::new(plain, Device::Cpu).unwrap());
-            let staged = read::as_on_a_gpu(|| Batches::new(staged, Device::Cpu).unwrap());
+            let loader = || open(&stores, config(seed));
+            let plain = until_error(Batches::new(loader(), Device::Cpu).unwrap());
+            let staged = read::as_on_a_gpu(|| Batches::new(loader(), Device::Cpu).unwrap());
             let staged = until_error(staged);
             assert!(plain.1.contains("expected a finite value"), "{}", plain.1);
             assert_eq!(plain, staged, "seed {seed}");

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sae_config::{CheckedRun, RunConfig, difference};
-use sae_data::LoaderPosition;
+use sae_data::StreamPosition;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length};
+use crate::run::named;
 use crate::{Error, Result, Trainer};
 
 const POSITION_FILE: &str = "position.json";
@@ -16,11 +17,12 @@ const PARTIAL: &str = ".partial";
 
 /// Where a run stood beside what its trainer knows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Position {
-    /// Hash of the activations.
+    /// Identity of the source of the batches.
     pub(crate) data: String,
-    pub(crate) loader: LoaderPosition,
+    /// Where its next batch begins, under the name of its kind: `loader`, of stores.
+    #[serde(flatten)]
+    pub(crate) stream: StreamPosition,
     /// Seconds trained so far.
     pub(crate) seconds: f64,
 }
@@ -110,7 +112,8 @@ impl Checkpoints {
             }
             let position: Position = sae_config::read_json(&state.join(POSITION_FILE))?;
             if position.data != data {
-                let (what, expected) = ("data.store".into(), format!("activations of hash {data}"));
+                let what = named(&ours.data);
+                let expected = format!("activations of hash {data}");
                 return Err(Error::OtherRun { path: state, what, expected, got: position.data });
             }
             let trainer = Trainer::load_for(&state, ours, device)?;
@@ -220,6 +223,27 @@ fn io(path: &Path, source: std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_are_read_as_earlier_versions_wrote_them() {
+        let text = r#"{
+            "data": "3f",
+            "loader": {
+                "epoch": 2, "row": 56, "seed": 1, "world_size": 1, "rank": 0, "block_rows": 9,
+                "window_rows": 99, "n_rows": 100, "d_model": 3
+            },
+            "seconds": 1.5
+        }"#;
+        let position: Position = serde_json::from_str(text).unwrap();
+        let place: sae_data::LoaderPosition = position.stream.read("loader").unwrap();
+        assert_eq!((place.epoch, place.row, place.d_model), (2, 56, 3));
+        let (written, read) =
+            (serde_json::to_value(&position), serde_json::from_str::<serde_json::Value>(text));
+        assert_eq!(written.unwrap(), read.unwrap(), "and written as they were");
+        for wrong in [text.replace("\"loader\"", "\"loader\": {}, \"other\""), "{}".into()] {
+            assert!(serde_json::from_str::<Position>(&wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn only_what_a_killed_write_left_is_removed() {

@@ -1,11 +1,17 @@
-//! The rows that a run trains on: its stores, joined and filtered as its configuration says.
+//! What a run trains on, as its configuration says: the one place that knows what kind of source it is.
 
 use std::sync::Arc;
 
-use sae_config::{DataConfig, WeightedStore};
-use sae_data::{ActivationStore, Concatenation, RowMeta, Selection, open_store, read_row_list};
+use sae_config::{DataConfig, RunConfig, WeightedStore};
+use sae_data::{
+    ActivationStore, BatchSource, Concatenation, Loader, LoaderConfig, Ports, RowMeta, Selection,
+    open_store, read_row_list, zip,
+};
 
 use crate::Result;
+
+/// The store of a run, and that of its target.
+type Stores = Ports<Arc<dyn ActivationStore>>;
 
 /// What a filter of the configuration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,41 +24,75 @@ pub struct Filtered {
     pub kept: u64,
 }
 
-/// Opens the stores of a configuration and leaves out the rows that it does not want; tells what
-/// each filter kept.
+/// Opens the source of a run's batches, at its start; tells what each filter of the data kept.
 ///
 /// # Errors
 /// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing.
-pub fn open_data(config: &DataConfig) -> Result<(Arc<dyn ActivationStore>, Vec<Filtered>)> {
-    let mut store = if config.stores.is_empty() {
+pub(crate) fn open_source(config: &RunConfig) -> Result<(Box<dyn BatchSource>, Vec<Filtered>)> {
+    let (stores, filtered) = open_data(&config.data)?;
+    let training = &config.training;
+    let loader = LoaderConfig {
+        batch_size: training.batch_size,
+        seed: training.seed,
+        ..LoaderConfig::default()
+    };
+    Ok((Box::new(Loader::open(stores, loader)?), filtered))
+}
+
+/// Opens the stores of a configuration and leaves out the rows that it does not want, with their
+/// targets; tells what each filter kept.
+///
+/// # Errors
+/// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing.
+fn open_data(config: &DataConfig) -> Result<(Stores, Vec<Filtered>)> {
+    let store = if config.stores.is_empty() {
         open_store(&config.store)?
     } else {
         let open = |part: &WeightedStore| Ok((open_store(&part.path)?, part.weight));
         let parts = config.stores.iter().map(open).collect::<Result<_>>()?;
         Arc::new(Concatenation::new(parts)?)
     };
+    let mut stores = match &config.target {
+        Some(target) => zip(store, open_store(target)?).map_err(of_target)?,
+        None => store.into(),
+    };
     let mut filtered = Vec::new();
-    let mut apply = |store: &mut Arc<dyn ActivationStore>, key, selection: Selection| {
-        filtered.push(Filtered { key, before: store.n_rows(), kept: selection.n_rows() });
-        *store = Arc::new(selection);
+    let mut apply = |stores: &mut Stores, key, selection: Selection| {
+        let before = stores.input.n_rows();
+        filtered.push(Filtered { key, before, kept: selection.n_rows() });
+        if let Some(target) = &mut stores.target {
+            *target = Arc::new(selection.of_same_rows(Arc::clone(target))?);
+        }
+        stores.input = Arc::new(selection);
+        Ok::<_, crate::Error>(())
     };
     if let Some(path) = &config.rows {
-        let rows = read_row_list(path, store.n_rows())
+        let rows = read_row_list(path, stores.input.n_rows())
             .map_err(|e| sae_config::Error::Setting { message: format!("data.rows: {e}") })?;
-        let selection = Selection::by_index(Arc::clone(&store), rows)?;
-        apply(&mut store, "rows", selection);
+        let selection = Selection::by_index(Arc::clone(&stores.input), rows)?;
+        apply(&mut stores, "rows", selection)?;
     }
     if config.min_position.is_some() || config.max_position.is_some() {
         let wanted = config.min_position.unwrap_or(0)..=config.max_position.unwrap_or(u32::MAX);
         let keep = |meta: &RowMeta| wanted.contains(&meta.position);
-        let selection = Selection::by_meta(Arc::clone(&store), keep)?;
-        apply(&mut store, "min_position, max_position", selection);
+        let selection = Selection::by_meta(Arc::clone(&stores.input), keep)?;
+        apply(&mut stores, "min_position, max_position", selection)?;
     }
     if config.max_norm_ratio > 0.0 {
-        let selection = Selection::by_norm(Arc::clone(&store), config.max_norm_ratio)?;
-        apply(&mut store, "max_norm_ratio", selection);
+        let selection = Selection::by_norm(Arc::clone(&stores.input), config.max_norm_ratio)?;
+        apply(&mut stores, "max_norm_ratio", selection)?;
     }
-    Ok((store, filtered))
+    Ok((stores, filtered))
+}
+
+/// What says that a target does not belong to its input names the key.
+fn of_target(error: sae_data::Error) -> crate::Error {
+    match error {
+        sae_data::Error::Format { .. } | sae_data::Error::NoMetadata { .. } => {
+            sae_config::Error::Setting { message: format!("data.target: {error}") }.into()
+        }
+        other => other.into(),
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +114,8 @@ mod tests {
     }
 
     fn rows(text: &str) -> std::result::Result<Vec<u32>, String> {
-        let (store, _) = open_data(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())?;
+        let (stores, _) = open_data(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())?;
+        let store = stores.output();
         let mut values = vec![0.0; 2 * store.n_rows() as usize];
         store.read_rows(0, &mut values).unwrap();
         Ok(values.chunks(2).map(|row| row[0] as u32).collect())
@@ -120,6 +161,25 @@ mod tests {
             let message = rows(&format!("store = {a:?}\nrows = {list:?}")).unwrap_err();
             assert!(message.contains("l.txt: line"), "{message}");
         }
+    }
+
+    #[test]
+    fn filters_take_the_rows_of_the_target_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b, list) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("l.txt"));
+        write(&a, 1, 10);
+        write(&b, 100, 20);
+        let both = format!("store = {a:?}\ntarget = {b:?}\n");
+        assert_eq!(rows(&both).unwrap(), (100..110).collect::<Vec<_>>());
+        std::fs::write(&list, "9\n1\n3\n1\n6\n").unwrap();
+        let more = format!("{both}rows = {list:?}\nmin_position = 1\n");
+        assert_eq!(rows(&more).unwrap(), [109, 101, 103, 101, 106]);
+        // The norms are those of the input: 10, 2, 4, 2, 7.
+        assert_eq!(rows(&format!("{more}max_norm_ratio = 1.8")).unwrap(), [101, 103, 101, 106]);
+        let turned = format!("store = {b:?}\ntarget = {a:?}");
+        let message = rows(&turned).unwrap_err();
+        let expected = "none for row 10, document 2, position 0";
+        assert!(message.starts_with("data.target: ") && message.contains(expected), "{message}");
     }
 
     #[test]

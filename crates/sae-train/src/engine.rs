@@ -9,7 +9,7 @@ use tch_autograd::read;
 use crate::fast::FAST;
 use crate::profile::Profile;
 use crate::reference::REFERENCE;
-use crate::rules::Facts;
+use crate::rules::{Facts, Pair};
 use crate::state::History;
 use crate::{Error, Result};
 
@@ -112,8 +112,8 @@ pub(crate) fn start(config: &CheckedRun, sae: &dyn Sae) -> Result<Box<dyn Engine
 /// What a step is computed from.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
-    /// Rows `[batch, d_model]`, normalised.
-    pub(crate) x: &'a Tensor,
+    /// The rows, normalised.
+    pub(crate) rows: Pair<'a>,
     /// The step, counted from 0.
     pub(crate) step: u64,
     /// The learning rate.

@@ -26,7 +26,7 @@ mod schedule;
 mod state;
 mod trainer;
 
-pub use data::{Filtered, open_data};
+pub use data::Filtered;
 pub use error::{Error, Result};
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};
 pub use origin::{origin, origin_of};

@@ -1,6 +1,6 @@
-//! What a store holds, as a model trained on it records it.
+//! What a port gives, as a model trained on it records it.
 
-use sae_data::{ActivationStore, Provenance};
+use sae_data::{ActivationStore, Port, Provenance};
 use sae_models::TrainedOn;
 
 use crate::{Error, Result};
@@ -11,11 +11,16 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::MixedStores`] for activations of several hosts or hook points.
 pub fn origin(store: &dyn ActivationStore) -> Result<TrainedOn> {
-    let parts: Vec<TrainedOn> = store.provenances().into_iter().map(origin_of).collect();
+    origin_of_port(&Port::of_store(store))
+}
+
+/// The same of a port.
+pub(crate) fn origin_of_port(port: &Port) -> Result<TrainedOn> {
+    let parts: Vec<TrainedOn> = port.provenances.iter().map(origin_of).collect();
     let mut whole = parts.first().cloned().unwrap_or_default();
     for part in &parts {
         if let Some(difference) = whole.elsewhere(part).into_iter().next() {
-            let (store, what) = (store.locate(0).0, difference.what);
+            let (store, what) = (port.place.clone(), difference.what);
             let (first, other) = (difference.trained_on, difference.got);
             return Err(Error::MixedStores { store, what, first, other });
         }
@@ -26,7 +31,7 @@ pub fn origin(store: &dyn ActivationStore) -> Result<TrainedOn> {
         list(&mut whole.special_tokens, &part.special_tokens);
         list(&mut whole.context_length, &part.context_length);
     }
-    whole.dtype = Some(store.dtype().to_string());
+    whole.dtype = Some(port.dtype.to_string());
     Ok(whole)
 }
 

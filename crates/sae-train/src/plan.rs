@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sae_config::{CheckedRun, Code, EstimatorNetwork};
+use sae_data::Ports;
 use tch::{Device, Kind};
 use tch_autograd::DeviceMemory;
 
@@ -30,7 +31,7 @@ pub struct MemoryPlan {
     pub gradients: u64,
     /// Buffers of batch × n_features, or of micro_batch × n_features.
     pub dense: u64,
-    /// Codes, and buffers of batch × d_model.
+    /// Codes, and buffers of batch × dimension.
     pub batch: u64,
     /// Which engine computes the steps.
     pub engine: &'static str,
@@ -95,27 +96,30 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// The memory that training `config` on activations of dimension `d_model` takes, in f32.
+/// The memory that training `config` on activations of these dimensions takes, in f32.
 ///
 /// On the reference engine the dense buffers are an estimate.
 ///
 /// # Errors
 /// A configuration that no engine computes as it is written.
-pub fn plan(config: &CheckedRun, d_model: usize) -> Result<MemoryPlan> {
+pub fn plan(config: &CheckedRun, dimensions: Ports<usize>) -> Result<MemoryPlan> {
     let engine = choose(config, Kind::Float)?;
-    let (batch, d, f) =
-        (config.training.batch_size as u64, d_model as u64, config.sae.n_features as u64);
+    let (batch, f) = (config.training.batch_size as u64, config.sae.n_features as u64);
+    let (d_in, d_out) = (dimensions.input as u64, *dimensions.output() as u64);
     let n_groups = config.recipe.prefixes(config.sae.n_features).len() as u64;
-    let n_parameters = 2 * f * d + f + d + estimator_size(config, d_model).0;
+    let n_parameters = f * (d_in + d_out) + f + d_out + estimator_size(config, dimensions.input).0;
     let micro = config.training.micro_batch as u64;
-    let staged = if config.training.device == "cpu" { 0 } else { STAGED as u64 * batch * d };
-    let Needs { micro_row, batch_row } = (engine.needs)(config, d_model);
+    let given = dimensions.each().map(|d| *d as u64).sum::<u64>();
+    let staged = if config.training.device == "cpu" { 0 } else { STAGED as u64 * batch * given };
+    // The rows that are read, and of a transcoder as many that are rebuilt.
+    let rows = 2 * given;
+    let Needs { micro_row, batch_row } = (engine.needs)(config, dimensions.input);
     Ok(MemoryPlan {
         parameters: BYTES * n_parameters,
         moments: BYTES * 2 * n_parameters,
         gradients: BYTES * n_parameters,
         dense: BYTES * micro * micro_row,
-        batch: BYTES * ((2 + n_groups) * batch * d + batch * batch_row + staged),
+        batch: BYTES * (batch * (rows + n_groups * d_out + batch_row) + staged),
         engine: engine.name,
         may_cut: (engine.cuts)(&config.recipe),
     })
@@ -136,9 +140,9 @@ pub(crate) fn estimator_size(config: &CheckedRun, d_model: usize) -> (u64, u64) 
 }
 
 /// Refuses a run that does not fit into what is free now on its device.
-pub(crate) fn check_memory(config: &CheckedRun, d_model: usize) -> Result<()> {
+pub(crate) fn check_memory(config: &CheckedRun, dimensions: Ports<usize>) -> Result<()> {
     match memory(run_device(config)?)? {
-        Some(memory) => plan(config, d_model)?.check(config, memory.free),
+        Some(memory) => plan(config, dimensions)?.check(config, memory.free),
         None => Ok(()),
     }
 }
@@ -168,6 +172,7 @@ fn of_machine(text: &str) -> Option<DeviceMemory> {
 #[cfg(test)]
 mod tests {
     use sae_config::{Engine, RunConfig};
+    use sae_data::Ports;
     use tch_autograd::DeviceMemory;
 
     use super::{MemoryPlan, STAGED, of_machine};
@@ -201,6 +206,23 @@ mod tests {
             let bound = 3 * plan.parameters + 6 * 4 * 2048 * 16384;
             assert!(plan.total() <= bound, "{plan}: {} > {bound}", plan.total());
         }
+    }
+
+    #[test]
+    fn both_widths_of_a_transcoder_count() {
+        let config = config("name = \"topk\"\nk = 64");
+        let ports = |input, target| super::plan(&config, Ports { input, target }).unwrap();
+        let (sae, transcoder) = (ports(768, None), ports(768, Some(3072)));
+        let n_parameters = 16384 * (768 + 3072) + 16384 + 3072;
+        assert_eq!(transcoder.parameters, 4 * n_parameters);
+        assert_eq!(transcoder.moments, 8 * n_parameters);
+        assert_eq!(transcoder.dense, sae.dense);
+        assert_eq!(transcoder.batch - sae.batch, 4 * 2048 * (3 * 3072 - 768));
+        let mut on_gpu = config.clone();
+        on_gpu.training.device = "cuda".into();
+        let staged = |input, target| super::plan(&on_gpu, Ports { input, target }).unwrap().batch;
+        let more = staged(768, Some(3072)) - staged(768, None);
+        assert_eq!(more - (transcoder.batch - sae.batch), 4 * STAGED as u64 * 2048 * 3072);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tch_autograd::read;
 use crate::engine::{Batch, Engine, EngineKind, FirstFault, Needs, check_finite};
 use crate::optimizer::update;
 use crate::profile::Profile;
-use crate::rules::{Context, Facts, Loss, Rule, Taken, is_mean_of_rows, rule};
+use crate::rules::{Context, Facts, Loss, Pair, Rule, Taken, is_mean_of_rows, rule};
 use crate::state::History;
 use crate::{Error, Result};
 
@@ -67,15 +67,16 @@ impl ReferenceEngine {
         history: &History,
         batch: &Batch<'_>,
     ) -> Result<(Loss, Vec<Tensor>)> {
-        let &Batch { x, step, .. } = batch;
+        let &Batch { rows: Pair { x, target }, step, .. } = batch;
         let inputs: Vec<Tensor> =
             parameters.trained().map(|(_, value)| value.set_requires_grad(true)).collect();
         let n_rows = x.size()[0];
         let mut sum: Option<(Loss, Vec<Tensor>)> = None;
-        for part in x.split(self.micro_batch, 0) {
+        let parts = x.split(self.micro_batch, 0);
+        for (x, target) in parts.iter().zip(&target.split(self.micro_batch, 0)) {
             let context = Context { step, dead: &history.dead };
-            let loss = self.rule.loss(parameters, &part, context)?;
-            let n = part.size()[0];
+            let loss = self.rule.loss(parameters, Pair { x, target }, context)?;
+            let n = x.size()[0];
             let loss = if n == n_rows { loss } else { loss.share_of(n as f64 / n_rows as f64) };
             self.profile.lap("loss");
             let total = &loss.facts.total;
@@ -118,9 +119,9 @@ impl Engine for ReferenceEngine {
         let (loss, gradients) = self.differentiate(parameters, history, batch)?;
         let adam = &mut history.adam;
         update(self.rule.optimizer(), parameters.trained_mut(), adam, gradients, batch.lr);
-        let &Batch { x, step, .. } = batch;
-        history.dead = history.dead.after(&loss.fired, x.size()[0]);
-        self.rule.observe(Taken { step, x, loss: &loss, parameters, history });
+        let &Batch { rows, step, .. } = batch;
+        history.dead = history.dead.after(&loss.fired, rows.x.size()[0]);
+        self.rule.observe(Taken { step, rows, loss: &loss, parameters, history });
         self.profile.lap("optimiser");
         Ok(loss.facts)
     }

@@ -1,12 +1,11 @@
 //! A whole run: from its configuration and a store to a model on disk.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use sae_config::{CheckedRun, Normalization, Parity, RunConfig, Timing, difference};
-use sae_data::{ActivationStore, Loader, LoaderConfig, OutputLock, Statistics};
+use sae_config::{CheckedRun, DataConfig, Normalization, Parity, RunConfig, Timing, difference};
+use sae_data::{BatchSource, OutputLock, Port, Ports, Statistics};
 use sae_models::{
     Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
 };
@@ -16,10 +15,10 @@ use crate::batches::Batches;
 use crate::checkpoints::{
     Checkpoints, Position, check_init, move_folder, remove_unfinished, write_folder,
 };
-use crate::data::{Filtered, open_data};
+use crate::data::{Filtered, open_source};
 use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
-use crate::origin::origin;
+use crate::origin::origin_of_port;
 use crate::plan::check_memory;
 use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length};
 use crate::trainer::run_device;
@@ -130,9 +129,9 @@ fn train_to_the_end(
             return Err(Error::OtherLength { path, taken, steps, step, because });
         }
     }
-    let (store, filtered) = open_data(&config.data)?;
-    check_memory(config, store.d_model())?;
-    let mut run = Run::start(written, out, store, states, init)?;
+    let (source, filtered) = open_source(config)?;
+    check_memory(config, source.ports().as_ref().map(|port| port.dimension))?;
+    let mut run = Run::start(written, out, source, states, init)?;
     let config = run.trainer.config().clone();
     let resumed_at = Some(run.trainer.steps_done()).filter(|step| *step > 0);
     if let Some(steps) = ended {
@@ -159,12 +158,18 @@ fn train_to_the_end(
 fn check_ended(config: &CheckedRun, checkpoint: &Path) -> Result<()> {
     let model = load_checkpoint(checkpoint, Device::Cpu)?;
     let Some(got) = model.base().trained_on.data_hash.clone() else { return Ok(()) };
-    let hash = open_data(&config.data)?.0.content_hash()?;
+    let hash = open_source(config)?.0.identity()?;
     if hash == got {
         return Ok(());
     }
-    let (what, expected) = ("data.store".into(), format!("activations of hash {hash}"));
+    let (what, expected) = (named(&config.data), format!("activations of hash {hash}"));
     Err(Error::OtherRun { path: checkpoint.into(), what, expected, got })
+}
+
+/// The keys that name the activations of a run.
+pub(crate) fn named(data: &DataConfig) -> String {
+    let keys = if data.target.is_some() { "data.store, data.target" } else { "data.store" };
+    keys.into()
 }
 
 /// Steps of the run that has ended in the folder: the last one is always logged. Its run.toml, which
@@ -196,35 +201,66 @@ fn is_finished(
     Ok(steps == ours.training.steps && difference_before(steps, &ours, &theirs).is_none())
 }
 
-/// The normalisation of a configuration, with constants measured on the whole store.
+/// The normalisation of each port, with constants of all its rows.
+fn normalizers(config: &RunConfig, source: &mut dyn BatchSource) -> Result<Ports<Normalizer>> {
+    match config.sae.normalization {
+        Normalization::Scale | Normalization::ShiftScale => {
+            let statistics = source.statistics()?;
+            let Ports { input, target } = source.ports();
+            Ok(Ports {
+                input: normalizer(config, input, &statistics.input)?,
+                target: statistics
+                    .target
+                    .zip(target.as_ref())
+                    .map(|(statistics, port)| normalizer(config, port, &statistics))
+                    .transpose()?,
+            })
+        }
+        Normalization::None => Ok(source.ports().as_ref().map(|_| Normalizer::None)),
+        Normalization::UnitNorm => Ok(source.ports().as_ref().map(|_| Normalizer::UnitNorm)),
+        Normalization::LayerNorm => Ok(source.ports().as_ref().map(|_| Normalizer::LayerNorm)),
+    }
+}
+
+/// The normalisation of a port with constants: with a shift where the configuration says so.
 ///
 /// With `parity = "official"` shift_scale divides by √E‖x‖², as the published code does.
-fn normalizer(config: &CheckedRun, store: &dyn ActivationStore) -> Result<Normalizer> {
-    let root = |mean_square: f64| {
-        if mean_square > 0.0 {
-            Ok(mean_square.sqrt())
-        } else {
-            let store = store.locate(0).0;
-            Err(Error::NothingToScale { store, got: mean_square })
-        }
+fn normalizer(config: &CheckedRun, port: &Port, statistics: &Statistics) -> Result<Normalizer> {
+    let shifts = config.sae.normalization == Normalization::ShiftScale;
+    let centred = shifts && config.training.parity == Parity::None;
+    let mean_square = match centred {
+        true => statistics.mean_squared_centred_norm,
+        false => statistics.mean_squared_norm,
     };
-    Ok(match config.sae.normalization {
-        Normalization::None => Normalizer::None,
-        Normalization::Scale => {
-            Normalizer::Scale { scale: root(Statistics::cached(store)?.mean_squared_norm)? }
-        }
-        Normalization::ShiftScale => {
-            let statistics = Statistics::cached(store)?;
-            let mean_square = match config.training.parity {
-                Parity::Official => statistics.mean_squared_norm,
-                Parity::None => statistics.mean_squared_centred_norm,
-            };
-            let shift = Tensor::from_slice(&statistics.mean).to_kind(Kind::Float);
-            Normalizer::ShiftScale { shift, scale: root(mean_square)? }
-        }
-        Normalization::UnitNorm => Normalizer::UnitNorm,
-        Normalization::LayerNorm => Normalizer::LayerNorm,
-    })
+    if mean_square <= 0.0 {
+        return Err(Error::NothingToScale { store: port.place.clone(), got: mean_square });
+    }
+    let scale = mean_square.sqrt();
+    if !shifts {
+        return Ok(Normalizer::Scale { scale });
+    }
+    let shift = Tensor::from_slice(&statistics.mean).to_kind(Kind::Float);
+    Ok(Normalizer::ShiftScale { shift, scale })
+}
+
+/// What is known of what a model is trained on.
+fn origins(ports: &Ports<Port>) -> Result<TrainedOn> {
+    let target = ports.target.as_ref().map(origin_of_port).transpose()?;
+    Ok(TrainedOn { target: target.map(Box::new), ..origin_of_port(&ports.input)? })
+}
+
+/// A training that begins: of a new model, or of one from `training.init`.
+fn new_trainer(config: &RunConfig, source: &mut dyn BatchSource) -> Result<Trainer> {
+    let dimensions = source.ports().as_ref().map(|port| port.dimension);
+    if let Some(init) = &config.training.init {
+        return Trainer::from_checkpoint(config.clone(), dimensions, init);
+    }
+    let normalizers = normalizers(config, source)?;
+    let ports = Ports {
+        input: (dimensions.input, &normalizers.input),
+        target: dimensions.target.zip(normalizers.target.as_ref()),
+    };
+    Trainer::for_ports(config.clone(), ports, Kind::Float)
 }
 
 /// A run under way.
@@ -242,44 +278,28 @@ impl Run {
     fn start(
         written: &RunConfig,
         out: &Path,
-        store: Arc<dyn ActivationStore>,
+        mut source: Box<dyn BatchSource>,
         states: Checkpoints,
         init: Option<&str>,
     ) -> Result<Self> {
-        let data = store.content_hash()?;
+        let data = source.identity()?;
         let config = &written.check()?;
-        let training = &config.training;
         let device = run_device(config)?;
-        let loader_config = LoaderConfig {
-            batch_size: training.batch_size,
-            seed: training.seed,
-            ..LoaderConfig::default()
-        };
-        let (trainer, loader, seconds_before) = match states.resume(written, &data, init, device)? {
+        let (trainer, seconds_before) = match states.resume(written, &data, init, device)? {
             Some((trainer, position)) => {
-                let loader = Loader::resume(store, loader_config, &position.loader)?;
-                (trainer, loader, position.seconds)
+                source.resume(&position.stream)?;
+                (trainer, position.seconds)
             }
             None => {
-                let origin = TrainedOn {
-                    data_hash: Some(data.clone()),
-                    init: init.map(str::to_owned),
-                    ..origin(&*store)?
-                };
-                let (config, d_model) = (config.clone(), store.d_model());
-                let mut trainer = match config.training.init.clone() {
-                    Some(init) => Trainer::from_checkpoint(config, d_model, &init)?,
-                    None => {
-                        let normalizer = normalizer(&config, &*store)?;
-                        Trainer::new(config, d_model, &normalizer, Kind::Float)?
-                    }
-                };
-                trainer.set_origin(origin);
-                (trainer, Loader::new(store, loader_config)?, 0.0)
+                let origin = origins(source.ports())?;
+                let mut trainer = new_trainer(config, source.as_mut())?;
+                let (data_hash, init) = (Some(data.clone()), init.map(str::to_owned));
+                trainer.set_origin(TrainedOn { data_hash, init, ..origin });
+                (trainer, 0.0)
             }
         };
         let log = MetricsLog::open(&out.join(METRICS_FILE), trainer.steps_done())?;
-        let batches = Batches::new(loader, device)?;
+        let batches = Batches::new(source, device)?;
         Ok(Self { trainer, batches, states, log, data, started: Instant::now(), seconds_before })
     }
 
@@ -298,7 +318,7 @@ impl Run {
                 let step = self.trainer.steps_done();
                 return Err(Error::Interrupted { step, steps: training.steps });
             }
-            let taken = self.trainer.step(&self.batches.next()?)?;
+            let taken = self.trainer.step_on(self.batches.next()?.as_ref())?;
             let step = self.trainer.steps_done();
             rows += training.batch_size;
 
@@ -324,8 +344,8 @@ impl Run {
     }
 
     fn save(&self, keep: usize) -> Result<()> {
-        let loader = self.batches.position();
-        let position = Position { data: self.data.clone(), loader, seconds: self.seconds() };
+        let stream = self.batches.position();
+        let position = Position { data: self.data.clone(), stream, seconds: self.seconds() };
         self.states.save(&self.trainer, &position, keep)
     }
 

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use sae_config::{CheckedRun, CheckedTraining, Precision};
+use sae_data::Ports;
 use sae_models::{
-    InitRng, ModelConfig, Normalizer, Role, Sae, TrainedOn, init, load_checkpoint, rebuild,
+    InitRng, ModelConfig, Normalizer, Role, Sae, TrainedOn, init_ports, load_checkpoint, rebuild,
 };
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{Version, read};
@@ -14,7 +15,7 @@ use crate::geometric_median::geometric_median;
 use crate::optimizer::Decoder;
 use crate::profile::Profile;
 use crate::report::Step;
-use crate::rules::{rule, starts_at_median};
+use crate::rules::{Pair, rule, starts_at_median};
 use crate::state::TrainerState;
 use crate::{Error, Result};
 
@@ -44,15 +45,31 @@ impl Trainer {
         normalizer: &Normalizer,
         kind: Kind,
     ) -> Result<Self> {
+        Self::for_ports(config, (d_model, normalizer).into(), kind)
+    }
+
+    /// As [`Trainer::new`], with the dimension and the normaliser of each port: a transcoder where
+    /// there is a target.
+    ///
+    /// # Errors
+    /// A configuration that does not fit the dimensions, or a device that is not there.
+    pub fn for_ports(
+        config: CheckedRun,
+        ports: Ports<(usize, &Normalizer)>,
+        kind: Kind,
+    ) -> Result<Self> {
         let device = run_device(&config)?;
+        let Ports { input: (d_model, normalizer), target } = ports;
         let model = ModelConfig {
             d_model,
+            d_out: target.map(|(dimension, _)| dimension),
             n_features: config.sae.n_features,
             normalization: normalizer.normalization(),
             code: config.code(d_model),
         };
         let mut rng = InitRng::new(config.training.seed);
-        let sae = init(model, normalizer, &mut rng, kind, device)?;
+        let normalizers = (normalizer, target.map(|(_, normalizer)| normalizer));
+        let sae = init_ports(model, normalizers, &mut rng, kind, device)?;
         Self::of(TrainerState::new(config, sae))
     }
 
@@ -62,7 +79,11 @@ impl Trainer {
     /// # Errors
     /// A checkpoint that cannot be read, or of another architecture, size or normalisation than
     /// `config` asks for; a device that is not there.
-    pub fn from_checkpoint(config: CheckedRun, d_model: usize, init: &Path) -> Result<Self> {
+    pub fn from_checkpoint(
+        config: CheckedRun,
+        dimensions: Ports<usize>,
+        init: &Path,
+    ) -> Result<Self> {
         let device = run_device(&config)?;
         let sae = load_checkpoint(init, device)?;
         let theirs = sae.config();
@@ -74,12 +95,18 @@ impl Trainer {
             return wrong("architecture", ours.into(), name.into());
         }
         for (what, expected, got) in [
-            ("d_model", d_model, theirs.d_model),
+            ("d_model", dimensions.input, theirs.d_model),
             ("n_features", config.sae.n_features, theirs.n_features),
         ] {
             if expected != got {
                 return wrong(what, expected.to_string(), got.to_string());
             }
+        }
+        if dimensions.target != theirs.d_out {
+            let told = |d_out: Option<usize>| {
+                d_out.map_or("none: it rebuilds its input".into(), |d| format!("{d}"))
+            };
+            return wrong("d_out", told(dimensions.target), told(theirs.d_out));
         }
         if config.sae.normalization != theirs.normalization {
             let expected = format!("{:?}, as `sae.normalization` says", config.sae.normalization);
@@ -142,34 +169,49 @@ impl Trainer {
         self.state.save(self.engine.save(), dir)
     }
 
-    /// Takes one step on raw activations.
+    /// Takes one step on raw activations that are rebuilt themselves.
     ///
     /// # Shapes
     /// x `[batch, d_model]`, of any float kind and on any device.
     ///
     /// # Errors
-    /// A wrong shape; a loss that is not finite (on a GPU it is seen when the step is read).
+    /// A wrong shape, a transcoder; a loss that is not finite (on a GPU it is seen when the step is
+    /// read).
     pub fn step(&mut self, x: &Tensor) -> Result<Step> {
+        self.step_on(x.into())
+    }
+
+    /// Takes one step on raw activations, and what a transcoder is to rebuild from them.
+    ///
+    /// # Shapes
+    /// Input `[batch, d_model]`, target `[batch, d_out]`, of any float kind and on any device.
+    ///
+    /// # Errors
+    /// A wrong shape, a target without a transcoder or the other way round; a loss that is not
+    /// finite (on a GPU it is seen when the step is read).
+    pub fn step_on(&mut self, rows: Ports<&Tensor>) -> Result<Step> {
         let base = self.state.sae.base();
-        let (size, width) = (x.size(), base.config.d_model);
-        if size.len() != 2 || size[0] == 0 || size[1] != width as i64 {
-            let expected = format!("[batch, {width}]");
-            return Err(sae_models::Error::Shape { name: "x".into(), expected, got: size }.into());
-        }
+        check_shapes(&base.config, rows)?;
         if let Some(allow) = self.tf32 {
             // libtorch has one setting a process.
             tch_autograd::allow_tf32(allow)?;
         }
-        let x = x.to_kind(base.kind()).to_device(base.device());
-        let (x, _) = tch::no_grad(|| base.normalizer.normalize(&x));
+        let ours = |rows: &Tensor, normalizer: &Normalizer| {
+            let rows = rows.to_kind(base.kind()).to_device(base.device());
+            tch::no_grad(|| normalizer.normalize(&rows)).0
+        };
+        let x = ours(rows.input, &base.normalizer);
+        let target = rows.target.map(|target| ours(target, base.output_normalizer()));
+        let target = target.as_ref().unwrap_or(&x);
         let lr = self.state.lr();
         let TrainerState { config, sae, history, step } = &mut self.state;
         let parameters = &mut sae.base_mut().parameters;
         let is_new = *step == 0 && config.training.init.is_none();
         if is_new && starts_at_median(&config.recipe) {
-            parameters[Role::DecoderBias] = geometric_median(&x);
+            parameters[Role::DecoderBias] = geometric_median(target);
         }
-        let batch = Batch { x: &x, step: *step, lr };
+        let rows = Pair { x: &x, target };
+        let batch = Batch { rows, step: *step, lr };
         let facts = self.engine.step(parameters, history, &batch)?;
         let fault = self.engine.first_fault().map(FirstFault::alias);
         let step = Step::new(*step, lr, facts, &history.dead, fault);
@@ -204,6 +246,26 @@ impl Trainer {
     #[must_use]
     pub const fn steps_done(&self) -> u64 {
         self.state.step
+    }
+}
+
+/// Checks that there are rows, of the model's dimensions, and a target where it rebuilds one.
+fn check_shapes(config: &ModelConfig, rows: Ports<&Tensor>) -> Result<()> {
+    let n_rows = rows.input.size().first().copied().unwrap_or(0);
+    let wrong = |name: &str, expected: String, got: Vec<i64>| {
+        Err(sae_models::Error::Shape { name: name.into(), expected, got }.into())
+    };
+    let x = rows.input.size();
+    if x.len() != 2 || n_rows == 0 || x[1] != config.d_model as i64 {
+        return wrong("x", format!("[batch, {}]", config.d_model), x);
+    }
+    match (config.d_out, rows.target.map(Tensor::size)) {
+        (None, None) => Ok(()),
+        (Some(d), Some(target)) if target == [n_rows, d as i64] => Ok(()),
+        (Some(d), target) => {
+            wrong("target", format!("[{n_rows}, {d}]"), target.unwrap_or_default())
+        }
+        (None, Some(target)) => wrong("target", "none: x is rebuilt".into(), target),
     }
 }
 

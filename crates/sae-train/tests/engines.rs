@@ -6,6 +6,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sae_config::RunConfig;
+use sae_data::Ports;
 use sae_models::{Normalizer, Role};
 use sae_train::Trainer;
 use tch::{Device, Kind, Tensor};
@@ -22,6 +23,8 @@ struct Case {
     official: bool,
     batch: i64,
     d: i64,
+    /// Of a transcoder.
+    d_out: Option<i64>,
     f: i64,
     seed: u64,
     /// Rows a micro-batch of the fast engine.
@@ -103,6 +106,7 @@ fn case() -> impl Strategy<Value = Case> {
                 official,
                 batch,
                 d,
+                d_out: None,
                 f,
                 seed,
                 micro,
@@ -115,13 +119,13 @@ fn case() -> impl Strategy<Value = Case> {
 /// A trainer of the case; the reference engine takes whole batches.
 fn trainer(case: &Case, engine: &str) -> Trainer {
     let case = if engine == "fast" { case } else { &Case { micro: case.batch, ..case.clone() } };
-    Trainer::new(
-        config(case, engine).check().unwrap(),
-        case.d as usize,
-        &Normalizer::None,
-        Kind::Float,
-    )
-    .unwrap()
+    let normal = &Normalizer::None;
+    let ports = Ports {
+        input: (case.d as usize, normal),
+        target: case.d_out.map(|d| (d as usize, normal)),
+    };
+    let run = config(case, engine).check().unwrap();
+    Trainer::for_ports(run, ports, Kind::Float).unwrap()
 }
 
 /// The configuration of the reference engine on the device under test.
@@ -180,43 +184,66 @@ proptest! {
 
     #[test]
     fn the_fast_engine_takes_the_steps_of_the_reference(case in case()) {
-        let _guard = tch::no_grad_guard();
-        tch::manual_seed(case.seed as i64);
-        let rows = Tensor::randn([STEPS, case.batch, case.d], (Kind::Float, Device::Cpu));
-        let rows = if case.ties { rows.index_select(1, &twice(case.batch)) } else { rows };
-        let (mut fast, mut reference) = (trainer(&case, "fast"), trainer(&case, "reference"));
-        let noise = Tensor::randn([case.f, case.d], (Kind::Float, Device::Cpu)) * 0.2;
-        for trainer in [&fast, &reference] {
-            let all = trainer.sae().parameters();
-            let find = |name| all.iter().find(|(n, _)| *n == name).unwrap().1.shallow_clone();
-            // Some features never fire, so that they die.
-            let silent = if case.ties { case.f * 3 / 4 } else { case.f / 4 };
-            find("encoder.bias").narrow(0, 0, silent).copy_(&Tensor::from(-9.0_f32));
-            // With the decoder's transpose for an encoder, gradients of lone features cancel.
-            let _ = find("encoder.weight").g_add_(&noise);
-        }
-        for step in 0..STEPS {
-            let x = rows.get(step);
-            let (got, want) = tch::with_grad(|| {
-                (fast.step(&x).unwrap().report().unwrap(), reference.step(&x).unwrap().report().unwrap())
-            });
-            prop_assert!((got.loss - want.loss).abs() <= TOLERANCE * want.loss.abs(), "{got:?} {want:?}");
-            prop_assert!((got.l0 - want.l0).abs() <= 1e-6 * want.l0, "{got:?} {want:?}");
-            prop_assert_eq!(got.dead, want.dead);
-            prop_assert_eq!(got.parts.keys().collect::<Vec<_>>(), want.parts.keys().collect::<Vec<_>>());
-            let (got_k, want_k) = (got.k_hat.unwrap_or(0.0), want.k_hat.unwrap_or(0.0));
-            prop_assert!((got_k - want_k).abs() <= TOLERANCE * want_k, "{} {}", got_k, want_k);
-            let tensors = |trainer: &Trainer| -> Vec<(&'static str, Tensor)> {
-                let sae = trainer.sae();
-                let all = sae.parameters().into_iter().chain(sae.buffers());
-                all.map(|(name, t)| (name, t.copy())).collect()
-            };
-            for ((name, got), (_, want)) in tensors(&fast).iter().zip(&tensors(&reference)) {
-                let verdict = agree(name, got, want);
-                prop_assert!(verdict.is_ok(), "after step {step}: {verdict:?}");
-            }
+        engines_agree(&case)?;
+    }
+
+    #[test]
+    fn with_a_target_too(case in case(), d_out in prop_oneof![Just(None), (2_i64..40).prop_map(Some)]) {
+        let d_out = d_out.unwrap_or(case.d);
+        engines_agree(&Case { d_out: Some(d_out), ..case })?;
+    }
+}
+
+/// Takes the steps of a case on both engines and compares all that comes of them.
+fn engines_agree(case: &Case) -> Result<(), TestCaseError> {
+    let _guard = tch::no_grad_guard();
+    tch::manual_seed(case.seed as i64);
+    let draw = |width: i64| {
+        let rows = Tensor::randn([STEPS, case.batch, width], (Kind::Float, Device::Cpu));
+        if case.ties { rows.index_select(1, &twice(case.batch)) } else { rows }
+    };
+    let rows = draw(case.d);
+    let (mut fast, mut reference) = (trainer(case, "fast"), trainer(case, "reference"));
+    let noise = Tensor::randn([case.f, case.d], (Kind::Float, Device::Cpu)) * 0.2;
+    let targets = case.d_out.map(draw);
+    for trainer in [&fast, &reference] {
+        let all = trainer.sae().parameters();
+        let find = |name| all.iter().find(|(n, _)| *n == name).unwrap().1.shallow_clone();
+        // Some features never fire, so that they die.
+        let silent = if case.ties { case.f * 3 / 4 } else { case.f / 4 };
+        find("encoder.bias").narrow(0, 0, silent).copy_(&Tensor::from(-9.0_f32));
+        // With the decoder's transpose for an encoder, gradients of lone features cancel.
+        let _ = find("encoder.weight").g_add_(&noise);
+    }
+    for step in 0..STEPS {
+        let (x, target) = (rows.get(step), targets.as_ref().map(|all| all.get(step)));
+        let step_of = |trainer: &mut Trainer| {
+            let rows = Ports { input: &x, target: target.as_ref() };
+            trainer.step_on(rows).unwrap().report().unwrap()
+        };
+        let (got, want) = tch::with_grad(|| (step_of(&mut fast), step_of(&mut reference)));
+        prop_assert!(
+            (got.loss - want.loss).abs() <= TOLERANCE * want.loss.abs(),
+            "{got:?} {want:?}"
+        );
+        prop_assert!((got.l0 - want.l0).abs() <= 1e-6 * want.l0, "{got:?} {want:?}");
+        prop_assert_eq!(got.dead, want.dead);
+        let names =
+            |parts: &std::collections::BTreeMap<_, _>| parts.keys().cloned().collect::<Vec<_>>();
+        prop_assert_eq!(names(&got.parts), names(&want.parts));
+        let (got_k, want_k) = (got.k_hat.unwrap_or(0.0), want.k_hat.unwrap_or(0.0));
+        prop_assert!((got_k - want_k).abs() <= TOLERANCE * want_k, "{} {}", got_k, want_k);
+        let tensors = |trainer: &Trainer| -> Vec<(&'static str, Tensor)> {
+            let sae = trainer.sae();
+            let all = sae.parameters().into_iter().chain(sae.buffers());
+            all.map(|(name, t)| (name, t.copy())).collect()
+        };
+        for ((name, got), (_, want)) in tensors(&fast).iter().zip(&tensors(&reference)) {
+            let verdict = agree(name, got, want);
+            prop_assert!(verdict.is_ok(), "after step {step}: {verdict:?}");
         }
     }
+    Ok(())
 }
 
 #[test]
@@ -230,8 +257,10 @@ fn many_dead_features_and_dense_codes_agree_too() {
          k_anneal_steps = 2\n[architecture.auxk]\ndead_after_rows = 30",
     ];
     // Micro-batches of `jumprelu` and `soft` have so many codes that they are used up one by one.
-    for (architecture, micro) in architectures.iter().flat_map(|a| [(a, 7), (a, 30)]) {
+    let cases = architectures.iter().flat_map(|a| [(a, 7), (a, 30)]);
+    for ((architecture, micro), d_out) in cases.flat_map(|case| [(case, None), (case, Some(31))]) {
         let case = Case {
+            d_out,
             architecture: (*architecture).into(),
             official: false,
             batch: 30,
@@ -250,8 +279,10 @@ fn many_dead_features_and_dense_codes_agree_too() {
             let _ = tch::no_grad(|| bias.narrow(0, 25, 50).fill_(-2.0));
         }
         for _ in 0..STEPS {
-            let x = Tensor::randn([case.batch, case.d], (Kind::Float, Device::Cpu));
-            let (a, b) = (fast.step(&x).unwrap(), reference.step(&x).unwrap());
+            let draw = |d: i64| Tensor::randn([case.batch, d], (Kind::Float, Device::Cpu));
+            let (x, target) = (draw(case.d), d_out.map(draw));
+            let rows = Ports { input: &x, target: target.as_ref() };
+            let (a, b) = (fast.step_on(rows).unwrap(), reference.step_on(rows).unwrap());
             let (a, b) = (a.report().unwrap(), b.report().unwrap());
             assert!((a.loss - b.loss).abs() <= TOLERANCE * b.loss, "{a:?} {b:?}");
             assert!((a.l0 - b.l0).abs() <= 1e-6 * b.l0 && a.dead == b.dead, "{a:?} {b:?}");
@@ -268,6 +299,7 @@ fn many_dead_features_and_dense_codes_agree_too() {
 #[test]
 fn the_reference_engine_adds_up_micro_batches_where_the_loss_is_a_mean_of_rows() {
     let case = |architecture: &str, micro| Case {
+        d_out: None,
         architecture: architecture.into(),
         official: false,
         batch: 10,
@@ -316,6 +348,7 @@ fn the_reference_engine_adds_up_micro_batches_where_the_loss_is_a_mean_of_rows()
 fn an_engine_that_cannot_compute_a_run_says_so() {
     let architecture = "name = \"standard\"\nl1_penalty = 0.1";
     let case = Case {
+        d_out: None,
         architecture: architecture.into(),
         official: false,
         batch: 4,
@@ -340,6 +373,7 @@ fn an_engine_that_cannot_compute_a_run_says_so() {
 fn products_in_bfloat16_change_little_and_leave_parameters_in_f32() {
     for architecture in ["name = \"topk\"\nk = 4", "name = \"soft\"\nk = 4\nalpha = 0.1"] {
         let case = Case {
+            d_out: None,
             architecture: architecture.into(),
             official: false,
             batch: 32,

@@ -7,4 +7,5 @@ mod runs;
 mod starts;
 mod steps;
 mod support;
+mod transcoders;
 mod version1;

@@ -12,6 +12,7 @@ mod planted;
 mod replaced;
 mod signals;
 mod stores;
+mod transcoders;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -73,6 +73,8 @@ fn check_init(config: &RunConfig, init: &Path, model: &Value, d_model: usize) ->
     for (what, expected, got) in [
         ("architecture", Value::from(name), &theirs["name"]),
         ("d_model", d_model.into(), &model["d_model"]),
+        // A transcoder has one; runs of a sweep rebuild what they read.
+        ("d_out", Value::Null, &model["d_out"]),
         ("n_features", config.sae.n_features.into(), &model["n_features"]),
         ("normalization", serde_json::to_value(config.sae.normalization)?, &model["normalization"]),
     ] {

@@ -21,7 +21,7 @@ impl SweepConfig {
     /// The first setting that is unknown, of a wrong type or out of range, with the run it is
     /// found in; a key that two of them set; two runs that are the same.
     pub fn points(&self) -> Result<Vec<SweepPoint>> {
-        for key in ["data.store", "data.stores"] {
+        for key in ["data.store", "data.target", "data.stores"] {
             if let Some(store) = keys::get(&self.base, key) {
                 return Err(Error::value(format!("base.{key}"), PROVIDED, store));
             }
@@ -114,6 +114,9 @@ impl SweepConfig {
         let config = parsed.map_err(|e| Error::Setting { message: e.to_string().trim().into() })?;
         if !config.data.store.as_os_str().is_empty() {
             return Err(Error::value("data.store", PROVIDED, config.data.store.display()));
+        }
+        if let Some(target) = &config.data.target {
+            return Err(Error::value("data.target", PROVIDED, target.display()));
         }
         config.check()
     }

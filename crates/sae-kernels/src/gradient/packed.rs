@@ -30,20 +30,23 @@ pub(super) fn write(
     encoder: &mut [f32],
     strips: &mut Vec<f32>,
 ) {
-    let d = input.n_cols();
-    let n_rows = input.n_rows();
-    strips.resize(d.div_ceil(COLUMNS) * n_rows * COLUMNS, 0.0);
+    let (d_in, n_rows) = (input.n_cols(), input.n_rows());
+    let d = source.output_gradient.n_cols() / source.groups.len();
+    let len = |d: usize| d.div_ceil(COLUMNS) * n_rows * COLUMNS;
+    strips.resize(len(d.max(d_in)), 0.0);
+    let of_output = &mut strips[..len(d)];
     let mut first = 0;
     let mut decoder = decoder;
     for (g, &end) in source.groups.ends().iter().enumerate() {
-        pack(source.output_gradient, g * d..(g + 1) * d, strips);
+        pack(source.output_gradient, g * d..(g + 1) * d, of_output);
         let (own, rest) = std::mem::take(&mut decoder).split_at_mut((end - first) * d);
         decoder = rest;
-        sums(source, first, own, d, strips, n_rows, |entry| entry.value);
+        sums(source, first, own, d, of_output, n_rows, |entry| entry.value);
         first = end;
     }
-    pack(input, 0..d, strips);
-    sums(source, 0, encoder, d, strips, n_rows, |entry| entry.gradient);
+    let of_input = &mut strips[..len(d_in)];
+    pack(input, 0..d_in, of_input);
+    sums(source, 0, encoder, d_in, of_input, n_rows, |entry| entry.gradient);
 }
 
 /// Lays out strips of some columns: all of the first rows, then all of the next. What is beyond

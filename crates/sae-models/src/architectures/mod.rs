@@ -8,7 +8,7 @@ use sae_config::Code;
 use tch::Tensor;
 
 pub use self::soft::Estimator;
-use crate::init::{tied, zeros};
+use crate::init::{encoder_and_decoder, zeros};
 use crate::{InitRng, Largest, ModelConfig, Parameters, Result, Role, Selection, Tensors};
 
 /// The threshold of a model that has not seen one.
@@ -34,6 +34,11 @@ pub(crate) fn selection(config: &ModelConfig) -> Selection {
         Code::Gated {} => Selection::Gate,
         Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => Selection::Positive,
     }
+}
+
+/// Whether b_dec is subtracted from what the encoder reads: never where it is that of another port.
+pub(crate) fn subtracts_b_dec(config: &ModelConfig) -> bool {
+    !config.is_transcoder() && selection(config).subtracts_b_dec()
 }
 
 /// Takes the tensors that an architecture has beside encoder and decoder.
@@ -64,7 +69,7 @@ pub(crate) fn initial(config: &ModelConfig, rng: &mut InitRng) -> BTreeMap<Strin
     let of_features = || zeros(&[config.n_features]);
     // Decoder and encoder of norm 0.1 where all that is positive is kept, as the April update has it.
     let norm = if matches!(selection(config), Selection::Positive) { 0.1 } else { 1.0 };
-    let mut map = tied(config, rng, norm);
+    let mut map = encoder_and_decoder(config, rng, norm);
     let mut set = |role: Role, value: Tensor| drop(map.insert(role.name().into(), value));
     match &config.code {
         Code::TopK { .. } | Code::BatchTopK { .. } | Code::MatryoshkaBatchTopK { .. } => {

@@ -81,7 +81,7 @@ impl Estimator {
             }
             EstimatorNetwork::Shared => z.mv(output),
             EstimatorNetwork::LowRank { .. } => {
-                let low = (x - &all[Role::DecoderBias]).mm(&all[Role::DownWeight].tr());
+                let low = all.centred(x).mm(&all[Role::DownWeight].tr());
                 all[Role::HiddenBias].addmm(&low, &all[Role::UpWeight].tr()).relu().mv(output)
             }
         };

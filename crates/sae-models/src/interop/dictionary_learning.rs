@@ -254,7 +254,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
         }
         None => Normalization::None,
     };
-    let config = ModelConfig { d_model: d, n_features: f, normalization, code };
+    let config = ModelConfig { d_model: d, d_out: None, n_features: f, normalization, code };
     let own = own_config(&settings.map, &settings.path)?;
     let sae = model(&path, own, config, tensors)?;
     Ok(Imported { sae, origin: origin(&settings)?, notes })

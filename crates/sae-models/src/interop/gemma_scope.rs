@@ -59,6 +59,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     }
     let config = ModelConfig {
         d_model: d as usize,
+        d_out: None,
         n_features: f as usize,
         normalization: Normalization::None,
         code: Code::JumpRelu { subtract_b_dec: false },

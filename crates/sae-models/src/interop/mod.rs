@@ -69,6 +69,10 @@ pub struct Imported {
 /// # Errors
 /// An architecture or normalisation that the tool does not have; a file that cannot be written.
 pub fn export(sae: &dyn Sae, format: Format, origin: &Origin, dir: &Path) -> Result<Exported> {
+    if sae.config().is_transcoder() {
+        let expected = "an autoencoder, whose output is its input, to export";
+        return Err(sae_config::Error::value("model", expected, "a transcoder").into());
+    }
     let _guard = tch::no_grad_guard();
     let kind = sae.base().kind();
     let mut sae = copy(sae)?;
@@ -125,7 +129,7 @@ fn refuse_transcoders(dir: &Path) -> Result<()> {
 /// The same model in f64 on the CPU, so that folding rounds nothing, with tensors of its own.
 fn copy(sae: &dyn Sae) -> Result<Box<dyn Sae>> {
     let base = sae.base();
-    let constants = base.normalizer.tensors();
+    let constants = base.constants();
     let constants = constants.iter().map(|(name, tensor)| (*name, tensor));
     let all = sae.parameters().into_iter().chain(sae.buffers()).chain(constants);
     let double = |tensor: &Tensor| {

@@ -159,6 +159,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     let own = own_config(&settings.map, &settings.path)?;
     let config = ModelConfig {
         d_model: d as usize,
+        d_out: None,
         n_features: f as usize,
         normalization,
         code: Code::Soft(soft),

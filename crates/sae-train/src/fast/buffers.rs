@@ -72,19 +72,23 @@ impl PreActivations {
 #[derive(Debug)]
 pub(super) struct Buffers {
     pub(super) batch: usize,
+    /// Dimension of what is encoded, and of what is rebuilt.
+    pub(super) d_in: usize,
     pub(super) d: usize,
     pub(super) f: usize,
     /// Rows that the buffers of width f hold: the batch, or a micro-batch.
     pub(super) micro: usize,
-    /// What the encoder reads, `[batch, d]`.
+    /// What the encoder reads, `[batch, d_in]`.
     pub(super) centred: Tensor,
+    /// What is rebuilt without b_dec, `[batch, d]`, where that is not `centred`: of a transcoder.
+    pub(super) centred_target: Option<Tensor>,
     /// Of the rows at hand.
     pub(super) z: PreActivations,
     /// As many as there are features.
     pub(super) zeros: Vec<f32>,
     /// Gradient of the reconstructions, `[batch, groups·d]`.
     pub(super) output: Tensor,
-    /// x − x̂, `[batch, d]`, where dead features have to rebuild it.
+    /// target − x̂, `[batch, d]`, where dead features have to rebuild it.
     pub(super) residual: Vec<f32>,
     pub(super) codes: SparseCodes,
     /// Rows of the batch that `codes` holds: in the end all of them, but where the step streams.
@@ -102,7 +106,7 @@ pub(super) struct Buffers {
     pub(super) active: Vec<bool>,
     /// Scratch of the weight gradients' kernel.
     pub(super) strips: Vec<f32>,
-    /// Gradients of W_dec and W_enc, `[f, d]`.
+    /// Gradients of W_dec, `[f, d]`, and W_enc, `[f, d_in]`.
     pub(super) d_w_dec: Tensor,
     pub(super) d_w_enc: Tensor,
     pub(super) d_b_enc: Vec<f32>,
@@ -122,10 +126,12 @@ impl Default for Buffers {
         let none = || empty(&[0]);
         Self {
             batch: 0,
+            d_in: 0,
             d: 0,
             f: 0,
             micro: 0,
             centred: none(),
+            centred_target: None,
             z: PreActivations::new(none()),
             zeros: Vec::new(),
             output: none(),
@@ -168,10 +174,16 @@ pub(super) fn rows_of(matrix: &Tensor, rows: &Range<usize>) -> Tensor {
 
 impl Buffers {
     /// Gives every buffer its size, if it has another.
-    pub(super) fn fit(&mut self, batch: usize, micro: usize, d: usize, f: usize, n_groups: usize) {
-        if (self.d, self.f) != (d, f) {
-            let matrix = || empty(&[f as i64, d as i64]);
-            (self.d_w_dec, self.d_w_enc) = (matrix(), matrix());
+    pub(super) fn fit(
+        &mut self,
+        (batch, micro): (usize, usize),
+        (d_in, d): (usize, usize),
+        f: usize,
+        n_groups: usize,
+    ) {
+        if (self.d_in, self.d, self.f) != (d_in, d, f) {
+            let matrix = |width: usize| empty(&[f as i64, width as i64]);
+            (self.d_w_dec, self.d_w_enc) = (matrix(d), matrix(d_in));
             self.codes = SparseCodes::new(f);
             self.part = SparseCodes::new(f);
             self.by_feature = FeatureMajor::new(f);
@@ -180,11 +192,13 @@ impl Buffers {
             self.d_b_enc = vec![0.0; f];
             self.d_b_dec = vec![0.0; d];
             self.sums = vec![0.0; d * n_groups];
-            self.input_sum = vec![0.0; d];
+            self.input_sum = vec![0.0; d_in];
         }
-        if (self.batch, self.d, self.f, self.micro) != (batch, d, f, micro) {
+        let sizes = (self.batch, self.d_in, self.d, self.f, self.micro);
+        if sizes != (batch, d_in, d, f, micro) {
             let rows = |width: usize| empty(&[batch as i64, width as i64]);
-            self.centred = rows(d);
+            self.centred = rows(d_in);
+            self.centred_target = None;
             self.output = rows(d * n_groups);
             self.dense = None;
         }
@@ -192,7 +206,7 @@ impl Buffers {
         if self.z.values.size() != shape {
             self.z = PreActivations::new(empty(&shape));
         }
-        (self.batch, self.d, self.f, self.micro) = (batch, d, f, micro);
+        (self.batch, self.d_in, self.d, self.f, self.micro) = (batch, d_in, d, f, micro);
     }
 
     /// The rows of the batch, as many at a time as the buffers hold.

@@ -69,7 +69,8 @@ impl FastEstimator {
         self.k_hat.iter().map(|k| f64::from(*k)).sum::<f64>() / self.k_hat.len() as f64
     }
 
-    /// k̂ = clamp(k_max·σ(w₂·relu(h) + b₂)) of some rows with h = W₁(x − b_dec) + b₁.
+    /// k̂ = clamp(k_max·σ(w₂·relu(h) + b₂)) of some rows with h = W₁(x − b_dec) + b₁; of a transcoder
+    /// W₁x + b₁.
     pub(super) fn estimate(
         &mut self,
         rows: &Range<usize>,
@@ -165,7 +166,7 @@ impl FastEstimator {
 impl EstimatorGradients {
     /// Prepares for sums over micro-batches.
     fn begin(&mut self, buffers: &mut Buffers, output_bias: f32) {
-        let shape = [self.hidden_bias.len() as i64, buffers.d as i64];
+        let shape = [self.hidden_bias.len() as i64, buffers.d_in as i64];
         if self.hidden_weight.size() != shape {
             self.hidden_weight = match buffers.z.lend(&shape) {
                 Some((matrix, z)) => {
@@ -188,10 +189,12 @@ impl EstimatorGradients {
         }
     }
 
-    /// Subtracts what reaches b_dec through the estimator's input, and sums the squared norms.
+    /// Subtracts what reaches b_dec through the estimator's input, where it does, and sums the squared norms.
     pub(super) fn finish(&self, parameters: &Parameters, d_b_dec: &mut [f32]) -> Result<f64> {
-        let w1 = &parameters[Role::HiddenWeight];
-        add_product(w1, &self.hidden_bias, -1.0, d_b_dec, false)?;
+        if parameters.centre().is_some() {
+            let w1 = &parameters[Role::HiddenWeight];
+            add_product(w1, &self.hidden_bias, -1.0, d_b_dec, false)?;
+        }
         let output_bias = f64::from(self.output_bias);
         Ok(squared_norm(&slice(&self.hidden_weight)?)
             + squared_norm(&self.hidden_bias)

@@ -54,10 +54,6 @@ impl JumpReluFast {
 }
 
 impl FastRule for JumpReluFast {
-    fn centred(&self) -> bool {
-        self.selection.subtracts_b_dec()
-    }
-
     /// f = h·(h > θ), of some rows, and the entries near their thresholds.
     fn select(&mut self, at: Rows<'_>, buffers: &mut Buffers, _: &mut Profile) -> Result<()> {
         let Rows { rows, parameters, .. } = at;

@@ -24,13 +24,13 @@ use serde_json::Value;
 use tch::Tensor;
 
 use self::auxk::Revival;
-use self::buffers::{Buffers, rows_of, slice, slice_mut};
+use self::buffers::{Buffers, empty, rows_of, slice, slice_mut};
 pub(crate) use self::plan::FAST;
 use self::rule::{FastRule, Rows, Training};
 use crate::engine::{Batch, Engine};
 use crate::optimizer::OptimizerRule;
 use crate::profile::Profile;
-use crate::rules::Facts;
+use crate::rules::{Facts, Pair};
 use crate::state::History;
 use crate::{Error, Result};
 
@@ -43,6 +43,7 @@ const ESTIMATOR: &str = "estimator and threshold";
 /// Computes steps on the CPU in f32, for the architectures whose codes are sparse.
 pub(crate) struct FastEngine {
     rule: Box<dyn FastRule>,
+    is_transcoder: bool,
     /// Where each prefix of the dictionary ends that is a dictionary too, and its weight.
     groups: Vec<(usize, f64)>,
     auxk: Option<AuxKConfig>,
@@ -58,7 +59,7 @@ pub(crate) struct FastEngine {
 struct StepSums<'a> {
     batch: &'a Batch<'a>,
     groups: Groups,
-    /// Σ‖x − x̂‖² of each group.
+    /// Σ‖target − x̂‖² of each group.
     errors: Vec<f64>,
 }
 
@@ -77,6 +78,7 @@ impl FastEngine {
         let Training { rule, auxk, optimizer } = rule::training(config, sae)?;
         Some(Self {
             rule,
+            is_transcoder: sae.config().is_transcoder(),
             groups: config.recipe.prefixes(config.sae.n_features),
             auxk,
             optimizer,
@@ -95,15 +97,18 @@ impl FastEngine {
         Ok(Groups::new(self.groups.iter().map(|(end, _)| *end).collect(), factors)?)
     }
 
-    /// What the encoder reads of the rows.
-    fn centre(&mut self, parameters: &Parameters, x: &Tensor) -> Result<()> {
-        if self.rule.centred() {
-            let b_dec = slice(&parameters[Role::DecoderBias])?;
-            let rows = slice(x)?;
-            let rows = Matrix::new("x", &rows, self.buffers.d)?;
-            subtract_row(rows, &b_dec, slice_mut(&mut self.buffers.centred)?)?;
+    /// What the encoder reads of the rows; of a transcoder also what is rebuilt, without b_dec.
+    fn centre(&mut self, parameters: &Parameters, rows: Pair<'_>) -> Result<()> {
+        let b_dec = &parameters[Role::DecoderBias];
+        if parameters.centre().is_some() {
+            subtract(rows.x, b_dec, &mut self.buffers.centred)?;
         } else {
-            self.buffers.centred.copy_(x);
+            self.buffers.centred.copy_(rows.x);
+        }
+        if self.is_transcoder {
+            let of_target = &mut self.buffers.centred_target;
+            let of_target = of_target.get_or_insert_with(|| empty(&rows.target.size()));
+            subtract(rows.target, b_dec, of_target)?;
         }
         self.profile.lap("centre");
         Ok(())
@@ -141,8 +146,9 @@ impl FastEngine {
         sums: &mut StepSums<'_>,
         wants_residual: bool,
     ) -> Result<()> {
-        let (buffers, x) = (&mut self.buffers, sums.batch.x);
-        let errors = products::reconstruct(x, parameters, &sums.groups, wants_residual, buffers)?;
+        let (buffers, target) = (&mut self.buffers, sums.batch.rows.target);
+        let errors =
+            products::reconstruct(target, parameters, &sums.groups, wants_residual, buffers)?;
         sums.errors.resize(errors.len(), 0.0);
         sums.errors.iter_mut().zip(errors).for_each(|(sum, error)| *sum += error);
         self.profile.lap("reconstruction");
@@ -194,14 +200,16 @@ impl Engine for FastEngine {
         let _guard = tch::no_grad_guard();
         self.profile.begin();
         make_unique(parameters);
-        let &Batch { step, lr, .. } = batch;
-        let x = batch.x.contiguous();
-        let batch = &Batch { x: &x, step, lr };
-        let (n_rows, d) = (x.size()[0] as usize, x.size()[1] as usize);
+        let &Batch { rows, step, lr } = batch;
+        let (x, target) = (rows.x.contiguous(), rows.target.contiguous());
+        let rows = Pair { x: &x, target: &target };
+        let batch = &Batch { rows, step, lr };
+        let (n_rows, d_in) = (x.size()[0] as usize, x.size()[1] as usize);
+        let d = target.size()[1] as usize;
         let f = parameters[Role::EncoderBias].numel();
         let micro = self.micro_batch.min(n_rows);
-        self.buffers.fit(n_rows, micro, d, f, self.groups.len());
-        self.centre(parameters, &x)?;
+        self.buffers.fit((n_rows, micro), (d_in, d), f, self.groups.len());
+        self.centre(parameters, rows)?;
         let mut sums = StepSums { batch, groups: self.kernel_groups(n_rows)?, errors: Vec::new() };
         self.encode(parameters, history, &mut sums)?;
         let detail = self.rule.observe(step, &self.buffers.codes, parameters);
@@ -226,7 +234,7 @@ impl Engine for FastEngine {
         parts.extend(self.rule.backward(step, parameters, buffers, profile)?);
         self.profile.lap(ESTIMATOR);
         let encoder = self.rule.reaches_encoder() || !dead.is_empty();
-        let reach = Reach { encoder, centred: self.rule.centred() };
+        let reach = Reach { encoder, centred: parameters.centre().is_some() };
         let norms = self.weight_gradients(parameters, &groups, !dead.is_empty(), reach)?;
         let total: f64 = parts.iter().map(|(_, part)| part).sum();
         if !total.is_finite() {
@@ -249,6 +257,12 @@ impl Engine for FastEngine {
     fn profile(&self) -> Option<&Profile> {
         Some(&self.profile)
     }
+}
+
+/// out = rows − row.
+fn subtract(rows: &Tensor, row: &Tensor, out: &mut Tensor) -> Result<()> {
+    let (rows, row) = (slice(rows)?, slice(row)?);
+    Ok(subtract_row(Matrix::new("rows", &rows, row.len())?, &row, slice_mut(out)?)?)
 }
 
 /// Kernels write to parameters in place, so no other handle may reach them; where one does all the

@@ -16,18 +16,18 @@ use super::buffers::{Buffers, is_dense, rows_of, slice, slice_mut};
 use crate::Result;
 use crate::optimizer::PROJECTION_EPSILON;
 
-/// Rebuilds the rows of `x` that there are codes of: output gradients and code gradients;
-/// Σ‖x − x̂‖² of each group.
+/// Rebuilds the rows of `target` that there are codes of: output gradients and code gradients;
+/// Σ‖target − x̂‖² of each group.
 pub(super) fn reconstruct(
-    x: &Tensor,
+    target: &Tensor,
     parameters: &Parameters,
     groups: &Groups,
     wants_residual: bool,
     buffers: &mut Buffers,
 ) -> Result<Vec<f64>> {
     let (w_dec, b_dec) = (&parameters[Role::DecoderWeight], slice(&parameters[Role::DecoderBias])?);
-    let x = slice(x)?;
-    let target = Matrix::new("x", &x, buffers.d)?;
+    let target = slice(target)?;
+    let target = Matrix::new("target", &target, buffers.d)?;
     let many = is_dense(&buffers.codes, buffers.held.len() * buffers.f);
     buffers.is_dense = buffers.streams || (groups.len() == 1 && many);
     let mut residual = std::mem::take(&mut buffers.residual);
@@ -41,7 +41,7 @@ pub(super) fn reconstruct(
         let mut wanted = wanted;
         for rows in buffers.held_micro_batches() {
             let elements = rows.0.start * buffers.d..rows.0.end * buffers.d;
-            let target = Matrix::new("x", &target.data()[elements.clone()], buffers.d)?;
+            let target = Matrix::new("target", &target.data()[elements.clone()], buffers.d)?;
             let wanted = wanted.as_mut().map(|r| &mut r[elements]);
             error += dense_rows(w_dec, &b_dec, target, groups.factor(0), &rows, wanted, buffers)?;
         }
@@ -63,7 +63,7 @@ pub(super) fn reconstruct(
 }
 
 /// Rebuilds some rows, given as those of the batch and of the codes, by dense products; returns their
-/// Σ‖x − x̂‖².
+/// Σ‖target − x̂‖².
 fn dense_rows(
     w_dec: &Tensor,
     b_dec: &[f32],
@@ -127,8 +127,8 @@ pub(super) fn weight_gradients(
         let sources: Vec<Source<'_>> = std::iter::once(main).chain(revival).collect();
         let (input, encoder) = (slice(&buffers.centred)?, slice(w_enc)?);
         let encoder = EncoderGradient {
-            input: Matrix::new("input", &input, d)?,
-            encoder: Matrix::new("encoder", &encoder, d)?,
+            input: Matrix::new("input", &input, buffers.d_in)?,
+            encoder: Matrix::new("encoder", &encoder, buffers.d_in)?,
             weights: slice_mut(&mut buffers.d_w_enc)?,
             bias: &mut buffers.d_b_enc,
             input_sum: &mut buffers.input_sum,
@@ -197,11 +197,11 @@ fn add_revival(
     revival: Source<'_>,
     buffers: &mut Buffers,
 ) -> Result<SquaredNorms> {
-    let (mut bias, mut input_sum) = (vec![0.0; buffers.f], vec![0.0; buffers.d]);
+    let (mut bias, mut input_sum) = (vec![0.0; buffers.f], vec![0.0; buffers.d_in]);
     let (input, encoder) = (slice(&buffers.centred)?, slice(w_enc)?);
     let encoder = EncoderGradient {
-        input: Matrix::new("input", &input, buffers.d)?,
-        encoder: Matrix::new("encoder", &encoder, buffers.d)?,
+        input: Matrix::new("input", &input, buffers.d_in)?,
+        encoder: Matrix::new("encoder", &encoder, buffers.d_in)?,
         weights: slice_mut(&mut buffers.d_w_enc)?,
         bias: &mut bias,
         input_sum: &mut input_sum,

@@ -28,11 +28,6 @@ pub(super) struct Rows<'a> {
 
 /// What an architecture adds to the common step.
 pub(super) trait FastRule: Send {
-    /// Whether b_dec is subtracted from what the encoder reads.
-    fn centred(&self) -> bool {
-        true
-    }
-
     /// By what features are compared.
     fn rank(&self) -> Rank {
         Rank::Value

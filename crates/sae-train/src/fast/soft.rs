@@ -98,12 +98,13 @@ impl SoftFast {
             .map_err(|source| Error::Selection { step, source })?;
         part.assign(p.indptr(), p.indices(), p.values())?;
         if let Some(window) = &mut self.window {
-            let (d, centred) = (buffers.d, slice(&buffers.centred)?);
+            let target = buffers.centred_target.as_ref().unwrap_or(&buffers.centred);
+            let (d, target) = (buffers.d, slice(target)?);
             let decoder = slice(&parameters[Role::DecoderWeight])?;
             let what = Window {
                 z: Matrix::new("z", z, buffers.f)?,
                 zeros: &buffers.zeros,
-                centred: Matrix::new("centred", &centred[rows.start * d..rows.end * d], d)?,
+                target: Matrix::new("target", &target[rows.start * d..rows.end * d], d)?,
                 decoder: Matrix::new("decoder", &decoder, d)?,
                 k_hat,
                 batch: buffers.batch,

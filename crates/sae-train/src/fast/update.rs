@@ -28,7 +28,7 @@ impl FastEngine {
         total += sae_kernels::squared_norm(&buffers.d_b_dec);
         let gradient_scale = (1.0 / (total.sqrt() + PROJECTION_EPSILON)).min(1.0);
 
-        let (d, active) = (buffers.d, buffers.active.as_slice());
+        let (d_in, d, active) = (buffers.d_in, buffers.d, buffers.active.as_slice());
         let mut update = Update { optimizer: *optimizer, lr, gradient_scale, parameters, adam };
         let unit_norm = Some(f32::EPSILON);
         let d_w_dec = slice(&buffers.d_w_dec)?;
@@ -37,7 +37,7 @@ impl FastEngine {
         update.vector(Role::DecoderBias, &buffers.d_b_dec)?;
         if reaches_encoder {
             let d_w_enc = slice(&buffers.d_w_enc)?;
-            let d_w_enc = Matrix::new("encoder gradient", &d_w_enc, d)?;
+            let d_w_enc = Matrix::new("encoder gradient", &d_w_enc, d_in)?;
             update.take(Role::EncoderWeight, d_w_enc, Some(active), None)?;
             update.vector(Role::EncoderBias, &buffers.d_b_enc)?;
         }

@@ -23,8 +23,8 @@ pub(super) struct Window<'a> {
     /// Activations, rows × n_features, and as many zeros as there are features.
     pub(super) z: Matrix<'a>,
     pub(super) zeros: &'a [f32],
-    /// x − b_dec, rows × d_model.
-    pub(super) centred: Matrix<'a>,
+    /// What is rebuilt, without b_dec, rows × d_out.
+    pub(super) target: Matrix<'a>,
     pub(super) decoder: Matrix<'a>,
     pub(super) k_hat: &'a [f32],
     /// Rows of the whole batch.
@@ -47,7 +47,7 @@ impl KWindow {
         high.clear();
         high.extend(what.k_hat.iter().map(|k| (whole(k) + *half).min(f)));
         selector.top_k(what.z, what.zeros, Count::PerRow(high), Rank::Value, codes)?;
-        error_differences(codes, low, what.decoder, what.centred, gradients)?;
+        error_differences(codes, low, what.decoder, what.target, gradients)?;
         for ((gradient, low), high) in gradients.iter_mut().zip(low).zip(high) {
             *gradient *= *weight / ((*high - *low) * what.batch) as f32;
         }

@@ -6,7 +6,7 @@ use sae_config::{CheckedRun, RunConfig};
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, init};
 use tch::{Device, Kind, Tensor};
 
-use super::{Context, Loss, rule};
+use super::{Context, Loss, Pair, rule};
 use crate::dead::DeadFeatures;
 
 const D_MODEL: usize = 4;
@@ -17,12 +17,19 @@ struct Case {
     config: CheckedRun,
     sae: Box<dyn Sae>,
     x: Tensor,
+    /// Of a transcoder.
+    target: Option<Tensor>,
     step: u64,
 }
 
 impl Case {
-    /// A model away from its initial values, and a batch.
+    /// An SAE away from its initial values, and a batch.
     fn new(architecture: &str, seed: u64, step: u64) -> Self {
+        Self::rebuilding(None, architecture, seed, step)
+    }
+
+    /// An SAE, or a transcoder to a port of this dimension.
+    fn rebuilding(d_out: Option<usize>, architecture: &str, seed: u64, step: u64) -> Self {
         let text = format!(
             "data.store = ''\nsae.n_features = {N_FEATURES}\ntraining.steps = 10\n\
              training.batch_size = {BATCH}\narchitecture = {{ {architecture} }}"
@@ -30,6 +37,7 @@ impl Case {
         let config = toml::from_str::<RunConfig>(&text).unwrap().check().unwrap();
         let model = ModelConfig {
             d_model: D_MODEL,
+            d_out,
             n_features: N_FEATURES,
             normalization: sae_config::Normalization::None,
             code: config.code(D_MODEL),
@@ -43,7 +51,8 @@ impl Case {
             let _ = parameter.set_requires_grad(true);
         }
         let x = rng.uniform(&[BATCH, D_MODEL as i64], 2.0);
-        Self { config, sae, x, step }
+        let target = d_out.map(|d| rng.uniform(&[BATCH, d as i64], 2.0));
+        Self { config, sae, x, target, step }
     }
 
     /// The loss as it is now.
@@ -51,7 +60,8 @@ impl Case {
         let rule = rule(&self.config, self.sae.as_ref());
         let dead = DeadFeatures::new(N_FEATURES, Device::Cpu);
         let context = Context { step: self.step, dead: &dead };
-        rule.loss(&self.sae.base().parameters, &self.x, context).unwrap()
+        let rows = Pair { x: &self.x, target: self.target.as_ref().unwrap_or(&self.x) };
+        rule.loss(&self.sae.base().parameters, rows, context).unwrap()
     }
 
     /// The gradient to the parameter `name`, undefined where the loss does not reach it.
@@ -102,10 +112,12 @@ const SOFT: &str =
     "name = 'soft', k = 3, alpha = 0.1, k_gradient_window = 0, auxk = { weight = 0.0 }";
 
 fn check(architecture: &str, names: &[&str], seed: u64, step: u64) {
-    let case = Case::new(architecture, seed, step);
-    for name in names {
-        let error = case.error(name);
-        assert!(error < 1e-5, "{architecture}: {name} is off by {error:e}");
+    for d_out in [None, Some(D_MODEL - 1), Some(D_MODEL)] {
+        let case = Case::rebuilding(d_out, architecture, seed, step);
+        for name in names {
+            let error = case.error(name);
+            assert!(error < 1e-5, "{architecture}, {d_out:?}: {name} is off by {error:e}");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use sae_config::JumpReluConfig;
 use sae_models::{Parameters, Role, Sae, Selection};
 use tch::{Kind, Tensor};
 
-use super::{Context, Detail, Loss, Rule};
+use super::{Context, Detail, Loss, Pair, Rule};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -65,9 +65,10 @@ impl Rule for JumpReluRule {
         OptimizerRule { beta1: 0.0, ..OptimizerRule::CLIPPED }
     }
 
-    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+    fn loss(&self, parameters: &Parameters, rows: Pair<'_>, context: Context<'_>) -> Result<Loss> {
+        let Pair { x, target } = rows;
         let features = self.features(parameters, x);
-        let mse = mean_square(&(x - parameters.reconstruct(&features)));
+        let mse = mean_square(&(target - parameters.reconstruct(&features)));
         let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
         let excess = self.l0(&features, &parameters[Role::Threshold]) / self.config.target_l0 - 1.0;
         let penalty = excess.square() * (self.config.sparsity_weight * scale);

@@ -30,6 +30,16 @@ use crate::dead::DeadFeatures;
 use crate::optimizer::OptimizerRule;
 use crate::state::History;
 
+/// Rows of a batch, normalised: what is encoded and what is rebuilt, which is the same but in a
+/// transcoder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pair<'a> {
+    /// `[batch, d_model]`.
+    pub(crate) x: &'a Tensor,
+    /// `[batch, d_out]`.
+    pub(crate) target: &'a Tensor,
+}
+
 /// What a loss depends on beside the parameters and the batch.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
@@ -43,8 +53,8 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Taken<'a> {
     /// The step, counted from 0.
     pub(crate) step: u64,
-    /// The batch `[batch, d_model]`, normalised.
-    pub(crate) x: &'a Tensor,
+    /// The batch.
+    pub(crate) rows: Pair<'a>,
     /// What the loss was.
     pub(crate) loss: &'a Loss,
     pub(crate) parameters: &'a mut Parameters,
@@ -57,10 +67,7 @@ pub(crate) trait Rule: Send {
     fn optimizer(&self) -> OptimizerRule;
 
     /// The loss of a batch, or of a part of it; it changes nothing.
-    ///
-    /// # Shapes
-    /// x `[batch, d_model]`, normalised.
-    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss>;
+    fn loss(&self, parameters: &Parameters, rows: Pair<'_>, context: Context<'_>) -> Result<Loss>;
 
     /// Learns from a step that has been taken: thresholds, multipliers, features that start anew.
     fn observe(&mut self, _taken: Taken<'_>) {}

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use tch_autograd::read;
 
 use super::standard::{penalised, positive};
-use super::{Context, Loss, Rule, Taken};
+use super::{Context, Loss, Pair, Rule, Taken};
 use crate::Result;
 use crate::optimizer::OptimizerRule;
 use crate::schedule::sparsity_scale;
@@ -95,13 +95,14 @@ impl Rule for PAnnealRule {
         OptimizerRule::CONSTRAINED
     }
 
-    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+    fn loss(&self, parameters: &Parameters, rows: Pair<'_>, context: Context<'_>) -> Result<Loss> {
+        let Pair { x, target } = rows;
         let features = positive(parameters, x);
         let penalty = self.penalty(&features, self.state.p);
         let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
         let weighted = &penalty * (self.state.coefficient * scale);
         let both = self.both(&features, &penalty);
-        Ok(penalised(x, parameters, features, weighted).with_signal(both))
+        Ok(penalised(target, parameters, features, weighted).with_signal(both))
     }
 
     /// Remembers the penalties of the step, and where p is due to fall, rescales c so that the

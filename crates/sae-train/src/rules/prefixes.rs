@@ -15,7 +15,7 @@ pub(super) trait Decode {
     /// Σ over features of `start..end`, without b_dec.
     ///
     /// # Shapes
-    /// w_dec `[n_features, d_model]`.
+    /// w_dec `[n_features, d_out]`.
     fn decode_range(&self, w_dec: &Tensor, start: i64, end: i64) -> Tensor;
 }
 
@@ -48,15 +48,15 @@ impl Prefixes {
         self.0.iter().map(|(_, weight)| weight).sum::<f64>() / self.0.len() as f64
     }
 
-    /// Mean over prefixes of weight·‖x − x̂ of the prefix‖², and the residual of them all.
+    /// Mean over prefixes of weight·‖target − x̂ of the prefix‖², and the residual of them all.
     pub(super) fn errors(
         &self,
-        x: &Tensor,
+        target: &Tensor,
         codes: &impl Decode,
         parameters: &Parameters,
     ) -> (Tensor, Tensor) {
         let w_dec = &parameters[Role::DecoderWeight];
-        let mut residual = x - &parameters[Role::DecoderBias];
+        let mut residual = target - &parameters[Role::DecoderBias];
         let mut start = 0;
         let mut errors = Vec::new();
         for &(end, weight) in &self.0 {

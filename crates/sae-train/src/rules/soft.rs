@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::loss::fired;
 use super::prefixes::{Decode, Prefixes};
-use super::{Active, BudgetLoss, Context, Detail, Loss, Rule, Taken};
+use super::{Active, BudgetLoss, Context, Detail, Loss, Pair, Rule, Taken};
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
 use crate::schedule::Anneal;
@@ -115,14 +115,14 @@ impl SoftRule {
 
     /// A term without value whose gradient in k̂ is the mean change of the loss by a feature between
     /// k̂ − w and k̂ + w features.
-    fn window(&self, all: &Parameters, x: &Tensor, z: &Tensor, k_hat: &Tensor) -> Tensor {
+    fn window(&self, all: &Parameters, target: &Tensor, z: &Tensor, k_hat: &Tensor) -> Tensor {
         let half = self.recipe.k_gradient_window as i64;
         let k = k_hat.detach().round().to_kind(Kind::Int64);
         let (low, high) = ((&k - half).clamp_min(0), (&k + half).clamp_max(z.size()[1]));
         let most = self.estimator.most() + half;
         let error = |k: &Tensor| {
             let codes = Largest::OfEachRow { k, most }.codes(z);
-            let residual = x - codes.reconstruct(all);
+            let residual = target - codes.reconstruct(all);
             residual.square().sum_dim_intlist([1i64].as_slice(), false, residual.kind())
         };
         let slope = tch::no_grad(|| (error(&high) - error(&low)) / (&high - &low));
@@ -141,20 +141,27 @@ impl SoftRule {
     fn errors<C: Decode>(
         &self,
         all: &Parameters,
-        x: &Tensor,
+        target: &Tensor,
         codes: &C,
         reconstruct: impl Fn(&C) -> Tensor,
     ) -> (Tensor, Tensor) {
         if self.prefixes.is_one() {
-            let residual = x - reconstruct(codes);
+            let residual = target - reconstruct(codes);
             return (mean_square(&residual) * self.prefixes.weight(), residual);
         }
-        self.prefixes.errors(x, codes, all)
+        self.prefixes.errors(target, codes, all)
     }
 
-    fn hard_loss(&self, all: &Parameters, x: &Tensor, z: &Tensor, context: Context<'_>) -> Loss {
+    fn hard_loss(
+        &self,
+        all: &Parameters,
+        rows: Pair<'_>,
+        z: &Tensor,
+        context: Context<'_>,
+    ) -> Loss {
+        let Pair { x, target } = rows;
         let (codes, k_hat) = self.hard(all, x, z);
-        let (mse, residual) = self.errors(all, x, &codes, |codes| codes.reconstruct(all));
+        let (mse, residual) = self.errors(all, target, &codes, |codes| codes.reconstruct(all));
         let fired = codes.fired();
         let dead = context.dead.after(&fired, x.size()[0]);
         let auxk = &self.recipe.auxk;
@@ -170,19 +177,20 @@ impl SoftRule {
     fn soft_loss(
         &self,
         all: &Parameters,
-        x: &Tensor,
+        rows: Pair<'_>,
         z: &Tensor,
         context: Context<'_>,
     ) -> Result<Loss> {
+        let Pair { x, target } = rows;
         let (features, k_hat) = self.soft(all, x, z, context.step)?;
-        let (mse, residual) = self.errors(all, x, &features, |f| all.reconstruct(f));
+        let (mse, residual) = self.errors(all, target, &features, |f| all.reconstruct(f));
         let fired = fired(&features);
         let dead = context.dead.after(&fired, x.size()[0]);
         let w_dec = &all[Role::DecoderWeight];
         let auxk = dead.auxk_loss(&self.recipe.auxk, &residual, z, w_dec);
         let mut budget = self.budget.loss(&k_hat, self.schedule.k(context.step));
         if self.recipe.k_gradient_window > 0 {
-            budget += self.window(all, x, z, &k_hat);
+            budget += self.window(all, target, z, &k_hat);
         }
         let mean = k_hat.detach().mean(Kind::Double);
         let terms = [("mse", Some(mse)), ("auxk", auxk), ("budget", Some(budget))];
@@ -197,12 +205,12 @@ impl Rule for SoftRule {
         OptimizerRule::CLIPPED
     }
 
-    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
-        let z = parameters.pre_activations(x).relu();
+    fn loss(&self, parameters: &Parameters, rows: Pair<'_>, context: Context<'_>) -> Result<Loss> {
+        let z = parameters.pre_activations(rows.x).relu();
         if self.schedule.is_hard(context.step) {
-            return Ok(self.hard_loss(parameters, x, &z, context));
+            return Ok(self.hard_loss(parameters, rows, &z, context));
         }
-        self.soft_loss(parameters, x, &z, context)
+        self.soft_loss(parameters, rows, &z, context)
     }
 
     /// The budget's multiplier follows mean k̂ of a soft step.
@@ -238,6 +246,7 @@ mod tests {
         let run = toml::from_str::<RunConfig>(&text).unwrap().check().unwrap();
         let model = ModelConfig {
             d_model: 16,
+            d_out: None,
             n_features: 64,
             normalization: sae_config::Normalization::None,
             code: run.code(16),

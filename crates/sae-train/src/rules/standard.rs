@@ -8,7 +8,7 @@ use sae_models::{Parameters, Role, Selection};
 use tch::{IndexOp as _, Tensor};
 use tch_autograd::read;
 
-use super::{Context, Detail, Loss, Rule, Taken};
+use super::{Context, Detail, Loss, Pair, Rule, Taken};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::{Decoder, OptimizerRule};
@@ -34,41 +34,47 @@ impl Rule for StandardRule {
         OptimizerRule::CONSTRAINED
     }
 
-    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+    fn loss(&self, parameters: &Parameters, rows: Pair<'_>, context: Context<'_>) -> Result<Loss> {
+        let Pair { x, target } = rows;
         let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
         let features = positive(parameters, x);
         let penalty = features.sum(x.kind()) / x.size()[0] as f64;
-        Ok(penalised(x, parameters, features, penalty * (self.config.l1_penalty * scale)))
+        Ok(penalised(target, parameters, features, penalty * (self.config.l1_penalty * scale)))
     }
 
     /// Every `resample_steps` steps, features silent for more than half of them start anew from
-    /// inputs drawn in proportion to their loss.
+    /// rows drawn in proportion to their loss: the decoder from what is to be rebuilt, the encoder from
+    /// what it reads.
     fn observe(&mut self, taken: Taken<'_>) {
-        let Taken { step, x, parameters, history, .. } = taken;
+        let Taken { step, rows, parameters, history, .. } = taken;
         let Some(every) = self.config.resample_steps else { return };
         if step == 0 || !step.is_multiple_of(every) {
             return;
         }
         let _guard = tch::no_grad_guard();
-        let rows = every / 2 * x.size()[0] as u64;
-        let Some(dead) = history.dead.silent_for(rows + 1) else { return };
+        let silent = every / 2 * rows.x.size()[0] as u64;
+        let Some(dead) = history.dead.silent_for(silent + 1) else { return };
         let indices = read::places(&dead);
         if indices.size()[0] == 0 || indices.size()[0] == dead.size()[0] {
             return;
         }
         let rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(step));
-        let inputs = draw_by_loss(x, parameters, indices.size()[0] as usize, rng);
-        let indices = indices.i(..inputs.size()[0]);
-        let norm = inputs.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
-        let directions = &inputs / norm.clamp_min(f64::from(f32::MIN_POSITIVE));
+        let drawn = draw_by_loss(rows, parameters, indices.size()[0] as usize, rng);
+        let indices = indices.i(..drawn.size()[0]);
+        let of_target = rows.target.index_select(0, &drawn) - &parameters[Role::DecoderBias];
+        let written = directions(&of_target);
+        let read = match parameters.centre() {
+            Some(_) => written.shallow_clone(),
+            None => directions(&rows.x.index_select(0, &drawn)),
+        };
         let w_enc = &parameters[Role::EncoderWeight];
         let encoder_norms = w_enc.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
         let live = read::places(&dead.logical_not());
-        let live_norm = encoder_norms.index_select(0, &live).mean(x.kind());
+        let live_norm = encoder_norms.index_select(0, &live).mean(rows.x.kind());
 
-        let rows = &directions * live_norm * 0.2;
-        let _ = parameters[Role::EncoderWeight].index_copy_(0, &indices, &rows);
-        let _ = parameters[Role::DecoderWeight].index_copy_(0, &indices, &directions);
+        let read = &read * live_norm * 0.2;
+        let _ = parameters[Role::EncoderWeight].index_copy_(0, &indices, &read);
+        let _ = parameters[Role::DecoderWeight].index_copy_(0, &indices, &written);
         let _ = parameters[Role::EncoderBias].index_fill_(0, &indices, 0.0);
         for adam in &mut history.adam {
             if adam.role != Role::DecoderBias {
@@ -86,11 +92,24 @@ pub(super) fn positive(parameters: &Parameters, x: &Tensor) -> Tensor {
     Selection::Positive.features(parameters, x, &z).0
 }
 
-/// At most `count` rows of x − b_dec, each at most once, drawn in proportion to ‖x − x̂‖.
-fn draw_by_loss(x: &Tensor, parameters: &Parameters, count: usize, mut rng: ChaCha8Rng) -> Tensor {
-    let of_rows = x.split(LOSS_ROWS, 0).into_iter().map(|x| {
+/// Each row divided by its norm.
+fn directions(rows: &Tensor) -> Tensor {
+    let norm = rows.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
+    rows / norm.clamp_min(f64::from(f32::MIN_POSITIVE))
+}
+
+/// At most `count` numbers of rows, each at most once, drawn in proportion to ‖target − x̂‖.
+fn draw_by_loss(
+    rows: Pair<'_>,
+    parameters: &Parameters,
+    count: usize,
+    mut rng: ChaCha8Rng,
+) -> Tensor {
+    let Pair { x, target } = rows;
+    let parts = x.split(LOSS_ROWS, 0).into_iter().zip(target.split(LOSS_ROWS, 0));
+    let of_rows = parts.map(|(x, target)| {
         let x_hat = parameters.reconstruct(&positive(parameters, &x));
-        (x - x_hat).norm_scalaropt_dim(2.0, [1i64].as_slice(), false)
+        (target - x_hat).norm_scalaropt_dim(2.0, [1i64].as_slice(), false)
     });
     let losses = Tensor::cat(&of_rows.collect::<Vec<_>>(), 0);
     let mut losses = read::vector::<f64>(&losses).expect("losses of rows are a vector");
@@ -105,8 +124,7 @@ fn draw_by_loss(x: &Tensor, parameters: &Parameters, count: usize, mut rng: ChaC
         losses[row] = 0.0;
         drawn.push(row as i64);
     }
-    let rows = x.index_select(0, &Tensor::from_slice(&drawn).to_device(x.device()));
-    rows - &parameters[Role::DecoderBias]
+    Tensor::from_slice(&drawn).to_device(x.device())
 }
 
 /// ‖x − x̂‖² + λ·Σ f·‖row of W_dec‖; rows of the decoder keep whatever norm they take.
@@ -125,24 +143,25 @@ impl Rule for AprilRule {
         OptimizerRule { decoder: Decoder::Free, ..OptimizerRule::CLIPPED }
     }
 
-    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+    fn loss(&self, parameters: &Parameters, rows: Pair<'_>, context: Context<'_>) -> Result<Loss> {
+        let Pair { x, target } = rows;
         let scale = sparsity_scale(self.config.sparsity_warmup_steps, context.step);
         let features = positive(parameters, x);
         let w_dec = &parameters[Role::DecoderWeight];
         let norms = w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
         let penalty = features.mv(&norms).mean(x.kind());
-        Ok(penalised(x, parameters, features, penalty * (self.config.l1_penalty * scale)))
+        Ok(penalised(target, parameters, features, penalty * (self.config.l1_penalty * scale)))
     }
 }
 
-/// ‖x − x̂‖² + `penalty`.
+/// ‖target − x̂‖² + `penalty`.
 pub(super) fn penalised(
-    x: &Tensor,
+    target: &Tensor,
     parameters: &Parameters,
     features: Tensor,
     penalty: Tensor,
 ) -> Loss {
-    let mse = mean_square(&(x - parameters.reconstruct(&features)));
+    let mse = mean_square(&(target - parameters.reconstruct(&features)));
     Loss::new([("mse", Some(mse)), ("sparsity", Some(penalty))], features, Detail::default())
 }
 
@@ -152,7 +171,7 @@ mod tests {
     use sae_models::{InitRng, ModelConfig, Normalizer, Parameters, Role, Sae, init};
     use tch::{Device, IndexOp as _, Kind, Tensor};
 
-    use super::{Context, Rule as _, StandardRule, Taken};
+    use super::{Context, Pair, Rule as _, StandardRule, Taken};
     use crate::state::History;
 
     fn copies(parameters: &Parameters) -> Vec<Tensor> {
@@ -170,6 +189,7 @@ mod tests {
         let config = toml::from_str::<RunConfig>(text).unwrap().check().unwrap();
         let model = ModelConfig {
             d_model: 5,
+            d_out: None,
             n_features: 10,
             normalization: sae_config::Normalization::None,
             code: config.code(5),
@@ -200,9 +220,10 @@ mod tests {
         let mut observe = |step: u64, history: &mut History| {
             let context = Context { step, dead: &history.dead };
             let parameters = &mut sae.base_mut().parameters;
-            let loss = &rule.loss(parameters, &x, context).unwrap();
+            let rows = Pair { x: &x, target: &x };
+            let loss = &rule.loss(parameters, rows, context).unwrap();
             let before = copies(parameters);
-            rule.observe(Taken { step, x: &x, loss, parameters, history });
+            rule.observe(Taken { step, rows, loss, parameters, history });
             (before, copies(parameters))
         };
         let (before, after) = observe(7, &mut history);

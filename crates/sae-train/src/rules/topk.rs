@@ -7,7 +7,7 @@ use sae_models::{Codes, Largest, ModelConfig, Parameters, Role};
 use tch::{Kind, Tensor};
 
 use super::prefixes::Prefixes;
-use super::{Active, Context, Detail, Loss, Rule, Taken};
+use super::{Active, Context, Detail, Loss, Pair, Rule, Taken};
 use crate::Result;
 use crate::dead::mean_square;
 use crate::optimizer::OptimizerRule;
@@ -78,16 +78,17 @@ impl Rule for TopKRule {
         OptimizerRule::CLIPPED
     }
 
-    fn loss(&self, parameters: &Parameters, x: &Tensor, context: Context<'_>) -> Result<Loss> {
+    fn loss(&self, parameters: &Parameters, rows: Pair<'_>, context: Context<'_>) -> Result<Loss> {
+        let Pair { x, target } = rows;
         let largest = self.family.largest(context.step, x.size()[0] as usize);
         let z = largest.activations(&parameters.pre_activations(x));
         let codes = largest.codes(&z);
 
         let (mse, residual) = if self.prefixes.is_one() {
-            let residual = x - codes.reconstruct(parameters);
+            let residual = target - codes.reconstruct(parameters);
             (mean_square(&residual), residual)
         } else {
-            self.prefixes.errors(x, &codes, parameters)
+            self.prefixes.errors(target, &codes, parameters)
         };
         let fired = codes.fired();
         let dead = context.dead.after(&fired, x.size()[0]);

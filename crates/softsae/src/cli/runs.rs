@@ -10,7 +10,10 @@ use super::{BosPolicy, SpecialTokens};
 #[command(after_help = "Example:
   softsae train run.toml --out runs/first
   softsae train run.toml --out runs/first --resume
-  softsae train run.toml --plan")]
+  softsae train run.toml --plan
+
+With `target = STORE` beside `store = STORE` in `[data]`, the run trains a transcoder: it rebuilds
+the rows of `target` from those of `store`, matched by document and position.")]
 pub(crate) struct TrainArgs {
     /// The run's configuration
     #[arg(value_name = "RUN.toml")]
@@ -40,6 +43,9 @@ pub(crate) struct EvalArgs {
     /// Held-out activation store
     #[arg(long, value_name = "STORE")]
     pub(crate) data: PathBuf,
+    /// Of a transcoder, the store of what it is to rebuild, matched to DATA by document and position
+    #[arg(long, value_name = "STORE", conflicts_with = "host")]
+    pub(crate) target: Option<PathBuf>,
     /// Leave out rows whose norm exceeds this multiple of the median norm of rows not zero; 0 keeps all
     #[arg(long, value_name = "RATIO", default_value_t = 0.0)]
     pub(crate) max_norm_ratio: f64,

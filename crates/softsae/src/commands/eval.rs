@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sae_config::{CrossEntropy, Evaluation, GroundTruth};
-use sae_data::{ActivationStore, OutputLock, PlantedTruth, Selection, open_store};
+use sae_data::{ActivationStore, OutputLock, PlantedTruth, Ports, Selection, open_store, zip};
 use sae_eval::{
     AllocationObserver, ComplexityObserver, CrossEntropyOptions, EvaluateOptions, Metrics,
     Observer, TruthObserver, cross_entropy, observe,
 };
 use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_provenance};
-use sae_models::{Sae, TrainedOn, load_checkpoint};
+use sae_models::{ModelConfig, Sae, TrainedOn, load_checkpoint};
 use sae_train::{origin, origin_of};
 
 use super::{Differences, check_apart, check_dimension, device, locked, read_texts};
@@ -25,16 +25,23 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         let texts = args.text.iter().map(PathBuf::as_path);
         let inputs = [args.checkpoint.as_path(), &args.data].into_iter();
-        let inputs: Vec<&Path> = inputs.chain(args.host.as_deref()).chain(texts).collect();
+        let others = args.host.as_deref().into_iter().chain(args.target.as_deref());
+        let inputs: Vec<&Path> = inputs.chain(others).chain(texts).collect();
         check_apart(out, &inputs)?;
     }
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
     check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
+    let target = open_target(args, sae.config())?;
     let place = origin(store.as_ref()).or_usage()?;
     let of_model = &sae.base().trained_on;
     let data = format!("{}: against the model", args.data.display());
     let mut found = Differences::find(of_model, &place, &data, args.elsewhere)?;
+    if let (Some(target), Some(path), Some(of_model)) = (&target, &args.target, &of_model.target) {
+        let place = origin(target.as_ref()).or_usage()?;
+        let source = format!("--target {}: against the model", path.display());
+        found.add(Differences::find(of_model, &place, &source, args.elsewhere)?);
+    }
     let spliced = match &args.host {
         Some(host) => {
             let spliced = Spliced::open(args, host, store.as_ref(), device)?;
@@ -43,20 +50,30 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         }
         None => None,
     };
-    let truth = PlantedTruth::find(&args.data).or_usage()?;
-    let whole = Arc::clone(&store);
-    let store = if args.max_norm_ratio != 0.0 {
+    let truth = match target.is_some() {
+        // It is of what is encoded, not of what is rebuilt.
+        true => None,
+        false => PlantedTruth::find(&args.data).or_usage()?,
+    };
+    let whole = match target {
+        Some(target) => zip(store, target).or_usage()?,
+        None => store.into(),
+    };
+    let stores = if args.max_norm_ratio != 0.0 {
         if !(args.max_norm_ratio.is_finite() && args.max_norm_ratio > 1.0) {
             let got = args.max_norm_ratio;
             let error = anyhow::anyhow!("--max-norm-ratio: expected 0 or more than 1, got {got}");
             return Err(Failure::usage(error));
         }
-        Arc::new(Selection::by_norm(store, args.max_norm_ratio).or_usage()?)
+        let kept = Selection::by_norm(Arc::clone(&whole.input), args.max_norm_ratio).or_usage()?;
+        let of_target = |target| kept.of_same_rows(Arc::clone(target)).or_usage();
+        let target = whole.target.as_ref().map(of_target).transpose()?;
+        Ports { input: Arc::new(kept) as _, target: target.map(|target| Arc::new(target) as _) }
     } else {
-        store
+        whole.clone()
     };
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
-    let mut evaluation = measure(sae.as_ref(), store.as_ref(), whole.as_ref(), truth.as_ref())?;
+    let mut evaluation = measure(sae.as_ref(), &stores, &whole, truth.as_ref())?;
     if let Some(spliced) = spliced {
         evaluation.cross_entropy = Some(spliced.measure(sae.as_ref())?);
     }
@@ -68,28 +85,64 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Fidelity, sparsity, allocation and complexity on `store`, and where there is a truth what is found
+/// The store that is encoded, and that of what a transcoder is to rebuild.
+type Stores = Ports<Arc<dyn ActivationStore>>;
+
+/// The store of `--target`, which a transcoder needs, and an SAE has not.
+fn open_target(
+    args: &EvalArgs,
+    model: &ModelConfig,
+) -> Result<Option<Arc<dyn ActivationStore>>, Failure> {
+    let checkpoint = args.checkpoint.display();
+    match (model.d_out, &args.target) {
+        (None, None) => Ok(None),
+        (Some(expected), Some(path)) => {
+            let target = open_store(path).or_usage()?;
+            let got = target.d_model();
+            if got == expected {
+                return Ok(Some(target));
+            }
+            Err(Failure::usage(anyhow::anyhow!(
+                "--target {}: expected rows of dimension {expected} as the checkpoint has, got {got}",
+                path.display()
+            )))
+        }
+        (Some(_), None) if args.host.is_some() => Err(Failure::usage(anyhow::anyhow!(
+            "--host: expected an SAE, whose output takes the place of its input: {checkpoint} is a \
+             transcoder"
+        ))),
+        (Some(_), None) => Err(Failure::usage(anyhow::anyhow!(
+            "--target: expected the store of what the transcoder {checkpoint} is to rebuild, got none"
+        ))),
+        (None, Some(path)) => Err(Failure::usage(anyhow::anyhow!(
+            "--target: expected none: {checkpoint} rebuilds its input, got {}",
+            path.display()
+        ))),
+    }
+}
+
+/// Fidelity, sparsity, allocation and complexity on `stores`, and where there is a truth what is found
 /// of it, in one pass.
 ///
-/// The truth is of all rows, `whole`: a filter of `store` takes it a pass of its own.
+/// The truth is of all rows, `whole`: a filter of `stores` takes it a pass of its own.
 fn measure(
     sae: &dyn Sae,
-    store: &dyn ActivationStore,
-    whole: &dyn ActivationStore,
+    stores: &Stores,
+    whole: &Stores,
     truth: Option<&PlantedTruth>,
 ) -> Result<Evaluation, Failure> {
-    let mut metrics = Metrics::new(sae.config().d_model, sae.config().n_features);
+    let mut metrics = Metrics::new(sae.config().output_dimension(), sae.config().n_features);
     let mut allocation = AllocationObserver::new(sae);
-    let mut complexity = ComplexityObserver::new(store.n_rows());
+    let mut complexity = ComplexityObserver::new(stores.input.n_rows());
     let mut found =
-        truth.map(|truth| TruthObserver::new(sae, whole, truth)).transpose().or_run()?;
-    let is_whole = store.n_rows() == whole.n_rows();
+        truth.map(|truth| TruthObserver::new(sae, &*whole.input, truth)).transpose().or_run()?;
+    let is_whole = stores.input.n_rows() == whole.input.n_rows();
     let mut observers: Vec<&mut dyn Observer> =
         vec![&mut metrics, &mut allocation, &mut complexity];
     if let Some(found) = found.as_mut().filter(|_| is_whole) {
         observers.push(found);
     }
-    pass("eval", sae, store, &mut observers)?;
+    pass("eval", sae, stores, &mut observers)?;
     if let Some(found) = found.as_mut().filter(|_| !is_whole) {
         pass("ground truth", sae, whole, &mut [found])?;
     }
@@ -103,12 +156,13 @@ fn measure(
 fn pass(
     name: &'static str,
     sae: &dyn Sae,
-    store: &dyn ActivationStore,
+    stores: &Stores,
     observers: &mut [&mut dyn Observer],
 ) -> Result<(), Failure> {
-    let mut progress = Progress::new(name, "rows", store.n_rows());
+    let mut progress = Progress::new(name, "rows", stores.input.n_rows());
+    let stores = stores.as_ref().map(|store| &**store);
     let report = &mut |done, _| progress.at(done, String::new);
-    observe(sae, store, EvaluateOptions::default(), observers, report).or_run()
+    observe(sae, stores, EvaluateOptions::default(), observers, report).or_run()
 }
 
 /// The host, hook and text of a measurement of cross-entropy.

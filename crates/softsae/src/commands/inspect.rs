@@ -66,6 +66,10 @@ fn checkpoint(path: &Path) -> Result<(), Failure> {
     let sae = sae_models::load_checkpoint(path, Device::Cpu).or_usage()?;
     let config = toml::to_string_pretty(sae.config()).or_run()?;
     say!("{config}");
+    if let Some(d_out) = sae.config().d_out {
+        let d_in = sae.config().d_model;
+        say!("# a transcoder: rebuilds {d_out} dimensions of another port from {d_in}\n");
+    }
     if !sae.base().trained_on.is_unknown() {
         say!("[trained_on]\n{}", toml::to_string_pretty(&sae.base().trained_on).or_run()?);
     }

@@ -1,10 +1,10 @@
 //! `softsae train`: a run from its configuration to a checkpoint.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sae_config::{CheckedRun, RunConfig};
-use sae_data::{Error as DataError, open_store};
+use sae_data::{Error as DataError, Ports, open_store};
 use sae_models::checkpoint_origin;
 use sae_train::{
     CONFIG_FILE, Error, Filtered, Profile, RunOptions, memory, origin, plan, run_device, train_run,
@@ -22,10 +22,10 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     let config = written.check().or_usage()?;
     let device = run_device(&config)
         .map_err(|error| Failure::usage(anyhow::anyhow!("{}: {error}", args.config.display())))?;
-    let d_model = open_stores(&config)?;
+    let dimensions = open_stores(&config)?;
     // Without --out there is only --plan, as clap sees to.
     let Some(out) = args.out.as_ref().filter(|_| !args.plan) else {
-        return print_plan(&config, d_model, device);
+        return print_plan(&config, dimensions, device);
     };
     if let Some(init) = &config.training.init {
         say_if_elsewhere(init, &config)?;
@@ -106,19 +106,26 @@ fn keep_written(config: &Path, out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens each store, so that one that cannot be is a mistake of usage; gives back the dimension.
-fn open_stores(config: &CheckedRun) -> Result<usize, Failure> {
+/// Opens each store, so that one that cannot be is a mistake of usage; gives back the dimension of
+/// each port.
+fn open_stores(config: &CheckedRun) -> Result<Ports<usize>, Failure> {
     let single = config.data.stores.is_empty().then_some(&config.data.store);
-    let mut d_model = 0;
+    let dimension = |path: &PathBuf| Ok::<_, Failure>(open_store(path).or_usage()?.d_model());
+    let mut input = 0;
     for path in single.into_iter().chain(config.data.stores.iter().map(|part| &part.path)) {
-        d_model = open_store(path).or_usage()?.d_model();
+        input = dimension(path)?;
     }
-    Ok(d_model)
+    let target = config.data.target.as_ref().map(dimension).transpose()?;
+    Ok(Ports { input, target })
 }
 
 /// Prints what the run would take, and refuses one that cannot fit.
-fn print_plan(config: &CheckedRun, d_model: usize, device: Device) -> Result<(), Failure> {
-    let plan = plan(config, d_model).or_usage()?;
+fn print_plan(
+    config: &CheckedRun,
+    dimensions: Ports<usize>,
+    device: Device,
+) -> Result<(), Failure> {
+    let plan = plan(config, dimensions).or_usage()?;
     say!("{:12} {}\n{}", "engine", plan.engine, plan.to_string().trim_end());
     let Some(memory) = memory(device).or_usage()? else { return Ok(()) };
     let (free, total) = (memory.free / 1_000_000, memory.total / 1_000_000);

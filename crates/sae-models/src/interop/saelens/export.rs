@@ -33,7 +33,7 @@ pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Re
         "d_sae": config.n_features,
         "dtype": "float32",
         "device": "cpu",
-        "apply_b_dec_to_input": sae.selection().subtracts_b_dec(),
+        "apply_b_dec_to_input": sae.base().parameters.centre().is_some(),
         "normalize_activations": "none",
         "reshape_activations": "none",
         "metadata": metadata(config, origin),

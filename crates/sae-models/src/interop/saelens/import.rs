@@ -74,7 +74,7 @@ pub(in super::super) fn import(dir: &Path) -> Result<Imported> {
     };
     // Of a SoftSAE the settings say all that there is to say.
     let own = own.filter(|_| name != "softsae");
-    let config = ModelConfig { d_model: d, n_features: f, normalization, code };
+    let config = ModelConfig { d_model: d, d_out: None, n_features: f, normalization, code };
     more.extend([
         ("encoder.weight", w_enc),
         ("encoder.bias", b_enc),
