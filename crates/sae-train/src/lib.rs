@@ -23,6 +23,7 @@ mod report;
 mod rules;
 mod run;
 mod schedule;
+mod start;
 mod state;
 mod trainer;
 

@@ -1,21 +1,16 @@
 //! What a port gives, as a model trained on it records it.
 
-use sae_data::{ActivationStore, Port, Provenance};
+use sae_data::{Port, Provenance};
 use sae_models::TrainedOn;
 
 use crate::{Error, Result};
 
-/// The host, the hook point and the way of harvesting of the activations in `store`, as far as
-/// they are known; its hash is left out.
+/// The host, the hook point and the way of harvesting of the activations of a port, as far as they
+/// are known; their hash is left out.
 ///
 /// # Errors
 /// [`Error::MixedStores`] for activations of several hosts or hook points.
-pub fn origin(store: &dyn ActivationStore) -> Result<TrainedOn> {
-    origin_of_port(&Port::of_store(store))
-}
-
-/// The same of a port.
-pub(crate) fn origin_of_port(port: &Port) -> Result<TrainedOn> {
+pub fn origin(port: &Port) -> Result<TrainedOn> {
     let parts: Vec<TrainedOn> = port.provenances.iter().map(origin_of).collect();
     let mut whole = parts.first().cloned().unwrap_or_default();
     for part in &parts {

@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use sae_config::{CheckedRun, DataConfig, Normalization, Parity, RunConfig, Timing, difference};
-use sae_data::{BatchSource, OutputLock, Port, Ports, Statistics};
-use sae_models::{
-    Normalizer, TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,
-};
-use tch::{Device, Kind, Tensor};
+use sae_config::{CheckedRun, DataConfig, RunConfig, Timing, difference};
+use sae_data::{BatchSource, OutputLock};
+use sae_models::{TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint};
+use tch::Device;
 
 use crate::batches::Batches;
 use crate::checkpoints::{
@@ -18,9 +16,9 @@ use crate::checkpoints::{
 use crate::data::{Filtered, open_source};
 use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
-use crate::origin::origin_of_port;
 use crate::plan::check_memory;
 use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length};
+use crate::start::{new_trainer, origins};
 use crate::trainer::run_device;
 use crate::{Error, Profile, Result, StepReport, Trainer};
 
@@ -199,68 +197,6 @@ fn is_finished(
     }
     check_init(checkpoint, init, checkpoint_origin(checkpoint)?.init.as_deref())?;
     Ok(steps == ours.training.steps && difference_before(steps, &ours, &theirs).is_none())
-}
-
-/// The normalisation of each port, with constants of all its rows.
-fn normalizers(config: &RunConfig, source: &mut dyn BatchSource) -> Result<Ports<Normalizer>> {
-    match config.sae.normalization {
-        Normalization::Scale | Normalization::ShiftScale => {
-            let statistics = source.statistics()?;
-            let Ports { input, target } = source.ports();
-            Ok(Ports {
-                input: normalizer(config, input, &statistics.input)?,
-                target: statistics
-                    .target
-                    .zip(target.as_ref())
-                    .map(|(statistics, port)| normalizer(config, port, &statistics))
-                    .transpose()?,
-            })
-        }
-        Normalization::None => Ok(source.ports().as_ref().map(|_| Normalizer::None)),
-        Normalization::UnitNorm => Ok(source.ports().as_ref().map(|_| Normalizer::UnitNorm)),
-        Normalization::LayerNorm => Ok(source.ports().as_ref().map(|_| Normalizer::LayerNorm)),
-    }
-}
-
-/// The normalisation of a port with constants: with a shift where the configuration says so.
-///
-/// With `parity = "official"` shift_scale divides by √E‖x‖², as the published code does.
-fn normalizer(config: &CheckedRun, port: &Port, statistics: &Statistics) -> Result<Normalizer> {
-    let shifts = config.sae.normalization == Normalization::ShiftScale;
-    let centred = shifts && config.training.parity == Parity::None;
-    let mean_square = match centred {
-        true => statistics.mean_squared_centred_norm,
-        false => statistics.mean_squared_norm,
-    };
-    if mean_square <= 0.0 {
-        return Err(Error::NothingToScale { store: port.place.clone(), got: mean_square });
-    }
-    let scale = mean_square.sqrt();
-    if !shifts {
-        return Ok(Normalizer::Scale { scale });
-    }
-    let shift = Tensor::from_slice(&statistics.mean).to_kind(Kind::Float);
-    Ok(Normalizer::ShiftScale { shift, scale })
-}
-
-/// What is known of what a model is trained on.
-fn origins(ports: &Ports<Port>) -> Result<TrainedOn> {
-    let target = ports.target.as_ref().map(origin_of_port).transpose()?;
-    Ok(TrainedOn { target: target.map(Box::new), ..origin_of_port(&ports.input)? })
-}
-
-/// A training that begins: of a new model, or of one from `training.init`.
-fn new_trainer(config: &RunConfig, source: &mut dyn BatchSource) -> Result<Trainer> {
-    let dimensions = source.ports().as_ref().map(|port| port.dimension);
-    if let Some(init) = &config.training.init {
-        return Trainer::from_checkpoint(config.clone(), dimensions, init);
-    }
-    let normalizers = normalizers(config, source)?;
-    let ports = Ports {
-        input: (dimensions.input, &normalizers.input),
-        target: dimensions.target.zip(normalizers.target.as_ref()),
-    };
-    Trainer::for_ports(config.clone(), ports, Kind::Float)
 }
 
 /// A run under way.

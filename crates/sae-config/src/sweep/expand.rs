@@ -317,7 +317,12 @@ mod tests {
         assert!(place.contains("device = \"cuda:0\"`, which are one run"), "{place}");
         let store = error(|s| keys::set(&mut s.base, "data.store", &"x".into()).unwrap());
         assert!(store.starts_with("`base.data.store`"), "{store}");
+        let target = error(|s| keys::set(&mut s.base, "data.target", &"x".into()).unwrap());
+        assert!(target.starts_with("`base.data.target`"), "{target}");
         let axis = ["x"].map(Value::from).to_vec();
+        let target = error(|s| drop(s.axes.insert("target".into(), axis.clone().into())));
+        let expected = "`data.target`: expected nothing: the sweep provides the activations";
+        assert!(target.contains(expected), "{target}");
         for (place, store) in [
             ("an axis", error(|s| drop(s.axes.insert("store".into(), axis.clone().into())))),
             ("a dotted axis", error(|s| drop(s.axes.insert("data.store".into(), axis.into())))),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sae_data::{ActivationStore, OutputLock, open_store};
+use sae_data::{ActivationStore, OutputLock, Port, open_store};
 use sae_models::{Sae, SparseCoder, load_checkpoint, write_tensors};
 use sae_train::origin;
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
     check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
-    let place = origin(store.as_ref()).or_usage()?;
+    let place = origin(&Port::of_store(store.as_ref())).or_usage()?;
     let of_model = &sae.base().trained_on;
     let data = format!("{}: against the model", args.data.display());
     let found = Differences::find(of_model, &place, &data, args.elsewhere)?;

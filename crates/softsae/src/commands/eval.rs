@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sae_config::{CrossEntropy, Evaluation, GroundTruth};
-use sae_data::{ActivationStore, OutputLock, PlantedTruth, Ports, Selection, open_store, zip};
+use sae_data::{
+    ActivationStore, OutputLock, PlantedTruth, Port, Ports, Selection, open_store, zip,
+};
 use sae_eval::{
     AllocationObserver, ComplexityObserver, CrossEntropyOptions, EvaluateOptions, Metrics,
     Observer, TruthObserver, cross_entropy, observe,
@@ -33,12 +35,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let store = open_store(&args.data).or_usage()?;
     check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
     let target = open_target(args, sae.config())?;
-    let place = origin(store.as_ref()).or_usage()?;
+    let place = origin(&Port::of_store(store.as_ref())).or_usage()?;
     let of_model = &sae.base().trained_on;
     let data = format!("{}: against the model", args.data.display());
     let mut found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     if let (Some(target), Some(path), Some(of_model)) = (&target, &args.target, &of_model.target) {
-        let place = origin(target.as_ref()).or_usage()?;
+        let place = origin(&Port::of_store(target.as_ref())).or_usage()?;
         let source = format!("--target {}: against the model", path.display());
         found.add(Differences::find(of_model, &place, &source, args.elsewhere)?);
     }

@@ -1,6 +1,6 @@
 //! `softsae export`: a checkpoint as the files of another tool.
 
-use sae_data::{ActivationStore, OutputLock, open_store};
+use sae_data::{ActivationStore, OutputLock, Port, open_store};
 use sae_models::{Exported, Format, Normalizer, Origin, Sae, load_checkpoint};
 use sae_train::origin;
 use tch::{Device, Kind, Tensor};
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     let of_model = &sae.base().trained_on;
     let mut place = of_model.clone();
     if let (Some(store), Some(path)) = (&store, &args.data) {
-        let of_store = origin(store.as_ref()).or_usage()?;
+        let of_store = origin(&Port::of_store(store.as_ref())).or_usage()?;
         let source = format!("--data {}: against the model", path.display());
         Differences::find(of_model, &of_store, &source, args.elsewhere)?;
         place.host = of_store.host.or(place.host);

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use sae_config::{CheckedRun, RunConfig};
-use sae_data::{Error as DataError, Ports, open_store};
-use sae_models::checkpoint_origin;
+use sae_data::{Error as DataError, Port, Ports, open_store};
+use sae_models::{TrainedOn, checkpoint_origin};
 use sae_train::{
     CONFIG_FILE, Error, Filtered, Profile, RunOptions, memory, origin, plan, run_device, train_run,
 };
@@ -77,11 +77,18 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
 fn say_if_elsewhere(init: &Path, config: &CheckedRun) -> Result<(), Failure> {
     let of_init = checkpoint_origin(init).or_usage()?;
     let first = config.data.stores.first().map_or(&config.data.store, |store| &store.path);
-    let place = origin(open_store(first).or_usage()?.as_ref()).or_usage()?;
-    for difference in of_init.elsewhere(&place) {
-        eprintln!("note: training.init: {}: {difference}", init.display());
+    let say = |of_init: &TrainedOn, store: &Path| {
+        let port = Port::of_store(open_store(store).or_usage()?.as_ref());
+        for difference in of_init.elsewhere(&origin(&port).or_usage()?) {
+            eprintln!("note: training.init: {}: {difference}", init.display());
+        }
+        Ok(())
+    };
+    say(&of_init, first)?;
+    match (&of_init.target, &config.data.target) {
+        (Some(of_init), Some(target)) => say(of_init, target),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Keeps a run file that the resolved one is to replace, if it has comments, which would be lost.
