@@ -8,7 +8,7 @@ use sae_data::LoaderPosition;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::prolong::{OF_LENGTH, difference_before, free_of_length, resolved_after};
+use crate::prolong::{OF_LENGTH, difference_before, free_of_length, refusal, resolved_after};
 use crate::{Error, Result, Trainer};
 
 const POSITION_FILE: &str = "position.json";
@@ -85,7 +85,7 @@ impl Checkpoints {
         init: Option<&str>,
         device: Device,
     ) -> Result<Option<(Trainer, Position)>> {
-        let mut refusal = None;
+        let mut refused = None;
         for (step, state) in self.states()?.into_iter().rev() {
             let theirs = Trainer::saved_config(&state)?;
             let ours = resolved_after(written, &theirs)?;
@@ -105,8 +105,7 @@ impl Checkpoints {
             };
             if let Some(because) = different {
                 let taken = theirs.training.steps;
-                let length = Error::OtherLength { path: state, taken, steps, step, because };
-                refusal.get_or_insert(length);
+                refused.get_or_insert(refusal(state, (&ours, &theirs), taken, step, because));
                 continue;
             }
             let position: Position = sae_config::read_json(&state.join(POSITION_FILE))?;
@@ -118,7 +117,7 @@ impl Checkpoints {
             check_init(&state, init, trainer.sae().base().trained_on.init.as_deref())?;
             return Ok(Some((trainer, position)));
         }
-        refusal.map_or(Ok(None), Err)
+        refused.map_or(Ok(None), Err)
     }
 
     /// Whether there is a state.

@@ -21,7 +21,7 @@ use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
 use crate::origin::origin;
 use crate::plan::check_memory;
-use crate::prolong::{OF_LENGTH, difference_before, free_of_length, resolved_after};
+use crate::prolong::{OF_LENGTH, difference_before, free_of_length, refusal, resolved_after};
 use crate::trainer::run_device;
 use crate::{Error, Profile, Result, StepReport, Trainer};
 
@@ -123,9 +123,10 @@ fn train_to_the_end(
             return Ok(RunSummary { checkpoint, steps, seconds, last, profile, resumed_at });
         }
         if !states.any()? {
-            let (path, taken, step) = (out.into(), steps, steps);
-            let (steps, because) = (config.training.steps, "training.decay_start");
-            return Err(Error::OtherLength { path, taken, steps, step, because });
+            let theirs = RunConfig::read(&out.join(CONFIG_FILE))?.resolve()?;
+            let ours = resolved_after(written, &theirs)?;
+            let because = "training.decay_start";
+            return Err(refusal(out.into(), (&ours, &theirs), steps, steps, because));
         }
     }
     let (store, filtered) = open_data(&config.data)?;
