@@ -13,6 +13,8 @@ use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::exit::note;
+
 /// The group of processes of the part that runs; 0 between two parts.
 static GROUP: AtomicI32 = AtomicI32::new(0);
 
@@ -75,7 +77,7 @@ impl Steps {
             self.add(name, "left out: the time is up".to_owned(), start);
             return Ok(None);
         }
-        eprintln!("==> {name}");
+        note(&format!("==> {name}"));
         let path = self.log(name);
         let log = File::create(&path).with_context(|| path.display().to_string())?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -110,7 +112,7 @@ impl Steps {
     /// Adds a part without a process.
     pub(super) fn add(&mut self, name: &str, result: String, start: Instant) {
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!("    {result} ({seconds:.0} s)");
+        note(&format!("    {result} ({seconds:.0} s)"));
         self.done.push(Done { name: name.to_owned(), result, seconds });
     }
 
