@@ -104,10 +104,10 @@ fn a_task_over_its_time_is_named_and_goes_on_at_the_next_start() {
     let bench = cluster.bench();
     // Only the signal at the end of its time makes the run write a state.
     let axes = "seed = [0]\ncheckpoint_every = [0]";
-    let file = bench.write_for_slurm("long.toml", 20 * LONG, axes, "time = '1'");
+    let file = bench.write_for_slurm("long.toml", 15 * LONG, axes, "time = '1'");
     bench.ends(&file, SLURM, 1, &["FAILED: slurm task 1_0: timeout"]);
     assert!(bench.runs()[0].join("training").is_dir(), "{}", log_of_seed(&bench, 0));
-    let file = bench.write_for_slurm("long.toml", 20 * LONG, axes, "time = '60'");
+    let file = bench.write_for_slurm("long.toml", 15 * LONG, axes, "time = '60'");
     bench.ends(&file, SLURM, 0, &["submitted 1 runs as array job 2"]);
     assert!(log_of_seed(&bench, 0).contains("went on from step"), "{}", log_of_seed(&bench, 0));
 }
