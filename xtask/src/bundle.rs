@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::setup::Release;
 use crate::wheel::explain;
 use crate::workspace::Workspace;
@@ -54,7 +54,7 @@ pub(crate) fn run(workspace: &Workspace, args: &BundleArgs) -> Result<()> {
     let scratch = tempfile::tempdir_in(parent).map_err(|e| explain(e, parent))?;
     let folder = scratch.path().join("bundle");
 
-    eprintln!("building for libtorch {}", release.version);
+    note(&format!("building for libtorch {}", release.version));
     for (package, name) in PROGRAMS {
         strip(&process::build(&sources, package)?, &folder.join("bin").join(name))?;
     }
@@ -83,7 +83,7 @@ pub(crate) fn run(workspace: &Workspace, args: &BundleArgs) -> Result<()> {
     rustix::fs::syncfs(File::open(scratch.path())?).context("writing the bundle to the disk")?;
     std::fs::rename(&folder, &args.out).map_err(|e| explain(e, &args.out))?;
     let bytes = size(&args.out)?;
-    println!(
+    say!(
         "{}: softsae for PyTorch {}, {:.1} MiB",
         args.out.display(),
         release.version,

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use std::process::Stdio;
 
+use crate::exit::note;
 use crate::test::TestArgs;
 use crate::workspace::Workspace;
 use crate::{process, setup, test, tidy};
@@ -40,5 +41,5 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn step(name: &str) {
-    eprintln!("==> {name}");
+    note(&format!("==> {name}"));
 }

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::setup;
 use crate::workspace::Workspace;
 use one::{Test, Verdict};
@@ -80,11 +80,13 @@ pub(crate) fn run(workspace: &Workspace, args: &DeviceTestsArgs) -> Result<()> {
         bail!(usage(format!("--filter: expected a part of a test's name, got `{filter}`")));
     }
     if args.list {
-        tests.iter().for_each(|test| println!("{}", test.title()));
+        for test in &tests {
+            say!("{}", test.title());
+        }
         return Ok(());
     }
     let (start, n_tests) = (Instant::now(), tests.len());
-    eprintln!("{n_tests} tests on {}", args.device);
+    note(&format!("{n_tests} tests on {}", args.device));
     let lines = run_all(args, tests)?;
     let count = |word: &str| lines.iter().filter(|line| line.verdict.word() == word).count();
     let report = Report {
@@ -96,7 +98,7 @@ pub(crate) fn run(workspace: &Workspace, args: &DeviceTestsArgs) -> Result<()> {
         tests: lines,
     };
     let Report { passed, skipped, failed, seconds, .. } = report;
-    println!(
+    say!(
         "{passed} passed, {skipped} skipped, {failed} failed on {} in {seconds:.0} s",
         args.device
     );
@@ -138,10 +140,10 @@ fn run_all(args: &DeviceTestsArgs, tests: Vec<Test>) -> Result<Vec<Line>> {
                 if let Some(reason) = no_device(output) {
                     bail!(usage(format!("--device: {reason}")));
                 }
-                println!("FAIL  {}: {why}\n{}", test.title(), indented(output));
+                say!("FAIL  {}: {why}\n{}", test.title(), indented(output));
             } else {
                 let seconds = took.as_secs_f64();
-                println!("{}  {}{} ({seconds:.1} s)", verdict.word(), test.title(), verdict.note());
+                say!("{}  {}{} ({seconds:.1} s)", verdict.word(), test.title(), verdict.note());
             }
             let Test { package, name, .. } = test;
             lines.push(Line { package, name, verdict, seconds: took.as_secs_f64() });

@@ -70,6 +70,11 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
     text
 }
 
+/// Whether an error is one of usage or configuration.
+pub(crate) fn is_usage(error: &anyhow::Error) -> bool {
+    code(error) == 2
+}
+
 fn code(error: &anyhow::Error) -> u8 {
     let is_usage = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref() {
         Some(sae_config::Error::Io { .. }) => false,

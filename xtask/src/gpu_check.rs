@@ -60,7 +60,9 @@ pub(crate) fn run(workspace: &Workspace, args: &GpuCheckArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let out = args.out.canonicalize()?;
     let machine = machine::describe();
-    machine.iter().for_each(|(key, value)| println!("{key}: {value}"));
+    for (key, value) in &machine {
+        say!("{key}: {value}");
+    }
     let limit = Duration::from_secs(60 * args.minutes);
     let mut steps = Steps::new(&out, limit);
 
@@ -85,7 +87,7 @@ pub(crate) fn run(workspace: &Workspace, args: &GpuCheckArgs) -> Result<()> {
     let results = out.join("bench");
     let summary = Summary::new(&args.device, machine, steps.into_done(), pairs, &results);
     summary.write(&out)?;
-    println!("\n{}", summary.text());
+    say!("\n{}", summary.text());
     match summary.failures() {
         0 => Ok(()),
         n => bail!("{n} parts failed; their logs are in {}", out.display()),

@@ -1,5 +1,7 @@
 //! `cargo xtask`: sets up libtorch, runs sweeps, tests, benches and checks. Here it only dispatches.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 #[macro_use]
 mod exit;
 

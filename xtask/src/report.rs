@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use sae_report::Report;
 
+use crate::exit::note;
 use crate::sweep::Sweep;
 use crate::workspace::Workspace;
 
@@ -21,9 +22,7 @@ pub(crate) fn run(workspace: &Workspace, args: &ReportArgs) -> Result<()> {
     let sweep = Sweep::open(workspace, &args.dir)?;
     let mut report = Report::with_files(sweep.known(), &sweep.out)?;
     report.notes.splice(0..0, sweep.notes);
-    for note in &report.notes {
-        eprintln!("{note}");
-    }
-    println!("{}", report.write(&sweep.out)?.display());
+    report.notes.iter().for_each(|line| note(line));
+    say!("{}", report.write(&sweep.out)?.display());
     Ok(())
 }

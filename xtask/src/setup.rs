@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::pip::Pip;
 use crate::workspace::Workspace;
 pub(crate) use release::{Release, parse as parse_release};
@@ -46,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, args: &SetupArgs) -> Result<()> {
     let release = args.torch.as_deref().map(parse_release).transpose()?;
     let setup = Setup::new(workspace);
     setup.ensure(args.device, release)?.lock(workspace)?;
-    println!("{}", Tree::new(setup.libtorch()).describe()?);
+    say!("{}", Tree::new(setup.libtorch()).describe()?);
     Ok(())
 }
 
@@ -137,7 +137,7 @@ impl Setup {
             Some(Device::Cuda) => install::cuda(&self.target, &pip, release)?,
             _ => install::cpu(&self.target, &pip, release)?,
         }
-        eprintln!("libtorch is ready after {:.0} s", start.elapsed().as_secs_f64());
+        note(&format!("libtorch is ready after {:.0} s", start.elapsed().as_secs_f64()));
         Ok(release)
     }
 
@@ -178,7 +178,7 @@ impl Setup {
             let got = tree.describe()?;
             bail!(usage(format!("LIBTORCH: expected a build for {device:?}, got {got}")));
         }
-        eprintln!("using the libtorch of LIBTORCH, {}", tree.root().display());
+        note(&format!("using the libtorch of LIBTORCH, {}", tree.root().display()));
         probe::run(&tree, &self.target).context(remedy)?;
         let scratch = install::scratch(&self.target)?;
         install::link(tree.root(), &self.libtorch(), scratch.path())?;
@@ -190,7 +190,7 @@ impl Setup {
 fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).map_err(|e| crate::wheel::explain(e, path))?;
     if file.try_lock().is_err() {
-        eprintln!("waiting for another setup to end");
+        note("waiting for another setup to end");
         file.lock().with_context(|| path.display().to_string())?;
     }
     Ok(file)

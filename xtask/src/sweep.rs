@@ -4,7 +4,9 @@ mod account;
 mod attempt;
 mod child;
 mod commands;
+mod conclude;
 mod content;
+mod devices;
 mod filter;
 mod folder;
 mod frontier;
@@ -14,6 +16,7 @@ mod inputs;
 mod job;
 mod limits;
 mod local;
+mod made;
 mod memory;
 mod metrics;
 mod pair;
@@ -34,21 +37,21 @@ mod task;
 mod tests;
 mod texts;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use sae_config::RunStatus;
 
-use crate::exit::{Interrupted, message, note, usage};
+use crate::exit::{self, Interrupted, message, note, usage};
 use crate::workspace::Workspace;
 use crate::{process, setup};
 use account::Maker;
 use child::Limits;
+use folder::Claimed;
 use job::Job;
-use plan::Plan;
+use plan::{Plan, PlannedRun};
+use slurm::Outcome;
 
 pub(crate) use commands::Sweep;
 pub(crate) use task::{OneRunArgs, run_one};
@@ -128,14 +131,13 @@ pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
     }
     check(args)?;
     let plan = Plan::load(workspace, &args.sweep, &args.filter, &args.devices)?;
-    if plan.config.halving.is_some() && args.launcher == Launcher::Slurm {
-        let expected =
-            "--launcher: expected the local one, which halves runs (`halving`), got slurm";
-        bail!(usage(expected));
-    }
     let default = || workspace.root().join("runs").join(&plan.name);
     let out = args.out.clone().unwrap_or_else(default);
     if args.dry_run {
+        if args.launcher == Launcher::Local {
+            let key = if args.devices.is_empty() { "training.device" } else { "--devices" };
+            devices::check_present(key, &plan.devices)?;
+        }
         plan.print(&out)?;
         halving::print(&plan)?;
         if args.launcher == Launcher::Slurm {
@@ -148,12 +150,8 @@ pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
 }
 
 fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let out = &out.canonicalize()?;
-    let folder = File::open(out)?;
-    if folder.try_lock().is_err() {
-        bail!("{}: another sweep is at work in this folder", out.display());
-    }
+    let claimed = Claimed::claim(out)?;
+    let out = claimed.out();
     folder::check(plan, out)?;
     if args.launcher == Launcher::Local && !slurm::submitted(out)?.is_empty() {
         let kept = out.join("slurm");
@@ -163,8 +161,24 @@ fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -
             kept.display()
         )));
     }
-    sae_config::write_toml(&out.join("sweep.toml"), &plan.config)?;
+    let done = do_runs(workspace, args, plan, out);
+    if let Err(error) = &done
+        && let Err(other) = tidy_up(&claimed, error)
+    {
+        note(&message(&other));
+    }
+    done
+}
 
+/// Leaves nothing of a sweep that has failed but its results; of one that was refused, nothing.
+fn tidy_up(claimed: &Claimed, error: &anyhow::Error) -> Result<()> {
+    program::drop_others(claimed.out(), &slurm::programs_in_use(claimed.out())?)?;
+    if exit::is_usage(error) { claimed.leave() } else { Ok(()) }
+}
+
+/// Does what is left to do of the runs, and concludes.
+fn do_runs(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> Result<()> {
+    sae_config::write_toml(&out.join("sweep.toml"), &plan.config)?;
     let job = prepare(workspace, args, plan, out)?;
     job.set_aside_foreign(plan.selected())?;
     let pending: Vec<_> = plan.selected().filter(|run| job.finished(run).is_none()).collect();
@@ -173,25 +187,33 @@ fn carry_out(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -
         note(&format!("{} of {n_selected} runs to do, in {}", pending.len(), out.display()));
     }
     results::refresh(plan, &job)?;
-    let jobs = args.jobs.unwrap_or(1);
-    match args.launcher {
-        _ if pending.is_empty() => {}
-        Launcher::Local if plan.config.halving.is_some() => {
-            halving::run(plan, &job, |runs| local::run(plan, &job, runs, jobs))?;
-        }
-        Launcher::Local => local::run(plan, &job, &pending, jobs)?,
-        Launcher::Slurm => {
-            let options = slurm::Options { jobs: args.jobs, detach: args.detach };
-            if slurm::run(plan, &job, &pending, &options)? == slurm::Outcome::Detached {
-                return Ok(());
-            }
-        }
+    if !pending.is_empty() && launch(args, plan, &job, &pending)? == Outcome::Detached {
+        return Ok(());
     }
     if stop::requested() {
         bail!(Interrupted);
     }
+    slurm::drop_finished(&job)?;
     program::drop_others(out, &slurm::programs_in_use(out)?)?;
-    conclude(plan, &job)
+    conclude::conclude(plan, &job)
+}
+
+/// Carries out runs, by rungs where they are halved, or leaves them to a cluster.
+fn launch(args: &SweepArgs, plan: &Plan, job: &Job, runs: &[&PlannedRun]) -> Result<Outcome> {
+    let launch = |runs: &[&PlannedRun]| match args.launcher {
+        Launcher::Local => {
+            local::run(plan, job, runs, args.jobs.unwrap_or(1))?;
+            Ok(Outcome::Ended)
+        }
+        Launcher::Slurm => {
+            let options = slurm::Options { jobs: args.jobs, detach: args.detach };
+            slurm::run(plan, job, runs, &options)
+        }
+    };
+    match plan.config.halving {
+        Some(_) => halving::run(plan, job, launch),
+        None => launch(runs),
+    }
 }
 
 /// Builds the program, makes the activations, and gives what all runs share.
@@ -224,62 +246,6 @@ fn prepare(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> 
     })
 }
 
-/// Results that grow while runs end, written no more often than leaves most of the time for others.
-#[derive(Default)]
-struct Refresher {
-    /// When they were written last, and the time that it took.
-    last: Option<(Instant, Duration)>,
-}
-
-impl Refresher {
-    /// Writes them, unless that was just done; what goes wrong is said, and no reason to stop.
-    fn refresh(&mut self, plan: &Plan, job: &Job) {
-        if self.last.is_some_and(|(end, took)| end.elapsed() < took * 10) {
-            return;
-        }
-        let start = Instant::now();
-        if let Err(error) = results::refresh(plan, job) {
-            note(&format!("results: {}", message(&error)));
-        }
-        self.last = Some((Instant::now(), start.elapsed()));
-    }
-}
-
-/// Ends of logs that are shown at most.
-const MOST_LOGS: usize = 5;
-
-/// Writes and prints the results; an error if a selected run has failed.
-fn conclude(plan: &Plan, job: &Job) -> Result<()> {
-    let results = results::refresh(plan, job)?;
-    let page = sae_report::write_report(&job.out)?;
-    say!("{}", results::table(&results));
-    if let Some(table) = frontier::table(&results) {
-        say!("\n{table}\n");
-    }
-    say!("results: {}", job.out.join("results.csv").display());
-    say!("report:  {}", page.display());
-    let mut n_failed = 0;
-    for run in plan.selected() {
-        let result = job.result(run);
-        let status = result.as_ref().map(|result| result.status);
-        if matches!(status, Some(RunStatus::Done | RunStatus::Dropped)) {
-            continue;
-        }
-        n_failed += 1;
-        let failure = result.and_then(|result| result.failure);
-        let failure = failure.unwrap_or_else(|| "no result".into());
-        let log = job.folder(&run.id).join("log.txt");
-        note(&format!("\nrun {} ({}) failed: {failure}", run.id, run.point));
-        if n_failed <= MOST_LOGS {
-            note(&format!("the end of {}:\n{}", log.display(), child::tail(&log, 20)));
-        }
-    }
-    match n_failed {
-        0 => Ok(()),
-        n => bail!("{n} of {} runs failed", plan.selected().count()),
-    }
-}
-
 /// Checks what the command line itself shows to be wrong.
 fn check(args: &SweepArgs) -> Result<()> {
     let file = Path::new(&args.sweep);
@@ -290,15 +256,5 @@ fn check(args: &SweepArgs) -> Result<()> {
     if args.detach && args.launcher == Launcher::Local {
         bail!(usage("--detach: expected --launcher slurm with it, got the local one"));
     }
-    check_devices(&args.devices)
-}
-
-fn check_devices(devices: &[String]) -> Result<()> {
-    for device in devices {
-        let ordinal = device.strip_prefix("cuda:").map(str::parse::<usize>);
-        if !["cpu", "cuda"].contains(&device.as_str()) && !matches!(ordinal, Some(Ok(_))) {
-            bail!(usage(format!("--devices: expected `cpu` or `cuda:N`, got `{device}`")));
-        }
-    }
-    Ok(())
+    devices::check_names(&args.devices)
 }

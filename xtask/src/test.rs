@@ -10,7 +10,7 @@ use crate::{assets, process, setup};
 #[command(after_help = "Example:\n  cargo xtask test\n  cargo xtask test -- gguf
   cargo xtask test --slurm")]
 pub(crate) struct TestArgs {
-    /// The large test of sweeps on SLURM alone: 1,200 runs, in some minutes
+    /// The long tests of sweeps on SLURM alone: 1,200 runs, and a task over its time
     #[arg(long)]
     slurm: bool,
     /// Arguments for the tests, such as part of a name
@@ -43,6 +43,9 @@ fn test_slurm(workspace: &Workspace) -> Result<()> {
     process::run(build.args(["build", "--package", "softsae"]), "building softsae")?;
     let mut command = process::cargo(workspace);
     command.args(["test", "--package", "xtask", "--test", "main", "--", "--nocapture", "--exact"]);
-    command.arg("slurm::more_runs_than_an_array_takes_are_several_arrays");
+    command.args([
+        "slurm::more_runs_than_an_array_takes_are_several_arrays",
+        "slurm_ends::a_task_over_its_time_is_named_and_goes_on_at_the_next_start",
+    ]);
     process::run(command.env("SOFTSAE_SLURM_RUNS", "1200"), "testing on SLURM")
 }

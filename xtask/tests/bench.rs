@@ -10,8 +10,7 @@ use serde_json::Value;
 
 /// Time in which whatever is waited for must have happened, on a machine however busy.
 fn patience() -> Duration {
-    let is_large = std::env::var_os("SOFTSAE_SLURM_RUNS").is_some();
-    Duration::from_secs(if is_large { 3600 } else { 240 })
+    Duration::from_secs(if crate::slurm::is_large() { 3600 } else { 240 })
 }
 
 /// A temporary folder in which sweeps are made.
@@ -56,6 +55,20 @@ impl Bench {
         );
         let file = self.at(name);
         fs::write(&file, text).expect("writes");
+        file
+    }
+
+    /// The same with a table `[slurm]`.
+    pub(crate) fn write_for_slurm(
+        &self,
+        name: &str,
+        steps: u64,
+        axes: &str,
+        slurm: &str,
+    ) -> PathBuf {
+        let file = self.write(name, steps, axes);
+        let text = fs::read_to_string(&file).expect("reads");
+        fs::write(&file, format!("slurm = {{ {slurm} }}\n{text}")).expect("writes");
         file
     }
 

@@ -1,11 +1,12 @@
 //! A SLURM of one node: real daemons with a key, ports and folders of their own.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::bench::until;
+use crate::bench::{Bench, until};
 
 /// What it consists of; Debian has them in `slurm-wlm` and `munge`.
 const PROGRAMS: [&str; 7] =
@@ -49,11 +50,19 @@ impl Cluster {
         Some(cluster)
     }
 
+    /// A folder for sweeps on it: commands of SLURM look for the cluster in a variable.
+    pub(crate) fn bench(&self) -> Bench {
+        let mut bench = Bench::new();
+        let configuration = self.configuration().to_str().expect("UTF-8").to_owned();
+        bench.variables.push(("SLURM_CONF", configuration));
+        bench
+    }
+
     fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(crate) fn configuration(&self) -> PathBuf {
+    fn configuration(&self) -> PathBuf {
         self.at("slurm.conf")
     }
 
@@ -81,14 +90,18 @@ impl Cluster {
              SlurmdPort={node}\nSlurmUser={user}\nSlurmdUser={user}\nAuthType=auth/munge\n\
              AuthInfo=socket={socket},cred_expire=5\nCredType=cred/munge\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n\
-             JobAcctGatherType=jobacct_gather/none\nMpiDefault=none\n\
-             SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\nReturnToService=2\n\
+             JobAcctGatherType=jobacct_gather/linux\nJobAcctGatherFrequency=task=1\n\
+             JobAcctGatherParams=OverMemoryKill\nMpiDefault=none\n\
+             PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\n\
+             SelectType=select/cons_tres\nSelectTypeParameters=CR_Core_Memory\nDefMemPerCPU=1000\nReturnToService=2\n\
              KillWait=10\nMessageTimeout=2\nMaxArraySize={max_array_size}\n\
              SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=2\n\
              StateSaveLocation={state}\nSlurmdSpoolDir={spool}\nSlurmctldLogFile={log}\n\
              SlurmdLogFile={node_log}\nSlurmctldPidFile={pid}\nSlurmdPidFile={node_pid}\n\
-             NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN\n\
-             PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP\n",
+             NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN\n\
+             PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP\n\
+             PartitionName=spare Nodes={host} PreemptMode=CANCEL GraceTime=0 State=UP\n\
+             PartitionName=urgent Nodes={host} PriorityTier=9 State=UP\n",
             socket = at("munge.sock"),
             state = at("state"),
             spool = at("spool"),
@@ -127,6 +140,17 @@ impl Cluster {
         let mut command = Command::new(find(program).expect("it is part of SLURM"));
         let output = command.args(args).env("SLURM_CONF", self.configuration()).output();
         String::from_utf8(output.expect("starts").stdout).expect("UTF-8").trim().to_owned()
+    }
+
+    /// Name of the node.
+    pub(crate) fn node(&self) -> String {
+        self.ask("sinfo", &["--noheader", "--format=%n"])
+    }
+
+    /// How many array jobs it has had.
+    pub(crate) fn n_arrays(&self) -> usize {
+        let said = self.ask("squeue", &["--noheader", "--states=all", "--array", "--format=%F"]);
+        said.lines().collect::<BTreeSet<_>>().len()
     }
 
     /// Tasks in a state, as `ARRAY_INDEX`.

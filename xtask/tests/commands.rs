@@ -76,6 +76,46 @@ fn a_reader_that_has_gone_is_no_failure() {
 }
 
 #[test]
+fn no_command_minds_a_reader_that_has_gone() {
+    let bench = Bench::new();
+    let file = bench.write("mine.toml", 20, AXES);
+    bench.ends(&file, &[], 0, &[]);
+    for args in [
+        &["sweep", "status", "out"][..],
+        &["sweep", "logs", "out", "1"],
+        &["sweep", "diff", "out", "out"],
+        &["sweep", "rm", "out", "--failed"],
+        &["sweep", "rm", "out", "1", "--yes"],
+        &["report", "out"],
+        &["sweep", "--help"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).current_dir(bench.at("")).envs(bench.variables.iter().cloned());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("xtask starts");
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().expect("it ends").code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
+fn runs_have_no_numbers_where_nothing_says_their_order() {
+    let bench = Bench::new();
+    let file = bench.write("mine.toml", 20, AXES);
+    bench.ends(&file, &[], 0, &[]);
+    fs::write(bench.at("out/results.json"), "{").expect("writes");
+    for args in [&["sweep", "rm", "out", "2", "--yes"][..], &["sweep", "logs", "out", "2"]] {
+        let (code, said) = bench.asks(args);
+        assert!(code == Some(2) && said.contains("the runs have no numbers"), "{said}");
+    }
+    assert_eq!(bench.runs().len(), 4, "nothing was removed");
+    let (code, said) = bench.asks(&["sweep", "diff", "out/1", "out/2"]);
+    assert!(code == Some(2) && said.contains("the runs have no numbers"), "{said}");
+    let id = bench.runs()[0].file_name().expect("a name").to_str().expect("UTF-8").to_owned();
+    assert_eq!(bench.asks(&["sweep", "logs", "out", &id]).0, Some(0));
+}
+
+#[test]
 fn two_sweeps_are_compared() {
     let bench = Bench::new();
     let file = bench.write("mine.toml", 20, AXES);

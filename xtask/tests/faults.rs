@@ -120,7 +120,30 @@ fn a_run_that_cannot_fit_is_refused_by_name() {
     let words = ["memory: run", "(n_features = 4000000000)", "on cpu, where", "--filter"];
     bench.ends(&file, &[], 2, &words);
     assert_eq!(bench.count("--resume"), 0, "nothing was started");
+    assert!(!bench.at("out").exists(), "nothing is left of what was refused");
+    fs::create_dir(bench.at("out")).expect("made");
+    bench.ends(&file, &[], 2, &words);
+    assert_eq!(fs::read_dir(bench.at("out")).expect("reads").count(), 0, "it was there before");
     bench.ends(&file, &["--filter", "n_features=32"], 0, &["1 of 1 runs to do"]);
+    bench.ends(&file, &[], 2, &words);
+    assert!(!bench.at("out/programs").exists(), "no copy of a program is left");
+    assert_eq!(bench.runs().len(), 1, "what was done stays");
+}
+
+#[test]
+fn a_device_that_is_not_here_is_refused() {
+    let mut bench = Bench::new();
+    bench.variables.push(("CUDA_VISIBLE_DEVICES", String::new()));
+    let file = bench.write("one.toml", 20, "seed = [0]");
+    let words = ["--devices: expected a device of this machine, got `cuda:0`"];
+    bench.ends(&file, &["--devices", "cpu,cuda:0", "--dry-run"], 2, &words);
+    bench.ends(&file, &["--devices", "cpu", "--dry-run"], 0, &[]);
+    let text = fs::read_to_string(&file).expect("reads");
+    fs::write(&file, text.replace("batch_size", "device = 'cuda'\nbatch_size")).expect("writes");
+    let words = ["training.device: expected a device of this machine, got `cuda`"];
+    bench.ends(&file, &["--dry-run"], 2, &words);
+    // It may be one of a cluster's nodes.
+    bench.ends(&file, &["--dry-run", "--launcher", "slurm"], 0, &["#!/bin/sh"]);
 }
 
 #[test]

@@ -176,6 +176,23 @@ fn data_that_no_run_can_use_is_refused_before_any() {
     fs::copy(&held_out, bench.at("train/more.npy")).expect("copied");
     refused(&["stores.held_out", "got 1 of its 1 files or stores in", "train as well"]);
 
+    // Rows that no scale can be taken of.
+    fs::remove_file(bench.at("train/more.npy")).expect("removed");
+    npy::write_constant(&bench.at("train/acts.npy"), 500, 16, 0.0);
+    let scaled =
+        |names: &str| write(&bench, "train", &format!("[axes]\nnormalization = [{names}]"));
+    scaled("'none', 'scale'");
+    refused(&["stores.train", "expected rows that are not all zeros", "`sae.normalization`"]);
+    npy::write_constant(&bench.at("train/acts.npy"), 500, 16, 0.5);
+    bench.ends(&scaled("'none', 'scale'"), &["--dry-run"], 0, &["2 runs"]);
+    scaled("'none', 'shift_scale'");
+    refused(&["stores.train", "expected rows that differ, got a mean squared norm of 0"]);
+    npy::write(&bench.at("train/acts.npy"), 500, 16, 1);
+    npy::write_constant(&held_out, 200, 16, 0.5);
+    write(&bench, "train", "");
+    refused(&["stores.held_out", "expected rows that differ"]);
+    npy::write(&held_out, 200, 16, 2);
+
     fs::write(bench.at("train.txt"), "a text").expect("writes");
     write(&bench, "train.txt", "");
     refused(&["stores.train", "train.txt: expected a .npy file"]);
@@ -238,6 +255,67 @@ fn a_store_that_a_sweep_has_made_is_checked_too() {
         cut.expect("cut");
     }
     bench.ends(&file, &["--dry-run"], 2, &["train activations", "bytes, got"]);
+}
+
+/// The stores that sweeps have made, by name, with the length of their first shards.
+fn made(bench: &Bench) -> BTreeMap<PathBuf, u64> {
+    let stores = fs::read_dir(bench.at("bundle/target/stores")).expect("reads");
+    let paths = stores.map(|entry| entry.expect("an entry").path());
+    let length =
+        |path: &PathBuf| fs::metadata(path.join("shard-00000.safetensors")).expect("a shard").len();
+    paths
+        .filter(|p| p.is_dir() && p.extension().is_none())
+        .map(|p| (p.clone(), length(&p)))
+        .collect()
+}
+
+#[test]
+fn a_store_that_was_replaced_is_made_again() {
+    let bench = Bench::new();
+    let file = bench.write("one.toml", 20, "seed = [0]");
+    bench.ends(&file, &[], 0, AGAIN);
+    let (expected, own) = (measured(&bench), made(&bench));
+    // Valid stores of the same shape.
+    let other = bench.at("other.toml");
+    let text = fs::read_to_string(&file).expect("reads");
+    fs::write(&other, text.replace("k_max = 4", "k_max = 4, seed = 1")).expect("writes");
+    bench.asks_sweep(&other, &["--out", "other"], 0, AGAIN);
+    for (store, length) in &own {
+        let all = made(&bench);
+        let (other, _) = all
+            .iter()
+            .find(|(p, n)| *n == length && !own.contains_key(*p))
+            .expect("a store like it");
+        fs::remove_dir_all(store).expect("removed");
+        fs::rename(other, store).expect("renamed");
+    }
+    let again = |words: &[&str]| {
+        fs::remove_dir_all(bench.at("out")).expect("removed");
+        bench.ends(&file, &[], 0, words);
+        assert_eq!(measured(&bench), expected);
+    };
+    again(&["not known to be what a sweep made there", "planting held-out activations"]);
+    assert_eq!(made(&bench), own);
+    again(&[]);
+    assert_eq!(bench.said().matches("not known to be").count(), 2, "{}", bench.said());
+    // The truth that runs are judged by.
+    for store in own.keys() {
+        let aside = store.with_extension("aside-1").join("truth.safetensors");
+        fs::copy(aside, store.join("truth.safetensors")).expect("copied");
+    }
+    again(&["not known to be what a sweep made there"]);
+}
+
+#[test]
+fn a_sweep_without_an_architecture_says_so() {
+    let bench = bench();
+    let file = write(&bench, "train", "");
+    let text = fs::read_to_string(&file).expect("reads");
+    for other in ["", "architecture = { k = 2 }"] {
+        let text = text.replace("architecture = { name = 'topk', k = 2 }", other);
+        fs::write(&file, text).expect("writes");
+        bench.ends(&file, &["--dry-run"], 2, &["`architecture`: expected the name of one", "none"]);
+    }
 }
 
 /// What each run that is done was measured at, by its id.

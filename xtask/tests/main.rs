@@ -9,3 +9,4 @@ mod identity;
 mod kills;
 mod npy;
 mod slurm;
+mod slurm_ends;

@@ -24,6 +24,12 @@ pub(crate) fn write_with(
     save(path, "<f4", n_rows, width, bytes);
 }
 
+/// Rows that are all the same.
+pub(crate) fn write_constant(path: &Path, n_rows: usize, width: usize, value: f32) {
+    let bytes = (0..n_rows * width).flat_map(|_| value.to_le_bytes());
+    save(path, "<f4", n_rows, width, bytes);
+}
+
 /// The same rows as of [`write`], in double precision.
 pub(crate) fn write_f64(path: &Path, n_rows: usize, width: usize, seed: u64) {
     let values = noise(n_rows * width, seed);

@@ -1,6 +1,5 @@
 //! Sweeps on a real SLURM: what is queued outlives the sweep, and no run is done twice.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,16 +9,11 @@ use rustix::process::Signal;
 use crate::bench::{Bench, json, log, until};
 use crate::cluster::Cluster;
 
+/// The variable with the number of runs of the large test.
+const LARGE: &str = "SOFTSAE_SLURM_RUNS";
+
 /// Steps that take some seconds.
 const LONG: u64 = 30_000;
-
-/// Commands of SLURM look for the cluster in a variable.
-fn bench_on(cluster: &Cluster) -> Bench {
-    let mut bench = Bench::new();
-    let configuration = cluster.configuration().to_str().expect("UTF-8").to_owned();
-    bench.variables.push(("SLURM_CONF", configuration));
-    bench
-}
 
 /// The records of submissions.
 fn submissions(bench: &Bench) -> Vec<PathBuf> {
@@ -28,16 +22,10 @@ fn submissions(bench: &Bench) -> Vec<PathBuf> {
     folders.filter(|record| record.exists()).collect()
 }
 
-/// How many array jobs SLURM has had.
-fn n_arrays(cluster: &Cluster) -> usize {
-    let said = cluster.ask("squeue", &["--noheader", "--states=all", "--array", "--format=%F"]);
-    said.lines().collect::<BTreeSet<_>>().len()
-}
-
 #[test]
 fn a_killed_sweep_attaches_to_what_is_queued() {
     let Some(cluster) = Cluster::start(1001) else { return };
-    let bench = bench_on(&cluster);
+    let bench = cluster.bench();
     let file = bench.write("long.toml", LONG, "seed = [0, 1, 2, 3]");
     let sweep = bench.start(&file, &["--launcher", "slurm"]);
     until("running tasks", || !cluster.tasks("RUNNING").is_empty());
@@ -53,17 +41,24 @@ fn a_killed_sweep_attaches_to_what_is_queued() {
     let n_done = bench.runs().iter().filter(|run| run.join("result.json").exists()).count();
     let words = if n_done == 0 { &words[..] } else { &[] };
     bench.ends(&file, &["--launcher", "slurm"], 0, words);
-    assert_eq!(n_arrays(&cluster), 1, "{}", bench.said());
+    assert_eq!(cluster.n_arrays(), 1, "{}", bench.said());
     assert_eq!(bench.count("--resume"), 4, "each run was trained once");
     assert!(submissions(&bench).is_empty(), "nothing is left of the submission");
     assert!(!bench.at("out/programs").exists(), "no copy of a program is left");
     bench.ends(&file, &["--launcher", "slurm"], 0, &["0 of 4 runs to do"]);
+
+    // Killed after the last run had ended, before the record was dropped.
+    fs::create_dir_all(record.parent().expect("a folder")).expect("made");
+    fs::write(record, submission.to_string()).expect("writes");
+    bench.ends(&file, &[], 2, &["array jobs of this sweep may be queued"]);
+    bench.ends(&file, &["--launcher", "slurm"], 0, &["0 of 4 runs to do"]);
+    bench.ends(&file, &[], 0, &["0 of 4 runs to do"]);
 }
 
 #[test]
 fn a_cancelled_task_fails_and_a_requeued_one_goes_on() {
     let Some(cluster) = Cluster::start(1001) else { return };
-    let bench = bench_on(&cluster);
+    let bench = cluster.bench();
     let file = bench.write("long.toml", 3 * LONG, "seed = [0, 1]\nlog_every = [10]");
     bench.ends(&file, &["--launcher", "slurm", "--detach"], 0, &["submitted 2 runs"]);
     until("training", || {
@@ -92,14 +87,14 @@ fn a_cancelled_task_fails_and_a_requeued_one_goes_on() {
 
     // The cancelled run is done by the next start, from what it had saved.
     bench.ends(&file, &["--launcher", "slurm"], 0, &["1 of 2 runs to do", "submitted 1 runs"]);
-    assert_eq!(n_arrays(&cluster), 2);
+    assert_eq!(cluster.n_arrays(), 2);
     assert_eq!(bench.results().iter().filter(|run| run["status"] == "done").count(), 2);
 }
 
 #[test]
 fn a_controller_that_is_away_ends_no_sweep() {
     let Some(mut cluster) = Cluster::start(1001) else { return };
-    let bench = bench_on(&cluster);
+    let bench = cluster.bench();
     let file = bench.write("long.toml", LONG, "seed = [0, 1, 2, 3]");
     let sweep = bench.start(&file, &["--launcher", "slurm"]);
     until("running tasks", || !cluster.tasks("RUNNING").is_empty());
@@ -108,13 +103,13 @@ fn a_controller_that_is_away_ends_no_sweep() {
     cluster.start_controller();
     assert_eq!(sweep.wait().code(), Some(0), "{}", bench.said());
     assert!(bench.said().contains("SLURM answers again"), "{}", bench.said());
-    assert_eq!((n_arrays(&cluster), bench.count("--resume")), (1, 4));
+    assert_eq!((cluster.n_arrays(), bench.count("--resume")), (1, 4));
 }
 
 #[test]
 fn a_closed_terminal_detaches_and_ctrl_c_cancels() {
     let Some(cluster) = Cluster::start(1001) else { return };
-    let bench = bench_on(&cluster);
+    let bench = cluster.bench();
     // Only the signal makes runs write a state.
     let axes = "seed = [0, 1, 2]\ncheckpoint_every = [0]";
     let file = bench.write("long.toml", 100 * LONG, axes);
@@ -145,8 +140,13 @@ fn a_closed_terminal_detaches_and_ctrl_c_cancels() {
 
 /// Runs of the sweep that does not fit into one array job: 1,200 with `cargo xtask test --slurm`.
 fn n_runs() -> usize {
-    let n = std::env::var("SOFTSAE_SLURM_RUNS").ok();
+    let n = std::env::var(LARGE).ok();
     n.map_or(12, |n| n.parse().expect("SOFTSAE_SLURM_RUNS: a number"))
+}
+
+/// Whether tests may take minutes.
+pub(crate) fn is_large() -> bool {
+    std::env::var_os(LARGE).is_some()
 }
 
 #[test]
@@ -156,11 +156,10 @@ fn more_runs_than_an_array_takes_are_several_arrays() {
         many => (many, 100),
     };
     let Some(cluster) = Cluster::start(size) else { return };
-    let bench = bench_on(&cluster);
+    let bench = cluster.bench();
     let seeds: Vec<_> = (0..n_runs).map(|seed| seed.to_string()).collect();
-    let file = bench.write("many.toml", 10, &format!("seed = [{}]", seeds.join(", ")));
-    let text = fs::read_to_string(&file).expect("reads");
-    fs::write(&file, format!("slurm = {{ cpus = 1 }}\n{text}")).expect("writes");
+    let axes = format!("seed = [{}]", seeds.join(", "));
+    let file = bench.write_for_slurm("many.toml", 10, &axes, "cpus = 1");
     let start = Instant::now();
     bench.ends(&file, &["--launcher", "slurm", "--jobs", "2"], 0, &["as array job"]);
     assert_eq!(bench.said().matches("as array job").count(), n_runs.div_ceil(size));

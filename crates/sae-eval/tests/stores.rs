@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sae_config::{ArchitectureConfig, AuxKConfig, Normalization, Parity, TopKConfig};
+use sae_config::{Code, Normalization};
 use sae_data::{ActivationStore, Dtype, Ports, RowMeta, StoreSpec, StoreWriter, open_store};
 use sae_eval::{
     AllocationObserver, ComplexityObserver, EvaluateOptions, Metrics, Observer, evaluate, observe,
@@ -118,13 +118,7 @@ fn transcoder(d_out: usize) -> Box<dyn Sae> {
         d_out: Some(d_out),
         n_features: 20,
         normalization: Normalization::Scale,
-        parity: Parity::None,
-        architecture: ArchitectureConfig::TopK(TopKConfig {
-            k: 3,
-            k_anneal_steps: 0,
-            threshold_start_step: None,
-            auxk: AuxKConfig::default(),
-        }),
+        code: Code::TopK { k: 3 },
     };
     let normalizers = [2.0, 3.0].map(|scale| Normalizer::Scale { scale });
     let normalizers = (&normalizers[0], Some(&normalizers[1]));

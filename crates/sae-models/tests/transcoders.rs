@@ -1,7 +1,7 @@
 //! Models whose output is another port than their input.
 
 use proptest::prelude::*;
-use sae_config::{ArchitectureConfig, Normalization, Parity};
+use sae_config::{Code, Normalization};
 use sae_models::{
     Error, InitRng, ModelConfig, Normalizer, Role, Sae, SparseCoder, init_ports, load_checkpoint,
     rebuild, save_checkpoint,
@@ -9,22 +9,17 @@ use sae_models::{
 use tch::{Device, Kind, Tensor};
 use tch_autograd::test_device;
 
-use crate::common::{D_MODEL, N_FEATURES, architectures, rows};
+use crate::common::{D_MODEL, N_FEATURES, codes, rows};
 
 const D_OUT: usize = 9;
 
-fn config(
-    architecture: ArchitectureConfig,
-    d_out: usize,
-    normalization: Normalization,
-) -> ModelConfig {
+fn config(code: Code, d_out: usize, normalization: Normalization) -> ModelConfig {
     ModelConfig {
         d_model: D_MODEL,
         d_out: Some(d_out),
         n_features: N_FEATURES,
         normalization,
-        parity: Parity::None,
-        architecture,
+        code,
     }
 }
 
@@ -41,17 +36,12 @@ fn normalizer(normalization: Normalization, d: usize, seed: u64, kind: Kind) -> 
 }
 
 /// A transcoder whose every tensor has been moved away from its initial value.
-fn transcoder(
-    architecture: ArchitectureConfig,
-    normalization: Normalization,
-    kind: Kind,
-    seed: u64,
-) -> Box<dyn Sae> {
+fn transcoder(code: Code, normalization: Normalization, kind: Kind, seed: u64) -> Box<dyn Sae> {
     let mut rng = InitRng::new(seed);
     let normalizers =
         [(D_MODEL, 1), (D_OUT, 2)].map(|(d, seed)| normalizer(normalization, d, seed, kind));
     let normalizers = (&normalizers[0], Some(&normalizers[1]));
-    let config = config(architecture, D_OUT, normalization);
+    let config = config(code, D_OUT, normalization);
     let sae = init_ports(config, normalizers, &mut rng, kind, test_device()).unwrap();
     for (_, tensor) in sae.parameters() {
         let noise = rng.uniform(&tensor.size(), 0.3).to_kind(kind).to_device(test_device());
@@ -78,9 +68,9 @@ proptest! {
     #[test]
     fn decoding_is_in_the_scale_of_the_target(seed in 0u64..1 << 40) {
         let x = rows(5, Kind::Double, seed ^ 1);
-        for architecture in architectures() {
+        for code in codes() {
             for normalization in NORMALIZATIONS {
-                let sae = transcoder(architecture.clone(), normalization, Kind::Double, seed);
+                let sae = transcoder(code.clone(), normalization, Kind::Double, seed);
                 let encoded = sae.encode(&x).unwrap();
                 let all = &sae.base().parameters;
                 let x_hat = encoded.features.mm(&all[Role::DecoderWeight]) + &all[Role::DecoderBias];
@@ -107,8 +97,8 @@ proptest! {
         }
         let mut coder = SparseCoder::default();
         let x = rows(7, Kind::Float, seed ^ 4);
-        for architecture in architectures() {
-            let sae = transcoder(architecture, Normalization::ShiftScale, Kind::Float, seed);
+        for code in codes() {
+            let sae = transcoder(code, Normalization::ShiftScale, Kind::Float, seed);
             let (sparse, dense) = (coder.encode(&*sae, &x).unwrap(), sae.encode(&x).unwrap());
             let mut features = vec![0.0; 7 * N_FEATURES];
             sparse.codes.write_dense(&mut features).unwrap();
@@ -123,9 +113,9 @@ proptest! {
 #[test]
 fn a_transcoder_comes_back_as_it_was() {
     let x = rows(4, Kind::Float, 3);
-    for architecture in architectures() {
+    for code in codes() {
         for normalization in NORMALIZATIONS {
-            let sae = transcoder(architecture.clone(), normalization, Kind::Float, 9);
+            let sae = transcoder(code.clone(), normalization, Kind::Float, 9);
             let dir = tempfile::tempdir().unwrap();
             save_checkpoint(sae.as_ref(), dir.path()).unwrap();
             let again = load_checkpoint(dir.path(), test_device()).unwrap();
@@ -143,7 +133,7 @@ fn a_transcoder_comes_back_as_it_was() {
 #[test]
 fn encoder_and_decoder_start_apart_from_one_another() {
     for d_out in [D_MODEL, D_OUT] {
-        let config = config(architectures().remove(0), d_out, Normalization::None);
+        let config = config(codes().remove(0), d_out, Normalization::None);
         let normalizers = (&Normalizer::None, Some(&Normalizer::None));
         let (kind, device) = (Kind::Double, Device::Cpu);
         let sae = init_ports(config, normalizers, &mut InitRng::new(3), kind, device).unwrap();
@@ -161,14 +151,14 @@ fn encoder_and_decoder_start_apart_from_one_another() {
 #[test]
 fn what_a_transcoder_has_not_is_refused() {
     for normalization in [Normalization::UnitNorm, Normalization::LayerNorm] {
-        let config = config(architectures().remove(0), D_OUT, normalization);
+        let config = config(codes().remove(0), D_OUT, normalization);
         let normalizers = (&Normalizer::UnitNorm, Some(&Normalizer::UnitNorm));
         let mut rng = InitRng::new(1);
         let error = init_ports(config, normalizers, &mut rng, Kind::Float, test_device());
         let message = error.err().unwrap().to_string();
         assert!(message.starts_with("`normalization`: expected none, scale or"), "{message}");
     }
-    let mut sae = transcoder(architectures().remove(0), Normalization::Scale, Kind::Float, 1);
+    let mut sae = transcoder(codes().remove(0), Normalization::Scale, Kind::Float, 1);
     let error = sae.fold().unwrap_err();
     assert!(matches!(error, Error::NotFoldable { got: "the normalisations of a transcoder" }));
 }

@@ -8,7 +8,7 @@ use sae_data::StreamPosition;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length};
+use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length, refusal};
 use crate::run::named;
 use crate::{Error, Result, Trainer};
 
@@ -86,7 +86,7 @@ impl Checkpoints {
         init: Option<&str>,
         device: Device,
     ) -> Result<Option<(Trainer, Position)>> {
-        let mut refusal = None;
+        let mut refused = None;
         for (step, state) in self.states()?.into_iter().rev() {
             let theirs = Trainer::saved_config(&state)?;
             let ours = checked_after(written, &theirs)?;
@@ -106,8 +106,7 @@ impl Checkpoints {
             };
             if let Some(because) = different {
                 let taken = theirs.training.steps;
-                let length = Error::OtherLength { path: state, taken, steps, step, because };
-                refusal.get_or_insert(length);
+                refused.get_or_insert(refusal(state, (&ours, &theirs), taken, step, because));
                 continue;
             }
             let position: Position = sae_config::read_json(&state.join(POSITION_FILE))?;
@@ -120,7 +119,7 @@ impl Checkpoints {
             check_init(&state, init, trainer.sae().base().trained_on.init.as_deref())?;
             return Ok(Some((trainer, position)));
         }
-        refusal.map_or(Ok(None), Err)
+        refused.map_or(Ok(None), Err)
     }
 
     /// Whether there is a state.

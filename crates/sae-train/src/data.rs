@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sae_config::{DataConfig, RunConfig, WeightedStore};
+use sae_config::{CheckedRun, DataConfig, WeightedStore};
 use sae_data::{
     ActivationStore, BatchSource, Concatenation, Loader, LoaderConfig, Ports, RowMeta, Selection,
     open_store, read_row_list, zip,
@@ -28,7 +28,7 @@ pub struct Filtered {
 ///
 /// # Errors
 /// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing.
-pub(crate) fn open_source(config: &RunConfig) -> Result<(Box<dyn BatchSource>, Vec<Filtered>)> {
+pub(crate) fn open_source(config: &CheckedRun) -> Result<(Box<dyn BatchSource>, Vec<Filtered>)> {
     let (stores, filtered) = open_data(&config.data)?;
     let training = &config.training;
     let loader = LoaderConfig {

@@ -187,7 +187,7 @@ mod tests {
     }
 
     fn planned(config: &RunConfig, d_model: usize) -> MemoryPlan {
-        super::plan(&config.check().unwrap(), d_model).unwrap()
+        super::plan(&config.check().unwrap(), d_model.into()).unwrap()
     }
 
     fn check(plan: &MemoryPlan, config: &RunConfig, free: u64) -> Result<()> {
@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn both_widths_of_a_transcoder_count() {
         let config = config("name = \"topk\"\nk = 64");
-        let ports = |input, target| super::plan(&config, Ports { input, target }).unwrap();
+        let ports =
+            |input, target| super::plan(&config.check().unwrap(), Ports { input, target }).unwrap();
         let (sae, transcoder) = (ports(768, None), ports(768, Some(3072)));
         let n_parameters = 16384 * (768 + 3072) + 16384 + 3072;
         assert_eq!(transcoder.parameters, 4 * n_parameters);
@@ -220,6 +221,7 @@ mod tests {
         assert_eq!(transcoder.batch - sae.batch, 4 * 2048 * (3 * 3072 - 768));
         let mut on_gpu = config.clone();
         on_gpu.training.device = "cuda".into();
+        let on_gpu = on_gpu.check().unwrap();
         let staged = |input, target| super::plan(&on_gpu, Ports { input, target }).unwrap().batch;
         let more = staged(768, Some(3072)) - staged(768, None);
         assert_eq!(more - (transcoder.batch - sae.batch), 4 * STAGED as u64 * 2048 * 3072);

@@ -1,7 +1,10 @@
 //! Runs that are made longer or shorter: allowed where no step that was taken would be different.
 
-use sae_config::{ArchitectureConfig, CheckedRun, Recipe, RunConfig};
+use std::path::PathBuf;
 
+use sae_config::{ArchitectureConfig, CheckedRun, Recipe, RunConfig, difference};
+
+use crate::Error;
 use crate::rules::update_steps;
 use crate::schedule::lr_factor;
 
@@ -24,6 +27,22 @@ pub(crate) fn checked_after(
         *ours = ours.or_else(|| threshold_start(&theirs.recipe));
     }
     config.check()
+}
+
+/// Why `ours` cannot go on from step `step` of `theirs`, which was to have `taken` steps: `because`
+/// has taken effect by then. Of one length, they are different runs.
+pub(crate) fn refusal(
+    path: PathBuf,
+    (ours, theirs): (&CheckedRun, &CheckedRun),
+    taken: u64,
+    step: u64,
+    because: &'static str,
+) -> Error {
+    let steps = ours.training.steps;
+    match difference(ours, theirs, &[]).filter(|_| taken == steps) {
+        Some((what, expected, got)) => Error::OtherRun { path, what, expected, got },
+        None => Error::OtherLength { path, taken, steps, step, because },
+    }
 }
 
 /// The setting under which a step before `done` differs between two runs.

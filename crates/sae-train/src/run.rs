@@ -17,7 +17,7 @@ use crate::data::{Filtered, open_source};
 use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
 use crate::plan::check_memory;
-use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length};
+use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length, refusal};
 use crate::start::{new_trainer, origins};
 use crate::trainer::run_device;
 use crate::{Error, Profile, Result, StepReport, Trainer};
@@ -122,9 +122,10 @@ fn train_to_the_end(
             return Ok(RunSummary { checkpoint, steps, seconds, last, profile, resumed_at });
         }
         if !states.any()? {
-            let (path, taken, step) = (out.into(), steps, steps);
-            let (steps, because) = (config.training.steps, "training.decay_start");
-            return Err(Error::OtherLength { path, taken, steps, step, because });
+            let theirs = RunConfig::read(&out.join(CONFIG_FILE))?.check()?;
+            let ours = checked_after(written, &theirs)?;
+            let because = "training.decay_start";
+            return Err(refusal(out.into(), (&ours, &theirs), steps, steps, because));
         }
     }
     let (source, filtered) = open_source(config)?;

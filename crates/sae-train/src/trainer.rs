@@ -112,7 +112,7 @@ impl Trainer {
             let expected = format!("{:?}, as `sae.normalization` says", config.sae.normalization);
             return wrong("normalization", expected, format!("{:?}", theirs.normalization));
         }
-        let model = ModelConfig { code: config.code(d_model), ..theirs.clone() };
+        let model = ModelConfig { code: config.code(dimensions.input), ..theirs.clone() };
         let sae = rebuild(sae.as_ref(), model, Kind::Float, device).map_err(|e| e.in_file(init))?;
         if rule(&config, sae.as_ref()).optimizer().decoder == Decoder::UnitNorm {
             let w_dec = &sae.base().parameters[Role::DecoderWeight];

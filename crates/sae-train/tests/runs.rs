@@ -243,6 +243,11 @@ fn another_length_that_would_change_steps_taken_is_refused_by_name() {
     }
     assert_eq!(weights(&out), before, "a refusal changes nothing");
 
+    // Of the same length, what differs is told.
+    let other = run(20, "decay_start = 18");
+    let message = train(&other, &out, true, u64::MAX).unwrap_err().to_string();
+    assert!(message.contains("`training.decay_start`: expected 18, got 16"), "{message}");
+
     // Interrupted in its decay, and no earlier state is there.
     let stopped = dir.path().join("stopped");
     train(&run(20, ""), &stopped, false, 18).unwrap_err();
@@ -250,6 +255,8 @@ fn another_length_that_would_change_steps_taken_is_refused_by_name() {
     assert!(message.contains("`training.decay_start` of that length"), "{message}");
     let message = train(&run(17, ""), &stopped, true, u64::MAX).unwrap_err().to_string();
     assert!(message.contains("got 17: by step 18"), "{message}");
+    let message = train(&other, &stopped, true, u64::MAX).unwrap_err().to_string();
+    assert!(message.contains("`training.decay_start`: expected 18, got 16"), "{message}");
     // The run itself goes on.
     train(&run(20, ""), &stopped, true, u64::MAX).unwrap();
     assert_eq!(weights(&stopped), before);

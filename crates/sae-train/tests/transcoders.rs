@@ -150,7 +150,7 @@ fn every_architecture_rebuilds_the_target_alone() {
             input: (D_IN as usize, &normal[0]),
             target: Some((D_OUT as usize, &normal[1])),
         };
-        let mut trainer = Trainer::for_ports(config, ports, Kind::Float).unwrap();
+        let mut trainer = Trainer::for_ports(config.check().unwrap(), ports, Kind::Float).unwrap();
         let start: Vec<Tensor> = copies(trainer.sae());
         let of = |trainer: &mut Trainer, target: &Tensor| {
             let rows = Ports { input: &x, target: Some(target) };
@@ -194,7 +194,7 @@ fn an_sae_takes_no_target_and_no_transcoder_to_start_from() {
     write(&output, &target, "");
     let base = config(&input, "name = 'topk', k = 3", "");
     let mut sae =
-        Trainer::new(base.clone(), D_IN as usize, &Normalizer::None, Kind::Float).unwrap();
+        Trainer::new(base.check().unwrap(), D_IN as usize, &Normalizer::None, Kind::Float).unwrap();
     let rows = Ports { input: &x, target: Some(&target) };
     let message = sae.step_on(rows).unwrap_err().to_string();
     assert_eq!(message, "tensor `target`: expected shape none: x is rebuilt, got [4000, 11]");

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::exit::note;
 use crate::process;
 
 /// A measurement of ours.
@@ -52,7 +53,7 @@ pub(super) fn compare(script: &Path, device: &str, folder: &Path) -> Result<()> 
     }
     let python = PathBuf::from(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
     if let Err(why) = imports_torch(&python) {
-        eprintln!("steps of PyTorch are left out: {why}");
+        note(&format!("steps of PyTorch are left out: {why}"));
         return Ok(());
     }
     let out = folder.join("pytorch.json");
@@ -61,10 +62,10 @@ pub(super) fn compare(script: &Path, device: &str, folder: &Path) -> Result<()> 
     command.args(["--precisions", &precisions.join(",")]).arg("--out").arg(&out);
     process::run(&mut command, "measuring the steps of PyTorch")?;
     let lines = lines(&ours, sae_config::read_json(&out)?);
-    println!("\n{:46} {:>9} {:>9} {:>6}  decoded by", "id", "ms", "PyTorch", "ratio");
+    say!("\n{:46} {:>9} {:>9} {:>6}  decoded by", "id", "ms", "PyTorch", "ratio");
     for line in &lines {
         let (ours, theirs) = (line.median_ns / 1e6, line.torch_median_ns / 1e6);
-        println!("{:46} {ours:>9.3} {theirs:>9.3} {:>6.3}  {}", line.id, line.ratio, line.decode);
+        say!("{:46} {ours:>9.3} {theirs:>9.3} {:>6.3}  {}", line.id, line.ratio, line.decode);
     }
     sae_config::write_json(&folder.join("against-pytorch.json"), &lines)?;
     Ok(())

@@ -13,6 +13,8 @@ use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::exit::note;
+
 /// The group of processes of the part that runs; 0 between two parts.
 static GROUP: AtomicI32 = AtomicI32::new(0);
 
@@ -75,7 +77,7 @@ impl Steps {
             self.add(name, "left out: the time is up".to_owned(), start);
             return Ok(None);
         }
-        eprintln!("==> {name}");
+        note(&format!("==> {name}"));
         let path = self.log(name);
         let log = File::create(&path).with_context(|| path.display().to_string())?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -110,7 +112,7 @@ impl Steps {
     /// Adds a part without a process.
     pub(super) fn add(&mut self, name: &str, result: String, start: Instant) {
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!("    {result} ({seconds:.0} s)");
+        note(&format!("    {result} ({seconds:.0} s)"));
         self.done.push(Done { name: name.to_owned(), result, seconds });
     }
 
@@ -157,13 +159,23 @@ mod tests {
     fn what_is_left_when_the_time_is_up_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let mut steps = Steps::new(folder.path(), Duration::from_millis(200));
-        let marker = folder.path().join("late");
-        let child = format!("(sleep 1; touch {}) & wait", marker.display());
+        let mark = folder.path().join("late").display().to_string();
+        let child = format!("(sleep 600; touch {mark}) & wait");
         assert_eq!(steps.run("long", &mut sh(&child)).unwrap(), None);
         assert_eq!(steps.run("next", &mut sh("exit 0")).unwrap(), None);
         let done = steps.into_done();
         assert!(done[0].result.starts_with("stopped") && done[1].result.starts_with("left out"));
-        std::thread::sleep(Duration::from_millis(1500));
-        assert!(!marker.exists(), "what a part has started is stopped with it");
+        // What a part has started is stopped with it.
+        let is_alive = || {
+            std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+                let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&line).contains(&mark)
+            })
+        };
+        let start = Instant::now();
+        while is_alive() {
+            assert!(start.elapsed() < Duration::from_secs(60), "still there");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::probe;
 use super::release::Release;
 use super::tree::Tree;
+use crate::exit::note;
 use crate::pip::{Pin, Pip};
 use crate::wheel::{self, explain};
 
@@ -35,10 +36,10 @@ pub(super) fn cpu(target: &Path, pip: &Pip, release: &Release) -> Result<()> {
     let scratch = scratch(target)?;
     let tree = Tree::new(scratch.path().join("libtorch"));
     let version = release.version;
-    eprintln!("libtorch: downloading torch {version} (530 MB) and two CUDA stubs (13 MB)");
+    note(&format!("libtorch: downloading torch {version} (530 MB) and two CUDA stubs (13 MB)"));
     for pin in [&release.wheel, &RUNTIME[0], &RUNTIME[1]] {
         let wheel = pip.download(pin, scratch.path())?;
-        eprintln!("libtorch: unpacking {}", pin.requirement);
+        note(&format!("libtorch: unpacking {}", pin.requirement));
         wheel::unpack(&wheel, tree.root(), cpu_place)?;
         // Only to save space while the next one comes; the scratch folder goes anyway.
         std::fs::remove_file(&wheel).map_err(|e| explain(e, &wheel))?;
@@ -72,7 +73,7 @@ pub(super) fn cuda(target: &Path, pip: &Pip, release: &Release) -> Result<()> {
     let scratch = scratch(target)?;
     let all = scratch.path().join("all");
     let version = release.version;
-    eprintln!("libtorch: downloading torch {version} with all CUDA libraries (about 3 GB)");
+    note(&format!("libtorch: downloading torch {version} with all CUDA libraries (about 3 GB)"));
     pip.install(release.wheel.requirement, &all)?;
     let tree = Tree::new(all.join("torch"));
     tree.check()?;

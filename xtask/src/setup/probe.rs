@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Device;
 use super::tree::Tree;
+use crate::exit::note;
 
 /// Multiplies two matrices; ends with 0 if the product is right.
 const SOURCE: &str = include_str!("probe.cpp");
 
 /// Compiles and runs the probe against `tree`, in `folder`.
 pub(super) fn run(tree: &Tree, folder: &Path) -> Result<()> {
-    eprintln!("libtorch: checking that it links and runs");
+    note("libtorch: checking that it links and runs");
     let folder = tempfile::tempdir_in(folder)?;
     let (source, program) = (folder.path().join("probe.cpp"), folder.path().join("probe"));
     std::fs::write(&source, SOURCE)?;

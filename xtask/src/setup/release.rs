@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::pip::Pin;
 use crate::process;
 use crate::workspace::Workspace;
@@ -71,7 +71,7 @@ impl Release {
         if locked_tch(&text) == Some(self.tch) {
             return Ok(());
         }
-        eprintln!("Cargo.lock: tch {} for libtorch {}", self.tch, self.version);
+        note(&format!("Cargo.lock: tch {} for libtorch {}", self.tch, self.version));
         let mut cargo = process::cargo(workspace);
         cargo.args(["update", "tch", "--precise", self.tch]);
         process::run(&mut cargo, "changing Cargo.lock")

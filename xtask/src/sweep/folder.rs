@@ -1,6 +1,7 @@
 //! A sweep's folder belongs to one sweep.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use sae_config::{SweepConfig, SweepResults, read_json, read_toml};
@@ -8,6 +9,60 @@ use sae_config::{SweepConfig, SweepResults, read_json, read_toml};
 use super::plan::Plan;
 use super::slurm;
 use crate::exit::usage;
+
+/// The folder of a sweep that is at work in it.
+pub(super) struct Claimed {
+    out: PathBuf,
+    before: Before,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// What a folder was before a sweep came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Absent,
+    Empty,
+    Filled,
+}
+
+impl Claimed {
+    /// Makes the folder, if it is not there, and keeps other sweeps out of it.
+    pub(super) fn claim(out: &Path) -> Result<Self> {
+        let before = match std::fs::read_dir(out).map(|mut entries| entries.next().is_none()) {
+            Err(_) => Before::Absent,
+            Ok(true) => Before::Empty,
+            Ok(false) => Before::Filled,
+        };
+        std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+        let out = out.canonicalize()?;
+        let lock = File::open(&out)?;
+        if lock.try_lock().is_err() {
+            bail!("{}: another sweep is at work in this folder", out.display());
+        }
+        Ok(Self { out, before, _lock: lock })
+    }
+
+    pub(super) fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// Leaves a folder that a refused sweep has found absent or empty as it was.
+    pub(super) fn leave(&self) -> Result<()> {
+        let has_begun = ["runs", "slurm"].iter().any(|name| self.out.join(name).exists());
+        if self.before == Before::Filled || has_begun {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(&self.out)? {
+            let path = entry?.path();
+            if path.is_dir() { discard(&path)? } else { std::fs::remove_file(&path)? }
+        }
+        if self.before == Before::Absent {
+            std::fs::remove_dir(&self.out)?;
+        }
+        Ok(())
+    }
+}
 
 /// Refuses a folder that holds the runs of another sweep: its table would be replaced by that of
 /// this one. A sweep file to which runs were added, or that has lost some, is the same sweep.

@@ -1,7 +1,8 @@
 //! One run: its training process, its evaluation process, its result.
 
+mod processes;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -62,7 +63,20 @@ impl Job {
 
     /// The result of a run that is trained and evaluated.
     pub(super) fn finished(&self, run: &PlannedRun) -> Option<RunResult> {
-        self.result(run).filter(|result| is_of_length(result, &run.point.config))
+        let steps = run.point.config.training.steps;
+        self.result(run).filter(|result| is_of_length(result, steps))
+    }
+
+    /// Whether a run is trained to so many steps and evaluated.
+    pub(super) fn has_finished(&self, id: &str, steps: u64) -> bool {
+        let result = self.kept(id).ok().flatten();
+        result.is_some_and(|result| is_of_length(&result, steps))
+    }
+
+    /// The result of a run that is finished or has failed: not that of an earlier rung.
+    pub(super) fn ended(&self, run: &PlannedRun) -> Option<RunResult> {
+        let steps = run.point.config.training.steps;
+        self.result(run).filter(|r| r.status == RunStatus::Failed || is_of_length(r, steps))
     }
 
     /// The file of a run's result.
@@ -114,7 +128,8 @@ impl Job {
         let folder = self.folder(id);
         std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
         let log = Log::open(&folder.join("log.txt"), || tick(0))?;
-        if let Some(result) = self.kept(id)?.filter(|result| is_of_length(result, config)) {
+        let steps = config.training.steps;
+        if let Some(result) = self.kept(id)?.filter(|result| is_of_length(result, steps)) {
             return Ok(result);
         }
         if self.kept(id)?.is_some_and(|result| result.status == RunStatus::Dropped) {
@@ -203,7 +218,7 @@ impl Job {
 
     /// Removes the result of a failed attempt, which must not pass for that of the next one.
     pub(super) fn forget_failure(&self, run: &PlannedRun) -> Result<()> {
-        if self.finished(run).is_some() {
+        if self.result(run).is_some_and(|result| result.status != RunStatus::Failed) {
             return Ok(());
         }
         let file = self.result_file(&run.id);
@@ -214,63 +229,11 @@ impl Job {
             _ => Ok(()),
         }
     }
-
-    /// The program, which finds its libraries from wherever its copy lies.
-    pub(super) fn program(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        if let Some(libraries) = &self.libraries {
-            let others = std::env::var("LD_LIBRARY_PATH").ok().filter(|others| others != libraries);
-            let others = others.map_or_else(String::new, |others| format!(":{others}"));
-            command.env("LD_LIBRARY_PATH", format!("{libraries}{others}"));
-        }
-        command
-    }
-
-    /// The training process of a run.
-    pub(super) fn train(&self, folder: &Path, place: &Place) -> Command {
-        let mut command = self.command(place);
-        command.arg("train").arg(folder.join("run.toml")).arg("--out").arg(folder).arg("--resume");
-        command
-    }
-
-    /// Its evaluation process.
-    pub(super) fn eval(
-        &self,
-        folder: &Path,
-        out: &Path,
-        config: &RunConfig,
-        place: &Place,
-    ) -> Command {
-        let mut command = self.command(place);
-        command.arg("eval").arg(folder.join("checkpoint")).arg("--out").arg(out);
-        command.args(["--device", &config.training.device]);
-        command.arg("--data").arg(&self.activations.held_out);
-        command.args(["--max-norm-ratio", &config.data.max_norm_ratio.to_string()]);
-        if let Some(texts) = &self.activations.texts {
-            command.arg("--host").arg(&texts.host).args(["--hook", &texts.harvest.hook]);
-            // How the host reads is what the store says.
-            if let Some(max_tokens) = texts.max_tokens {
-                command.args(["--max-tokens", &max_tokens.to_string()]);
-            }
-            for text in &texts.texts {
-                command.arg("--text").arg(text);
-            }
-        }
-        command
-    }
-
-    fn command(&self, place: &Place) -> Command {
-        let mut command = self.program();
-        if let Some(threads) = place.threads {
-            command.args(["--threads", &threads.to_string()]);
-        }
-        command
-    }
 }
 
-/// Whether a result is that of a run which has all steps of `config`, or more.
-fn is_of_length(result: &RunResult, config: &RunConfig) -> bool {
-    result.evaluation.is_some() && result.config.training.steps >= config.training.steps
+/// Whether a result is that of a run with so many steps, or more.
+fn is_of_length(result: &RunResult, steps: u64) -> bool {
+    result.evaluation.is_some() && result.config.training.steps >= steps
 }
 
 /// The device of a run: that of its first attempt, whose saved state it goes on from.

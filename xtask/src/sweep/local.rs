@@ -11,7 +11,8 @@ use super::job::{self, Job, Place};
 use super::memory;
 use super::plan::{Plan, PlannedRun};
 use super::progress::{Runs, Spinner};
-use super::{Refresher, stop};
+use super::results::Refresher;
+use super::stop;
 use crate::exit::{self, usage};
 
 /// Time between two looks at a run's metrics, and at the memory that is free.

@@ -61,19 +61,24 @@ pub(super) fn free(device: &str) -> Option<u64> {
 
 /// What the driver says of a GPU.
 pub(super) fn nvidia_smi(device: &str, what: &str) -> Option<String> {
-    let ordinal = device.strip_prefix("cuda")?.trim_start_matches(':');
-    let ordinal = if ordinal.is_empty() { "0" } else { ordinal };
     let mut command = Command::new("nvidia-smi");
     command.arg(format!("--query-gpu={what}")).args(["--format=csv,noheader,nounits", "-i"]);
-    let output = command.arg(visible(ordinal)?).output().ok()?;
+    let output = command.arg(visible(device)?).output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| said.trim().to_owned()).filter(|said| !said.is_empty())
 }
 
 /// The driver's name of a device, which CUDA_VISIBLE_DEVICES may have renumbered.
-fn visible(ordinal: &str) -> Option<String> {
+pub(super) fn visible(device: &str) -> Option<String> {
+    let ordinal = device.strip_prefix("cuda")?.trim_start_matches(':');
+    let ordinal = if ordinal.is_empty() { "0" } else { ordinal };
     match std::env::var("CUDA_VISIBLE_DEVICES") {
-        Ok(list) => list.split(',').nth(ordinal.parse().ok()?).map(|name| name.trim().to_owned()),
+        Ok(list) => {
+            // What follows a name that is none is not visible either.
+            let is_name = |name: &&str| !name.is_empty() && !name.starts_with('-');
+            let mut names = list.split(',').map(str::trim).take_while(is_name);
+            names.nth(ordinal.parse().ok()?).map(str::to_owned)
+        }
         Err(_) => Some(ordinal.to_owned()),
     }
 }

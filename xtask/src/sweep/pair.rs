@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use sae_config::{Normalization, Parity};
 use sae_data::{ActivationStore, PlantedTruth, Statistics, open_store};
 
 use super::content::Contents;
@@ -121,6 +122,9 @@ impl Pair {
         if is_whole && self.train.scan()? == held_out {
             bail!(same());
         }
+        if held_out.mean_squared_centred_norm <= 0.0 {
+            bail!(self.held_out.refuse("rows that differ", "one row, again and again"));
+        }
         let truth = PlantedTruth::find(&self.held_out.path);
         truth.map_err(|e| usage(format!("{}: {e}", self.held_out.key)))?;
         Ok(())
@@ -130,6 +134,27 @@ impl Pair {
     pub(super) fn check_positions(&self, key: &str) -> Result<()> {
         let meta = self.train.rows.read_meta(0, &mut [sae_data::RowMeta::default()]);
         meta.map_err(|e| usage(format!("{key}: {e}")))
+    }
+
+    /// Checks that the rows to train on can be divided by the norm that a run's normalization asks for.
+    pub(super) fn check_scale(&self, scale: (Normalization, Parity)) -> Result<()> {
+        let scan = || self.train.scan();
+        let (what, norm) = match scale {
+            (Normalization::Scale, _) | (Normalization::ShiftScale, Parity::Official) => {
+                ("rows that are not all zeros", scan()?.mean_squared_norm)
+            }
+            (Normalization::ShiftScale, Parity::None) => {
+                ("rows that differ", scan()?.mean_squared_centred_norm)
+            }
+            (Normalization::None | Normalization::UnitNorm | Normalization::LayerNorm, _) => {
+                return Ok(());
+            }
+        };
+        if norm > 0.0 {
+            return Ok(());
+        }
+        let got = format!("a mean squared norm of {norm} to divide by (`sae.normalization`)");
+        bail!(self.train.refuse(what, got))
     }
 
     /// Rows to train on, before filters.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use sae_config::{SweepConfig, SweepPoint, run_id};
-use sae_data::open_store;
+use sae_data::{PlantedTruth, open_store};
 use toml::{Table, Value};
 
 use super::content::Contents;
 use super::filter;
 use super::inputs::Inputs;
+use super::made;
 use super::pair::Pair;
 use super::runs_data;
 use super::source::Source;
@@ -74,9 +75,16 @@ impl Plan {
     fn check_present(&self, workspace: &Workspace) -> Result<()> {
         match (&self.source, self.source.made(workspace)) {
             (Source::Stores(pair), _) => self.check_data(pair),
-            (_, Some(made)) if made.iter().all(|store| store.exists()) => self.check_made(made),
+            (_, Some(made)) if made.iter().all(|store| self.is_made(store)) => {
+                self.check_made(made)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a store that a sweep makes is there.
+    fn is_made(&self, store: &Path) -> bool {
+        made::is_there(store, self.contents.kept())
     }
 
     /// Checks activations that a sweep has made.
@@ -100,6 +108,9 @@ impl Plan {
         let stores = match &self.source {
             Source::Stores(pair) => pair.hashes()?,
             Source::Host { .. } | Source::Planted { .. } => {
+                if let Some(truth) = PlantedTruth::file(&activations.held_out) {
+                    self.contents.file("held-out activations", &truth)?;
+                }
                 [made(&*activations.train)?, made(&*activations.held_out)?]
             }
         };

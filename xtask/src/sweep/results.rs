@@ -1,6 +1,7 @@
 //! The results of a sweep, as far as it is: collected from its runs, written whole.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use sae_config::{RunStatus, SweepResults, write_json};
@@ -9,6 +10,7 @@ use super::job::Job;
 use super::plan::Plan;
 use super::state::{self, Known};
 use super::{frontier, runs_csv};
+use crate::exit::{message, note};
 
 pub(super) use super::table::table;
 
@@ -51,6 +53,27 @@ pub(super) fn refresh(plan: &Plan, job: &Job) -> Result<SweepResults> {
     write(&job.out, &results)?;
     sae_report::write_report(&job.out)?;
     Ok(results)
+}
+
+/// Results that grow while runs end, written no more often than leaves most of the time for others.
+#[derive(Default)]
+pub(super) struct Refresher {
+    /// When they were written last, and the time that it took.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Refresher {
+    /// Writes them, unless that was just done; what goes wrong is said, and no reason to stop.
+    pub(super) fn refresh(&mut self, plan: &Plan, job: &Job) {
+        if self.last.is_some_and(|(end, took)| end.elapsed() < took * 10) {
+            return;
+        }
+        let start = Instant::now();
+        if let Err(error) = refresh(plan, job) {
+            note(&format!("results: {}", message(&error)));
+        }
+        self.last = Some((Instant::now(), start.elapsed()));
+    }
 }
 
 #[cfg(test)]

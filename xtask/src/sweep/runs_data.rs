@@ -41,6 +41,14 @@ pub(super) fn check<'a>(
         let key = if config.data.min_position.is_some() { "min_position" } else { "max_position" };
         pair.check_positions(&format!("data.{key}"))?;
     }
+    let mut scaled = Vec::new();
+    for config in configs.clone().filter(|config| is_whole(&config.data)) {
+        let scale = (config.sae.normalization, config.training.parity);
+        if !scaled.contains(&scale) {
+            pair.check_scale(scale)?;
+            scaled.push(scale);
+        }
+    }
     let lists: BTreeSet<&Path> = configs.clone().filter_map(|c| c.data.rows.as_deref()).collect();
     for list in lists {
         sae_data::read_row_list(list, pair.n_rows())

@@ -1,9 +1,11 @@
 //! Runs on a SLURM cluster: array jobs that outlive this process, followed by `squeue` and by each
 //! run's own files.
 
+mod ends;
 mod follow;
 mod kept;
 mod queue;
+mod sbatch;
 mod submit;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,7 @@ use super::plan::{Plan, PlannedRun};
 use super::{program, stop};
 use crate::exit::{Interrupted, note, usage};
 use follow::Follower;
-use kept::{Cluster, Submission};
+use kept::{Cluster, Submission, Submitted};
 use queue::Pace;
 
 /// How runs are submitted.
@@ -72,7 +74,15 @@ pub(super) fn programs_in_use(out: &Path) -> Result<Vec<PathBuf>> {
 
 /// The runs of kept submissions.
 pub(super) fn submitted(out: &Path) -> Result<Vec<String>> {
-    Ok(Submission::all(out)?.into_iter().flat_map(|submission| submission.runs).collect())
+    let runs = Submission::all(out)?.into_iter().flat_map(|submission| submission.runs);
+    Ok(runs.map(|run| run.id).collect())
+}
+
+/// Drops what is kept of submissions whose runs are all finished, as a sweep does that is killed
+/// just after their ends.
+pub(super) fn drop_finished(job: &Job) -> Result<()> {
+    let kept = Submission::all(&job.out)?;
+    kept.iter().filter(|one| one.has_finished(job)).try_for_each(Submission::discard)
 }
 
 /// What SLURM says of the runs of kept submissions that are queued or running, by run.
@@ -82,7 +92,8 @@ pub(super) fn live(out: &Path) -> Result<BTreeMap<String, String>> {
     let standings = queue::standings(&arrays)?;
     let tasks = kept.iter().flat_map(|one| {
         let task = |index| one.task(index).and_then(|task| standings.get(&task));
-        (0..).zip(&one.runs).filter_map(move |(index, run)| Some((run.clone(), task(index)?)))
+        let runs = (0..).zip(&one.runs);
+        runs.filter_map(move |(index, run)| Some((run.id.clone(), task(index)?)))
     });
     Ok(tasks.filter(|(_, task)| task.is_live()).map(|(run, task)| (run, task.words())).collect())
 }
@@ -90,7 +101,7 @@ pub(super) fn live(out: &Path) -> Result<BTreeMap<String, String>> {
 /// Prints what would be submitted.
 pub(super) fn print(plan: &Plan, out: &Path, jobs: Option<u16>) -> Result<()> {
     let table = plan.config.slurm.clone().unwrap_or_default();
-    say!("\n{}", kept::preview(out, plan.selected().count(), &table, jobs));
+    say!("\n{}", sbatch::preview(out, plan.selected().count(), &table, jobs));
     Ok(())
 }
 
@@ -121,8 +132,8 @@ fn attach<'a>(
             if !kept.iter().any(|s| s.cancelled && any_live(s)) {
                 kept.retain(|s| any_live(s) || s.discard().is_err());
                 for submission in &kept {
-                    for (index, id) in submission.runs.iter().enumerate() {
-                        *live.entry(id.clone()).or_insert(false) |= is_live(submission, index);
+                    for (index, run) in submission.runs.iter().enumerate() {
+                        *live.entry(run.clone()).or_insert(false) |= is_live(submission, index);
                     }
                 }
                 break;
@@ -132,12 +143,12 @@ fn attach<'a>(
         sleep(pace.wait)?;
     }
     let is_left = |run: &&&PlannedRun| {
-        !live.get(&run.id).copied().unwrap_or(false) && job.finished(run).is_none()
+        !live.get(&Submitted::from(**run)).copied().unwrap_or(false) && job.finished(run).is_none()
     };
     let left = runs.iter().filter(is_left).copied().collect();
     let foreign = live
         .iter()
-        .filter(|(id, is_live)| **is_live && !plan.runs.iter().any(|run| run.id == **id));
+        .filter(|(run, is_live)| **is_live && !plan.runs.iter().any(|known| known.id == run.id));
     match foreign.count() {
         0 => {}
         n => note(&format!("{n} queued tasks are of runs that the sweep has no more; they go on")),

@@ -9,6 +9,7 @@ use sae_config::{HarvestConfig, read_json};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Log};
+use super::made;
 use super::plan::Plan;
 use super::progress::Spinner;
 use super::source::{self, Host, Planted, Recipe, Source};
@@ -46,6 +47,7 @@ pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Res
 fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
     let folder = source::stores_folder(workspace);
     std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
+    let hashes = plan.contents.kept();
     let (host, harvest, train, held_out) = match &plan.source {
         Source::Stores(pair) => {
             let [train, held_out] = pair.paths();
@@ -53,8 +55,8 @@ fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activa
             return Ok(Activations { train, held_out, texts: None });
         }
         Source::Planted { train, held_out } => {
-            let train = plant("train", train, &folder, program)?;
-            let held_out = plant("held-out", held_out, &folder, program)?;
+            let plant = |name, planted| plant(name, planted, &folder, program, hashes);
+            let (train, held_out) = (plant("train", train)?, plant("held-out", held_out)?);
             return Ok(Activations { train, held_out, texts: None });
         }
         Source::Host { host, harvest, train, held_out } => (host, harvest, train, held_out),
@@ -65,7 +67,7 @@ fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activa
     };
     let store = |name: &str, recipe: &Recipe| {
         let place = folder.join(&recipe.id);
-        if !place.exists() {
+        if !made::is_there(&place, hashes) {
             let mut command = Command::new(program);
             command.args(["harvest", "--device", &plan.devices[0], "--host"]).arg(&host);
             command.args(["--hook", &harvest.hook]);
@@ -81,7 +83,7 @@ fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activa
             for text in &recipe.texts {
                 command.arg("--text").arg(text);
             }
-            make(&mut command, &format!("harvesting {name} activations"), &place)?;
+            make(&mut command, &format!("harvesting {name} activations"), &place, hashes)?;
         }
         anyhow::Ok(place)
     };
@@ -98,26 +100,33 @@ fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activa
 }
 
 /// Makes a planted store.
-fn plant(name: &str, planted: &Planted, folder: &Path, program: &Path) -> Result<PathBuf> {
+fn plant(
+    name: &str,
+    planted: &Planted,
+    folder: &Path,
+    program: &Path,
+    hashes: &Path,
+) -> Result<PathBuf> {
     let place = folder.join(&planted.id);
-    if !place.exists() {
+    if !made::is_there(&place, hashes) {
         let settings = place.with_extension("toml");
         sae_config::write_toml(&settings, &planted.settings)?;
         let mut command = Command::new(program);
         command.arg("plant").arg(&settings);
-        make(&mut command, &format!("planting {name} activations"), &place)?;
+        make(&mut command, &format!("planting {name} activations"), &place, hashes)?;
     }
     Ok(place)
 }
 
 /// Makes a store in a folder beside `place`, which gets its name once it is whole.
-fn make(command: &mut Command, what: &str, place: &Path) -> Result<()> {
+fn make(command: &mut Command, what: &str, place: &Path, hashes: &Path) -> Result<()> {
     let log_path = place.with_extension("log");
     let mut spinner = Spinner::new(what.to_owned());
     let log = Log::open(&log_path, || spinner.tick("waiting for another sweep"))?;
-    if place.exists() {
+    if made::is_there(place, hashes) {
         return Ok(());
     }
+    made::set_aside(place)?;
     // What was killed goes on in the folder it left.
     let partial = place.with_extension("partial");
     command.arg("--out").arg(&partial);
@@ -126,6 +135,7 @@ fn make(command: &mut Command, what: &str, place: &Path) -> Result<()> {
         let status = log.run(command, || spinner.tick(&child::tail(&log_path, 1)))?;
         check_made(status, what, &log_path)?;
     }
+    made::write_down(&partial, place, hashes)?;
     std::fs::rename(&partial, place).with_context(|| place.display().to_string())?;
     if let Some(folder) = place.parent() {
         File::open(folder)?.sync_all()?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use sae_config::{RunConfig, RunStatus, read_json};
+use sae_config::{RunConfig, read_json};
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Place};
@@ -33,10 +33,10 @@ pub(crate) fn run_one(args: &OneRunArgs) -> Result<()> {
     task.place.threads = task.place.threads.or(processors()?);
     let result = task.job.carry_out(&task.id, &task.config, &task.place, |_| ());
     let result = result.with_context(|| format!("run {}", task.id))?;
-    match result.failure {
-        _ if result.status == RunStatus::Done => Ok(()),
-        Some(failure) => bail!("run {}: {failure}", task.id),
-        None => bail!("run {} failed", task.id),
+    match (result.evaluation, result.failure) {
+        (Some(_), _) => Ok(()),
+        (None, Some(failure)) => bail!("run {}: {failure}", task.id),
+        (None, None) => bail!("run {} failed", task.id),
     }
 }
 

@@ -49,3 +49,9 @@ pub(super) fn measured(k: usize, seed: u64, r2: f64) -> RunResult {
 pub(super) fn result(id: &str) -> RunResult {
     RunResult { run_id: id.into(), ..measured(4, 7, 0.75) }
 }
+
+/// A run with another learning rate, and an id that says so.
+pub(super) fn with_lr(mut run: RunResult, lr: f64) -> RunResult {
+    run.config.training.lr = Some(lr);
+    RunResult { run_id: format!("{} {lr}", run.run_id), ..run }
+}

@@ -104,6 +104,10 @@ impl SweepConfig {
             set(&mut table, key, value)?;
         }
         let name = keys::get(&table, "architecture.name").and_then(Value::as_str);
+        if table.get("architecture").is_none_or(|own| own.is_table() && own.get("name").is_none()) {
+            let expected = "the name of one, in `base` or among what varies";
+            return Err(Error::value("architecture", expected, "none"));
+        }
         if let Some(own) = name.and_then(|name| self.architectures.get(name)) {
             let own = own.iter().filter(|(key, _)| *key != OWN_AXES);
             for (key, value) in own.chain(settings.iter().map(|(k, v)| (k, v))) {

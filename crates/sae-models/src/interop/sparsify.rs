@@ -94,8 +94,13 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
         tensors.push(("threshold", Tensor::from(-1.0_f32)));
         Code::TopK { k }
     };
-    let config =
-        ModelConfig { d_model: d, n_features: f, normalization: Normalization::None, code };
+    let config = ModelConfig {
+        d_model: d,
+        d_out: None,
+        n_features: f,
+        normalization: Normalization::None,
+        code,
+    };
     let own = own_config(&settings.map, &settings.path)?;
     let sae = model(&path, own, config, tensors)?;
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.into());

@@ -1,20 +1,22 @@
 //! `sweep diff`: in what two sweeps or two runs differ, in settings and in scores.
 
 mod pairs;
+mod scores;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use sae_config::{Evaluation, Provenance, RunResult};
+use sae_config::{Provenance, RunResult};
 use sae_report::Settings;
 
 use super::super::table::align;
 use super::opened::{Sweep, labels};
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::workspace::Workspace;
 use pairs::pairs;
+use scores::{SCORES, number, scores};
 
 #[derive(Debug, Args)]
 #[command(after_help = "A run is the folder of a sweep with the run's number or id behind it:
@@ -25,16 +27,6 @@ pub(in crate::sweep) struct DiffArgs {
     /// What it is compared with
     b: PathBuf,
 }
-
-/// What is compared of two runs: name, and value where it was measured.
-type Score = (&'static str, fn(&Evaluation) -> Option<f64>);
-
-const SCORES: [Score; 4] = [
-    ("L0", |e| Some(e.sparsity.l0_mean)),
-    ("R²", |e| Some(e.reconstruction.r2)),
-    ("CE recovered", |e| Some(e.cross_entropy.as_ref()?.ce_recovered)),
-    ("dead", |e| Some(e.sparsity.dead_fraction)),
-];
 
 /// Runs listed that have no counterpart.
 const MAX_ALONE: usize = 10;
@@ -48,9 +40,7 @@ enum Side {
 pub(super) fn run(workspace: &Workspace, args: &DiffArgs) -> Result<()> {
     match (Side::open(workspace, &args.a)?, Side::open(workspace, &args.b)?) {
         (Side::Sweep(a), Side::Sweep(b)) => {
-            for note in a.notes.iter().chain(&b.notes) {
-                eprintln!("{note}");
-            }
+            a.notes.iter().chain(&b.notes).for_each(|line| note(line));
             let head = |letter, sweep: &Sweep| {
                 format!("{letter}: sweep {} in {}", sweep.results.name, sweep.out.display())
             };
@@ -131,10 +121,6 @@ fn makers(provenance: Option<&Provenance>) -> [(&'static str, String); 5] {
     ]
 }
 
-fn number(value: Option<f64>) -> String {
-    value.map_or_else(|| "–".into(), |value| format!("{value:.4}"))
-}
-
 /// What differs between the runs of two sweeps that stand for each other.
 fn sweeps(a: &[RunResult], b: &[RunResult]) -> String {
     let pairs = pairs(a, b);
@@ -194,70 +180,12 @@ fn sweeps(a: &[RunResult], b: &[RunResult]) -> String {
     text
 }
 
-/// A row for each pair, with each score in A, in B and the difference.
-fn scores(a: &[RunResult], b: &[RunResult], pairs: &[(usize, usize)]) -> Option<Vec<Vec<String>>> {
-    let value = |run: &RunResult, score: &Score| run.evaluation.as_ref().and_then(score.1);
-    let is_measured = |score: &&Score| {
-        pairs.iter().any(|&(i, j)| value(&a[i], score).and(value(&b[j], score)).is_some())
-    };
-    let measured: Vec<&Score> = SCORES.iter().filter(is_measured).collect();
-    if measured.is_empty() {
-        return None;
-    }
-    let mut header = vec!["run".to_owned()];
-    for (name, _) in &measured {
-        header.extend([format!("{name} A"), "B".into(), "B − A".into()]);
-    }
-    let mut rows = vec![header];
-    let labels = labels(a);
-    let mut sums = vec![(0.0, 0); measured.len()];
-    let mut n_left_out = 0;
-    for &(i, j) in pairs {
-        if a[i].evaluation.is_none() || b[j].evaluation.is_none() {
-            n_left_out += 1;
-            continue;
-        }
-        let mut row = vec![labels[i].clone()];
-        for (score, sum) in measured.iter().zip(&mut sums) {
-            let (a, b) = (value(&a[i], score), value(&b[j], score));
-            let difference = a.zip(b).map(|(a, b)| b - a);
-            *sum = difference.map_or(*sum, |difference| (sum.0 + difference, sum.1 + 1));
-            row.extend([number(a), number(b), signed(difference)]);
-        }
-        rows.push(row);
-    }
-    let mut mean = vec!["mean".to_owned()];
-    for (sum, n) in sums {
-        let difference = (n > 0).then(|| sum / f64::from(n));
-        mean.extend([String::new(), String::new(), signed(difference)]);
-    }
-    rows.push(mean);
-    if n_left_out > 0 {
-        let left_out = format!("{n_left_out} pairs have results on one side at most");
-        rows.push(vec![left_out]);
-    }
-    Some(rows)
-}
-
-fn signed(difference: Option<f64>) -> String {
-    match difference {
-        Some(0.0) => "=".into(),
-        Some(difference) => format!("{difference:+.4}"),
-        None => "–".into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use sae_config::{SweepResults, write_json};
 
-    use super::super::super::tests::{measured, result};
+    use super::super::super::tests::{measured, result, with_lr};
     use super::*;
-
-    fn with_lr(mut run: RunResult, lr: f64) -> RunResult {
-        run.config.training.lr = Some(lr);
-        RunResult { run_id: format!("{} {lr}", run.run_id), ..run }
-    }
 
     #[test]
     fn sweeps_tell_settings_scores_and_what_is_alone() {

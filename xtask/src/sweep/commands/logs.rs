@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::super::state;
 use super::opened::{Sweep, folder};
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::workspace::Workspace;
 
 /// Time between two looks at a log that is followed.
@@ -37,7 +37,7 @@ pub(super) fn run(workspace: &Workspace, args: &LogsArgs) -> Result<()> {
         if !args.follow {
             bail!(usage(format!("run {id} has no log: it has not been started")));
         }
-        eprintln!("run {id} has not been started; waiting for it");
+        note(&format!("run {id} has not been started; waiting for it"));
         while !log.exists() {
             std::thread::sleep(LOOK);
         }

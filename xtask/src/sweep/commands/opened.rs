@@ -1,19 +1,19 @@
-//! A sweep's folder as it is now, and its runs by what people call them.
+//! A sweep's folder as it is now.
+
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use sae_config::{RunConfig, RunResult, SweepResults, read_json};
-use sae_report::{Groups, read_results, short};
+use sae_report::read_results;
 
 use super::super::results;
 use super::super::state::{self, Known};
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::workspace::Workspace;
-
-/// Characters of an id that at least name a run; a shorter number is an index.
-const MIN_PREFIX: usize = 4;
+pub(super) use names::labels;
 
 /// The folder of a sweep.
 pub(crate) struct Sweep {
@@ -79,35 +79,6 @@ impl Sweep {
         Ok(Self { out, results, written, notes, others })
     }
 
-    /// The id of a run by its number from 1, its id, or the first characters of it.
-    pub(super) fn find(&self, text: &str) -> Result<String> {
-        let ids = || self.results.runs.iter().map(|run| &run.run_id).chain(&self.others);
-        if let Some(id) = ids().find(|id| *id == text) {
-            return Ok(id.clone());
-        }
-        let mut found = BTreeSet::new();
-        if let Ok(number) = text.parse::<usize>() {
-            found.extend(
-                number.checked_sub(1).and_then(|at| self.results.runs.get(at)).map(|r| &r.run_id),
-            );
-        }
-        if text.len() >= MIN_PREFIX {
-            found.extend(ids().filter(|id| id.starts_with(text)));
-        }
-        let found: Vec<&String> = found.into_iter().collect();
-        match found[..] {
-            [id] => Ok(id.clone()),
-            [] => bail!(usage(format!(
-                "RUN: expected a number from 1 to {}, or the id of a run or at least its first \
-                 {MIN_PREFIX} characters, got `{text}`; `sweep status` lists the runs",
-                self.results.runs.len()
-            ))),
-            _ => bail!(usage(format!(
-                "RUN: expected what names one run, got `{text}` for {found:?}"
-            ))),
-        }
-    }
-
     /// Its runs as far as they are now; of those whose folders are gone, what `results.json` has.
     pub(crate) fn known(&self) -> SweepResults {
         let mut results = self.results.clone();
@@ -126,8 +97,8 @@ impl Sweep {
 
     /// Writes tables and report anew, unless what this version cannot read would be lost.
     pub(super) fn refresh(&self) -> Result<()> {
-        if let Some(note) = self.notes.first() {
-            eprintln!("results.json stays as it is: {note}");
+        if let Some(why) = self.notes.first() {
+            note(&format!("results.json stays as it is: {why}"));
             return Ok(());
         }
         let known: Vec<Known> = self.results.runs.iter().map(Known::from).collect();
@@ -135,27 +106,6 @@ impl Sweep {
         sae_report::write_report(&self.out)?;
         Ok(())
     }
-
-    /// What tells each run from the others of the sweep.
-    pub(super) fn labels(&self) -> Vec<String> {
-        labels(&self.results.runs)
-    }
-}
-
-/// What tells each run from the others.
-pub(super) fn labels(runs: &[RunResult]) -> Vec<String> {
-    let groups = Groups::of(runs);
-    let differs = |key: &str| groups.keys.iter().any(|k| k == key);
-    let label = |(run, &group): (&RunResult, &usize)| {
-        let mut label = groups.groups[group].name();
-        let (key, value) = run.config.architecture.sparsity();
-        label += &format!(" {}={value}", short(key));
-        if differs("training.seed") {
-            label += &format!(" seed={}", run.config.training.seed);
-        }
-        label
-    };
-    runs.iter().zip(&groups.of_run).map(label).collect()
 }
 
 /// Whether a text can be the name of a run's folder, and of nothing outside it.
@@ -204,11 +154,11 @@ pub(super) fn folder(sweep: &Sweep, id: &str) -> PathBuf {
 mod tests {
     use sae_config::{RunStatus, write_json};
 
-    use super::super::super::tests::{measured, result};
+    use super::super::super::tests::result;
     use super::*;
 
     /// A sweep's folder with these runs.
-    fn sweep(ids: &[&str]) -> (tempfile::TempDir, Workspace) {
+    pub(super) fn sweep(ids: &[&str]) -> (tempfile::TempDir, Workspace) {
         let out = tempfile::tempdir().unwrap();
         for id in ids {
             std::fs::create_dir_all(out.path().join("runs").join(id)).unwrap();
@@ -218,32 +168,6 @@ mod tests {
         let results = SweepResults { name: "mine".into(), runs, ..SweepResults::default() };
         write_json(&out.path().join("results.json"), &results).unwrap();
         (out, Workspace::find())
-    }
-
-    #[test]
-    fn runs_are_found_by_number_id_and_prefix() {
-        let (out, workspace) = sweep(&["1234abcd", "1234ef00", "99990000"]);
-        let sweep = Sweep::open(&workspace, out.path()).unwrap();
-        for (text, id) in [
-            ("1", "1234abcd"),
-            ("3", "99990000"),
-            ("1234e", "1234ef00"),
-            ("9999", "99990000"),
-            ("1234abcd", "1234abcd"),
-        ] {
-            assert_eq!(sweep.find(text).unwrap(), id);
-        }
-        for (text, message) in [
-            ("1234", "1234ef00"),
-            ("0", "a number from 1 to 3"),
-            ("4", "a number from 1 to 3"),
-            ("999", "4 characters"),
-            ("", "got ``"),
-            ("../..", "got `../..`"),
-        ] {
-            let error = sweep.find(text).unwrap_err().to_string();
-            assert!(error.contains(message), "{error}");
-        }
     }
 
     #[test]
@@ -301,12 +225,5 @@ mod tests {
         };
         assert_eq!(statuses(&opened.results), [RunStatus::Pending, RunStatus::Pending]);
         assert_eq!(statuses(&opened.known()), [RunStatus::Done, RunStatus::Pending]);
-    }
-
-    #[test]
-    fn labels_tell_runs_apart() {
-        let runs = [measured(4, 0, 0.5), measured(8, 0, 0.5), measured(4, 1, 0.5)];
-        assert_eq!(labels(&runs), ["topk k=4 seed=0", "topk k=8 seed=0", "topk k=4 seed=1"]);
-        assert_eq!(labels(&runs[..2]), ["topk k=4", "topk k=8"]);
     }
 }

@@ -10,7 +10,7 @@ use sae_config::RunStatus;
 
 use super::super::{folder::discard, slurm};
 use super::opened::{Sweep, folder};
-use crate::exit::usage;
+use crate::exit::{note, usage};
 use crate::workspace::Workspace;
 
 /// What the folder of a run is called while it is removed.
@@ -35,7 +35,7 @@ pub(super) fn run(workspace: &Workspace, args: &RemoveArgs) -> Result<()> {
     let sweep = Sweep::open(workspace, &args.dir)?;
     let ids = chosen(&sweep, &args.runs, args.failed)?;
     if ids.is_empty() {
-        println!("no run has failed");
+        say!("no run has failed");
         return Ok(());
     }
     let live = slurm::live(&sweep.out).context("which runs SLURM is at is not known")?;
@@ -46,10 +46,7 @@ pub(super) fn run(workspace: &Workspace, args: &RemoveArgs) -> Result<()> {
         bail!("nothing was removed");
     }
     remove(&sweep, &ids)?;
-    println!(
-        "removed {}; the next start of the sweep does again what it has of them",
-        ids.join(", ")
-    );
+    say!("removed {}; the next start of the sweep does again what it has of them", ids.join(", "));
     sweep.refresh()
 }
 
@@ -80,11 +77,11 @@ fn is_confirmed(sweep: &Sweep, ids: &[String]) -> Result<bool> {
     let labels = sweep.labels();
     for (run, label) in sweep.results.runs.iter().zip(&labels) {
         if ids.contains(&run.run_id) {
-            eprintln!("{}  {}  {label}", run.run_id, run.status.name());
+            note(&format!("{}  {}  {label}", run.run_id, run.status.name()));
         }
     }
-    eprint!("remove the folders of {} runs? [y/N] ", ids.len());
-    std::io::stderr().flush()?;
+    // Who does not see the question does not answer it.
+    write!(std::io::stderr(), "remove the folders of {} runs? [y/N] ", ids.len())?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))

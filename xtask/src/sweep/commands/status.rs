@@ -47,7 +47,7 @@ pub(super) fn run(workspace: &Workspace, args: &StatusArgs) -> Result<()> {
             return super::show(&text);
         }
         // Clears the screen and begins at its top.
-        println!("\x1b[2J\x1b[H{text}");
+        say!("\x1b[2J\x1b[H{text}");
         std::io::stdout().flush()?;
         if sweep.results.runs.iter().all(has_ended) {
             return Ok(());
@@ -86,7 +86,7 @@ fn describe(sweep: &Sweep, live: &BTreeMap<String, String>) -> String {
     }
     for (index, run) in runs.iter().enumerate() {
         if matches!(run.status, RunStatus::Failed | RunStatus::Stale) {
-            let (number, id, status) = (index + 1, &run.run_id, run.status.name());
+            let (number, id, status) = (number(sweep, index), &run.run_id, run.status.name());
             text +=
                 &format!("\n\n{number}  {id}  {}: {status}: {}", labels[index], reason(sweep, run));
         }
@@ -111,6 +111,11 @@ fn reason(sweep: &Sweep, run: &RunResult) -> String {
         None if end.is_empty() => "no log".into(),
         None => end,
     }
+}
+
+/// The number of a run, where runs have numbers.
+fn number(sweep: &Sweep, index: usize) -> String {
+    if sweep.has_numbers() { (index + 1).to_string() } else { "–".into() }
 }
 
 /// A row for each run that has not ended; of the pending the first few.
@@ -143,7 +148,7 @@ fn unfinished(
             .map(|r| r / run.config.training.batch_size as f64);
         let left = rate.map(|rate| time(steps.saturating_sub(done) as f64 / rate));
         rows.push(vec![
-            format!("{:>4}  {:<width$}  {}", index + 1, run.run_id, labels[index]),
+            format!("{:>4}  {:<width$}  {}", number(sweep, index), run.run_id, labels[index]),
             match live.get(&run.run_id) {
                 Some(words) => format!("{}, slurm: {words}", run.status.name()),
                 None => run.status.name().into(),

@@ -3,22 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use sae_config::write_json;
 use serde::Serialize;
 
-use super::super::child::tail;
 use super::super::job::{self, Job};
 use super::super::plan::{Plan, PlannedRun};
 use super::super::progress::Runs;
-use super::super::{Refresher, stop};
-use super::kept::{Cluster, Submission};
+use super::super::results::Refresher;
+use super::super::stop;
+use super::kept::{Cluster, Submission, Submitted};
 use super::queue::{self, Pace, Standing, TaskId};
 use super::{Outcome, sleep};
-use crate::exit::Interrupted;
 
 /// Where each task stands, by run, in the sweep's folder.
-const TASKS: &str = "slurm/tasks.json";
+pub(super) const TASKS: &str = "slurm/tasks.json";
 
 /// Time between two looks at the results of tasks that run.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,6 +30,8 @@ const N_GONE: u32 = 2;
 pub(super) struct Follower<'a> {
     plan: &'a Plan,
     pub(super) job: &'a Job,
+    /// All that it follows to their ends.
+    pub(super) followed: BTreeSet<Submitted>,
     pub(super) submissions: Vec<Submission>,
     /// Runs that are not submitted yet.
     pub(super) left: VecDeque<&'a PlannedRun>,
@@ -49,7 +50,7 @@ pub(super) struct Follower<'a> {
 pub(super) struct Watched<'a> {
     run: &'a PlannedRun,
     pub(super) task: TaskId,
-    standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     n_gone: u32,
     is_started: bool,
 }
@@ -75,6 +76,7 @@ impl<'a> Follower<'a> {
         let mut follower = Self {
             plan,
             job,
+            followed: runs.iter().map(|run| Submitted::from(*run)).collect(),
             submissions: Vec::new(),
             left: left.into(),
             waiting: BTreeMap::new(),
@@ -88,10 +90,10 @@ impl<'a> Follower<'a> {
         let attached: BTreeMap<_, _> = runs
             .iter()
             .filter(|run| !is_left.contains(run.id.as_str()))
-            .map(|run| (run.id.as_str(), *run))
+            .map(|run| (Submitted::from(*run), *run))
             .collect();
         for submission in submissions {
-            follower.watch(&submission, |id| attached.get(id).copied());
+            follower.watch(&submission, |run| attached.get(run).copied());
             follower.submissions.push(submission);
         }
         follower
@@ -101,10 +103,10 @@ impl<'a> Follower<'a> {
     pub(super) fn watch(
         &mut self,
         submission: &Submission,
-        run_of: impl Fn(&str) -> Option<&'a PlannedRun>,
+        run_of: impl Fn(&Submitted) -> Option<&'a PlannedRun>,
     ) {
-        for (index, id) in submission.runs.iter().enumerate() {
-            let (Some(run), Some(task)) = (run_of(id), submission.task(index)) else { continue };
+        for (index, run) in submission.runs.iter().enumerate() {
+            let (Some(run), Some(task)) = (run_of(run), submission.task(index)) else { continue };
             let watched = Watched { run, task, standing: None, n_gone: 0, is_started: false };
             self.waiting.insert(&run.id, watched);
         }
@@ -206,11 +208,11 @@ impl<'a> Follower<'a> {
                 watched.is_started = true;
                 self.progress.started(id, &run.point.to_string(), steps(run));
             }
-            let mut result = self.job.result(run);
+            let mut result = self.job.ended(run);
             if result.is_none() && watched.n_gone >= N_GONE {
                 let failure = self.fate(id);
                 self.job.write_failure(run, &failure)?;
-                result = self.job.result(run);
+                result = self.job.ended(run);
             }
             if let Some(result) = result {
                 self.waiting.remove(id);
@@ -223,88 +225,6 @@ impl<'a> Follower<'a> {
         }
         if any_ended {
             self.refresher.refresh(self.plan, self.job);
-        }
-        Ok(())
-    }
-
-    /// What became of a task that has left the queue without a result.
-    fn fate(&self, id: &str) -> String {
-        let watched = &self.waiting[id];
-        let last_seen = watched.standing.clone().filter(|standing| !standing.is_live());
-        let standing = queue::account(&watched.task).filter(|s| !s.is_live()).or(last_seen);
-        let what = match standing {
-            Some(standing) => standing.words(),
-            None => "left the queue without a result".into(),
-        };
-        let task = format!("{}_{}", watched.task.0, watched.task.1);
-        let said = self.submissions.iter().find(|s| s.array.as_ref() == Some(&watched.task.0));
-        let said = said.map_or_else(String::new, |s| tail(&s.log(watched.task.1), 3));
-        let said = if said.is_empty() { said } else { format!(": {}", said.replace('\n', "; ")) };
-        format!("slurm task {task}: {what}{said}")
-    }
-
-    /// Cancels all that is queued or running.
-    fn cancel(&mut self) -> Result<Outcome> {
-        let arrays: Vec<_> = self.submissions.iter().filter_map(|s| s.array.clone()).collect();
-        if !arrays.is_empty() {
-            let list = arrays.join(", ");
-            self.progress.say(&format!(
-                "cancelling array jobs {list}; what runs saves its work (a closed terminal or \
-                 --detach leaves jobs alone)"
-            ));
-            for submission in &mut self.submissions {
-                submission.cancelled = true;
-                submission.write()?;
-            }
-            if let Err(error) = queue::cancel(&arrays) {
-                for submission in &mut self.submissions {
-                    submission.cancelled = false;
-                    submission.write()?;
-                }
-                bail!(error.context(format!("array jobs {list} go on: cancelling failed")));
-            }
-        }
-        bail!(Interrupted)
-    }
-
-    /// Leaves the jobs alone.
-    fn detach(&self) -> Outcome {
-        let arrays: Vec<_> = self.submissions.iter().filter_map(|s| s.array.as_deref()).collect();
-        self.progress.say(&format!(
-            "array jobs {} go on; the same command without --detach follows them",
-            arrays.join(", ")
-        ));
-        if !self.left.is_empty() {
-            let n = self.left.len();
-            self.progress.say(&format!("{n} runs are not submitted yet: the same command does it"));
-        }
-        Outcome::Detached
-    }
-
-    /// Drops what was kept of submissions whose runs are done; of failures, logs are kept until the
-    /// next start. Those that have runs which are not followed here stay.
-    fn forget_submissions(&mut self) -> Result<()> {
-        let runs: BTreeMap<_, _> = self.plan.selected().map(|run| (run.id.as_str(), run)).collect();
-        let mut left = Vec::new();
-        for submission in std::mem::take(&mut self.submissions) {
-            let ours: Option<Vec<_>> =
-                submission.runs.iter().map(|id| runs.get(id.as_str())).collect();
-            match ours {
-                Some(ours) if ours.iter().all(|run| self.job.finished(run).is_some()) => {
-                    submission.discard()?;
-                }
-                Some(_) => submission.close()?,
-                None => left.push(submission),
-            }
-        }
-        self.submissions = left;
-        let tasks = self.job.out.join(TASKS);
-        if tasks.exists() {
-            std::fs::remove_file(&tasks)?;
-        }
-        if self.submissions.is_empty() {
-            // Kept where a record of an earlier sweep is in it.
-            let _ = tasks.parent().map(std::fs::remove_dir);
         }
         Ok(())
     }

@@ -3,22 +3,34 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use sae_config::{SlurmConfig, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
-use super::super::child::line;
 use super::super::job::{Job, Place};
 use super::super::plan::PlannedRun;
 use super::super::task::Task;
 use super::queue::TaskId;
+use super::sbatch::{self, Answer};
 
 /// Folder of the submissions in a sweep's folder.
-const FOLDER: &str = "slurm";
+pub(super) const FOLDER: &str = "slurm";
 const RECORD: &str = "submission.json";
+
+/// A run that is submitted, up to so many steps: runs that are halved are submitted for each rung.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Submitted {
+    pub(super) id: String,
+    pub(super) steps: u64,
+}
+
+impl From<&PlannedRun> for Submitted {
+    fn from(run: &PlannedRun) -> Self {
+        Self { id: run.id.clone(), steps: run.point.config.training.steps }
+    }
+}
 
 /// An array job that was submitted, or is about to be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,7 +44,7 @@ pub(super) struct Submission {
     /// Whether it was cancelled by the sweep.
     pub(super) cancelled: bool,
     /// The runs, by index of their task.
-    pub(super) runs: Vec<String>,
+    pub(super) runs: Vec<Submitted>,
     /// The programs that they use.
     pub(super) programs: Vec<PathBuf>,
 }
@@ -45,17 +57,6 @@ pub(super) struct Cluster {
     pub(super) device: String,
     /// Tasks at once; all if absent.
     pub(super) jobs: Option<u16>,
-}
-
-/// What `sbatch` made of a job.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It is queued, under this id.
-    Queued(String),
-    /// More jobs are not taken now.
-    Full(String),
-    /// It is not known whether the job has arrived.
-    Unclear(String),
 }
 
 impl Submission {
@@ -98,7 +99,7 @@ impl Submission {
             // A result of an earlier attempt must not pass for this one's.
             job.forget_failure(run)?;
         }
-        let runs = runs.iter().map(|run| run.id.clone()).collect();
+        let runs = runs.iter().map(|run| Submitted::from(*run)).collect();
         let programs = vec![job.program.clone(), cluster.xtask.clone()];
         let submission = Self { folder, name, array: None, cancelled: false, runs, programs };
         submission.write()?;
@@ -124,10 +125,11 @@ impl Submission {
     /// Submits it and writes the id down.
     pub(super) fn submit(&mut self, cluster: &Cluster, after: Option<&str>) -> Result<Answer> {
         let script = self.folder.join("task.sh");
-        fs::write(&script, script_text(&cluster.table, &cluster.xtask, &self.folder))?;
-        let mut command = sbatch(&self.name, self.runs.len(), &self.folder, cluster.jobs, after);
+        fs::write(&script, sbatch::script(&cluster.table, &cluster.xtask, &self.folder))?;
+        let mut command =
+            sbatch::command(&self.name, self.runs.len(), &self.folder, cluster.jobs, after);
         let output = command.arg(&script).output().context("cannot start `sbatch`")?;
-        let answer = understood(
+        let answer = sbatch::understood(
             output.status.success(),
             &String::from_utf8_lossy(&output.stdout),
             &String::from_utf8_lossy(&output.stderr),
@@ -143,6 +145,11 @@ impl Submission {
     pub(super) fn close(&self) -> Result<()> {
         let record = self.folder.join(RECORD);
         fs::remove_file(&record).with_context(|| record.display().to_string())
+    }
+
+    /// Whether all its runs are trained as far as it was to train them.
+    pub(super) fn has_finished(&self, job: &Job) -> bool {
+        self.runs.iter().all(|run| job.has_finished(&run.id, run.steps))
     }
 
     /// Removes its folder.
@@ -166,119 +173,9 @@ fn unique_name() -> String {
     format!("softsae-{:015x}-{:x}", now.as_micros(), std::process::id())
 }
 
-/// The command that submits a job, but for the script. What is on it wins over `SBATCH_…`
-/// variables, and these over the script.
-fn sbatch(
-    name: &str,
-    n_tasks: usize,
-    folder: &Path,
-    jobs: Option<u16>,
-    after: Option<&str>,
-) -> Command {
-    let limit = jobs.map_or_else(String::new, |jobs| format!("%{jobs}"));
-    let mut command = Command::new("sbatch");
-    command.args(["--parsable", "--requeue", "--open-mode=append"]);
-    command.arg(format!("--job-name={name}"));
-    command.arg(format!("--array=0-{}{limit}", n_tasks - 1));
-    if let Some(other) = after {
-        command.arg(format!("--dependency=afterany:{other}"));
-    }
-    let mut output = std::ffi::OsString::from("--output=");
-    // `sbatch` replaces what follows a percent sign.
-    output.push(folder.to_string_lossy().replace('%', "%%"));
-    output.push("/%a.log");
-    command.arg(output);
-    command
-}
-
-/// What a task does: the index is the scheduler's.
-fn script_text(table: &SlurmConfig, xtask: &Path, folder: &Path) -> String {
-    let options: String =
-        table.options().iter().map(|option| format!("#SBATCH {option}\n")).collect();
-    let mut task = Command::new(xtask);
-    task.arg("sweep-run").arg(folder.join("tasks"));
-    format!("#!/bin/sh\n{options}exec {}/$SLURM_ARRAY_TASK_ID.json\n", line(&task))
-}
-
-/// The command and the script that would submit so many runs.
-pub(super) fn preview(out: &Path, n_runs: usize, table: &SlurmConfig, jobs: Option<u16>) -> String {
-    let folder = out.join(FOLDER).join("NAME");
-    let mut command = sbatch("NAME", n_runs, &folder, jobs, None);
-    let command = line(command.arg(folder.join("task.sh")));
-    let script = script_text(table, &out.join("programs/HASH/xtask"), &folder);
-    format!("{command}\n\ntask.sh:\n{script}")
-}
-
-/// What `sbatch` has said.
-fn understood(succeeded: bool, stdout: &str, stderr: &str) -> Result<Answer> {
-    const FULL: [&str; 4] =
-        ["job submit limit", "SubmitJob", "MaxJobCount", "temporarily unable to accept"];
-    const UNCLEAR: [&str; 5] = [
-        "Unable to contact",
-        "Socket timed out",
-        "Connection refused",
-        "timed out",
-        "Unexpected message",
-    ];
-    let said = stderr.trim();
-    if succeeded {
-        // With several clusters it is `id;cluster`.
-        let id = stdout.trim().split(';').next().unwrap_or_default();
-        if id.is_empty() || !id.chars().all(|c| c.is_ascii_digit()) {
-            bail!("sbatch: expected the id of a job, got `{}`", stdout.trim());
-        }
-        return Ok(Answer::Queued(id.into()));
-    }
-    match said {
-        _ if FULL.iter().any(|words| said.contains(words)) => Ok(Answer::Full(said.into())),
-        _ if UNCLEAR.iter().any(|words| said.contains(words)) => Ok(Answer::Unclear(said.into())),
-        _ => bail!("sbatch: {said}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_answers_of_sbatch_are_told_apart() {
-        let failed = |stderr: &str| understood(false, "", stderr);
-        assert_eq!(understood(true, "17\n", "").unwrap(), Answer::Queued("17".into()));
-        assert_eq!(understood(true, "17;west\n", "").unwrap(), Answer::Queued("17".into()));
-        assert!(understood(true, "Submitted", "").is_err());
-        for full in [
-            "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: \
-             Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-            "sbatch: error: QOSMaxSubmitJobPerUserLimit",
-            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
-        ] {
-            assert_eq!(failed(full).unwrap(), Answer::Full(full.into()));
-        }
-        for unclear in [
-            "sbatch: error: Batch job submission failed: Unable to contact slurm controller \
-             (connect failure)",
-            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
-        ] {
-            assert_eq!(failed(unclear).unwrap(), Answer::Unclear(unclear.into()));
-        }
-        let error = failed("sbatch: error: invalid partition specified: gpus").unwrap_err();
-        assert_eq!(error.to_string(), "sbatch: sbatch: error: invalid partition specified: gpus");
-    }
-
-    #[test]
-    fn the_script_has_the_options_and_the_command_the_rest() {
-        let table = SlurmConfig { mem: Some("2G".into()), cpus: Some(2), ..Default::default() };
-        let text = preview(Path::new("/runs/it's 5 %"), 7, &table, Some(3));
-        assert!(text.starts_with("sbatch --parsable --requeue --open-mode=append"), "{text}");
-        for part in [
-            "--array=0-6%3",
-            "--output=/runs/it'\\''s 5 %%/slurm/NAME/%a.log",
-            "#SBATCH --mem=2G\n#SBATCH --cpus-per-task=2\nexec '/runs/it'\\''s 5 %/programs/",
-            "/tasks'/$SLURM_ARRAY_TASK_ID.json\n",
-        ] {
-            assert!(text.contains(part), "{part} in {text}");
-        }
-    }
 
     #[test]
     fn names_sort_by_time() {

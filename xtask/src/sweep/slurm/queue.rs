@@ -97,9 +97,19 @@ pub(super) fn account((array, index): &TaskId) -> Option<Standing> {
     command.args(["--noheader", "--parsable2", "--allocations", "--format=State,ExitCode"]);
     let output = command.arg(format!("--jobs={array}_{index}")).output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?;
-    // A task that was requeued has a line for each time.
-    let (state, code) = said.lines().last().filter(|_| output.status.success())?.split_once('|')?;
-    Some(Standing { state: state.into(), reason: format!("exit code {code}") })
+    read_account(&said).filter(|_| output.status.success())
+}
+
+/// The lines `STATE|CODE:SIGNAL` of sacct: the last, where a task was requeued.
+fn read_account(text: &str) -> Option<Standing> {
+    let (state, code) = text.lines().last()?.split_once('|')?;
+    let reason = match code.trim().split_once(':') {
+        Some(("0", "0")) => String::new(),
+        Some(("0", signal)) => format!("signal {signal}"),
+        Some((code, _)) => format!("exit code {code}"),
+        None => code.into(),
+    };
+    Some(Standing { state: state.into(), reason })
 }
 
 /// The most tasks of an array job.
@@ -221,6 +231,28 @@ mod tests {
         let nodes = "pending (ReqNodeNotAvail, UnavailableNodes:a|b)";
         assert_eq!(of("14", 3).unwrap(), nodes);
         assert_eq!(tasks.len(), 3);
+    }
+
+    /// What sacct 22.05 printed of tasks that had these ends.
+    #[test]
+    fn ends_are_read_from_accounts() {
+        for (text, words, is_live) in [
+            ("COMPLETED|0:0\n", "completed", false),
+            ("FAILED|3:0\n", "failed (exit code 3)", false),
+            ("FAILED|0:9\n", "failed (signal 9)", false),
+            ("CANCELLED by 0|0:0\n", "cancelled by 0", false),
+            ("CANCELLED|0:0\n", "cancelled", false),
+            ("PREEMPTED|0:0\n", "preempted", false),
+            ("NODE_FAIL|0:0\n", "node fail", false),
+            ("TIMEOUT|0:0\n", "timeout", false),
+            ("PENDING|0:0\n", "pending", true),
+            ("RUNNING|0:0\n", "running", true),
+            ("PREEMPTED|0:0\nPENDING|0:0\n", "pending", true),
+        ] {
+            let standing = read_account(text).unwrap();
+            assert_eq!((standing.words().as_str(), standing.is_live()), (words, is_live), "{text}");
+        }
+        assert_eq!(read_account(""), None);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use super::super::stop;
 use super::follow::Follower;
-use super::kept::{Answer, Cluster, Submission};
+use super::kept::{Cluster, Submission};
+use super::sbatch::Answer;
 use super::{queue, sleep};
 
 impl Follower<'_> {
@@ -47,7 +48,7 @@ impl Follower<'_> {
                     return Err(error);
                 }
             }
-            self.watch(&submission, |id| runs.iter().find(|run| run.id == id).copied());
+            self.watch(&submission, |one| runs.iter().find(|run| run.id == one.id).copied());
             self.submissions.push(submission);
             self.left.drain(..n);
         }

@@ -44,13 +44,8 @@ pub(super) fn pairs(a: &[RunResult], b: &[RunResult]) -> Vec<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::tests::measured;
+    use super::super::super::super::tests::{measured, with_lr};
     use super::*;
-
-    fn with_lr(mut run: RunResult, lr: f64) -> RunResult {
-        run.config.training.lr = Some(lr);
-        RunResult { run_id: format!("{} {lr}", run.run_id), ..run }
-    }
 
     #[test]
     fn runs_are_paired_by_id_then_settings_then_what_varies() {

@@ -1,0 +1,44 @@
+//! The end of a sweep: its tables, and the runs that have failed.
+
+use anyhow::{Result, bail};
+use sae_config::RunStatus;
+
+use super::job::Job;
+use super::plan::Plan;
+use super::{child, frontier, results};
+use crate::exit::note;
+
+/// Ends of logs that are shown at most.
+const MOST_LOGS: usize = 5;
+
+/// Writes and prints the results; an error if a selected run has failed.
+pub(super) fn conclude(plan: &Plan, job: &Job) -> Result<()> {
+    let results = results::refresh(plan, job)?;
+    let page = sae_report::write_report(&job.out)?;
+    say!("{}", results::table(&results));
+    if let Some(table) = frontier::table(&results) {
+        say!("\n{table}\n");
+    }
+    say!("results: {}", job.out.join("results.csv").display());
+    say!("report:  {}", page.display());
+    let mut n_failed = 0;
+    for run in plan.selected() {
+        let result = job.result(run);
+        let status = result.as_ref().map(|result| result.status);
+        if matches!(status, Some(RunStatus::Done | RunStatus::Dropped)) {
+            continue;
+        }
+        n_failed += 1;
+        let failure = result.and_then(|result| result.failure);
+        let failure = failure.unwrap_or_else(|| "no result".into());
+        let log = job.folder(&run.id).join("log.txt");
+        note(&format!("\nrun {} ({}) failed: {failure}", run.id, run.point));
+        if n_failed <= MOST_LOGS {
+            note(&format!("the end of {}:\n{}", log.display(), child::tail(&log, 20)));
+        }
+    }
+    match n_failed {
+        0 => Ok(()),
+        n => bail!("{n} of {} runs failed", plan.selected().count()),
+    }
+}

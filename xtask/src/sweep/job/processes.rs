@@ -1,0 +1,62 @@
+//! The processes of a run.
+
+use std::path::Path;
+use std::process::Command;
+
+use sae_config::RunConfig;
+
+use super::{Job, Place};
+
+impl Job {
+    /// The program, which finds its libraries from wherever its copy lies.
+    pub(in crate::sweep) fn program(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(libraries) = &self.libraries {
+            let others = std::env::var("LD_LIBRARY_PATH").ok().filter(|others| others != libraries);
+            let others = others.map_or_else(String::new, |others| format!(":{others}"));
+            command.env("LD_LIBRARY_PATH", format!("{libraries}{others}"));
+        }
+        command
+    }
+
+    /// The training process of a run.
+    pub(in crate::sweep) fn train(&self, folder: &Path, place: &Place) -> Command {
+        let mut command = self.command(place);
+        command.arg("train").arg(folder.join("run.toml")).arg("--out").arg(folder).arg("--resume");
+        command
+    }
+
+    /// Its evaluation process.
+    pub(in crate::sweep) fn eval(
+        &self,
+        folder: &Path,
+        out: &Path,
+        config: &RunConfig,
+        place: &Place,
+    ) -> Command {
+        let mut command = self.command(place);
+        command.arg("eval").arg(folder.join("checkpoint")).arg("--out").arg(out);
+        command.args(["--device", &config.training.device]);
+        command.arg("--data").arg(&self.activations.held_out);
+        command.args(["--max-norm-ratio", &config.data.max_norm_ratio.to_string()]);
+        if let Some(texts) = &self.activations.texts {
+            command.arg("--host").arg(&texts.host).args(["--hook", &texts.harvest.hook]);
+            // How the host reads is what the store says.
+            if let Some(max_tokens) = texts.max_tokens {
+                command.args(["--max-tokens", &max_tokens.to_string()]);
+            }
+            for text in &texts.texts {
+                command.arg("--text").arg(text);
+            }
+        }
+        command
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        let mut command = self.program();
+        if let Some(threads) = place.threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        command
+    }
+}
