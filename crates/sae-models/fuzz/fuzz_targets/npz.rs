@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     for archive in [bytes.to_vec(), archive(bytes)] {
         std::fs::write(dir.join("params.npz"), archive).unwrap();
         if let Ok(read) = import(&dir, Format::GemmaScope) {
-            assert_eq!(read.sae.config().architecture.name(), "jumprelu");
+            assert_eq!(read.sae.config().code.name(), "jumprelu");
         }
     }
     std::fs::remove_dir_all(&dir).unwrap();

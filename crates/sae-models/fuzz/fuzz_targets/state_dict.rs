@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     for archive in [bytes.to_vec(), archive(bytes)] {
         std::fs::write(dir.join("ae.pt"), archive).unwrap();
         if let Ok(read) = import(&dir, Format::SoftSae) {
-            assert_eq!(read.sae.config().architecture.name(), "soft");
+            assert_eq!(read.sae.config().code.name(), "soft");
         }
     }
     std::fs::remove_dir_all(&dir).unwrap();
