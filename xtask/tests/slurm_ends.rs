@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::bench::{Bench, log, until};
@@ -103,11 +104,21 @@ fn a_task_over_its_time_is_named_and_goes_on_at_the_next_start() {
     let Some(cluster) = Cluster::start(1001) else { return };
     let bench = cluster.bench();
     // Only the signal at the end of its time makes the run write a state.
-    let axes = "seed = [0]\ncheckpoint_every = [0]";
-    let file = bench.write_for_slurm("long.toml", 15 * LONG, axes, "time = '1'");
-    bench.ends(&file, SLURM, 1, &["FAILED: slurm task 1_0: timeout"]);
-    assert!(bench.runs()[0].join("training").is_dir(), "{}", log_of_seed(&bench, 0));
-    let file = bench.write_for_slurm("long.toml", 15 * LONG, axes, "time = '60'");
-    bench.ends(&file, SLURM, 0, &["submitted 1 runs as array job 2"]);
-    assert!(log_of_seed(&bench, 0).contains("went on from step"), "{}", log_of_seed(&bench, 0));
+    let write = |time: &str| {
+        let axes = "seed = [0]\ncheckpoint_every = [0]";
+        bench.write_for_slurm("long.toml", 1000 * LONG, axes, &format!("time = '{time}'"))
+    };
+    bench.ends(&write("1"), SLURM, 1, &["FAILED: slurm task 1_0: timeout"]);
+    let run = &bench.runs()[0];
+    let steps = |text: &str, before: &str| -> Option<u64> {
+        text.split(before).nth(1)?.split([' ', '/']).next()?.parse().ok()
+    };
+    let taken = steps(&log(run), "interrupted after ").expect("steps");
+
+    let sweep = bench.start(&write("60"), SLURM);
+    let goes_on_at = || steps(log(run).split("--resume").nth(2)?, "train: ");
+    until("progress", || goes_on_at().is_some());
+    assert!(goes_on_at() >= Some(taken), "{taken} steps were taken: {}", log(run));
+    sweep.signal(Signal::INT);
+    assert_eq!(sweep.wait().code(), Some(130), "{}", bench.said());
 }

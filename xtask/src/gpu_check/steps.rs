@@ -133,7 +133,12 @@ impl Steps {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// The part at work is one for the whole process.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     fn sh(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -143,6 +148,7 @@ mod tests {
 
     #[test]
     fn a_part_that_fails_stops_no_other() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let mut steps = Steps::new(folder.path(), Duration::from_secs(60));
         assert_eq!(steps.run("a", &mut sh("echo one; echo two >&2; exit 2")).unwrap(), Some(2));
@@ -157,6 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_left_when_the_time_is_up_is_left_out() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let mut steps = Steps::new(folder.path(), Duration::from_millis(200));
         let mark = folder.path().join("late").display().to_string();

@@ -1,6 +1,7 @@
 //! A sweep's folder belongs to one sweep.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +18,10 @@ pub(super) struct Claimed {
     /// Locked as long as it is open.
     _lock: File,
 }
+
+/// What a sweep writes into its folder before any run has begun.
+const WRITTEN: [&str; 6] =
+    ["sweep.toml", "halving.json", "results.json", "results.csv", "equal-l0.csv", "report.html"];
 
 /// What a folder was before a sweep came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +58,18 @@ impl Claimed {
         if self.before == Before::Filled || has_begun {
             return Ok(());
         }
-        for entry in std::fs::read_dir(&self.out)? {
-            let path = entry?.path();
-            if path.is_dir() { discard(&path)? } else { std::fs::remove_file(&path)? }
+        for name in WRITTEN {
+            let file = self.out.join(name);
+            match std::fs::remove_file(&file) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(e).with_context(|| file.display().to_string());
+                }
+                _ => {}
+            }
         }
         if self.before == Before::Absent {
-            std::fs::remove_dir(&self.out)?;
+            // It stays where somebody has put something into it.
+            let _ = std::fs::remove_dir(&self.out);
         }
         Ok(())
     }
@@ -107,7 +118,7 @@ fn present(out: &Path) -> Result<Vec<String>> {
 /// Removes a folder that may be there.
 pub(super) fn discard(folder: &Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
             Err(e).with_context(|| folder.display().to_string())
         }
         _ => Ok(()),
