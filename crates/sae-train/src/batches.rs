@@ -20,14 +20,14 @@ pub(crate) enum Batches {
     /// Filled when they are asked for.
     Plain(Box<dyn BatchSource>),
     /// Filled and copied ahead.
-    Staged(Staged),
+    Staged(Box<Staged>),
 }
 
 impl Batches {
     /// The batches of `source` for steps on `device`.
     pub(crate) fn new(source: Box<dyn BatchSource>, device: Device) -> Result<Self> {
         if read::waits(device) {
-            Ok(Self::Staged(Staged::new(source, device)?))
+            Ok(Self::Staged(Box::new(Staged::new(source, device)?)))
         } else {
             Ok(Self::Plain(source))
         }
