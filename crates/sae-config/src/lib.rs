@@ -7,6 +7,7 @@ mod check;
 mod data;
 mod error;
 mod evaluation;
+mod features;
 mod file;
 mod identity;
 mod preset;
@@ -26,6 +27,10 @@ pub use error::{Error, Result};
 pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, Provenance,
     Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
+};
+pub use features::{
+    Attribution, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
+    Neighbor, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{Role, TRAINING_VERSION, difference, run_id};
