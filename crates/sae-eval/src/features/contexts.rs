@@ -55,12 +55,12 @@ impl Rows {
             }
             start += part.len() as u64;
         }
-        // The rows of images have places, but no tokens.
-        let of_images = store.provenances().iter().any(|from| !from.image_hashes.is_empty());
+        // The rows of images and of planted features have places, but no tokens: all are 0.
+        let has_tokens = known && meta.iter().any(|meta| meta.token_id != 0);
         let limit = OUTLIER_RATIO * median;
         Ok(Self {
             meta: known.then_some(meta),
-            has_tokens: known && !of_images,
+            has_tokens,
             norms,
             limit,
             window,
