@@ -9,7 +9,6 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use sae_config::{FeatureRecord, FeatureSet};
@@ -149,6 +148,9 @@ impl FeaturePages {
             "features_per_file": FEATURES_PER_FILE, "words": firsts,
         });
         self.write("index.js", "index", &index)?;
+        // Once for all files: there may be thousands.
+        let sync = |folder: File| rustix::fs::syncfs(folder).map_err(std::io::Error::from);
+        File::open(&self.folder).and_then(sync).map_err(io(&self.folder))?;
         let (page, data) = (self.folder.join(PAGE), self.folder.join(DATA));
         // An old page never shows new data.
         if page.exists() {
@@ -159,8 +161,6 @@ impl FeaturePages {
         }
         let partial = self.folder.join(PARTIAL);
         fs::rename(&partial, &data).map_err(io(&partial))?;
-        let sync = |folder: &Path| File::open(folder).and_then(|open| open.sync_all());
-        sync(&self.folder).map_err(io(&self.folder))?;
         sae_config::write_text(&page, &page_of(set))?;
         Ok(page)
     }
@@ -178,9 +178,7 @@ impl FeaturePages {
         let path = self.folder.join(PARTIAL).join(file);
         // Strings, numbers and lists: always valid JSON, which is JavaScript.
         let text = serde_json::to_string(value).expect("data are valid JSON");
-        let mut file = File::create(&path).map_err(io(&path))?;
-        file.write_all(format!("softsae({name:?},{text});\n").as_bytes()).map_err(io(&path))?;
-        file.sync_all().map_err(io(&path))
+        fs::write(&path, format!("softsae({name:?},{text});\n")).map_err(io(&path))
     }
 }
 
