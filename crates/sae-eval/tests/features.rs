@@ -198,7 +198,8 @@ fn check_nearest(found: &[Neighbor], values: impl Iterator<Item = (usize, f64)>)
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let (at, bt) = (mean(a), mean(b));
-    let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(x - at, y - bt)).sum::<f64>();
+    let sum =
+        |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(x - at, y - bt)).sum::<f64>();
     sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
 }
 
@@ -308,7 +309,9 @@ fn logits(host: &str, sae: &dyn Sae, names: [&str; 2], centred: bool) -> Vec<Vec
         let found = tensors.iter().find(|(key, _)| key == name).expect("a tensor of the host");
         found.1.to_kind(Kind::Double)
     };
-    let mut d = sae.base().parameters[Role::DecoderWeight].to_kind(Kind::Double).to_device(tch::Device::Cpu);
+    let mut d = sae.base().parameters[Role::DecoderWeight]
+        .to_kind(Kind::Double)
+        .to_device(tch::Device::Cpu);
     if centred {
         d = &d - d.mean_dim(1i64, true, Kind::Double);
     }

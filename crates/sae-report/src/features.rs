@@ -20,8 +20,7 @@ pub use tokens::Vocabulary;
 use words::Words;
 
 const FRAME: &str = include_str!("features/features.html");
-const STYLE: &str =
-    concat!(include_str!("page/page.css"), include_str!("features/features.css"));
+const STYLE: &str = concat!(include_str!("page/page.css"), include_str!("features/features.css"));
 const SCRIPT: &str = concat!(
     include_str!("page/chart.js"),
     include_str!("features/data.js"),

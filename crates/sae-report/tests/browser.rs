@@ -31,7 +31,8 @@ impl Browser {
     /// Starts one; says why not where there is none.
     pub(crate) fn start() -> Option<Self> {
         let paths = std::env::var_os("PATH").unwrap_or_default();
-        let is_there = |name: &&&str| std::env::split_paths(&paths).any(|at| at.join(name).exists());
+        let is_there =
+            |name: &&&str| std::env::split_paths(&paths).any(|at| at.join(name).exists());
         let Some(program) = PROGRAMS.iter().find(is_there) else {
             println!("skipped: no {PROGRAMS:?} here (Debian: chromium)");
             return None;
@@ -112,8 +113,7 @@ impl Browser {
 
     /// The value of an expression in the page, awaited.
     pub(crate) fn value(&mut self, script: &str) -> Value {
-        let parameters =
-            json!({"expression": script, "awaitPromise": true, "returnByValue": true});
+        let parameters = json!({"expression": script, "awaitPromise": true, "returnByValue": true});
         let answer = self.ask("Runtime.evaluate", &parameters);
         assert!(answer["exceptionDetails"].is_null(), "{script}: {}", answer["exceptionDetails"]);
         answer["result"]["value"].clone()

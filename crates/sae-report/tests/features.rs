@@ -15,8 +15,18 @@ pub(crate) const N_ROWS: u32 = 400;
 
 /// Texts of tokens, among them such as might break a page.
 pub(crate) const TEXTS: [&str; 12] = [
-    " the", " King", "dom", "\n", "<script>hacked=1</script>", "\"';--></style>", "\u{202e}abc",
-    "\u{7}\u{200b}", "<img src=x onerror=hacked=2>", "  ", "é", "{{title}}${hacked=3}",
+    " the",
+    " King",
+    "dom",
+    "\n",
+    "<script>hacked=1</script>",
+    "\"';--></style>",
+    "\u{202e}abc",
+    "\u{7}\u{200b}",
+    "<img src=x onerror=hacked=2>",
+    "  ",
+    "é",
+    "{{title}}${hacked=3}",
 ];
 
 /// The token that stands for a byte that is no character.
@@ -72,10 +82,16 @@ fn record(feature: u32) -> FeatureRecord {
     let order = order(feature);
     let values: Vec<f32> = order.iter().map(|row| activation(*row, feature)).collect();
     let near = |by: u32| {
-        (1..4).map(move |i| Neighbor { feature: (feature + i * by) % N_FEATURES, value: 1.0 / i as f32 })
+        (1..4).map(move |i| Neighbor {
+            feature: (feature + i * by) % N_FEATURES,
+            value: 1.0 / i as f32,
+        })
     };
     let logits = |from: u32| {
-        (0..3).map(move |i| TokenLogit { id: (feature + from + i) % (UNKNOWN + 1), value: 2.0 - i as f32 })
+        (0..3).map(move |i| TokenLogit {
+            id: (feature + from + i) % (UNKNOWN + 1),
+            value: 2.0 - i as f32,
+        })
     };
     let chunk = order.len().div_ceil(5).max(1);
     let quantile = |rows: &[u32]| Quantile {
@@ -184,7 +200,10 @@ fn files_hold_what_is_known() {
             }
         }
     }
-    assert_eq!(data(folder.path(), "tokens")["texts"][BROKEN as usize], serde_json::json!([32, 226, 128]));
+    assert_eq!(
+        data(folder.path(), "tokens")["texts"][BROKEN as usize],
+        serde_json::json!([32, 226, 128])
+    );
 }
 
 #[test]

@@ -6,7 +6,8 @@ use crate::browser::Browser;
 use crate::features::{BROKEN, N_FEATURES, N_ROWS, TEXTS, activation, order, token, write};
 
 /// The numbers of the features in the table.
-const ROWS: &str = "[...document.querySelectorAll('#features tbody th')].map((th) => Number(th.textContent))";
+const ROWS: &str =
+    "[...document.querySelectorAll('#features tbody th')].map((th) => Number(th.textContent))";
 
 /// Sets a control and tells the page.
 fn set(browser: &mut Browser, selector: &str, value: &str, event: &str) {
@@ -21,13 +22,15 @@ fn search(browser: &mut Browser, mode: &str, query: &str, n: usize) -> Value {
     set(browser, "fieldset select", mode, "change");
     set(browser, "#search", query, "input");
     let said = if n == 0 { "No feature is so.".to_owned() } else { format!(" of {n} features") };
-    browser.until(&format!("document.getElementById('count').textContent.endsWith({})", json!(said)));
+    browser
+        .until(&format!("document.getElementById('count').textContent.endsWith({})", json!(said)));
     browser.value(ROWS)
 }
 
 fn go(browser: &mut Browser, address: &str, heading: &str) {
     browser.value(&format!("location.hash = {}", json!(address)));
-    browser.until(&format!("document.getElementById('heading')?.textContent === {}", json!(heading)));
+    browser
+        .until(&format!("document.getElementById('heading')?.textContent === {}", json!(heading)));
 }
 
 /// The features that an expression holds of, by number.
@@ -62,7 +65,10 @@ fn the_list_is_searched_sorted_and_filtered() {
     browser.value(click);
     sorted.sort_by(|a, b| max(a).total_cmp(&max(b)).then(a.cmp(b)));
     assert_eq!(browser.value(ROWS), json!(sorted[..100]));
-    assert_eq!(browser.value("document.querySelectorAll('#features [aria-sort=ascending]').length"), 1);
+    assert_eq!(
+        browser.value("document.querySelectorAll('#features [aria-sort=ascending]').length"),
+        1
+    );
 
     assert_eq!(search(&mut browser, "number", "7", 1), json!([7]));
     assert_eq!(search(&mut browser, "number", "9999", 0), json!([]));
@@ -95,11 +101,17 @@ fn the_list_is_searched_sorted_and_filtered() {
     let share = |feature: u32| order(feature).len() as f64 / f64::from(N_ROWS);
     let expected = features(|feature| share(feature) >= 0.1 && share(feature) > 0.0);
     set(&mut browser, "input.number", "10", "input");
-    browser.until(&format!("document.getElementById('count').textContent.endsWith(' of {} features')", expected.len()));
+    browser.until(&format!(
+        "document.getElementById('count').textContent.endsWith(' of {} features')",
+        expected.len()
+    ));
     set(&mut browser, "input.number", "", "input");
     let dead = features(|feature| order(feature).is_empty());
     set(&mut browser, "fieldset:first-of-type label:last-of-type select", "dead", "change");
-    browser.until(&format!("document.getElementById('count').textContent.endsWith(' of {} features')", dead.len()));
+    browser.until(&format!(
+        "document.getElementById('count').textContent.endsWith(' of {} features')",
+        dead.len()
+    ));
     let mut shown: Vec<u32> = serde_json::from_value(browser.value(ROWS)).unwrap();
     shown.sort_unstable();
     assert_eq!(shown, dead);
@@ -147,15 +159,30 @@ fn a_feature_page_shows_its_contexts_and_nothing_breaks_out() {
     // Every text is shown as it is, hidden characters by their numbers.
     let shown = |id: u32| format!("token({id}).textContent");
     for (id, expected) in [
-        (0, "␣the"), (3, "↵"), (4, TEXTS[4]), (5, TEXTS[5]), (6, "U+202Eabc"), (7, "U+0007U+200B"),
-        (9, "␣␣"), (11, TEXTS[11]), (BROKEN, "␣\\xe2\\x80"), (BROKEN + 2, "#14"),
+        (0, "␣the"),
+        (3, "↵"),
+        (4, TEXTS[4]),
+        (5, TEXTS[5]),
+        (6, "U+202Eabc"),
+        (7, "U+0007U+200B"),
+        (9, "␣␣"),
+        (11, TEXTS[11]),
+        (BROKEN, "␣\\xe2\\x80"),
+        (BROKEN + 2, "#14"),
     ] {
         assert_eq!(browser.text(&shown(id)), expected.replace("src=x onerror", "src=x␣onerror"));
     }
     assert_eq!(browser.value("typeof hacked"), "undefined");
-    assert_eq!(browser.value("document.querySelectorAll('script, img, b:not(.place b)').length"), 1);
+    assert_eq!(
+        browser.value("document.querySelectorAll('script, img, b:not(.place b)').length"),
+        1
+    );
     assert_eq!(browser.text("document.getElementById('notes').textContent"), "<b>a note</b>");
-    assert!(browser.requests().iter().all(|url| url.starts_with("file:")), "{:?}", browser.requests());
+    assert!(
+        browser.requests().iter().all(|url| url.starts_with("file:")),
+        "{:?}",
+        browser.requests()
+    );
     assert_eq!(browser.errors(), Vec::<String>::new());
     browser.value("location.hash = '#feature=260'");
     browser.until("document.querySelector('[role=alert]')?.textContent === 'Expected a feature from 0 to 259, got \"260\".'");
@@ -174,22 +201,34 @@ fn features_are_compared_pinned_and_fit_the_screen() {
     let light = browser.text(ground);
     assert_eq!(browser.value(fits), true);
     go(&mut browser, "#compare=7,8", "Features 7 and 8");
-    assert_eq!(browser.value("[...document.querySelectorAll('article')].map((a) => a.id)"), json!(["feature-7", "feature-8"]));
+    assert_eq!(
+        browser.value("[...document.querySelectorAll('article')].map((a) => a.id)"),
+        json!(["feature-7", "feature-8"])
+    );
     let between = browser.text("document.querySelector('main > p').textContent");
     assert_eq!(between, "Between the two: cosine 1.");
     assert_eq!(browser.value(fits), true);
-    browser.value("document.querySelectorAll('article button[aria-pressed]').forEach((b) => b.click())");
+    browser.value(
+        "document.querySelectorAll('article button[aria-pressed]').forEach((b) => b.click())",
+    );
     assert_eq!(browser.text("document.getElementById('to-pinned').textContent"), "Pinned (2)");
     go(&mut browser, "#pinned", "Pinned features");
     set(&mut browser, "#pinned input", "a \"note\" <b>", "input");
     assert_eq!(browser.value(fits), true);
     let exported: Value = serde_json::from_str(&browser.text("exported()")).unwrap();
     assert_eq!(exported["features"].as_array().unwrap().len(), 2);
-    assert_eq!((&exported["features"][0]["feature"], &exported["features"][0]["note"]), (&json!(7), &json!("a \"note\" <b>")));
+    assert_eq!(
+        (&exported["features"][0]["feature"], &exported["features"][0]["note"]),
+        (&json!(7), &json!("a \"note\" <b>"))
+    );
     assert_eq!(exported["features"][0]["n_active"], order(7).len());
 
     go(&mut browser, "#feature=7", "Feature 7");
-    assert_eq!(browser.value("document.activeElement.id"), "heading", "a reader is told the new view");
+    assert_eq!(
+        browser.value("document.activeElement.id"),
+        "heading",
+        "a reader is told the new view"
+    );
     assert_eq!(browser.value(fits), true);
     // Pins outlive the page; every control and picture has a name.
     browser.screen(1100, "dark");

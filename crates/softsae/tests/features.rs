@@ -100,7 +100,8 @@ fn pages_show_the_codes_of_the_store_and_come_out_the_same() {
         let (one, two) = (at("one"), at("two"));
         for out in [&one, &two] {
             let features = ["features", str(&checkpoint), "--data", str(&store)];
-            let printed = succeed(features.into_iter().chain(["--host", str(&host), "--out", str(out)]));
+            let printed =
+                succeed(features.into_iter().chain(["--host", str(&host), "--out", str(out)]));
             assert_eq!(printed, format!("{}\n", out.join("features.html").display()));
         }
         assert_eq!(files(&one), files(&two));
@@ -191,7 +192,8 @@ fn a_store_without_tokens_gives_numbers_and_a_killed_pass_no_page() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = |name: &str| folder.path().join(name);
     plant(&at("store"), 60_000, 32);
-    fs::write(at("run.toml"), run_toml(&at("store"), "name = \"topk\"\nk = 4", 10)).expect("writes");
+    fs::write(at("run.toml"), run_toml(&at("store"), "name = \"topk\"\nk = 4", 10))
+        .expect("writes");
     succeed(["train", str(&at("run.toml")), "--out", str(&at("run"))]);
     let (checkpoint, store, out) = (at("run/checkpoint"), at("store"), at("pages"));
     let features = ["features", str(&checkpoint), "--data", str(&store), "--out", str(&out)];

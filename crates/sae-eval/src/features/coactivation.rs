@@ -166,7 +166,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::new(folder.path(), 3).unwrap();
         let of = |row: u64| -> Vec<u32> {
-            (0..3).filter(|feature| hash(3, *feature, row as u32) % 3 > 0).collect()
+            (0..3).filter(|feature| !hash(3, *feature, row as u32).is_multiple_of(3)).collect()
         };
         for row in 0..4000 {
             let features = of(row);
@@ -181,10 +181,8 @@ mod tests {
         let sampled: Vec<u64> = (0..4000).filter(is_in).collect();
         assert_eq!(sample.n_rows() as usize, sampled.len());
         let count = |found: &dyn Fn(&u64) -> bool| sampled.iter().filter(|row| found(row)).count();
-        let (both, either) = (
-            count(&|row| has(row, 0) && has(row, 1)),
-            count(&|row| has(row, 0) || has(row, 1)),
-        );
+        let (both, either) =
+            (count(&|row| has(row, 0) && has(row, 1)), count(&|row| has(row, 0) || has(row, 1)));
         let all: Vec<u32> = (0..4000).filter(|row| has(&u64::from(*row), 0)).collect();
         let active = Activations { rows: &all, values: &vec![1.0; all.len()] };
         let [_, jaccard] = sample.nearest(0, active, &mut Sums::new(3), 2);

@@ -58,13 +58,7 @@ impl Rows {
         // The rows of images and of planted features have places, but no tokens: all are 0.
         let has_tokens = known && meta.iter().any(|meta| meta.token_id != 0);
         let limit = OUTLIER_RATIO * median;
-        Ok(Self {
-            meta: known.then_some(meta),
-            has_tokens,
-            norms,
-            limit,
-            window,
-        })
+        Ok(Self { meta: known.then_some(meta), has_tokens, norms, limit, window })
     }
 
     /// Whether rows are of tokens.
@@ -167,7 +161,10 @@ mod tests {
         let around: Vec<_> = (0..7).map(|row| found.around(row)).collect();
         assert_eq!(around, [0..4, 0..4, 0..4, 0..4, 4..6, 4..6, 6..7]);
         let narrow = rows(&places, 1);
-        assert_eq!((0..4).map(|row| narrow.around(row)).collect::<Vec<_>>(), [0..2, 0..3, 1..4, 2..4]);
+        assert_eq!(
+            (0..4).map(|row| narrow.around(row)).collect::<Vec<_>>(),
+            [0..2, 0..3, 1..4, 2..4]
+        );
         assert_eq!(rows(&places, 0).around(2), 2..3);
 
         let active = Activations { rows: &[1, 3], values: &[0.5, 2.0] };

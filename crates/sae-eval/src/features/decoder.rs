@@ -84,8 +84,7 @@ impl Decoder {
         let logits = view::<f32>(&logits)?;
         let all = features.into_par_iter().zip(logits.par_chunks(vocabulary));
         let is_zero = self.is_zero();
-        let of =
-            |(feature, row): (u32, &[f32])| (!is_zero(feature)).then(|| attribution(row));
+        let of = |(feature, row): (u32, &[f32])| (!is_zero(feature)).then(|| attribution(row));
         Ok(all.map(of).collect())
     }
 

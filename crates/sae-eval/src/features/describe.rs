@@ -240,7 +240,11 @@ impl Activity {
             top: contexts(top),
             pearson,
             jaccard,
-            k_hat: self.k_hat.as_ref().filter(|_| n > 0).map(|k_hat| self.with_k_hat(k_hat, feature)),
+            k_hat: self
+                .k_hat
+                .as_ref()
+                .filter(|_| n > 0)
+                .map(|k_hat| self.with_k_hat(k_hat, feature)),
             ..FeatureRecord::default()
         }
     }
@@ -255,5 +259,50 @@ impl Activity {
         let varies = sd > 0.0 && rate < 1.0;
         let correlation = varies.then(|| (mean - all) / sd * (rate / (1.0 - rate)).sqrt());
         FeatureKHat { mean, correlation: correlation.map(|r| r.clamp(-1.0, 1.0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::spool::Spool;
+    use super::*;
+
+    proptest! {
+        /// Whatever fits at a time, a feature has all its activations in the order of the rows.
+        #[test]
+        fn blocks_hold_every_activation_once(
+            rows in prop::collection::vec(prop::collection::btree_map(0u32..9, 0.5f32..2.0, 0..9), 1..20),
+            most in 1u64..60,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut spool = Spool::new(folder.path(), 9).unwrap();
+            for row in &rows {
+                let (features, values): (Vec<_>, Vec<_>) = row.iter().map(|(f, v)| (*f, *v)).unzip();
+                spool.append(&features, &values).unwrap();
+            }
+            let codes = spool.finish().unwrap();
+            let mut first = 0;
+            while first < 9 {
+                let block = Block::read(&codes, first, most).unwrap();
+                prop_assert!(!block.features.is_empty() && block.features.start == first);
+                prop_assert!(block.rows.len() as u64 <= most || block.features.len() == 1);
+                for feature in block.features.clone() {
+                    let active = block.of(feature);
+                    let found: Vec<_> = active.rows.iter().copied().zip(active.values.iter().copied()).collect();
+                    let all = (0..).zip(&rows).filter_map(|(row, of)| Some((row, *of.get(&feature)?)));
+                    prop_assert_eq!(found, all.collect::<Vec<(u32, f32)>>());
+                }
+                first = block.features.end;
+            }
+        }
+    }
+
+    #[test]
+    fn the_median_is_of_rows_that_are_not_zero() {
+        assert_eq!(median(&[0.0, 3.0, 1.0, 0.0]), 2.0);
+        assert_eq!(median(&[0.0, 3.0, 1.0, 7.0]), 3.0);
+        assert_eq!(median(&[0.0]), 0.0);
     }
 }

@@ -80,7 +80,10 @@ mod tests {
         found.add(7, &context(&[(0, 0), (9, 0), (3, 0)]), &vocabulary);
         let parts = found.finish();
         let expected = [
-            ("stand", vec![3]), ("under", vec![3, 7]), ("understanding", vec![3]), ("é", vec![3, 7]),
+            ("stand", vec![3]),
+            ("under", vec![3, 7]),
+            ("understanding", vec![3]),
+            ("é", vec![3, 7]),
         ];
         let expected = expected.map(|(word, features)| (word.to_owned(), features));
         assert_eq!(parts, [expected.to_vec()]);
