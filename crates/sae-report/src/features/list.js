@@ -87,7 +87,9 @@ function fill() {
     element("td", {}, pinner(f))));
   $("features").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
   const end = Math.min(all.length, list.start + ROWS);
-  $("count").textContent = all.length === 0 ? "No feature is so." : `${list.start + 1} to ${end} of ${all.length} features`;
+  const hidden = list.words === null ? 0 : list.words.size - all.length;
+  $("count").textContent = (all.length === 0 ? "No feature is so." : `${list.start + 1} to ${end} of ${all.length} features`) +
+    (hidden > 0 ? ` (${hidden} more are found, but not shown by these filters)` : "");
   $("back").disabled = list.start === 0;
   $("on").disabled = end === all.length;
 }
@@ -99,8 +101,12 @@ function control(made, event, act) {
     turn += 1;
     const own = turn;
     list.start = 0;
-    await act();
-    if (own === turn && $("features")) fill();
+    try {
+      await act();
+      if (own === turn && $("features")) fill();
+    } catch (error) {
+      failed(error);
+    }
   });
   return made;
 }
@@ -111,13 +117,18 @@ function select(label, values, value, act) {
   return element("label", {}, `${label} `, control(made, "change", () => act(made.value)));
 }
 
+let searches = 0;
+
 function listView() {
   const box = element("input", { id: "search", type: "search", placeholder: "number, token or word", autocomplete: "off", "aria-label": "Search by number, token or word" });
   box.value = list.query;
   const find = async () => {
+    searches += 1;
+    const own = searches;
     list.query = box.value;
     const words = await search(list.query, list.mode);
-    if (box.value === list.query) list.words = words;
+    // One that was asked later may be done already.
+    if (own === searches) list.words = words;
   };
   const ranges = numbers().map(([name, title]) => {
     const bound = (at, word) => {

@@ -97,17 +97,17 @@ let turn = 0;
 async function route(isFirst) {
   turn += 1;
   const own = turn;
-  const address = decodeURIComponent(location.hash.slice(1));
-  if (address === "main") return;
-  const [name, ...rest] = address.split("=");
+  const [name, ...rest] = location.hash.slice(1).split("=");
+  if (name === "main") return;
   for (const [id, view] of [["to-list", "list"], ["to-pinned", "pinned"]]) {
     if ((name || "list") === view) $(id).setAttribute("aria-current", "page");
     else $(id).removeAttribute("aria-current");
   }
   try {
     let draw = listView;
-    if (name === "feature") draw = await featureView(parsed(rest.join("="), 1)[0]);
-    else if (name === "compare") draw = await compareView(...parsed(rest.join("="), 2));
+    const numbers = (n) => parsed(decodeURIComponent(rest.join("=")), n);
+    if (name === "feature") draw = await featureView(numbers(1)[0]);
+    else if (name === "compare") draw = await compareView(...numbers(2));
     else if (name === "pinned") draw = pinnedView;
     if (own !== turn) return;
     $("main").classList.remove("values");

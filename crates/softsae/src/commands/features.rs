@@ -37,7 +37,10 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
     };
     let vocabulary = host.as_ref().map(Host::vocabulary).transpose()?.unwrap_or_default();
     let _lock = locked(OutputLock::directory(&args.out))?;
-    let mut pages = FeaturePages::create(&args.out, vocabulary).or_usage()?;
+    let mut pages = FeaturePages::create(&args.out, vocabulary).map_err(|error| match error {
+        sae_report::Error::Occupied { .. } => Failure::usage(error),
+        other => Failure::run(other),
+    })?;
     let describer = pass(args, sae.as_ref(), store.as_ref(), host.as_ref())?;
     let mut set = describe(sae.as_ref(), describer, &mut pages)?;
     set.notes.extend(notes(&set, host.as_ref()));
