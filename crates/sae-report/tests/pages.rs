@@ -190,7 +190,10 @@ fn a_feature_page_shows_its_contexts_and_nothing_breaks_out() {
     for (address, got) in [("260", "260"), ("-1", "-1"), ("%41", "A"), ("1,2", "1,2")] {
         browser.value(&format!("location.hash = '#feature={address}'"));
         let expected = format!("Expected a feature from 0 to 259, got {}.", json!(got));
-        browser.until(&format!("document.querySelector('[role=alert]')?.textContent === {}", json!(expected)));
+        browser.until(&format!(
+            "document.querySelector('[role=alert]')?.textContent === {}",
+            json!(expected)
+        ));
     }
 }
 
