@@ -9,6 +9,7 @@ mod code;
 mod data;
 mod error;
 mod evaluation;
+mod features;
 mod file;
 mod groups;
 mod identity;
@@ -32,6 +33,10 @@ pub use error::{Error, Result};
 pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, LatentScores,
     Provenance, Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
+};
+pub use features::{
+    Attribution, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
+    Neighbor, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};

@@ -87,6 +87,14 @@ pub enum Error {
         /// Loss with zeros.
         zero: f64,
     },
+    /// Codes could not be written to a temporary file, or not read again.
+    #[error("a temporary file in {folder}: {source}", folder = folder.display())]
+    Spool {
+        /// Where the file is.
+        folder: std::path::PathBuf,
+        /// What the system said.
+        r#source: std::io::Error,
+    },
     /// The activations could not be read.
     #[error(transparent)]
     Data(#[from] sae_data::Error),
@@ -96,6 +104,9 @@ pub enum Error {
     /// The host could not be run.
     #[error(transparent)]
     Host(#[from] sae_hosts::Error),
+    /// A tensor could not be seen as a slice, or a product not be computed.
+    #[error(transparent)]
+    Slice(#[from] tch_autograd::Error),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(tch::TchError),

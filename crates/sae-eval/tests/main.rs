@@ -1,5 +1,6 @@
 //! Metrics against golden numbers and definitions, SAEs over stores and spliced into hosts.
 
+mod features;
 mod golden;
 mod ground_truth;
 mod hosts;

@@ -82,10 +82,12 @@ impl<'a> Contexts<'a> {
             self.buffer.clear();
             self.taken = 0;
             self.document += 1;
-            self.rest = match self.texts.get(self.document) {
-                Some(text) => &text.content,
-                None => return Ok(None),
-            };
+            // After the last text nothing is left, also where it was cut off.
+            let next = self.texts.get(self.document);
+            self.rest = next.map_or("", |text| text.content.as_str());
+            if next.is_none() {
+                return Ok(None);
+            }
         }
     }
 

@@ -321,6 +321,36 @@ impl HostModel {
         }))
     }
 
+    /// Whether activations at a hook point are the residual stream, or are added to it as they are.
+    pub fn is_of_residual_stream(&self, hook: HookPoint) -> bool {
+        match hook.kind {
+            HookKind::ResidPre | HookKind::ResidPost => true,
+            HookKind::AttnOut | HookKind::MlpOut => !families::changes_outputs(&self.info.family),
+        }
+    }
+
+    /// The logits that final norm and unembedding give of directions alone, less those of zero.
+    /// The norm divides each direction by its own size.
+    ///
+    /// # Shapes
+    /// `[n, d_model]` to `[n, vocabulary]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another shape, or if the host reads images.
+    pub fn direct_logits(&self, directions: &Tensor) -> Result<Tensor> {
+        self.check_language()?;
+        let d_model = self.info.d_model as i64;
+        if !matches!(directions.size()[..], [_, d] if d == d_model) {
+            let expected = format!("[n, {d_model}]");
+            return Err(Error::input("directions", expected, format!("{:?}", directions.size())));
+        }
+        Ok(tch::no_grad(|| {
+            let x = directions.to_device(self.device).to_kind(self.kind).unsqueeze(0);
+            let zero = Tensor::zeros([1, 1, d_model], (self.kind, self.device));
+            (self.family.head(&x) - self.family.head(&zero)).squeeze_dim(0)
+        }))
+    }
+
     /// The residual stream after some layers.
     fn through(&self, layers: std::ops::Range<usize>, x: Tensor) -> Tensor {
         let mut tap = |_, x| ControlFlow::Continue(x);

@@ -5,6 +5,7 @@ mod cuts;
 mod folder;
 mod json;
 mod lead;
+mod pieces;
 #[cfg(test)]
 mod properties;
 
@@ -112,6 +113,12 @@ impl HostTokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The bytes of text that a token stands for, which need not be whole characters; an added token
+    /// is its own text. A leading space is part of them.
+    pub fn piece(&self, id: u32) -> Option<Vec<u8>> {
+        pieces::piece(&self.inner, id)
+    }
+
     /// The id of a token as the vocabulary spells it.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
@@ -126,9 +133,13 @@ impl HostTokenizer {
         ids
     }
 
-    /// The whole tokenizer as `tokenizer.json` would hold it, for its hash.
-    pub(crate) fn to_json(&self) -> Result<String> {
-        self.inner.to_string(false).map_err(failed)
+    /// The hash of the whole tokenizer as `tokenizer.json` would hold it.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn hash(&self) -> Result<String> {
+        let json = self.inner.to_string(false).map_err(failed)?;
+        Ok(blake3::hash(json.as_bytes()).to_string())
     }
 }
 

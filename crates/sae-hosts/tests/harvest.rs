@@ -228,6 +228,30 @@ fn max_tokens_is_exact_and_other_arguments_are_refused_on_the_same_store() {
     assert!(error.ends_with(expected), "{error}");
 }
 
+/// A text that is longer than the pieces in which it is tokenised, and cut off in the first of them.
+#[test]
+fn nothing_follows_where_the_last_text_is_cut_off() {
+    let folder = TempDir::new().unwrap();
+    drop(host_in(folder.path()));
+    let path = folder.path().join("tokenizer.json");
+    let read = std::fs::read_to_string(&path).unwrap();
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&read).unwrap();
+    tokenizer["model"]["vocab"] = serde_json::json!({"a": 1, "Ġ": 2});
+    tokenizer["pre_tokenizer"] = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+    });
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let host = HostModel::load(folder.path(), test_device()).unwrap();
+    let texts: Vec<Text> = ["one", "two"]
+        .map(|name| Text { name: name.to_owned(), content: "a ".repeat(300_000) })
+        .to_vec();
+    let limited = HarvestOptions { max_tokens: Some(23), ..options() };
+    let out = folder.path().join("store");
+    let proceed = &mut |_: &HarvestProgress| ControlFlow::Continue(());
+    let summary = harvest(&host, &texts, hook(), &limited, &out, proceed).unwrap();
+    assert_eq!((summary.n_seen, summary.n_rows), (46, 40));
+}
+
 #[test]
 fn options_out_of_range_name_themselves() {
     let (_folder, host) = host();

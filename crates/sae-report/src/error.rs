@@ -20,6 +20,12 @@ pub enum Error {
         /// What the system said.
         r#source: std::io::Error,
     },
+    /// The place of the data of feature pages is taken by something else.
+    #[error("{path}: expected data of feature pages or nothing, got a folder without `index.js`", path = path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A line of a metrics file is no JSON object.
     #[error("{path}, line {line}: expected a JSON object, got {got}", path = path.display())]
     Metrics {

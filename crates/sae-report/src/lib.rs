@@ -5,6 +5,7 @@
 mod curve;
 mod equal;
 mod error;
+mod features;
 mod groups;
 mod page;
 mod report;
@@ -15,6 +16,7 @@ mod tests;
 pub use curve::Curves;
 pub use equal::{Compared, EqualL0, Summary};
 pub use error::{Error, Result};
+pub use features::{FeaturePages, Vocabulary};
 pub use groups::{Group, Groups};
 pub use page::{render, write_report};
 pub use report::{Report, read_results};

@@ -51,7 +51,7 @@ pub fn render(report: &Report) -> String {
     page.replace("{{data}}", &data)
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

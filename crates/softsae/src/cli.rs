@@ -1,5 +1,6 @@
 //! Arguments of every command.
 
+mod features;
 mod harvest;
 mod models;
 mod runs;
@@ -7,6 +8,7 @@ mod stores;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use features::FeaturesArgs;
 pub(crate) use harvest::{BosPolicy, HarvestArgs, Positions, SpecialTokens};
 pub(crate) use models::{ExportArgs, ImportArgs, InspectArgs};
 pub(crate) use runs::{EncodeArgs, EvalArgs, TrainArgs};
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Store the sparse codes of an activation store
     Encode(EncodeArgs),
+    /// Make pages of what every feature of an SAE is active on
+    Features(FeaturesArgs),
     /// Describe an activation store or a checkpoint
     Inspect(InspectArgs),
     /// Write a checkpoint as the files of another tool

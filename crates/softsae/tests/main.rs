@@ -4,6 +4,7 @@ mod bad_input;
 mod disks;
 mod end_to_end;
 mod faults;
+mod features;
 mod interop;
 mod kills;
 mod memory;

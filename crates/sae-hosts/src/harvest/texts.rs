@@ -220,7 +220,7 @@ fn provenance(
     }
     let hash = |bytes: &[u8]| blake3::hash(bytes).to_string();
     Ok(Provenance {
-        tokenizer_hash: Some(hash(host.tokenizer()?.to_json()?.as_bytes())),
+        tokenizer_hash: Some(host.tokenizer()?.hash()?),
         text_hashes: texts.iter().map(|text| hash(text.content.as_bytes())).collect(),
         settings,
         ..of_host(host, hook)?

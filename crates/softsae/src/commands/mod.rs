@@ -4,6 +4,7 @@ pub(crate) mod convert;
 pub(crate) mod encode;
 pub(crate) mod eval;
 pub(crate) mod export;
+pub(crate) mod features;
 pub(crate) mod harvest;
 pub(crate) mod import;
 pub(crate) mod inspect;

@@ -1,0 +1,211 @@
+//! The rows of a store around one of them, as a text shows them.
+
+use std::ops::Range;
+
+use sae_config::{ContextToken, FeatureContext};
+use sae_data::{ActivationStore, RowMeta};
+
+use crate::Result;
+
+/// Rows of metadata read at a time.
+const AT_ONCE: u64 = 1 << 16;
+
+/// A row of more than this multiple of the median norm is an outlier.
+pub(super) const OUTLIER_RATIO: f64 = 10.0;
+
+/// What is known of the rows of a store besides their activations.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// None where the store does not know them.
+    meta: Option<Vec<RowMeta>>,
+    has_tokens: bool,
+    norms: Vec<f32>,
+    limit: f64,
+    window: usize,
+}
+
+/// The activations of a feature: the rows where it is not 0, ascending.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Activations<'a> {
+    pub(super) rows: &'a [u32],
+    pub(super) values: &'a [f32],
+}
+
+impl Activations<'_> {
+    fn at(&self, row: usize) -> f32 {
+        self.rows.binary_search(&(row as u32)).map_or(0.0, |at| self.values[at])
+    }
+}
+
+impl Rows {
+    /// Reads what `store` knows of its rows, which have these norms.
+    pub(super) fn read(
+        store: &dyn ActivationStore,
+        norms: Vec<f32>,
+        median: f64,
+        window: usize,
+    ) -> Result<Self> {
+        let mut meta = vec![RowMeta::default(); norms.len()];
+        let mut start = 0;
+        let mut known = true;
+        for part in meta.chunks_mut(AT_ONCE as usize) {
+            match store.read_meta(start, part) {
+                Err(sae_data::Error::NoMetadata { .. }) => known = false,
+                other => other?,
+            }
+            start += part.len() as u64;
+        }
+        // The rows of images and of planted features have places, but no tokens: all are 0.
+        let has_tokens = known && meta.iter().any(|meta| meta.token_id != 0);
+        let limit = OUTLIER_RATIO * median;
+        Ok(Self { meta: known.then_some(meta), has_tokens, norms, limit, window })
+    }
+
+    /// Whether rows are of tokens.
+    pub(super) fn has_tokens(&self) -> bool {
+        self.has_tokens
+    }
+
+    /// Rows of more than ten times the median norm.
+    pub(super) fn n_outliers(&self) -> u64 {
+        (0..self.norms.len()).filter(|row| self.is_outlier(*row)).count() as u64
+    }
+
+    fn is_outlier(&self, row: usize) -> bool {
+        f64::from(self.norms[row]) > self.limit
+    }
+
+    /// The rows shown around `row`: the neighbours in the store that are of the same context, which
+    /// positions ascend in.
+    pub(super) fn around(&self, row: usize) -> Range<usize> {
+        let Some(meta) = self.meta.as_ref().filter(|_| self.has_tokens) else {
+            return row..row + 1;
+        };
+        let follows = |at: usize| {
+            let (before, after) = (&meta[at], &meta[at + 1]);
+            before.document == after.document && before.position < after.position
+        };
+        let (mut start, mut end) = (row, row + 1);
+        while start > 0 && row - start < self.window && follows(start - 1) {
+            start -= 1;
+        }
+        while end < meta.len() && end - row <= self.window && follows(end - 1) {
+            end += 1;
+        }
+        start..end
+    }
+
+    /// The context of a row in which a feature is active.
+    pub(super) fn context(&self, row: usize, of: Activations<'_>) -> FeatureContext {
+        let meta = self.meta.as_ref();
+        let around = self.around(row);
+        let token = |at: usize| {
+            let meta = meta?;
+            let gap = match at.checked_sub(1).filter(|_| at > around.start) {
+                Some(before) => meta[at].position - meta[before].position - 1,
+                None => 0,
+            };
+            let (id, value) = (meta[at].token_id, of.at(at));
+            Some(ContextToken { id, value, gap, is_outlier: self.is_outlier(at) })
+        };
+        FeatureContext {
+            row: row as u64,
+            place: meta.map(|meta| [meta[row].document, meta[row].position]),
+            value: of.at(row),
+            at: row - around.start,
+            tokens: if self.has_tokens {
+                around.clone().filter_map(token).collect()
+            } else {
+                vec![]
+            },
+        }
+    }
+
+    /// The first `most` of `rows` of which none is shown around an earlier one.
+    pub(super) fn apart(&self, rows: impl Iterator<Item = u32>, most: usize) -> Vec<u32> {
+        let (mut kept, mut shown): (Vec<u32>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
+        for row in rows {
+            if kept.len() == most {
+                break;
+            }
+            if !shown.iter().any(|shown| shown.contains(&(row as usize))) {
+                shown.push(self.around(row as usize));
+                kept.push(row);
+            }
+        }
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(places: &[(u32, u32)], window: usize) -> Rows {
+        let of = |(at, place): (usize, &(u32, u32))| RowMeta {
+            token_id: 100 + at as u32,
+            document: place.0,
+            position: place.1,
+        };
+        let meta: Vec<_> = places.iter().enumerate().map(of).collect();
+        let mut norms = vec![1.0; places.len()];
+        norms[0] = 11.0;
+        Rows { meta: Some(meta), has_tokens: true, norms, limit: 10.0, window }
+    }
+
+    #[test]
+    fn windows_stay_in_their_context_and_show_gaps() {
+        // Two contexts of document 0, the first with a hole, and one of document 1.
+        let places = [(0, 1), (0, 2), (0, 5), (0, 6), (0, 1), (0, 2), (1, 3)];
+        let found = rows(&places, 10);
+        let around: Vec<_> = (0..7).map(|row| found.around(row)).collect();
+        assert_eq!(around, [0..4, 0..4, 0..4, 0..4, 4..6, 4..6, 6..7]);
+        let narrow = rows(&places, 1);
+        assert_eq!(
+            (0..4).map(|row| narrow.around(row)).collect::<Vec<_>>(),
+            [0..2, 0..3, 1..4, 2..4]
+        );
+        assert_eq!(rows(&places, 0).around(2), 2..3);
+
+        let active = Activations { rows: &[1, 3], values: &[0.5, 2.0] };
+        let context = found.context(3, active);
+        let token = |id, value, gap, is_outlier| ContextToken { id, value, gap, is_outlier };
+        assert_eq!(
+            context,
+            FeatureContext {
+                row: 3,
+                place: Some([0, 6]),
+                value: 2.0,
+                at: 3,
+                tokens: vec![
+                    token(100, 0.0, 0, true),
+                    token(101, 0.5, 0, false),
+                    token(102, 0.0, 2, false),
+                    token(103, 2.0, 0, false),
+                ],
+            }
+        );
+        assert_eq!(found.n_outliers(), 1);
+    }
+
+    #[test]
+    fn contexts_that_are_listed_do_not_show_one_another() {
+        let places: Vec<_> = (0..20).map(|position| (0, position)).collect();
+        let found = rows(&places, 2);
+        let kept = found.apart([9, 8, 11, 6, 7, 12, 0].into_iter(), 4);
+        assert_eq!(kept, [9, 6, 12, 0]);
+        assert_eq!(found.apart([9, 8, 12].into_iter(), 1), [9]);
+    }
+
+    #[test]
+    fn rows_without_tokens_are_alone() {
+        let mut found = rows(&[(0, 1), (0, 2)], 10);
+        found.has_tokens = false;
+        let active = Activations { rows: &[1], values: &[0.5] };
+        let alone = found.context(1, active);
+        assert_eq!((alone.place, alone.value, alone.at), (Some([0, 2]), 0.5, 0));
+        assert!(alone.tokens.is_empty());
+        found.meta = None;
+        assert_eq!(found.context(1, active).place, None);
+    }
+}

@@ -1,0 +1,308 @@
+//! All that is said of each feature, some features at a time.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use sae_config::{FeatureContext, FeatureKHat, FeatureRecord, Quantile};
+use sae_data::ActivationStore;
+use sae_hosts::HostModel;
+use sae_models::Sae;
+
+use super::coactivation::{Coactivation, Sums};
+use super::contexts::{Activations, Rows};
+use super::decoder::Decoder;
+use super::ranks::{N_QUANTILES, by_magnitude, histogram, quantile, sample};
+use super::spool::Codes;
+use super::{DescribeOptions, FeatureObserver, KHat, median};
+use crate::{Error, Result};
+
+/// Features described at a time.
+const AT_ONCE: u32 = 256;
+
+/// Activations held in memory at a time, unless a single feature has more: 8 bytes each.
+const MAX_ACTIVATIONS: u64 = 32_000_000;
+
+/// Contexts of the largest activations.
+const N_TOP: usize = 20;
+
+/// Contexts of each fifth of the activations.
+const N_OF_QUANTILE: usize = 5;
+
+/// Neighbours listed.
+const N_NEIGHBORS: usize = 10;
+
+/// Describes the features of an SAE in the order of their numbers.
+#[derive(Debug)]
+pub struct FeatureDescriber<'a> {
+    activity: Activity,
+    decoder: Decoder,
+    host: Option<&'a HostModel>,
+    median: f64,
+    /// The first feature that is not described yet.
+    next: u32,
+}
+
+/// When features are active; threads may share it.
+#[derive(Debug)]
+struct Activity {
+    codes: Codes,
+    rows: Rows,
+    coactivation: Coactivation,
+    k_hat: Option<KHat>,
+    options: DescribeOptions,
+    block: Block,
+}
+
+/// All activations of some features.
+#[derive(Debug, Default)]
+struct Block {
+    features: Range<u32>,
+    starts: Vec<usize>,
+    rows: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl Block {
+    /// Reads the activations of as many features as fit, from `first` on.
+    fn read(codes: &Codes, first: u32, most: u64) -> Result<Self> {
+        let counts = &codes.counts.of_features;
+        let mut starts = vec![0];
+        let mut end = 0;
+        for &count in &counts[first as usize..] {
+            if starts.len() > 1 && end + count > most {
+                break;
+            }
+            end += count;
+            starts.push(end as usize);
+        }
+        let features = first..first + (starts.len() - 1) as u32;
+        let mut next = starts.clone();
+        let (mut rows, mut values) = (vec![0; end as usize], vec![0.0; end as usize]);
+        codes.for_each_row(|row, active, with| {
+            for (feature, value) in active.iter().zip(with).filter(|(f, _)| features.contains(f)) {
+                let next = &mut next[(feature - features.start) as usize];
+                (rows[*next], values[*next]) = (row as u32, *value);
+                *next += 1;
+            }
+        })?;
+        Ok(Self { features, starts, rows, values })
+    }
+
+    fn of(&self, feature: u32) -> Activations<'_> {
+        let at = (feature - self.features.start) as usize;
+        let range = self.starts[at]..self.starts[at + 1];
+        Activations { rows: &self.rows[range.clone()], values: &self.values[range] }
+    }
+}
+
+impl<'a> FeatureDescriber<'a> {
+    pub(super) fn new(
+        observed: FeatureObserver,
+        sae: &dyn Sae,
+        store: &dyn ActivationStore,
+        host: Option<&'a HostModel>,
+        options: DescribeOptions,
+    ) -> Result<Self> {
+        let FeatureObserver { spool, norms, k_hat } = observed;
+        let codes = spool.finish()?;
+        let n_rows = codes.counts.n_rows;
+        let wrong = |name, expected: String, got: u64| {
+            Err(Error::Setting { name, expected, got: got.to_string() })
+        };
+        if n_rows == 0 {
+            return Err(Error::Empty { what: "rows" });
+        }
+        if n_rows != store.n_rows() {
+            return wrong("rows observed", format!("{} of the store", store.n_rows()), n_rows);
+        }
+        if n_rows > u32::MAX.into() {
+            return wrong("rows of the store", format!("at most {}", u32::MAX), n_rows);
+        }
+        let median = median(&norms);
+        let activity = Activity {
+            rows: Rows::read(store, norms, median, options.window)?,
+            coactivation: Coactivation::read(&codes, options.seed)?,
+            codes,
+            k_hat,
+            options,
+            block: Block::default(),
+        };
+        Ok(Self { activity, decoder: Decoder::new(sae)?, host, median, next: 0 })
+    }
+
+    /// The next features; none after the last.
+    ///
+    /// # Errors
+    /// [`Error::Spool`], [`Error::Torch`], [`Error::Host`].
+    pub fn next_features(&mut self) -> Result<Vec<FeatureRecord>> {
+        let first = self.next;
+        let activity = &mut self.activity;
+        let n_features = activity.codes.counts.of_features.len();
+        if first as usize == n_features {
+            return Ok(Vec::new());
+        }
+        if !activity.block.features.contains(&first) {
+            // The one before is given up before the next takes its memory.
+            activity.block = Block::default();
+            activity.block = Block::read(&activity.codes, first, MAX_ACTIVATIONS)?;
+        }
+        let features = first..activity.block.features.end.min(first + AT_ONCE);
+        self.next = features.end;
+        let cosines = self.decoder.nearest(features.clone(), N_NEIGHBORS)?;
+        let attributions = match self.host {
+            Some(host) => self.decoder.attribution(features.clone(), host)?,
+            None => vec![None; features.len()],
+        };
+        let activity = &self.activity;
+        let describe = |sums: &mut Sums, feature| activity.describe(feature, sums);
+        let records = features.into_par_iter().map_init(|| Sums::new(n_features), describe);
+        let mut records: Vec<FeatureRecord> = records.collect();
+        for ((record, cosine), attribution) in records.iter_mut().zip(cosines).zip(attributions) {
+            record.decoder_norm = self.decoder.norm(record.feature);
+            (record.cosine, record.attribution) = (cosine, attribution);
+        }
+        Ok(records)
+    }
+
+    /// Rows that were observed.
+    #[must_use]
+    pub fn n_rows(&self) -> u64 {
+        self.activity.codes.counts.n_rows
+    }
+
+    /// Mean number of active features a row.
+    #[must_use]
+    pub fn l0(&self) -> f64 {
+        self.activity.codes.counts.n_codes as f64 / self.n_rows() as f64
+    }
+
+    /// Median norm of the rows that are not zero.
+    #[must_use]
+    pub fn median_norm(&self) -> f64 {
+        self.median
+    }
+
+    /// Rows of more than ten times the median norm.
+    #[must_use]
+    pub fn n_outlier_rows(&self) -> u64 {
+        self.activity.rows.n_outliers()
+    }
+
+    /// Rows from which co-activations are computed: all, or a uniform sample.
+    #[must_use]
+    pub fn n_coactivation_rows(&self) -> u64 {
+        self.activity.coactivation.n_rows()
+    }
+
+    /// Whether rows are of tokens.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        self.activity.rows.has_tokens()
+    }
+
+    /// Mean and standard deviation of k̂, where the architecture chooses one.
+    #[must_use]
+    pub fn k_hat(&self) -> Option<[f64; 2]> {
+        self.activity.k_hat.as_ref().map(KHat::mean_and_sd)
+    }
+}
+
+impl Activity {
+    /// All but what its decoder row says.
+    fn describe(&self, feature: u32, sums: &mut Sums) -> FeatureRecord {
+        let active = self.block.of(feature);
+        let (n, order) = (active.rows.len(), by_magnitude(active.values));
+        let row = |at: &u32| active.rows[*at as usize];
+        let magnitude = |at: u32| active.values[at as usize].abs();
+        let contexts = |rows: Vec<u32>| -> Vec<FeatureContext> {
+            rows.into_iter().map(|row| self.rows.context(row as usize, active)).collect()
+        };
+        let top = self.rows.apart(order.iter().map(row), N_TOP);
+        let quantiles = (0..N_QUANTILES).map(|number| {
+            let part = &order[quantile(n, number)];
+            let rows = part.iter().map(row);
+            Quantile {
+                from: part.last().map_or(0.0, |at| magnitude(*at)),
+                to: part.first().map_or(0.0, |at| magnitude(*at)),
+                n: part.len() as u64,
+                contexts: contexts(sample(rows, feature, self.options.seed, N_OF_QUANTILE)),
+            }
+        });
+        let [pearson, jaccard] = self.coactivation.nearest(feature, active, sums, N_NEIGHBORS);
+        let total: f64 = active.values.iter().map(|value| f64::from(*value)).sum();
+        FeatureRecord {
+            feature,
+            n_active: n as u64,
+            mean: total / n.max(1) as f64,
+            max: order.first().map_or(0.0, |at| active.values[*at as usize]),
+            histogram: histogram(active.values),
+            quantiles: quantiles.collect(),
+            top: contexts(top),
+            pearson,
+            jaccard,
+            k_hat: self
+                .k_hat
+                .as_ref()
+                .filter(|_| n > 0)
+                .map(|k_hat| self.with_k_hat(k_hat, feature)),
+            ..FeatureRecord::default()
+        }
+    }
+
+    fn with_k_hat(&self, k_hat: &KHat, feature: u32) -> FeatureKHat {
+        let n = self.codes.counts.of_features[feature as usize] as f64;
+        let rate = n / self.codes.counts.n_rows as f64;
+        let mean = k_hat.sums[feature as usize] / n;
+        let [all, _] = k_hat.mean_and_sd();
+        // Both standard deviations with N.
+        let sd = (k_hat.moments.total_squared_deviation() / self.codes.counts.n_rows as f64).sqrt();
+        let varies = sd > 0.0 && rate < 1.0;
+        let correlation = varies.then(|| (mean - all) / sd * (rate / (1.0 - rate)).sqrt());
+        FeatureKHat { mean, correlation: correlation.map(|r| r.clamp(-1.0, 1.0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::spool::Spool;
+    use super::*;
+
+    proptest! {
+        /// Whatever fits at a time, a feature has all its activations in the order of the rows.
+        #[test]
+        fn blocks_hold_every_activation_once(
+            rows in prop::collection::vec(prop::collection::btree_map(0u32..9, 0.5f32..2.0, 0..9), 1..20),
+            most in 1u64..60,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut spool = Spool::new(folder.path(), 9).unwrap();
+            for row in &rows {
+                let (features, values): (Vec<_>, Vec<_>) = row.iter().map(|(f, v)| (*f, *v)).unzip();
+                spool.append(&features, &values).unwrap();
+            }
+            let codes = spool.finish().unwrap();
+            let mut first = 0;
+            while first < 9 {
+                let block = Block::read(&codes, first, most).unwrap();
+                prop_assert!(!block.features.is_empty() && block.features.start == first);
+                prop_assert!(block.rows.len() as u64 <= most || block.features.len() == 1);
+                for feature in block.features.clone() {
+                    let active = block.of(feature);
+                    let found: Vec<_> = active.rows.iter().copied().zip(active.values.iter().copied()).collect();
+                    let all = (0..).zip(&rows).filter_map(|(row, of)| Some((row, *of.get(&feature)?)));
+                    prop_assert_eq!(found, all.collect::<Vec<(u32, f32)>>());
+                }
+                first = block.features.end;
+            }
+        }
+    }
+
+    #[test]
+    fn the_median_is_of_rows_that_are_not_zero() {
+        assert_eq!(median(&[0.0, 3.0, 1.0, 0.0]), 2.0);
+        assert_eq!(median(&[0.0, 3.0, 1.0, 7.0]), 3.0);
+        assert_eq!(median(&[0.0]), 0.0);
+    }
+}

@@ -1,0 +1,354 @@
+//! What is said of features against direct computations on dense matrices.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sae_config::{FeatureContext, FeatureRecord, Neighbor, TokenLogit};
+use sae_data::{ActivationStore, Dtype, RowMeta, StoreSpec, StoreWriter, open_store};
+use sae_eval::{
+    DescribeOptions, EvalBatch, EvaluateOptions, FeatureObserver, Features, Observer, Result,
+    observe,
+};
+use sae_hosts::HostModel;
+use sae_models::{InitRng, Role, Sae};
+use tch::{Kind, Tensor};
+use tch_autograd::test_device;
+
+use crate::models::{linear, soft};
+
+const N_ROWS: usize = 150;
+const N_FEATURES: usize = 24;
+const WINDOW: usize = 3;
+const SEED: u64 = 11;
+
+/// Documents of 40 tokens in contexts of 10, of which some are left out.
+fn places() -> Vec<RowMeta> {
+    let all = (0..1000u32).filter(|at| at % 7 != 3 && at % 10 > 0);
+    let place = |at: u32| RowMeta { token_id: at % 31, document: at / 40, position: at % 10 };
+    all.map(place).take(N_ROWS).collect()
+}
+
+fn store(dir: &Path, d_model: usize, with_places: bool) -> Arc<dyn ActivationStore> {
+    let mut spec = StoreSpec::new(d_model, Dtype::F32);
+    spec.rows_per_shard = 64;
+    spec.row_metadata = with_places;
+    let x = InitRng::new(3).uniform(&[N_ROWS as i64, d_model as i64], 2.0) + 0.3;
+    let mut values: Vec<f32> = x.flatten(0, -1).to_kind(Kind::Float).try_into().unwrap();
+    values[17 * d_model..18 * d_model].iter_mut().for_each(|x| *x *= 40.0);
+    values[30 * d_model..31 * d_model].fill(0.0);
+    let mut writer = StoreWriter::create(dir, spec).unwrap();
+    writer.append(&values, &places()).unwrap();
+    writer.finish().unwrap();
+    open_store(dir).unwrap()
+}
+
+/// The features of a pass as a dense matrix, and its k̂.
+#[derive(Default)]
+struct Recorder {
+    rows: Vec<Vec<f32>>,
+    k_hat: Vec<f64>,
+}
+
+impl Observer for Recorder {
+    fn see(&mut self, batch: &EvalBatch<'_>) -> Result<()> {
+        let n = batch.x.size()[0] as usize;
+        match batch.features {
+            Features::Sparse(codes) => {
+                for row in 0..n {
+                    let mut dense = vec![0.0; codes.n_features()];
+                    let (features, values) = codes.row(row);
+                    features.iter().zip(values).for_each(|(f, v)| dense[*f as usize] = *v);
+                    self.rows.push(dense);
+                }
+            }
+            Features::Dense(dense) => {
+                self.rows.extend(Vec::<Vec<f32>>::try_from(dense.to_kind(Kind::Float)).unwrap());
+            }
+        }
+        if let Some(k_hat) = batch.k_hat {
+            self.k_hat.extend(Vec::<f64>::try_from(k_hat.to_kind(Kind::Double)).unwrap());
+        }
+        Ok(())
+    }
+}
+
+impl Recorder {
+    fn column(&self, feature: usize) -> Vec<f64> {
+        self.rows.iter().map(|row| f64::from(row[feature])).collect()
+    }
+
+    /// Rows of a feature by falling magnitude, then by number.
+    fn order(&self, feature: usize) -> Vec<usize> {
+        let column = self.column(feature);
+        let mut rows: Vec<usize> = (0..column.len()).filter(|row| column[*row] != 0.0).collect();
+        rows.sort_by(|a, b| column[*b].abs().total_cmp(&column[*a].abs()));
+        rows
+    }
+}
+
+/// Describes the features of `sae` on `store`.
+fn describe(
+    sae: &dyn Sae,
+    store: &dyn ActivationStore,
+    host: Option<&HostModel>,
+) -> (Vec<FeatureRecord>, Recorder) {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut observer = FeatureObserver::new(sae.config().n_features, scratch.path()).unwrap();
+    let mut recorder = Recorder::default();
+    let options = EvaluateOptions { batch_size: 64 };
+    observe(sae, store, options, &mut [&mut observer, &mut recorder], &mut |_, _| {}).unwrap();
+    let options = DescribeOptions { window: WINDOW, seed: SEED };
+    let mut describer = observer.finish(sae, store, host, options).unwrap();
+    let mut records = Vec::new();
+    loop {
+        let some = describer.next_features().unwrap();
+        if some.is_empty() {
+            break;
+        }
+        records.extend(some);
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+    let n_active = recorder.rows.iter().flatten().filter(|value| **value != 0.0).count();
+    assert_eq!(describer.l0(), n_active as f64 / N_ROWS as f64);
+    assert_eq!((describer.n_rows(), describer.n_coactivation_rows()), (150, 150));
+    assert_eq!(describer.n_outlier_rows(), 1);
+    (records, recorder)
+}
+
+/// The rows shown around `row`.
+fn window(row: usize) -> Vec<usize> {
+    let places = places();
+    let joined = |a: usize, b: usize| {
+        (a.min(b)..a.max(b)).all(|at| {
+            places[at].document == places[at + 1].document
+                && places[at].position < places[at + 1].position
+        })
+    };
+    let near = |at: &usize| at.abs_diff(row) <= WINDOW && joined(*at, row);
+    (0..N_ROWS).filter(near).collect()
+}
+
+fn check_context(context: &FeatureContext, column: &[f64]) {
+    let (row, places) = (context.row as usize, places());
+    assert_eq!(f64::from(context.value), column[row]);
+    assert_eq!(context.place, Some([places[row].document, places[row].position]));
+    let rows = window(row);
+    assert_eq!(context.tokens.len(), rows.len());
+    assert_eq!(rows[context.at], row);
+    for (i, (token, &at)) in context.tokens.iter().zip(&rows).enumerate() {
+        assert_eq!((token.id, f64::from(token.value)), (places[at].token_id, column[at]));
+        assert_eq!(token.is_outlier, at == 17);
+        let gap = if i == 0 { 0 } else { places[at].position - places[at - 1].position - 1 };
+        assert_eq!(token.gap, gap);
+    }
+}
+
+fn check_activity(record: &FeatureRecord, recorder: &Recorder) {
+    let feature = record.feature as usize;
+    let (column, order) = (recorder.column(feature), recorder.order(feature));
+    let n = order.len();
+    assert_eq!(record.n_active as usize, n);
+    assert_eq!(f64::from(record.max), order.first().map_or(0.0, |row| column[*row]));
+    let mean = column.iter().sum::<f64>() / n.max(1) as f64;
+    assert!((record.mean - mean).abs() <= 1e-12 * mean.abs());
+    assert_eq!(record.histogram.counts.iter().sum::<u64>() as usize, n);
+
+    let mut top: Vec<usize> = Vec::new();
+    for &row in &order {
+        if top.len() < 20 && !top.iter().any(|kept| window(*kept).contains(&row)) {
+            top.push(row);
+        }
+    }
+    let rows: Vec<usize> = record.top.iter().map(|context| context.row as usize).collect();
+    assert_eq!(rows, top);
+    record.top.iter().for_each(|context| check_context(context, &column));
+
+    let ascending: Vec<usize> = order.iter().rev().copied().collect();
+    assert_eq!(record.quantiles.len(), 5);
+    for (number, quantile) in record.quantiles.iter().enumerate() {
+        let members = &ascending[n * number / 5..n * (number + 1) / 5];
+        assert_eq!(quantile.n as usize, members.len());
+        let magnitude = |row: Option<&usize>| row.map_or(0.0, |row| column[*row].abs());
+        let ends = (f64::from(quantile.from), f64::from(quantile.to));
+        assert_eq!(ends, (magnitude(members.first()), magnitude(members.last())));
+        let mut rows: Vec<usize> = quantile.contexts.iter().map(|c| c.row as usize).collect();
+        assert_eq!(rows.len(), members.len().min(5));
+        assert!(rows.iter().all(|row| members.contains(row)));
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), quantile.contexts.len());
+        quantile.contexts.iter().for_each(|context| check_context(context, &column));
+    }
+}
+
+/// Checks that `found` are the ten largest of `values`, which lacks what is not to be found.
+fn check_nearest(found: &[Neighbor], values: impl Iterator<Item = (usize, f64)>) {
+    let values: Vec<(usize, f64)> = values.collect();
+    let mut sorted: Vec<f64> = values.iter().map(|value| value.1).collect();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    assert_eq!(found.len(), values.len().min(10));
+    for (neighbor, expected) in found.iter().zip(sorted) {
+        let own = values.iter().find(|value| value.0 == neighbor.feature as usize).unwrap().1;
+        for expected in [own, expected] {
+            assert!((f64::from(neighbor.value) - expected).abs() < 1e-5);
+        }
+    }
+}
+
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (at, bt) = (mean(a), mean(b));
+    let sum =
+        |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(x - at, y - bt)).sum::<f64>();
+    sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
+}
+
+fn check_neighbors(record: &FeatureRecord, recorder: &Recorder, sae: &dyn Sae) {
+    let (n_features, feature) = (sae.config().n_features, record.feature as usize);
+    let own = recorder.column(feature);
+    let others = || (0..n_features).filter(|other| *other != feature);
+    let decoder = sae.base().parameters[Role::DecoderWeight].to_kind(Kind::Double);
+    let norm = |at: usize| decoder.get(at as i64).norm().double_value(&[]);
+    let cosine = |other: usize| {
+        let product = decoder.get(feature as i64).dot(&decoder.get(other as i64));
+        product.double_value(&[]) / (norm(feature) * norm(other))
+    };
+    assert!((f64::from(record.decoder_norm) / norm(feature) - 1.0).abs() < 1e-6);
+    check_nearest(&record.cosine, others().map(|other| (other, cosine(other))));
+    let shared = |other: usize| {
+        let other = recorder.column(other);
+        let both = own.iter().zip(&other).filter(|(a, b)| **a != 0.0 && **b != 0.0).count();
+        let either = own.iter().zip(&other).filter(|(a, b)| **a != 0.0 || **b != 0.0).count();
+        (both, either)
+    };
+    let together: Vec<usize> = others().filter(|other| shared(*other).0 > 0).collect();
+    let jaccard = |other: &usize| shared(*other).0 as f64 / shared(*other).1 as f64;
+    check_nearest(&record.jaccard, together.iter().map(|other| (*other, jaccard(other))));
+    let pearson = |other: &usize| correlation(&own, &recorder.column(*other));
+    check_nearest(&record.pearson, together.iter().map(|other| (*other, pearson(other))));
+}
+
+#[test]
+fn every_number_is_that_of_a_direct_computation() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir.path().join("store"), 6, true);
+    for sae in [soft(6, N_FEATURES, 1), linear(6, 2.0, 0.1)] {
+        let (records, recorder) = describe(sae.as_ref(), store.as_ref(), None);
+        assert_eq!(records.len(), sae.config().n_features);
+        assert!(records.iter().any(|record| record.top.len() > 5), "rows enough to compare");
+        for (number, record) in records.iter().enumerate() {
+            assert_eq!(record.feature as usize, number);
+            assert!(record.attribution.is_none());
+            check_activity(record, &recorder);
+            check_neighbors(record, &recorder, sae.as_ref());
+            let active: Vec<f64> =
+                recorder.column(number).iter().map(|v| f64::from(u8::from(*v != 0.0))).collect();
+            let n: f64 = active.iter().sum();
+            let expected = !recorder.k_hat.is_empty() && n > 0.0;
+            assert_eq!(record.k_hat.is_some(), expected);
+            let Some(k_hat) = record.k_hat else { continue };
+            let sum: f64 = active.iter().zip(&recorder.k_hat).map(|(a, k)| a * k).sum();
+            assert!((k_hat.mean - sum / n).abs() < 1e-9);
+            let varies = n < N_ROWS as f64;
+            assert_eq!(k_hat.correlation.is_some(), varies);
+            let expected = correlation(&active, &recorder.k_hat);
+            assert!(!varies || (k_hat.correlation.unwrap() - expected).abs() < 1e-9);
+        }
+    }
+}
+
+#[test]
+fn dense_features_are_described_as_sparse_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir.path().join("store"), 6, true);
+    let sae = soft(6, N_FEATURES, 2);
+    let (expected, recorder) = describe(sae.as_ref(), store.as_ref(), None);
+    let mut values = vec![0.0; N_ROWS * 6];
+    store.read_rows(0, &mut values).unwrap();
+    let x = Tensor::from_slice(&values).view([N_ROWS as i64, 6]).to_device(test_device());
+    let dense = Tensor::from_slice2(&recorder.rows).to_device(test_device());
+    let k_hat = Tensor::from_slice(&recorder.k_hat);
+    let mut observer = FeatureObserver::new(N_FEATURES, dir.path()).unwrap();
+    for (first, n) in [(0, 100), (100, 50)] {
+        let [x, dense, k_hat] = [&x, &dense, &k_hat].map(|tensor| tensor.narrow(0, first, n));
+        let (features, k_hat) = (Features::Dense(&dense), Some(&k_hat));
+        let batch = EvalBatch { first_row: first as u64, x: &x, x_hat: &x, features, k_hat };
+        observer.see(&batch).unwrap();
+    }
+    let options = DescribeOptions { window: WINDOW, seed: SEED };
+    let mut describer = observer.finish(sae.as_ref(), store.as_ref(), None, options).unwrap();
+    assert_eq!(describer.next_features().unwrap(), expected);
+    assert!(describer.next_features().unwrap().is_empty());
+}
+
+#[test]
+fn rows_without_tokens_have_numbers_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let sae = soft(6, N_FEATURES, 1);
+    let with = store(&dir.path().join("with"), 6, true);
+    let without = store(&dir.path().join("without"), 6, false);
+    let (with, _) = describe(sae.as_ref(), with.as_ref(), None);
+    let (without, recorder) = describe(sae.as_ref(), without.as_ref(), None);
+    for (with, without) in with.iter().zip(&without) {
+        assert_eq!((&with.pearson, &with.histogram), (&without.pearson, &without.histogram));
+        let order = recorder.order(without.feature as usize);
+        let rows: Vec<usize> = without.top.iter().map(|context| context.row as usize).collect();
+        assert_eq!(rows, order[..order.len().min(20)]);
+        assert!(without.top.iter().all(|c| c.tokens.is_empty() && c.place.is_none()));
+    }
+}
+
+fn hosts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../sae-hosts/testdata/golden/hosts")
+}
+
+/// W_U(g ⊙ norm(d)) in f64, where `centred` says whether the norm takes off the mean.
+fn logits(host: &str, sae: &dyn Sae, names: [&str; 2], centred: bool) -> Vec<Vec<f64>> {
+    let tensors = Tensor::read_safetensors(hosts().join(host).join("model.safetensors")).unwrap();
+    let tensor = |name: &str| {
+        let found = tensors.iter().find(|(key, _)| key == name).expect("a tensor of the host");
+        found.1.to_kind(Kind::Double)
+    };
+    let mut d = sae.base().parameters[Role::DecoderWeight]
+        .to_kind(Kind::Double)
+        .to_device(tch::Device::Cpu);
+    if centred {
+        d = &d - d.mean_dim(1i64, true, Kind::Double);
+    }
+    let rms = d.square().mean_dim(1i64, true, Kind::Double).sqrt();
+    let logits = (d / rms * tensor(names[0])).mm(&tensor(names[1]).tr());
+    Vec::try_from(logits).unwrap()
+}
+
+#[test]
+fn attribution_is_that_of_the_final_norm_and_the_unembedding() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, names, centred) in [
+        ("llama", ["model.norm.weight", "model.embed_tokens.weight"], false),
+        ("gpt2", ["transformer.ln_f.weight", "transformer.wte.weight"], true),
+    ] {
+        let host = HostModel::load(&hosts().join(name), test_device()).unwrap();
+        let d_model = host.info().d_model;
+        let store = store(&dir.path().join(name), d_model, true);
+        let sae = soft(d_model, N_FEATURES, 4);
+        let (records, _) = describe(sae.as_ref(), store.as_ref(), Some(&host));
+        let expected = logits(name, sae.as_ref(), names, centred);
+        for (record, logits) in records.iter().zip(expected) {
+            let found = record.attribution.as_ref().unwrap();
+            assert_eq!(found.histogram.counts.iter().sum::<u64>() as usize, logits.len());
+            let mut sorted = logits.clone();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            let check = |tokens: &[TokenLogit], sorted: &mut dyn Iterator<Item = &f64>| {
+                assert_eq!(tokens.len(), 10.min(logits.len()));
+                for (token, expected) in tokens.iter().zip(sorted) {
+                    for expected in [*expected, logits[token.id as usize]] {
+                        let off = (f64::from(token.value) - expected).abs();
+                        assert!(off < 2e-3, "{name}: {} for {expected}", token.value);
+                    }
+                }
+            };
+            check(&found.promoted, &mut sorted.iter());
+            check(&found.suppressed, &mut sorted.iter().rev());
+        }
+    }
+}

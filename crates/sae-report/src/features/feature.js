@@ -1,0 +1,121 @@
+// One feature, or two side by side.
+
+function facts(number, record) {
+  const facts = [
+    ["active in", `${percent(record.n_active / SET.n_rows)} of rows`], ["rows", record.n_active.toLocaleString("en")],
+    ["largest", format(record.max)], ["mean where active", format(record.mean)], ["decoder norm", format(record.norm)],
+  ];
+  if (record.k_hat) {
+    facts.push(["mean k̂ where active", `${format(record.k_hat[0])} (all: ${format(SET.k_hat[0])})`]);
+    facts.push(["correlation with k̂", format(record.k_hat[1])]);
+  }
+  return element("dl", {}, ...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+}
+
+/** A histogram, and the same as a table. */
+function histogram(title, [from, to, counts], what) {
+  if (counts.length === 0) return element("p", { class: "muted" }, `${title}: none.`);
+  const most = Math.max(...counts);
+  const [width, height, foot] = [480, 110, 18];
+  const step = width / counts.length;
+  const edge = (bin) => from + ((to - from) * bin) / counts.length;
+  const bars = counts.map((count, bin) => {
+    const tall = count === 0 ? 0 : Math.max(1, (height * count) / most);
+    const bar = svg("rect", { class: "bar-mark", x: bin * step, y: height - tall, width: Math.max(0.5, step - 1), height: tall });
+    bar.append(svg("title", {}, `${format(edge(bin))} to ${format(edge(bin + 1))}: ${count}`));
+    return bar;
+  });
+  const text = (x, anchor, value) => svg("text", { x, y: height + foot - 3, "text-anchor": anchor }, format(value));
+  const drawn = svg("svg", { viewBox: `0 0 ${width} ${height + foot}`, role: "img", "aria-label": `${title}: histogram from ${format(from)} to ${format(to)}` },
+    ...bars, text(0, "start", from), text(width, "end", to));
+  const rows = counts.map((count, bin) => element("tr", {}, element("td", {}, `${format(edge(bin))} to ${format(edge(bin + 1))}`), element("td", {}, String(count))));
+  const table = element("table", {}, element("thead", {}, element("tr", {}, element("th", { scope: "col" }, what), element("th", { scope: "col" }, "count"))), element("tbody", {}, ...rows));
+  return element("figure", {}, element("figcaption", {}, title), drawn,
+    element("details", {}, element("summary", {}, "As a table"), element("div", { class: "scroll" }, table)));
+}
+
+function pairs(title, explanation, head, rows) {
+  const cells = rows.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, format(value))));
+  const table = element("table", {}, element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))), element("tbody", {}, ...cells));
+  return element("div", {}, element("h3", { title: explanation }, title), rows.length > 0 ? element("div", { class: "scroll" }, table) : element("p", { class: "muted" }, "None."));
+}
+
+function neighbors(number, record) {
+  const link = (other) => element("span", {}, element("a", { href: `#feature=${other}` }, String(other)), " ",
+    element("a", { class: "muted", href: `#compare=${number},${other}`, "aria-label": `Compare ${number} with ${other}` }, "compare"));
+  const rows = (near) => near.map(([other, value]) => [link(other), value]);
+  const of = SET.n_coactivation_rows < SET.n_rows ? `, over a sample of ${SET.n_coactivation_rows} rows` : "";
+  return element("div", { class: "trio" },
+    pairs("Nearest by decoder", "Cosine of the decoder rows", ["feature", "cosine"], rows(record.cosine)),
+    pairs("Nearest by correlation", `Pearson's correlation of activations over rows${of}`, ["feature", "correlation"], rows(record.pearson)),
+    pairs("Nearest by shared rows", `Rows in which both are active over those in which either is${of}`, ["feature", "Jaccard"], rows(record.jaccard)));
+}
+
+function logits([promoted, suppressed, all]) {
+  const rows = (tokens) => tokens.map(([id, value]) => [token(id), value]);
+  return element("section", {}, element("h3", {}, "Logits"),
+    element("p", { class: "muted" }, "What the host's final norm and unembedding make of the decoder row alone, scaled to a root mean square of 1, less what they make of zero."),
+    element("div", { class: "trio" }, pairs("Promoted tokens", "The largest logits", ["token", "logit"], rows(promoted)),
+      pairs("Suppressed tokens", "The smallest logits", ["token", "logit"], rows(suppressed)), histogram("Logits of all tokens", all, "logit")));
+}
+
+/** All contexts of a feature. */
+function contexts(record) {
+  const most = Math.abs(record.max);
+  const items = (all) => element("ol", { class: "contexts" }, ...all.map((one) => context(one, most)));
+  const parts = record.quantiles.map(([from, to, n, all], number) => {
+    const range = `${20 * number} to ${20 * (number + 1)} % of the activations by magnitude: ${format(from)} to ${format(to)}, ${n} rows`;
+    return all.length === 0 ? null : element("details", number === 4 ? { open: "" } : {}, element("summary", {}, range), items(all));
+  }).filter(Boolean).reverse();
+  if (record.top.length === 0) return [element("p", {}, "It is active in no row.")];
+  return [
+    element("h3", {}, "Top contexts"),
+    ...(SET.has_tokens ? [element("p", { class: "muted" }, "The underlined token has the value in front; the colour of each is its own activation.")] : []),
+    items(record.top),
+    element("h3", {}, "Drawn from each fifth of the activations"), ...parts,
+  ];
+}
+
+/** All that is known of a feature. */
+function article(number, record, level) {
+  return element("article", { id: `feature-${number}` }, ...(level ? [element("h3", {}, element("a", { href: `#feature=${number}` }, `Feature ${number}`))] : []),
+    facts(number, record),
+    element("p", { class: "bar" }, pinner(number)),
+    histogram("Activations that are not 0", record.histogram, "activation"),
+    ...contexts(record), ...(record.logits ? [logits(record.logits)] : []), neighbors(number, record));
+}
+
+function valuesButton() {
+  const made = element("button", { type: "button", "aria-pressed": "false" }, "Values at tokens");
+  made.addEventListener("click", () => {
+    const on = $("main").classList.toggle("values");
+    made.setAttribute("aria-pressed", String(on));
+  });
+  return made;
+}
+
+async function featureView(number) {
+  const record = await feature(number);
+  const other = element("input", { inputmode: "numeric", size: 6, autocomplete: "off" });
+  const form = element("form", {}, element("label", {}, "Compare with ", other));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    location.hash = `#compare=${number},${other.value.trim()}`;
+  });
+  const link = (to, text) => (to < 0 || to >= SET.n_features ? element("span", { class: "muted" }, text) : element("a", { href: `#feature=${to}` }, text));
+  return () => show(`Feature ${number}`, [
+    element("div", { class: "bar" }, link(number - 1, "← before"), link(number + 1, "after →"), valuesButton(), form),
+    article(number, record, false),
+  ]);
+}
+
+async function compareView(left, right) {
+  const records = [await feature(left), await feature(right)];
+  const near = ["cosine", "pearson", "jaccard"].map((name) => [name, records[0][name].find(([other]) => other === right) ?? records[1][name].find(([other]) => other === left)]);
+  const known = near.filter(([, found]) => found).map(([name, found]) => `${name} ${format(found[1])}`);
+  return () => show(`Features ${left} and ${right}`, [
+    element("p", { class: "muted" }, known.length > 0 ? `Between the two: ${known.join(", ")}.` : "Neither is among the nearest of the other."),
+    element("div", { class: "bar" }, valuesButton()),
+    element("div", { class: "sides" }, article(left, records[0], true), article(right, records[1], true)),
+  ]);
+}

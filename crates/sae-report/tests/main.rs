@@ -1,0 +1,5 @@
+//! Feature pages as files, and as a browser shows them.
+
+mod browser;
+mod features;
+mod pages;
