@@ -272,7 +272,8 @@ fn dense_features_are_described_as_sparse_ones() {
     for (first, n) in [(0, 100), (100, 50)] {
         let [x, dense, k_hat] = [&x, &dense, &k_hat].map(|tensor| tensor.narrow(0, first, n));
         let (features, k_hat) = (Features::Dense(&dense), Some(&k_hat));
-        let batch = EvalBatch { first_row: first as u64, x: &x, x_hat: &x, features, k_hat };
+        let batch =
+            EvalBatch { first_row: first as u64, x: &x, target: &x, x_hat: &x, features, k_hat };
         observer.see(&batch).unwrap();
     }
     let options = DescribeOptions { window: WINDOW, seed: SEED };

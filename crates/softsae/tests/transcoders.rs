@@ -86,6 +86,9 @@ fn every_command_computes_or_refuses() {
         let args = ["export", str(&model), "--format", format, "--out", str(&out)];
         fail(args, 2, &["expected an autoencoder", "a transcoder"]);
     }
+    let pages = at("pages");
+    let args = ["features", str(&model), "--data", str(&input), "--out", str(&pages)];
+    fail(args, 2, &["expected an SAE", "a transcoder"]);
     let told = succeed(["inspect", str(&model)]);
     assert!(told.contains("rebuilds 9 dimensions of another port from 6"), "{told}");
     assert!(told.contains("[trained_on.target]"), "{told}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sae_config::FeatureSet;
-use sae_data::{ActivationStore, OutputLock, open_store};
+use sae_data::{ActivationStore, OutputLock, Port, open_store};
 use sae_eval::{DescribeOptions, EvaluateOptions, FeatureDescriber, FeatureObserver, observe};
 use sae_hosts::{HookKind, HookPoint, HostInput, HostModel, host_provenance};
 use sae_models::{Sae, TrainedOn, checkpoint_hash, load_checkpoint};
@@ -21,9 +21,13 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
     let inputs = [args.checkpoint.as_path(), &args.data].into_iter().chain(args.host.as_deref());
     check_apart(&args.out, &inputs.collect::<Vec<_>>())?;
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
+    if sae.config().is_transcoder() {
+        let (checkpoint, got) = (args.checkpoint.display(), "a transcoder");
+        return Err(Failure::usage(anyhow::anyhow!("{checkpoint}: expected an SAE, got {got}")));
+    }
     let store = open_store(&args.data).or_usage()?;
     check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
-    let place = origin(store.as_ref()).or_usage()?;
+    let place = origin(&Port::of_store(store.as_ref())).or_usage()?;
     let of_model = &sae.base().trained_on;
     let data = format!("{}: against the model", args.data.display());
     let mut found = Differences::find(of_model, &place, &data, args.elsewhere)?;
@@ -91,7 +95,7 @@ fn describe(
         progress.at(u64::from(last) + 1, String::new);
     }
     Ok(FeatureSet {
-        architecture: sae.config().architecture.name().to_owned(),
+        architecture: sae.config().code.name().to_owned(),
         n_rows: describer.n_rows(),
         n_features,
         l0: describer.l0(),
