@@ -236,16 +236,17 @@ fn nothing_follows_where_the_last_text_is_cut_off() {
     let path = folder.path().join("tokenizer.json");
     let read = std::fs::read_to_string(&path).unwrap();
     let mut tokenizer: serde_json::Value = serde_json::from_str(&read).unwrap();
-    tokenizer["model"]["vocab"] = serde_json::json!({"a": 1, "Ġ": 2});
+    tokenizer["model"]["vocab"] = serde_json::json!({"a": 1, "Ġ": 2, "Ċ": 3});
     tokenizer["pre_tokenizer"] = serde_json::json!({
         "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
     });
     std::fs::write(&path, tokenizer.to_string()).unwrap();
     let host = HostModel::load(folder.path(), test_device()).unwrap();
     let texts: Vec<Text> = ["one", "two"]
-        .map(|name| Text { name: name.to_owned(), content: "a ".repeat(300_000) })
+        .map(|name| Text { name: name.to_owned(), content: "a a\na".repeat(120_000) })
         .to_vec();
-    let limited = HarvestOptions { max_tokens: Some(23), ..options() };
+    // The last batch is not full: it ends where no context is left, which is asked for once more.
+    let limited = HarvestOptions { max_tokens: Some(23), batch_size: 4, ..options() };
     let out = folder.path().join("store");
     let proceed = &mut |_: &HarvestProgress| ControlFlow::Continue(());
     let summary = harvest(&host, &texts, hook(), &limited, &out, proceed).unwrap();
