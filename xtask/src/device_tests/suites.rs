@@ -16,7 +16,16 @@ use crate::workspace::Workspace;
 /// `SOFTSAE_TEST_DEVICE`.
 const SUITES: [(&str, &[&str]); 5] = [
     ("soft-topk", &["device::", "tensor::"]),
-    ("sae-models", &["checkpoints::every_model", "normalizer::", "properties::", "selections::"]),
+    (
+        "sae-models",
+        &[
+            "checkpoints::every_model",
+            "normalizer::",
+            "properties::",
+            "selections::",
+            "transcoders::",
+        ],
+    ),
     (
         "sae-train",
         &["golden::", "steps::", "runs::a_resumed", "engines::products", "engines::the_reference"],
@@ -24,6 +33,7 @@ const SUITES: [(&str, &[&str]); 5] = [
     (
         "sae-eval",
         &[
+            "features::",
             "golden::",
             "ground_truth::",
             "hosts::",
