@@ -14,6 +14,7 @@ mod groups;
 mod identity;
 mod preset;
 mod recipe;
+mod results;
 mod role;
 mod run;
 mod settings;
@@ -31,12 +32,13 @@ pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, LatentScores,
-    Provenance, Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
+    Reconstruction, Sparsity,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
+pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use settings::{
