@@ -4,6 +4,7 @@
 //! only notes what a pickle would call: of the calls it understands those that torch writes for
 //! tensors, parameters and ordered dictionaries; the result of any other is opaque.
 
+mod calls;
 mod machine;
 mod value;
 

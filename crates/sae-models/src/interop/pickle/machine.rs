@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::{Storage, StoredTensor, Value};
+use super::Value;
+use super::calls::{call, storage};
 
 /// Deepest nesting of values.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -32,6 +33,22 @@ impl<'a> Machine<'a> {
             b'.' => return Ok(true),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
+            _ => {
+                let is_known = self.plain(code)?
+                    || self.put_or_get(code)?
+                    || self.collection(code)?
+                    || self.object(code)?;
+                if !is_known {
+                    return Err(format!("instruction {code:#04x}, which state dicts do not need"));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Numbers, texts and other values without parts; whether the instruction is one of these.
+    fn plain(&mut self, code: u8) -> Result<bool, String> {
+        match code {
             b'N' => self.push(Value::None)?,
             // NEWTRUE, NEWFALSE, EMPTY_LIST
             0x88 | 0x89 | b']' => self.push(Value::Opaque)?,
@@ -66,6 +83,14 @@ impl<'a> Machine<'a> {
                 let [n] = self.take::<1>()?;
                 self.text(n.into())?;
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Values that are kept to be used again; whether the instruction is one of these.
+    fn put_or_get(&mut self, code: u8) -> Result<bool, String> {
+        match code {
             // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
             b'q' => {
                 let [n] = self.take::<1>()?;
@@ -84,6 +109,14 @@ impl<'a> Machine<'a> {
                 let n = u32::from_le_bytes(self.take()?);
                 self.get(n.into())?;
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Tuples, dictionaries and lists; whether the instruction is one of these.
+    fn collection(&mut self, code: u8) -> Result<bool, String> {
+        match code {
             b')' => self.push(Value::tuple(vec![]))?,
             b't' => {
                 let values = self.since_mark()?;
@@ -110,6 +143,14 @@ impl<'a> Machine<'a> {
             // APPEND, APPENDS: lists are opaque.
             b'a' => drop(self.pop()?),
             b'e' => drop(self.since_mark()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Classes, calls and storages; whether the instruction is one of these.
+    fn object(&mut self, code: u8) -> Result<bool, String> {
+        match code {
             // GLOBAL, STACK_GLOBAL
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
@@ -131,9 +172,9 @@ impl<'a> Machine<'a> {
                 let id = self.pop()?;
                 self.push(storage(&id).ok_or("a persistent object that is no storage")?)?;
             }
-            _ => return Err(format!("instruction {code:#04x}, which state dicts do not need")),
+            _ => return Ok(false),
         }
-        Ok(false)
+        Ok(true)
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
@@ -218,42 +259,5 @@ impl<'a> Machine<'a> {
             Some(Value::Opaque) => Ok(()),
             _ => Err("items of what is no dictionary".into()),
         }
-    }
-}
-
-/// The result of a call.
-fn call(function: &Value, arguments: &Value) -> Result<Value, String> {
-    let Value::Global(name) = function else { return Ok(Value::Opaque) };
-    let arguments = arguments.as_tuple().ok_or("a call without arguments")?;
-    match &**name {
-        "collections.OrderedDict" => Ok(Value::Dict(Rc::default(), 1)),
-        "torch._utils._rebuild_parameter" => {
-            arguments.first().cloned().ok_or_else(|| "a parameter without a tensor".into())
-        }
-        "torch._utils._rebuild_tensor_v2" => {
-            let tensor = match arguments {
-                [Value::Storage(storage), Value::Int(offset), size, stride, ..] => {
-                    size.as_ints().zip(stride.as_ints()).map(|(size, stride)| StoredTensor {
-                        storage: storage.clone(),
-                        offset: *offset,
-                        size,
-                        stride,
-                    })
-                }
-                _ => None,
-            };
-            Ok(Value::Tensor(Rc::new(tensor.ok_or("a tensor without storage, size or stride")?)))
-        }
-        _ => Ok(Value::Opaque),
-    }
-}
-
-/// The storage that a persistent id stands for: `("storage", class, key, device, n)`.
-fn storage(id: &Value) -> Option<Value> {
-    match id.as_tuple()? {
-        [Value::Text(what), Value::Global(class), Value::Text(key), ..] if &**what == "storage" => {
-            Some(Value::Storage(Storage { class: class.clone(), key: key.clone() }))
-        }
-        _ => None,
     }
 }
