@@ -15,6 +15,7 @@ mod groups;
 mod identity;
 mod preset;
 mod recipe;
+mod results;
 mod role;
 mod run;
 mod settings;
@@ -32,7 +33,7 @@ pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, LatentScores,
-    Provenance, Reconstruction, RunResult, RunStatus, Sparsity, SweepResults,
+    Reconstruction, Sparsity,
 };
 pub use features::{
     Attribution, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
@@ -42,6 +43,7 @@ pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
+pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use settings::{

@@ -4,7 +4,9 @@ mod axes;
 mod expand;
 mod halving;
 mod keys;
+mod metric;
 mod point;
+mod rung;
 mod search;
 mod slurm;
 mod source;
@@ -16,11 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, read_toml};
 
-pub use halving::{HalvingConfig, Metric, run_at_rung};
+pub use halving::HalvingConfig;
 pub use keys::{dotted_key, run_keys};
 #[cfg(test)]
 pub(crate) use keys::{fields, set as set_key};
+pub use metric::Metric;
 pub use point::SweepPoint;
+pub use rung::run_at_rung;
 pub use search::SearchConfig;
 pub use slurm::SlurmConfig;
 pub use source::{

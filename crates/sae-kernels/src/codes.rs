@@ -1,9 +1,13 @@
 //! Sparse codes of a batch, row by row (CSR).
 
+mod chunks;
+mod dense;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+pub(crate) use self::chunks::{RowChunk, split_by_rows};
 use crate::error::check_len;
 use crate::{Error, Result};
 
@@ -194,96 +198,6 @@ impl SparseCodes {
         self.indices.truncate(kept);
         least
     }
-
-    /// Writes the codes as a dense matrix.
-    ///
-    /// # Shapes
-    /// `dense`: n_rows × n_features, overwritten.
-    ///
-    /// # Errors
-    /// [`Error::Size`] if `dense` has another length.
-    pub fn write_dense(&self, dense: &mut [f32]) -> Result<()> {
-        self.scatter(&self.values, 0..self.n_rows(), dense)
-    }
-
-    /// Writes some rows as a dense matrix, of the codes or of other values at their places, with
-    /// zeros elsewhere.
-    ///
-    /// # Shapes
-    /// `values`: one an entry, of all rows; `dense`: rows × n_features, overwritten.
-    ///
-    /// # Errors
-    /// [`Error::Size`] if a length differs, [`Error::Bound`] if there are no such rows.
-    pub fn scatter(&self, values: &[f32], rows: Range<usize>, dense: &mut [f32]) -> Result<()> {
-        check_len("values", self.nnz(), values.len())?;
-        self.check_rows(&rows, dense.len())?;
-        if self.n_features == 0 {
-            return Ok(());
-        }
-        dense.par_chunks_mut(self.n_features).zip(rows).for_each(|(out, b)| {
-            out.fill(0.0);
-            let range = self.indptr[b]..self.indptr[b + 1];
-            for (&i, &v) in self.indices[range.clone()].iter().zip(&values[range]) {
-                out[i as usize] = v;
-            }
-        });
-        Ok(())
-    }
-
-    /// Reads, at the place of each entry of some rows, the element of a dense matrix into `out`.
-    ///
-    /// # Shapes
-    /// `dense`: rows × n_features; `out`: one an entry of these rows.
-    ///
-    /// # Errors
-    /// [`Error::Size`] if a length differs, [`Error::Bound`] if there are no such rows.
-    pub fn gather(&self, dense: &[f32], rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        self.check_rows(&rows, dense.len())?;
-        check_len("out", self.entries(rows.clone()).len(), out.len())?;
-        let parts = split_by_rows(&self.indptr[rows.start..=rows.end], 1, out);
-        parts.into_par_iter().for_each(|(i, out)| {
-            let dense = &dense[i * self.n_features..][..self.n_features];
-            for (o, &f) in out.iter_mut().zip(self.row(rows.start + i).0) {
-                *o = dense[f as usize];
-            }
-        });
-        Ok(())
-    }
-
-    fn check_rows(&self, rows: &Range<usize>, len: usize) -> Result<()> {
-        if rows.end > self.n_rows() {
-            return Err(Error::Bound { name: "rows", bound: self.n_rows(), got: rows.end });
-        }
-        check_len("dense", rows.len() * self.n_features, len)
-    }
-
-    /// Takes new contents from chunks of consecutive rows.
-    pub(crate) fn assemble<'a>(&mut self, chunks: impl Iterator<Item = RowChunk<'a>> + Clone) {
-        self.indptr.clear();
-        self.indptr.push(0);
-        let mut nnz = 0;
-        for chunk in chunks.clone() {
-            for &end in chunk.ends {
-                self.indptr.push(nnz + end);
-            }
-            nnz += chunk.indices.len();
-        }
-        self.indices.resize(nnz, 0);
-        self.values.resize(nnz, 0.0);
-        let mut places = Vec::new();
-        let (mut indices, mut values) = (self.indices.as_mut_slice(), self.values.as_mut_slice());
-        for chunk in chunks {
-            let (i, rest) = std::mem::take(&mut indices).split_at_mut(chunk.indices.len());
-            indices = rest;
-            let (v, rest) = std::mem::take(&mut values).split_at_mut(chunk.values.len());
-            values = rest;
-            places.push((chunk, i, v));
-        }
-        places.into_par_iter().for_each(|(chunk, indices, values)| {
-            indices.copy_from_slice(chunk.indices);
-            values.copy_from_slice(chunk.values);
-        });
-    }
 }
 
 /// Checks what [`SparseCodes`] promises of its arrays.
@@ -308,33 +222,6 @@ fn check_parts(n_features: usize, indptr: &[usize], indices: &[u32], values: &[f
         }
     }
     Ok(())
-}
-
-/// The codes of some consecutive rows, with the end of each row relative to the chunk.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowChunk<'a> {
-    pub(crate) ends: &'a [usize],
-    pub(crate) indices: &'a [u32],
-    pub(crate) values: &'a [f32],
-}
-
-/// Splits a buffer with one element an entry into chunks of `n` rows: (first row, its part).
-pub(crate) fn split_by_rows<'a, T>(
-    indptr: &[usize],
-    n: usize,
-    buffer: &'a mut [T],
-) -> Vec<(usize, &'a mut [T])> {
-    let n_rows = indptr.len() - 1;
-    let mut rest = buffer;
-    (0..n_rows)
-        .step_by(n)
-        .map(|first| {
-            let len = indptr[(first + n).min(n_rows)] - indptr[first];
-            let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
-            rest = tail;
-            (first, part)
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -3,66 +3,23 @@
 //! A feature's gradients are sums over its rows of the batch. Where it has few of them, whole rows
 //! are added; where it has many, [`packed`] adds strips of columns that stay in cache.
 
+mod operands;
 mod packed;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use self::operands::check_sources;
+pub use self::operands::{EncoderGradient, Projection, Source, SquaredNorms};
 use crate::error::check_len;
 use crate::simd::{add_combination, combine, dispatch, dot, dots, write_combination};
-use crate::{FeatureMajor, Groups, Matrix, Result};
+use crate::{Matrix, Result};
 
 /// Parts of the dictionary whose sums are formed one by one.
 const N_PARTS: usize = 64;
 
 /// Mean number of entries of a feature from which strips are faster than rows.
 const PACKED_FROM: usize = 64;
-
-/// One reconstruction that contributes to the gradients.
-#[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    /// Its codes by feature, with the gradients of their pre-activations.
-    pub codes: &'a FeatureMajor,
-    /// The gradient of its outputs, batch × (n_groups·d_model), as [`crate::reconstruct`] leaves it.
-    pub output_gradient: Matrix<'a>,
-    /// Its groups.
-    pub groups: &'a Groups,
-}
-
-/// What the gradient of the decoder is freed of: its component along each row.
-#[derive(Debug, Clone, Copy)]
-pub struct Projection<'a> {
-    /// The decoder, n_features × d_model.
-    pub decoder: Matrix<'a>,
-    /// What is added to the norm of a row before it is divided by it.
-    pub eps: f32,
-}
-
-/// The encoder's side of the gradients.
-#[derive(Debug)]
-pub struct EncoderGradient<'a> {
-    /// What the encoder reads, batch × d_in.
-    pub input: Matrix<'a>,
-    /// The encoder, n_features × d_in; with it Σ_b ∂/∂input_b is summed into `input_sum`.
-    pub encoder: Matrix<'a>,
-    /// Receives the gradient of the encoder; rows without an entry are left as they are.
-    pub weights: &'a mut [f32],
-    /// Receives the gradient of its bias, n_features.
-    pub bias: &'a mut [f32],
-    /// Receives Σ_f bias_f·encoder_f, d_in: the summed gradient of the input.
-    pub input_sum: &'a mut [f32],
-}
-
-/// Squared norms of the gradients, for clipping.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct SquaredNorms {
-    /// Of the decoder's, after projection.
-    pub decoder: f64,
-    /// Of the encoder's weights.
-    pub encoder: f64,
-    /// Of the encoder's bias.
-    pub bias: f64,
-}
 
 /// The gradients of decoder, encoder and encoder bias, and their squared norms.
 ///
@@ -90,16 +47,7 @@ pub fn weight_gradients(
         active.fill(false);
         return Ok(SquaredNorms::default());
     };
-    check_len("decoder", n_features * d, decoder.len())?;
-    for source in sources {
-        check_len("codes (their number of features)", n_features, source.codes.n_features())?;
-        let width = source.groups.len() * d;
-        check_len("output_gradient (its columns)", width, source.output_gradient.n_cols())?;
-        source.groups.check(n_features)?;
-    }
-    if let Some(projection) = projection {
-        check_len("projection.decoder", decoder.len(), projection.decoder.data().len())?;
-    }
+    check_sources(sources, projection, decoder.len(), n_features, d)?;
     let part = n_features.div_ceil(N_PARTS).max(1);
     let task = Task { sources, projection, d, first_is_written: false };
     let Some(encoder) = encoder else {
@@ -114,13 +62,9 @@ pub fn weight_gradients(
             .collect();
         return Ok(SquaredNorms { decoder: norms.iter().sum(), ..SquaredNorms::default() });
     };
+    encoder.check(n_features)?;
     let EncoderGradient { input, encoder, weights, bias, input_sum } = encoder;
     let d_in = input.n_cols();
-    check_len("encoder", n_features * d_in, encoder.data().len())?;
-    check_len("encoder (its columns)", d_in, encoder.n_cols())?;
-    check_len("encoder gradient", n_features * d_in, weights.len())?;
-    check_len("encoder bias gradient", n_features, bias.len())?;
-    check_len("input_sum", d_in, input_sum.len())?;
     let first_is_written = sources[0].codes.nnz() >= PACKED_FROM * n_features;
     if first_is_written {
         packed::write(&sources[0], input, decoder, weights, scratch);

@@ -5,3 +5,4 @@ mod optimizer;
 mod properties;
 mod selection;
 mod threads;
+mod weight_gradients;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use proptest::prelude::*;
-use sae_kernels::SparseCodes;
+use sae_kernels::{Groups, SparseCodes};
 
 /// A batch, a dictionary and pre-activations of random sizes.
 #[derive(Debug, Clone)]
@@ -96,4 +96,16 @@ pub(crate) fn sparse(dense: &[f32], f: usize) -> SparseCodes {
 /// Whether two numbers agree to `tolerance` of `scale`.
 pub(crate) fn close(got: f32, want: f64, scale: f64, tolerance: f64) -> bool {
     (f64::from(got) - want).abs() <= tolerance * scale.max(1.0)
+}
+
+/// Codes of a case, and its groups: `n` prefixes with different factors.
+pub(crate) fn groups(case: &Case, n: usize) -> Groups {
+    let n = n.min(case.f);
+    let ends: Vec<usize> = (1..=n).map(|g| case.f * g / n).collect();
+    Groups::new(ends, (0..n).map(|g| 0.25 + g as f32).collect()).unwrap()
+}
+
+pub(crate) fn group_parts(case: &Case, n: usize) -> (Vec<usize>, Vec<f64>) {
+    let n = n.min(case.f);
+    ((1..=n).map(|g| case.f * g / n).collect(), (0..n).map(|g| 0.25 + g as f64).collect())
 }

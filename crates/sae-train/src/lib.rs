@@ -6,6 +6,7 @@ mod batches;
 mod checkpoints;
 mod data;
 mod dead;
+mod device;
 mod engine;
 mod error;
 mod events;
@@ -28,6 +29,7 @@ mod state;
 mod trainer;
 
 pub use data::Filtered;
+pub use device::run_device;
 pub use error::{Error, Result};
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};
 pub use origin::{origin, origin_of};
@@ -37,4 +39,4 @@ pub use report::{Step, StepReport};
 pub use run::{
     CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary, train_run,
 };
-pub use trainer::{Trainer, run_device};
+pub use trainer::Trainer;

@@ -8,8 +8,8 @@ use tch::{Device, Kind};
 use tch_autograd::DeviceMemory;
 
 use crate::batches::STAGED;
+use crate::device::run_device;
 use crate::engine::{Needs, choose};
-use crate::trainer::run_device;
 use crate::{Error, Result};
 
 const BYTES: u64 = 4;

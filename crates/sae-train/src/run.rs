@@ -14,12 +14,12 @@ use crate::checkpoints::{
     Checkpoints, Position, check_init, move_folder, remove_unfinished, write_folder,
 };
 use crate::data::{Filtered, open_source};
+use crate::device::run_device;
 use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
 use crate::plan::check_memory;
 use crate::prolong::{OF_LENGTH, checked_after, difference_before, free_of_length, refusal};
 use crate::start::{new_trainer, origins};
-use crate::trainer::run_device;
 use crate::{Error, Profile, Result, StepReport, Trainer};
 
 /// Folder of the trained model in a run's folder.

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::keys::{dotted_key, run_keys};
-use super::{SweepConfig, SweepPoint};
-use crate::{ArchitectureConfig, Error, Evaluation, Result, RunConfig};
+use super::rung::can_stop;
+use super::{Metric, SweepConfig, SweepPoint};
+use crate::{Error, Result};
 
 /// Successive halving (`[halving]`): all runs are trained to a part of their steps, the best of
 /// those that are comparable go on, and so forth; only the last ones get all their steps.
@@ -33,53 +34,6 @@ pub struct HalvingConfig {
 
 const fn default_eta() -> u64 {
     3
-}
-
-/// What runs are ranked by. More is better for each of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// R².
-    #[default]
-    R2,
-    /// The fraction of the variance explained, as the published code has it.
-    Fve,
-    /// The part of the host's loss that the reconstruction keeps; needs a host.
-    CeRecovered,
-    /// The same of the divergence of its predictions; needs a host.
-    KlRecovered,
-    /// The mean cosine of true features and those found; needs data whose features are known.
-    MatchedCosine,
-}
-
-impl Metric {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::R2, Self::Fve, Self::CeRecovered, Self::KlRecovered, Self::MatchedCosine];
-
-    /// The name in files, and the column of `results.csv`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::R2 => "r2",
-            Self::Fve => "fve",
-            Self::CeRecovered => "ce_recovered",
-            Self::KlRecovered => "kl_recovered",
-            Self::MatchedCosine => "matched_cosine",
-        }
-    }
-
-    /// Its value, where it was measured.
-    #[must_use]
-    pub fn of(self, evaluation: &Evaluation) -> Option<f64> {
-        match self {
-            Self::R2 => Some(evaluation.reconstruction.r2),
-            Self::Fve => Some(evaluation.reconstruction.frac_variance_explained),
-            Self::CeRecovered => Some(evaluation.cross_entropy.as_ref()?.ce_recovered),
-            Self::KlRecovered => Some(evaluation.cross_entropy.as_ref()?.kl_recovered),
-            Self::MatchedCosine => Some(evaluation.ground_truth.as_ref()?.mean_matched_cosine),
-        }
-    }
 }
 
 impl HalvingConfig {
@@ -191,55 +145,6 @@ impl HalvingConfig {
         }
         Ok(())
     }
-}
-
-/// A run as it is trained up to a rung: its first `steps` steps are those of the whole run.
-#[must_use]
-pub fn run_at_rung(run: &RunConfig, steps: u64) -> RunConfig {
-    let mut run = run.clone();
-    if steps < run.training.steps {
-        run.training.steps = steps;
-        run.training.decay_start = run.training.decay_start.map(|start| start.min(steps));
-        if let ArchitectureConfig::Soft(soft) = &mut run.architecture {
-            soft.hard_steps = 0;
-        }
-    }
-    run
-}
-
-/// Refuses runs whose first `steps` steps are not those of a run of that length, by the key that
-/// the difference comes from.
-fn can_stop(run: &RunConfig, steps: u64) -> Result<()> {
-    let training = &run.training;
-    if training.checkpoint_every == 0 {
-        let expected = "at least 1, since runs that are halved go on from a checkpoint";
-        return Err(Error::value("training.checkpoint_every", expected, 0));
-    }
-    if let Some(start) = training.decay_start.filter(|start| *start < steps) {
-        let expected = format!("at least {steps}, since the rate of the whole run does not fall");
-        return Err(Error::value("training.decay_start", expected, start));
-    }
-    match &run.architecture {
-        ArchitectureConfig::Soft(soft) if soft.hard_steps > training.steps - steps => {
-            let expected = format!("at most {}, after all rungs", training.steps - steps);
-            return Err(Error::value("architecture.hard_steps", expected, soft.hard_steps));
-        }
-        ArchitectureConfig::PAnneal(_) => {
-            let expected = "one whose first steps do not depend on the length of the run";
-            return Err(Error::value("architecture.name", expected, run.architecture.name()));
-        }
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::Soft(_)
-        | ArchitectureConfig::JumpRelu(_)
-        | ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_) => {}
-    }
-    // What lasts longer than the rung is refused as it is in a run of that length.
-    run_at_rung(run, steps).check().map(drop)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use sae_config::{Code, EstimatorNetwork, Normalization, Rounding, SoftCode};
 use tch::{Kind, Tensor};
 
 use super::dictionary_learning::{CONFIG_FILE, WEIGHTS_FILE, origin, settings, trainer, write};
-use super::files::floats;
+use super::files::{FileTensors, floats};
 use super::own::{model, own_config};
 use super::settings::{Keys, Settings};
 use super::torch_file::{self, StateDict};
@@ -106,20 +106,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
         ("k_estimator.output.weight", file.take("k_estimator.2.weight", &[1, f])?.squeeze_dim(0)),
         ("k_estimator.output.bias", file.take("k_estimator.2.bias", &[1])?.reshape([])),
     ];
-    let scale = file.take("norm_factor", &[])?;
-    // A run that goes on may have its factor beside the model, where the model's own is 1.
-    let scale = match (norm_factor, scale.double_value(&[])) {
-        (None, _) => scale,
-        (Some(factor), own) if factor as f32 == own as f32 => scale,
-        (Some(factor), 1.0) if !is_shifted => Tensor::from(factor).to_kind(Kind::Float),
-        (Some(factor), own) => {
-            return Err(Error::Format {
-                path,
-                expected: format!("`norm_factor` {own}, as the model's own"),
-                got: factor.to_string(),
-            });
-        }
-    };
+    let scale = scale(&mut file, norm_factor, is_shifted)?;
     let normalization = if is_shifted {
         all.push(("normalization.shift", file.take("shift_factor", &[d])?));
         Normalization::ShiftScale
@@ -149,13 +136,7 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     let config = dir.join(CONFIG_FILE);
     let settings =
         if config.exists() { settings(config, &[&TRAINER])? } else { Settings::none(config) };
-    check_sizes(&settings, d, f)?;
-    match settings.text_or_none("dict_class")? {
-        None | Some("SoftSAE" | "SoftTopKSAE") => {}
-        Some(other) => {
-            return Err(settings.wrong("dict_class", "`SoftSAE` or `SoftTopKSAE`", other));
-        }
-    }
+    check_settings(&settings, d, f)?;
     let own = own_config(&settings.map, &settings.path)?;
     let config = ModelConfig {
         d_model: d as usize,
@@ -167,13 +148,34 @@ pub(super) fn import(dir: &Path) -> Result<Imported> {
     Ok(Imported { sae: model(&path, own, config, all)?, origin: origin(&settings)?, notes })
 }
 
-/// Refuses settings of a model of another size.
-fn check_sizes(settings: &Settings, d: i64, f: i64) -> Result<()> {
+/// What activations are divided by.
+fn scale(file: &mut FileTensors, norm_factor: Option<f64>, is_shifted: bool) -> Result<Tensor> {
+    let scale = file.take("norm_factor", &[])?;
+    // A run that goes on may have its factor beside the model, where the model's own is 1.
+    Ok(match (norm_factor, scale.double_value(&[])) {
+        (None, _) => scale,
+        (Some(factor), own) if factor as f32 == own as f32 => scale,
+        (Some(factor), 1.0) if !is_shifted => Tensor::from(factor).to_kind(Kind::Float),
+        (Some(factor), own) => {
+            return Err(Error::Format {
+                path: file.path.clone(),
+                expected: format!("`norm_factor` {own}, as the model's own"),
+                got: factor.to_string(),
+            });
+        }
+    })
+}
+
+/// Refuses settings of a model of another size or class.
+fn check_settings(settings: &Settings, d: i64, f: i64) -> Result<()> {
     for (key, size) in [("activation_dim", d), ("dict_size", f)] {
         if settings.map.contains_key(key) && settings.size(key)? as i64 != size {
             let expected = format!("{size}, as the tensors of {WEIGHTS_FILE}");
             return Err(settings.wrong(key, &expected, settings.value(key)));
         }
     }
-    Ok(())
+    match settings.text_or_none("dict_class")? {
+        None | Some("SoftSAE" | "SoftTopKSAE") => Ok(()),
+        Some(other) => Err(settings.wrong("dict_class", "`SoftSAE` or `SoftTopKSAE`", other)),
+    }
 }

@@ -68,21 +68,7 @@ pub(crate) fn sparse_forward<E: Entry>(
     if bad.is_some() {
         return bad;
     }
-    all.rows.clear();
-    all.rows
-        .extend(tasks.iter().flat_map(|task| &task.rows).map(|row| Row { whole: false, ..*row }));
-    indptr.clear();
-    indptr.push(0);
-    let (mut entries, mut tails) = (0, 0);
-    for row in &all.rows {
-        entries += row.len;
-        tails += row.tails;
-        indptr.push(entries);
-    }
-    all.indices.resize(entries, 0);
-    all.values.resize(entries, E::Real::ZERO);
-    all.tail_places.resize(tails, 0);
-    all.tails.resize(tails, E::Real::ZERO);
+    gather_sizes(tasks, all, indptr);
     let mut rest = ListedMut {
         indices: &mut all.indices,
         values: &mut all.values,
@@ -104,6 +90,25 @@ pub(crate) fn sparse_forward<E: Entry>(
         },
     );
     None
+}
+
+/// Lists the rows of all tasks, and makes room for their entries.
+fn gather_sizes<T: Real>(tasks: &[Lists<T>], all: &mut Lists<T>, indptr: &mut Vec<usize>) {
+    all.rows.clear();
+    all.rows
+        .extend(tasks.iter().flat_map(|task| &task.rows).map(|row| Row { whole: false, ..*row }));
+    indptr.clear();
+    indptr.push(0);
+    let (mut entries, mut tails) = (0, 0);
+    for row in &all.rows {
+        entries += row.len;
+        tails += row.tails;
+        indptr.push(entries);
+    }
+    all.indices.resize(entries, 0);
+    all.values.resize(entries, T::ZERO);
+    all.tail_places.resize(tails, 0);
+    all.tails.resize(tails, T::ZERO);
 }
 
 struct Find<'a, E: Entry> {

@@ -28,28 +28,8 @@ pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Re
         ("b_dec", tensor(sae, "decoder.bias")?),
     ]);
     let b_enc = tensor(sae, "encoder.bias")?;
-    let mut settings = json!({
-        "d_in": config.d_model,
-        "d_sae": config.n_features,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": sae.base().parameters.centre().is_some(),
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        "metadata": metadata(config, origin),
-    });
-    match config.normalization {
-        Normalization::LayerNorm => settings["normalize_activations"] = "layer_norm".into(),
-        // There rows come to a norm of √d_in, here to one of 1.
-        Normalization::UnitNorm => {
-            settings["normalize_activations"] = "constant_norm_rescale".into();
-            let root = (config.d_model as f64).sqrt();
-            weights.insert("W_enc", &weights["W_enc"] / root);
-            weights.insert("W_dec", &weights["W_dec"] * root);
-            weights.insert("b_dec", &weights["b_dec"] * root);
-        }
-        _ => {}
-    }
+    let mut settings = common_settings(sae, origin);
+    add_normalization(config, &mut weights, &mut settings);
     let mut files = vec![dir.join(WEIGHTS_FILE), dir.join(CONFIG_FILE)];
     settings["architecture"] = match &config.code {
         Code::TopK { k } => {
@@ -93,6 +73,41 @@ pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Re
     write_tensors(&files[0], weights.iter().map(|(name, tensor)| (*name, tensor)))?;
     sae_config::write_json(&files[1], &settings)?;
     Ok(Exported { files, differences: vec![] })
+}
+
+/// The settings that every architecture has.
+fn common_settings(sae: &dyn Sae, origin: &Origin) -> Value {
+    let config = sae.config();
+    json!({
+        "d_in": config.d_model,
+        "d_sae": config.n_features,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": sae.base().parameters.centre().is_some(),
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": metadata(config, origin),
+    })
+}
+
+/// The normalisation, with weights for rows of its norm.
+fn add_normalization(
+    config: &ModelConfig,
+    weights: &mut BTreeMap<&'static str, Tensor>,
+    settings: &mut Value,
+) {
+    match config.normalization {
+        Normalization::LayerNorm => settings["normalize_activations"] = "layer_norm".into(),
+        // There rows come to a norm of √d_in, here to one of 1.
+        Normalization::UnitNorm => {
+            settings["normalize_activations"] = "constant_norm_rescale".into();
+            let root = (config.d_model as f64).sqrt();
+            weights.insert("W_enc", &weights["W_enc"] / root);
+            weights.insert("W_dec", &weights["W_dec"] * root);
+            weights.insert("b_dec", &weights["b_dec"] * root);
+        }
+        _ => {}
+    }
 }
 
 /// What SAELens keeps beside the settings; its loader asks for the version.

@@ -1,9 +1,11 @@
 //! From SAELens' files to a model of ours.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sae_config::{Code, Normalization};
 use serde_json::Value;
+use tch::Tensor;
 
 use super::super::files::floats;
 use super::super::own::{model, own_config};
@@ -43,10 +45,7 @@ pub(in super::super) fn import(dir: &Path) -> Result<Imported> {
     notes.extend(file.finish(code.name())?);
 
     if settings.flag("rescale_acts_by_decoder_norm", false)? {
-        let norms = w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
-        w_enc *= &norms;
-        b_enc *= norms.squeeze_dim(1);
-        w_dec /= norms;
+        move_norms(&mut w_enc, &mut b_enc, &mut w_dec);
     }
     let (normalization, scale) = normalization(dir, &settings, d)?;
     (w_enc, w_dec, b_dec) = (w_enc * scale, w_dec / scale, b_dec / scale);
@@ -58,16 +57,8 @@ pub(in super::super) fn import(dir: &Path) -> Result<Imported> {
         Code::JumpRelu { .. } => Code::JumpRelu { subtract_b_dec: subtracts },
         other if subtracts => other,
         other => {
-            // Ours subtract it: the bias makes up for that.
-            if let Some(bias) = more.remove("magnitude.bias") {
-                let factor = more["magnitude.log_scale"].exp().unsqueeze(1);
-                let moved = moved_bias(&bias, &(&w_enc * factor), &b_dec, -1.0);
-                more.insert("magnitude.bias", moved);
-            }
-            if let Some(hidden) = more.get("k_estimator.hidden.weight") {
-                let moved = moved_bias(&more["k_estimator.hidden.bias"], hidden, &b_dec, -1.0);
-                more.insert("k_estimator.hidden.bias", moved);
-            }
+            // Ours subtract it: the biases make up for that.
+            move_biases(&mut more, &w_enc, &b_dec);
             b_enc = moved_bias(&b_enc, &w_enc, &b_dec, -1.0);
             other
         }
@@ -81,12 +72,38 @@ pub(in super::super) fn import(dir: &Path) -> Result<Imported> {
         ("decoder.weight", w_dec),
         ("decoder.bias", b_dec),
     ]);
+    let origin = origin(about, is_legacy)?;
+    Ok(Imported { sae: model(&path, own, config, more)?, origin, notes })
+}
+
+/// Moves the norms of the decoder's rows to the encoder.
+fn move_norms(w_enc: &mut Tensor, b_enc: &mut Tensor, w_dec: &mut Tensor) {
+    let norms = w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
+    *w_enc *= &norms;
+    *b_enc *= norms.squeeze_dim(1);
+    *w_dec /= norms;
+}
+
+/// Where the activations came from.
+fn origin(about: &Settings, is_legacy: bool) -> Result<Origin> {
     let hook = match about.text_or_none("hook_name")? {
         None if is_legacy => about.text_or_none("hook_point")?,
         hook => hook,
     };
-    let origin = Origin::of_transformer_lens(about.text_or_none("model_name")?, hook);
-    Ok(Imported { sae: model(&path, own, config, more)?, origin, notes })
+    Ok(Origin::of_transformer_lens(about.text_or_none("model_name")?, hook))
+}
+
+/// Makes the biases beyond the encoder's up for a b_dec that is subtracted from the input.
+fn move_biases(more: &mut BTreeMap<&'static str, Tensor>, w_enc: &Tensor, b_dec: &Tensor) {
+    if let Some(bias) = more.remove("magnitude.bias") {
+        let factor = more["magnitude.log_scale"].exp().unsqueeze(1);
+        let moved = moved_bias(&bias, &(w_enc * factor), b_dec, -1.0);
+        more.insert("magnitude.bias", moved);
+    }
+    if let Some(hidden) = more.get("k_estimator.hidden.weight") {
+        let moved = moved_bias(&more["k_estimator.hidden.bias"], hidden, b_dec, -1.0);
+        more.insert("k_estimator.hidden.bias", moved);
+    }
 }
 
 /// The normalisation, and what activations are multiplied by for our weights.

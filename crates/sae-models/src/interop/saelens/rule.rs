@@ -41,15 +41,7 @@ pub(super) fn rule(
             one_threshold(whole(settings.value("k")), one, d_sae)
         }
         "jumprelu" => {
-            let threshold = match file.take_either(&["threshold"], &[d_sae])? {
-                Some(threshold) => threshold,
-                // Files of old versions have its logarithm.
-                None => match file.take_either(&["log_threshold"], &[d_sae])? {
-                    Some(logarithm) => logarithm.exp(),
-                    None => file.take("threshold", &[d_sae])?,
-                },
-            };
-            let threshold = positive(&threshold, notes);
+            let threshold = positive(&thresholds(file, d_sae)?, notes);
             let trained_as = metadata.text_or_none("training_architecture")?;
             let k = trained_as.filter(|a| a.ends_with("batchtopk"));
             let k = k.and_then(|_| whole(details.value("k")));
@@ -72,30 +64,53 @@ pub(super) fn rule(
             ]),
         ),
         "softsae" => {
-            let Some(Code::Soft(own)) = own else {
-                let expected = "`softsae` with our own configuration beside it";
-                return Err(settings.wrong("architecture", expected, name));
-            };
-            let hidden_units = settings.size("d_hidden")?;
-            let rounds_down = settings.flag("round_down", false)?;
-            let code = SoftCode {
-                k_min: settings.number("k_min")?,
-                k_max: settings.number("k_max")?,
-                rounding: if rounds_down { Rounding::Down } else { Rounding::Nearest },
-                k_estimator: EstimatorNetwork::TwoLayers { hidden_units },
-                ..own
-            };
-            let (hidden, d_in) = (hidden_units as i64, settings.size("d_in")? as i64);
-            let tensors = BTreeMap::from([
-                ("k_estimator.hidden.weight", file.take("W_k", &[d_in, hidden])?.tr()),
-                ("k_estimator.hidden.bias", file.take("b_k", &[hidden])?),
-                ("k_estimator.output.weight", file.take("w_k_out", &[hidden])?),
-                ("k_estimator.output.bias", file.take("b_k_out", &[])?),
-            ]);
+            let (code, tensors) = soft(name, settings, own, file)?;
             (Code::Soft(code), tensors)
         }
         _ => (Code::Standard {}, BTreeMap::new()),
     })
+}
+
+/// The thresholds of JumpReLU.
+fn thresholds(file: &mut FileTensors, d_sae: i64) -> Result<Tensor> {
+    Ok(match file.take_either(&["threshold"], &[d_sae])? {
+        Some(threshold) => threshold,
+        // Files of old versions have its logarithm.
+        None => match file.take_either(&["log_threshold"], &[d_sae])? {
+            Some(logarithm) => logarithm.exp(),
+            None => file.take("threshold", &[d_sae])?,
+        },
+    })
+}
+
+/// The code of a SoftSAE and the tensors of its k-estimator.
+fn soft(
+    name: &str,
+    settings: &Settings,
+    own: Option<Code>,
+    file: &mut FileTensors,
+) -> Result<(SoftCode, BTreeMap<&'static str, Tensor>)> {
+    let Some(Code::Soft(own)) = own else {
+        let expected = "`softsae` with our own configuration beside it";
+        return Err(settings.wrong("architecture", expected, name));
+    };
+    let hidden_units = settings.size("d_hidden")?;
+    let rounds_down = settings.flag("round_down", false)?;
+    let code = SoftCode {
+        k_min: settings.number("k_min")?,
+        k_max: settings.number("k_max")?,
+        rounding: if rounds_down { Rounding::Down } else { Rounding::Nearest },
+        k_estimator: EstimatorNetwork::TwoLayers { hidden_units },
+        ..own
+    };
+    let (hidden, d_in) = (hidden_units as i64, settings.size("d_in")? as i64);
+    let tensors = BTreeMap::from([
+        ("k_estimator.hidden.weight", file.take("W_k", &[d_in, hidden])?.tr()),
+        ("k_estimator.hidden.bias", file.take("b_k", &[hidden])?),
+        ("k_estimator.output.weight", file.take("w_k_out", &[hidden])?),
+        ("k_estimator.output.bias", file.take("b_k_out", &[])?),
+    ]);
+    Ok((code, tensors))
 }
 
 /// k of top-k, which files of old versions have with the activation function.
