@@ -132,13 +132,7 @@ impl Job {
         if let Some(result) = self.kept(id)?.filter(|result| is_of_length(result, steps)) {
             return Ok(result);
         }
-        if self.kept(id)?.is_some_and(|result| result.status == RunStatus::Dropped) {
-            // It has no state from which it could go on, and starts anew.
-            let model = folder.join("checkpoint");
-            if model.exists() {
-                std::fs::remove_dir_all(&model).with_context(|| model.display().to_string())?;
-            }
-        }
+        self.clear_dropped(id, &folder)?;
         let mut config = config.clone();
         config.data.store = self.activations.train.clone();
         config.training.device = device(&folder, &place.device);
@@ -181,6 +175,18 @@ impl Job {
         };
         write_json(&self.result_file(id), &result)?;
         Ok(result)
+    }
+
+    /// Removes the model of a run that was dropped.
+    fn clear_dropped(&self, id: &str, folder: &Path) -> Result<()> {
+        if self.kept(id)?.is_some_and(|result| result.status == RunStatus::Dropped) {
+            // It has no state from which it could go on, and starts anew.
+            let model = folder.join("checkpoint");
+            if model.exists() {
+                std::fs::remove_dir_all(&model).with_context(|| model.display().to_string())?;
+            }
+        }
+        Ok(())
     }
 
     /// What was measured, unless what was read is no longer what the run's id stands for: then

@@ -1,0 +1,121 @@
+//! An evaluation in words.
+
+use sae_config::{CrossEntropy, Evaluation, GroundTruth};
+
+use crate::output::say;
+
+pub(super) fn print(evaluation: &Evaluation) {
+    let (fidelity, sparsity) = (&evaluation.reconstruction, &evaluation.sparsity);
+    if evaluation.elsewhere {
+        say!("elsewhere       {}", evaluation.differences.join("; "));
+    }
+    say!("rows            {}", evaluation.n_rows);
+    say!("R²              {:.4}", fidelity.r2);
+    say!("FVE (official)  {:.4}", fidelity.frac_variance_explained);
+    say!("cosine          {:.4}", fidelity.cosine);
+    say!("norm ratio      {:.4}", fidelity.norm_ratio);
+    say!("relative bias   {:.4}", fidelity.relative_bias);
+    say!(
+        "L0              {:.2} (sd {:.2}; 5/50/95 %: {:.0}/{:.0}/{:.0})",
+        sparsity.l0_mean,
+        sparsity.l0_sd,
+        sparsity.l0_p5,
+        sparsity.l0_p50,
+        sparsity.l0_p95
+    );
+    say!("L1              {:.4}", sparsity.l1);
+    say!("dead            {:.2} %", 100.0 * sparsity.dead_fraction);
+    say!(
+        "dense           {:.2} % above 1 %, {:.2} % above 10 %",
+        100.0 * sparsity.dense_fraction_1e2,
+        100.0 * sparsity.dense_fraction_1e1
+    );
+    if let Some(k_hat) = &evaluation.k_hat {
+        say!(
+            "k̂               {:.2} (sd {:.2}; {:.2} to {:.2})",
+            k_hat.mean,
+            k_hat.sd,
+            k_hat.min,
+            k_hat.max
+        );
+    }
+    if let Some(of) = &evaluation.allocation {
+        say!(
+            "R² if shared out uniformly {:.4}, by a threshold {:.4}, at best {:.4} (sd {:.2})",
+            of.r2_uniform,
+            of.r2_threshold,
+            of.r2_oracle,
+            of.l0_sd_oracle
+        );
+    }
+    if let Some(of) = &evaluation.complexity {
+        say!(
+            "dimension       {:.2} (TwoNN); Spearman of L0 and that of a row's neighbourhood {}",
+            of.dimension,
+            number(of.spearman_l0_dimension)
+        );
+    }
+    if let Some(ce) = &evaluation.cross_entropy {
+        print_cross_entropy(ce);
+    }
+    if let Some(truth) = &evaluation.ground_truth {
+        print_truth(truth);
+    }
+}
+
+fn print_cross_entropy(ce: &CrossEntropy) {
+    say!(
+        "cross-entropy   clean {:.4}, spliced {:.4}, zero {:.4} nats over {} tokens",
+        ce.clean,
+        ce.spliced,
+        ce.zero,
+        ce.n_tokens
+    );
+    say!("CE recovered    {:.4}", ce.ce_recovered);
+    say!("KL recovered    {:.4}", ce.kl_recovered);
+    say!(
+        "L0 on the loss  Spearman {} of the next token, {} of the token itself",
+        number(ce.spearman_l0_next_loss),
+        number(ce.spearman_l0_own_loss)
+    );
+}
+
+fn print_truth(truth: &GroundTruth) {
+    say!(
+        "dictionary      {:.4} mean cosine, {:.2} % of {} features above 0.9",
+        truth.mean_matched_cosine,
+        100.0 * truth.recovered_above_0_9,
+        truth.n_true_features
+    );
+    say!(
+        "support         precision {:.4}, recall {:.4}",
+        truth.support_precision,
+        truth.support_recall
+    );
+    if let Some(latents) = &truth.latents {
+        say!(
+            "detectors       F1 {:.4}, precision {:.4}, recall {:.4}, MCC {:.4}, uniqueness {:.4}",
+            latents.f1,
+            latents.precision,
+            latents.recall,
+            latents.mcc,
+            latents.uniqueness
+        );
+    }
+    say!(
+        "L0 on true k    Spearman {}, slope {}",
+        number(truth.spearman_l0_true_l0),
+        number(truth.slope_l0)
+    );
+    if truth.spearman_k_hat.or(truth.slope_k_hat).is_some() {
+        say!(
+            "k̂ on true k     Spearman {}, slope {}",
+            number(truth.spearman_k_hat),
+            number(truth.slope_k_hat)
+        );
+    }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("none".to_owned(), |value| format!("{value:.4}"))
+}
