@@ -1,9 +1,11 @@
 //! What inference needs of an architecture: the part of its settings that a model is saved with.
 
+mod check;
+
 use serde::{Deserialize, Serialize};
 
 use crate::groups::group_sizes;
-use crate::{ArchitectureConfig, Error, KEstimator, Parity, Result, SoftConfig};
+use crate::{ArchitectureConfig, KEstimator, Parity, SoftConfig};
 
 /// How a dictionary codes its inputs, whatever it was trained by.
 ///
@@ -162,25 +164,6 @@ impl Code {
             | Self::Standard {}
             | Self::StandardApril {}
             | Self::PAnneal {} => None,
-        }
-    }
-
-    /// Checks that a dictionary of this size can be coded so.
-    ///
-    /// # Errors
-    /// [`Error::Value`] for more features than there are, or groups of another number.
-    pub fn check(&self, n_features: usize) -> Result<()> {
-        match self {
-            Self::TopK { k } | Self::AbsTopK { k } if *k > n_features => {
-                Err(Error::value("k", format!("at most the {n_features} features"), k))
-            }
-            Self::MatryoshkaBatchTopK { group_sizes, .. }
-                if group_sizes.iter().sum::<usize>() != n_features =>
-            {
-                let expected = format!("groups of {n_features} features in all");
-                Err(Error::value("group_sizes", expected, format!("{group_sizes:?}")))
-            }
-            _ => Ok(()),
         }
     }
 }

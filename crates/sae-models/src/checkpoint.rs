@@ -49,12 +49,17 @@ pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
         .into_iter()
         .chain(sae.buffers())
         .chain(constants.iter().map(|(name, tensor)| (*name, tensor)));
+    let mut trained_on = sae.base().trained_on.clone();
+    if sae.config().is_transcoder() {
+        // What tells a transcoder from an SAE beside `d_out`.
+        trained_on.target.get_or_insert_default();
+    }
     let manifest = Manifest {
         format: FORMAT.into(),
         version: VERSION,
         weights_blake3: write_tensors(&dir.join(WEIGHTS_FILE), tensors)?,
         config: sae.config(),
-        trained_on: sae.base().trained_on.clone(),
+        trained_on,
     };
     Ok(sae_config::write_json(&dir.join(CONFIG_FILE), &manifest)?)
 }
@@ -113,6 +118,18 @@ fn read_manifest(dir: &Path) -> Result<Manifest<Written>> {
         got: e.to_string(),
     })?;
     let model = &config.config;
+    if model.is_transcoder() != trained_on.target.is_some() {
+        let told = |is_there| if is_there { "there" } else { "absent" };
+        return Err(Error::Format {
+            path,
+            expected: "`d_out` and `trained_on.target` of a transcoder, or neither".into(),
+            got: format!(
+                "`d_out` {}, `trained_on.target` {}",
+                told(model.is_transcoder()),
+                told(trained_on.target.is_some())
+            ),
+        });
+    }
     model.code.check(model.n_features).map_err(|e| e.in_file(path))?;
     Ok(Manifest { format, version, weights_blake3, config, trained_on })
 }

@@ -131,6 +131,30 @@ fn a_transcoder_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_model_is_not_made_a_transcoder_by_a_key() {
+    let path = |dir: &std::path::Path| dir.join(sae_models::CONFIG_FILE);
+    let mut rng = InitRng::new(2);
+    let (code, kind) = (Code::TopK { k: 3 }, Kind::Float);
+    let sae = ModelConfig { d_out: None, ..config(code.clone(), D_MODEL, Normalization::None) };
+    let sae = sae_models::init(sae, &Normalizer::None, &mut rng, kind, test_device()).unwrap();
+    let transcoder = transcoder(code, Normalization::None, kind, 4);
+    for (model, d_out) in [(sae, Some(D_MODEL)), (transcoder, None)] {
+        let dir = tempfile::tempdir().unwrap();
+        save_checkpoint(model.as_ref(), dir.path()).unwrap();
+        assert!(load_checkpoint(dir.path(), test_device()).is_ok());
+        let text = std::fs::read(path(dir.path())).unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        match d_out {
+            Some(d_out) => manifest["config"]["d_out"] = d_out.into(),
+            None => drop(manifest["config"].as_object_mut().unwrap().remove("d_out")),
+        }
+        std::fs::write(path(dir.path()), manifest.to_string()).unwrap();
+        let message = load_checkpoint(dir.path(), test_device()).err().unwrap().to_string();
+        assert!(message.contains("`d_out` and `trained_on.target`"), "{message}");
+    }
+}
+
+#[test]
 fn encoder_and_decoder_start_apart_from_one_another() {
     for d_out in [D_MODEL, D_OUT] {
         let config = config(codes().remove(0), d_out, Normalization::None);

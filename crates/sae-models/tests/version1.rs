@@ -140,5 +140,5 @@ fn a_version_with_the_configuration_of_another_is_refused() {
     let error = refusal(&|manifest| manifest["config"]["architecture"]["kk"] = 1.into());
     assert!(error.contains("unknown field `kk`"), "{error}");
     let error = refusal(&|manifest| manifest["config"]["architecture"]["k"] = 21.into());
-    assert!(error.contains("`k`: expected at most the 20 features, got 21"), "{error}");
+    assert!(error.contains("`k`: expected from 1 to the 20 features, got 21"), "{error}");
 }

@@ -106,6 +106,14 @@ fn an_output_does_not_replace_an_input() {
     }
     fail(["convert", &store, "--out", &store, "--format", "npy", "--dtype", "f16"], 2, &["--out"]);
     fail(["encode", &checkpoint, "--data", &store, "--out", &checkpoint], 2, &["--out"]);
+    let inside = format!("{checkpoint}/new/place");
+    fail(["encode", &checkpoint, "--data", &store, "--out", &inside], 2, &["--out", &inside]);
+    let native = at("native");
+    succeed(["convert", &store, "--out", &native]);
+    let own = run_file(folder.path(), "store = 'native'", "none");
+    for place in [native.clone(), format!("{native}/run")] {
+        fail(["train", str(&own), "--out", &place], 2, &["--out", &place]);
+    }
     fail(["export", &checkpoint, "--format", "sparsify", "--out", &checkpoint], 2, &["--out"]);
     let exported = at("exported");
     succeed(["export", &checkpoint, "--format", "sparsify", "--out", &exported]);

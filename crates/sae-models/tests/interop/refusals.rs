@@ -82,7 +82,7 @@ fn settings_that_change_inference_are_refused() {
         ("topk", "metadata.sae_lens_version", "7.0.0".into(), "at most version 6"),
         ("topk", "metadata", serde_json::json!([1]), "`metadata` an object"),
         ("topk", "dtype", "float8".into(), "`dtype`"),
-        ("topk", "k", 41.into(), "`k`: expected at most the 40 features"),
+        ("topk", "k", 41.into(), "`k`: expected from 1 to the 40 features"),
         ("topk", "k", 2.5.into(), "`k` a whole number"),
         ("topk", "reshape_activations", "heads".into(), "`reshape_activations`"),
         ("standard", "architecture", serde_json::Value::Null, "`architecture` a string"),

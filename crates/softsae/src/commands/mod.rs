@@ -38,8 +38,11 @@ fn check_dimension(sae: &dyn Sae, store: &dyn ActivationStore, data: &Path) -> R
 
 /// Refuses an output that would replace an input: one of them itself, or a file in one.
 fn check_apart(out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
-    // What is not there yet replaces nothing.
-    let Ok(place) = out.canonicalize() else { return Ok(()) };
+    // Of a place that is not there yet, the folder that it will lie in.
+    let absolute = std::path::absolute(out).or_run()?;
+    let Some(place) = absolute.ancestors().find_map(|at| at.canonicalize().ok()) else {
+        return Ok(());
+    };
     let replaced = |input: &&&Path| input.canonicalize().is_ok_and(|of| place.starts_with(of));
     match inputs.iter().find(replaced) {
         None => Ok(()),

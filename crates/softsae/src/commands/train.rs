@@ -11,6 +11,7 @@ use sae_train::{
 };
 use tch::Device;
 
+use super::check_apart;
 use crate::cli::TrainArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
@@ -30,6 +31,11 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     if let Some(init) = &config.training.init {
         say_if_elsewhere(init, &config)?;
     }
+    let data = &config.data;
+    let single = [&data.store].into_iter().filter(|store| !store.as_os_str().is_empty());
+    let stores = single.chain(data.stores.iter().map(|store| &store.path)).chain(&data.target);
+    let inputs: Vec<&Path> = stores.chain(&config.training.init).map(PathBuf::as_path).collect();
+    check_apart(out, &inputs)?;
     keep_written(&args.config, out)?;
     let mut progress = Progress::new("train", "steps", config.training.steps);
     let mut message = String::new();
