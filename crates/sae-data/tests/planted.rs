@@ -139,6 +139,7 @@ fn settings_out_of_range_are_named() {
         (PlantedConfig { noise: f64::NAN, ..small() }, "noise"),
         (PlantedConfig { magnitude: 0.0, ..small() }, "magnitude"),
         (PlantedConfig { first_row: u64::MAX, ..small() }, "first_row"),
+        (PlantedConfig { first_row: (1 << 32) - small().n_rows + 1, ..small() }, "first_row"),
     ] {
         let error = config.write(&dir.path().join("store"), Dtype::F32).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{field}: expected")), "{error}");

@@ -1,15 +1,17 @@
 //! A loaded host: activations at a hook point, logits, and logits with activations replaced.
 
-use std::ops::ControlFlow;
+mod passes;
+
 use std::path::{Path, PathBuf};
 
-use tch::{Device, Kind, Tensor};
+pub use passes::Prefix;
+use tch::{Device, Kind};
 
 use crate::families::{self, Family};
 use crate::images::{ImageProcessor, PROCESSOR_FILE};
 use crate::tokenizer::HostTokenizer;
 use crate::weights::Weights;
-use crate::{Error, HookKind, HookPoint, Result, gguf, huggingface};
+use crate::{Error, Result, gguf, huggingface};
 
 /// What a host is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,25 +79,6 @@ impl std::fmt::Debug for HostModel {
             .field("device", &self.device)
             .field("kind", &self.kind)
             .finish_non_exhaustive()
-    }
-}
-
-/// A host's state at a hook point, from which it can go on more than once.
-///
-/// [`HostModel::prefix`] makes it and [`HostModel::logits_from`] goes on, so that comparing several
-/// replacements costs the layers before the hook only once.
-#[derive(Debug)]
-pub struct Prefix {
-    hook: HookPoint,
-    /// The residual stream before the hook's layer.
-    layer_input: Tensor,
-    activations: Tensor,
-}
-
-impl Prefix {
-    /// The activations at the hook point, `[batch, positions, d_model]`.
-    pub fn activations(&self) -> &Tensor {
-        &self.activations
     }
 }
 
@@ -190,232 +173,5 @@ impl HostModel {
     /// What it computes in.
     pub fn kind(&self) -> Kind {
         self.kind
-    }
-
-    /// The activations at a hook point; nothing after it is computed.
-    ///
-    /// # Shapes
-    /// Token ids `[batch, positions]` (i64), or pixels as [`HostInput::Images`] has them in the
-    /// host's kind, to `[batch, positions, d_model]`. The positions of an image are its patches by
-    /// rows, after the class token if the family has one.
-    ///
-    /// # Errors
-    /// [`Error::Input`] if the input has another shape, kind or device, or ids are outside the
-    /// vocabulary; [`Error::HookLayer`] if the host has no such layer.
-    pub fn activations(&self, input: &Tensor, hook: HookPoint) -> Result<Tensor> {
-        Ok(self.prefix(input, hook)?.activations)
-    }
-
-    /// The embedding of each image: the family's pooled output, projected if the file holds a
-    /// projection.
-    ///
-    /// # Shapes
-    /// Pixels as [`HostInput::Images`] has them to `[batch, size]`.
-    ///
-    /// # Errors
-    /// [`Error::Input`], as [`HostModel::activations`], or if the host reads tokens.
-    pub fn image_embeddings(&self, pixels: &Tensor) -> Result<Tensor> {
-        if !matches!(self.info.input, HostInput::Images { .. }) {
-            return Err(Error::input("host", "a vision model", &self.info.family));
-        }
-        self.whole(pixels)
-    }
-
-    /// The logits of the next token at each position.
-    ///
-    /// # Shapes
-    /// Token ids `[batch, positions]` (i64) to `[batch, positions, vocabulary]`.
-    ///
-    /// # Errors
-    /// [`Error::Input`], as [`HostModel::activations`].
-    pub fn logits(&self, ids: &Tensor) -> Result<Tensor> {
-        self.check_language()?;
-        self.whole(ids)
-    }
-
-    /// The logits when `replace` has replaced the activations at a hook point.
-    ///
-    /// # Shapes
-    /// Token ids `[batch, positions]` (i64) to `[batch, positions, vocabulary]`; `replace` gets
-    /// and returns `[batch, positions, d_model]`.
-    ///
-    /// # Errors
-    /// As [`HostModel::activations`]; [`Error::Splice`] if `replace` fails; [`Error::Input`] if
-    /// what it returns has another shape, kind or device.
-    pub fn logits_spliced(
-        &self,
-        ids: &Tensor,
-        hook: HookPoint,
-        replace: &mut dyn FnMut(Tensor) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Result<Tensor> {
-        self.check_language()?;
-        let prefix = self.prefix(ids, hook)?;
-        let activations = prefix.activations.shallow_clone();
-        let replaced = tch::no_grad(|| replace(activations))
-            .map_err(|source| Error::Splice { hook, source })?;
-        self.logits_from(&prefix, &replaced)
-    }
-
-    /// Computes up to a hook point, to go on from there.
-    ///
-    /// # Errors
-    /// As [`HostModel::activations`].
-    pub fn prefix(&self, input: &Tensor, hook: HookPoint) -> Result<Prefix> {
-        self.check_input(input)?;
-        hook.check(&self.info)?;
-        Ok(tch::no_grad(|| {
-            let layer_input = self.through(0..hook.layer, self.family.embed(input));
-            let activations = match hook.kind {
-                HookKind::ResidPre => layer_input.shallow_clone(),
-                HookKind::ResidPost => {
-                    self.through(hook.layer..hook.layer + 1, layer_input.shallow_clone())
-                }
-                HookKind::AttnOut | HookKind::MlpOut => {
-                    let mut tap = |kind, x| {
-                        if kind == hook.kind {
-                            ControlFlow::Break(x)
-                        } else {
-                            ControlFlow::Continue(x)
-                        }
-                    };
-                    either(self.family.layer(hook.layer, &layer_input, &mut tap))
-                }
-            };
-            Prefix { hook, layer_input, activations }
-        }))
-    }
-
-    /// Goes on from a hook point with other activations, to the logits.
-    ///
-    /// # Shapes
-    /// `[batch, positions, d_model]` to `[batch, positions, vocabulary]`.
-    ///
-    /// # Errors
-    /// [`Error::Input`] if the activations do not have the shape, kind and device of the prefix's,
-    /// or if the host reads images.
-    pub fn logits_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
-        self.check_language()?;
-        let describe = |x: &Tensor| format!("{:?} {:?} on {:?}", x.kind(), x.size(), x.device());
-        let (expected, got) = (describe(&prefix.activations), describe(activations));
-        if expected != got {
-            return Err(Error::input("activations", expected, got));
-        }
-        let hook = prefix.hook;
-        Ok(tch::no_grad(|| {
-            let (next, x) = match hook.kind {
-                HookKind::ResidPre => (hook.layer, activations.shallow_clone()),
-                HookKind::ResidPost => (hook.layer + 1, activations.shallow_clone()),
-                HookKind::AttnOut | HookKind::MlpOut => {
-                    let mut tap = |kind, x| {
-                        ControlFlow::Continue(if kind == hook.kind {
-                            activations.shallow_clone()
-                        } else {
-                            x
-                        })
-                    };
-                    let x = either(self.family.layer(hook.layer, &prefix.layer_input, &mut tap));
-                    (hook.layer + 1, x)
-                }
-            };
-            self.family.head(&self.through(next..self.info.n_layers, x))
-        }))
-    }
-
-    /// Whether activations at a hook point are the residual stream, or are added to it as they are.
-    pub fn is_of_residual_stream(&self, hook: HookPoint) -> bool {
-        match hook.kind {
-            HookKind::ResidPre | HookKind::ResidPost => true,
-            HookKind::AttnOut | HookKind::MlpOut => !families::changes_outputs(&self.info.family),
-        }
-    }
-
-    /// The logits that final norm and unembedding give of directions alone, less those of zero.
-    /// The norm divides each direction by its own size.
-    ///
-    /// # Shapes
-    /// `[n, d_model]` to `[n, vocabulary]`.
-    ///
-    /// # Errors
-    /// [`Error::Input`] for another shape, or if the host reads images.
-    pub fn direct_logits(&self, directions: &Tensor) -> Result<Tensor> {
-        self.check_language()?;
-        let d_model = self.info.d_model as i64;
-        if !matches!(directions.size()[..], [_, d] if d == d_model) {
-            let expected = format!("[n, {d_model}]");
-            return Err(Error::input("directions", expected, format!("{:?}", directions.size())));
-        }
-        Ok(tch::no_grad(|| {
-            let x = directions.to_device(self.device).to_kind(self.kind).unsqueeze(0);
-            let zero = Tensor::zeros([1, 1, d_model], (self.kind, self.device));
-            (self.family.head(&x) - self.family.head(&zero)).squeeze_dim(0)
-        }))
-    }
-
-    /// The residual stream after some layers.
-    fn through(&self, layers: std::ops::Range<usize>, x: Tensor) -> Tensor {
-        let mut tap = |_, x| ControlFlow::Continue(x);
-        layers.fold(x, |x, layer| either(self.family.layer(layer, &x, &mut tap)))
-    }
-
-    /// The input through all layers and the head.
-    fn whole(&self, input: &Tensor) -> Result<Tensor> {
-        self.check_input(input)?;
-        Ok(tch::no_grad(|| {
-            let x = self.through(0..self.info.n_layers, self.family.embed(input));
-            self.family.head(&x)
-        }))
-    }
-
-    fn check_language(&self) -> Result<()> {
-        match self.info.input {
-            HostInput::Tokens { .. } => Ok(()),
-            HostInput::Images { .. } => {
-                Err(Error::input("host", "a language model", &self.info.family))
-            }
-        }
-    }
-
-    fn check_input(&self, input: &Tensor) -> Result<()> {
-        let describe = |kind: Kind, shape: &str| format!("{kind:?} {shape} on {:?}", self.device);
-        let got = || format!("{:?} {:?} on {:?}", input.kind(), input.size(), input.device());
-        let shape = input.size();
-        let on_device = input.device() == self.device;
-        match self.info.input {
-            HostInput::Tokens { vocabulary, max_positions } => {
-                let positions = 1..=max_positions as i64;
-                let shaped = matches!(shape[..], [batch, length] if batch > 0 && positions.contains(&length));
-                if !(shaped && on_device && input.kind() == Kind::Int64) {
-                    let expected = describe(Kind::Int64, &format!("[batch, 1 to {max_positions}]"));
-                    return Err(Error::input("token ids", expected, got()));
-                }
-                let (low, high) = (input.min().int64_value(&[]), input.max().int64_value(&[]));
-                if low < 0 || high >= vocabulary as i64 {
-                    let expected = format!("ids from 0 to {}", vocabulary - 1);
-                    return Err(Error::input("token ids", expected, format!("{low} to {high}")));
-                }
-            }
-            HostInput::Images { channels, size, multiple_of, .. } => {
-                let fits = |edge: i64| match multiple_of {
-                    Some(part) => edge > 0 && edge % part as i64 == 0,
-                    None => edge == size as i64,
-                };
-                let shaped = matches!(shape[..], [batch, c, height, width]
-                    if batch > 0 && c == channels as i64 && fits(height) && fits(width));
-                if !(shaped && on_device && input.kind() == self.kind) {
-                    let edge = multiple_of.map_or(size.to_string(), |p| format!("multiple of {p}"));
-                    let expected =
-                        describe(self.kind, &format!("[batch, {channels}, {edge}, {edge}]"));
-                    return Err(Error::input("pixels", expected, got()));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The tensor with which a layer ended or broke off.
-fn either(flow: ControlFlow<Tensor, Tensor>) -> Tensor {
-    match flow {
-        ControlFlow::Continue(x) | ControlFlow::Break(x) => x,
     }
 }

@@ -112,8 +112,9 @@ impl PlantedConfig {
                 return Err(Error::value(field, "at least 1", 0));
             }
         }
-        if self.first_row.checked_add(self.n_rows).is_none() {
-            return Err(Error::value("first_row", "row numbers that fit 64 bits", self.first_row));
+        // A row's number is its document.
+        if self.first_row.checked_add(self.n_rows).is_none_or(|end| end > 1 << 32) {
+            return Err(Error::value("first_row", "row numbers that fit 32 bits", self.first_row));
         }
         if u32::try_from(self.n_features).is_err() {
             return Err(Error::value("n_features", "at most 2^32 − 1", self.n_features));

@@ -88,10 +88,7 @@ impl PlantedConfig {
                 missing.iter().flat_map(|row| row.values.iter().copied()).collect();
             let first_missing = start + (rows.len() - missing.len()) as u64;
             let meta: Vec<RowMeta> = (first_missing..next)
-                .map(|i| RowMeta {
-                    document: (i & u64::from(u32::MAX)) as u32,
-                    ..RowMeta::default()
-                })
+                .map(|i| RowMeta { document: i as u32, ..RowMeta::default() })
                 .collect();
             writer.append(&values, &meta)?;
             start = next;
