@@ -36,6 +36,7 @@ mod sidecar;
 mod source;
 mod statistics;
 mod store;
+mod unfinished;
 mod writer;
 mod zip;
 
@@ -57,5 +58,6 @@ pub use row_list::read_row_list;
 pub use selection::Selection;
 pub use statistics::Statistics;
 pub use store::{ActivationStore, Provenance, RowMeta, open_store};
+pub use unfinished::remove_unfinished;
 pub use writer::{StoreSpec, StoreWriter};
 pub use zip::zip;

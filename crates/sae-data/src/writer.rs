@@ -3,7 +3,6 @@
 //! A shard is written to a temporary file, synced and renamed; then the manifest that names it is
 //! replaced in the same way. Rows go to disk as they come: memory holds 16 bytes a row.
 
-use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use crate::output_lock::OutputLock;
 use crate::shard::{COLUMNS, DATA_OFFSET, Layout};
 use crate::source::SourceFile;
 use crate::store::to_usize;
+use crate::unfinished::remove_unfinished;
 use crate::{Dtype, Error, Provenance, Result, RowMeta};
 
 /// What a store will hold.
@@ -96,7 +96,8 @@ impl StoreWriter {
             return Err(Error::format(dir, "an unfinished store", "a finished one"));
         }
         found.check_same_spec(&wanted, &dir.join(FILE_NAME))?;
-        remove_unfinished(dir)?;
+        let is_shard = |name: &str| name.starts_with("shard-") && name.ends_with(".safetensors");
+        remove_unfinished(dir, |name| is_shard(name) || name == FILE_NAME)?;
         Self::start(dir, found, lock)
     }
 
@@ -272,23 +273,4 @@ fn prepare(dir: &Path, spec: &StoreSpec) -> Result<(OutputLock, Option<Manifest>
     let path = dir.join(FILE_NAME);
     let found = if path.exists() { Some(Manifest::read(&path)?) } else { None };
     Ok((lock, found))
-}
-
-/// Removes what killed writes of shards and manifest have left: `.NAME.` and six letters or digits,
-/// as `atomic-write-file` names them.
-fn remove_unfinished(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
-        let entry = entry.map_err(Error::io(dir))?;
-        let name = entry.file_name();
-        let parts = name.to_str().and_then(|name| name.strip_prefix('.')?.rsplit_once('.'));
-        let is_left = parts.is_some_and(|(name, end)| {
-            let is_shard = name.starts_with("shard-") && name.ends_with(".safetensors");
-            let is_drawn = end.len() == 6 && end.chars().all(|c| c.is_ascii_alphanumeric());
-            (is_shard || name == FILE_NAME) && is_drawn
-        });
-        if is_left {
-            fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
-        }
-    }
-    Ok(())
 }

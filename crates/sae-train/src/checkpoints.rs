@@ -192,21 +192,6 @@ pub(crate) fn move_folder(folder: &Path, target: &Path) -> Result<()> {
     target.parent().map_or(Ok(()), sync)
 }
 
-/// Removes what killed writes of a file have left in its folder: `.NAME.` and six letters or digits, as
-/// `atomic-write-file` names them. Nothing else may be writing the file.
-pub(crate) fn remove_unfinished(folder: &Path, name: &str) -> Result<()> {
-    let start = format!(".{name}.");
-    for entry in fs::read_dir(folder).map_err(|e| io(folder, e))? {
-        let entry = entry.map_err(|e| io(folder, e))?;
-        let name = entry.file_name();
-        let end = name.to_str().and_then(|name| name.strip_prefix(&start));
-        if end.is_some_and(|end| end.len() == 6 && end.chars().all(|c| c.is_ascii_alphanumeric())) {
-            fs::remove_file(entry.path()).map_err(|e| io(&entry.path(), e))?;
-        }
-    }
-    Ok(())
-}
-
 fn remove(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).map_err(|e| io(folder, e))
 }
@@ -242,22 +227,5 @@ mod tests {
         for wrong in [text.replace("\"loader\"", "\"loader\": {}, \"other\""), "{}".into()] {
             assert!(serde_json::from_str::<Position>(&wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn only_what_a_killed_write_left_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let kept =
-            [".run.toml", ".run.toml.abc", ".run.toml.a-c4e6", ".run.tom.aB3dE6", "run.toml"];
-        for name in kept.iter().chain(&[".run.toml.NF86hW", ".run.toml.000000"]) {
-            fs::write(folder.path().join(name), name).unwrap();
-        }
-        remove_unfinished(folder.path(), "run.toml").unwrap();
-        let left = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name());
-        let mut left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
-        left.sort();
-        let mut kept = kept.map(String::from);
-        kept.sort();
-        assert_eq!(left, kept);
     }
 }

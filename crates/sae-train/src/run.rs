@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use sae_config::{CheckedRun, DataConfig, RunConfig, Timing, difference};
-use sae_data::{BatchSource, OutputLock};
+use sae_data::{BatchSource, OutputLock, remove_unfinished};
 use sae_models::{TrainedOn, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint};
 use tch::Device;
 
 use crate::batches::Batches;
-use crate::checkpoints::{
-    Checkpoints, Position, check_init, move_folder, remove_unfinished, write_folder,
-};
+use crate::checkpoints::{Checkpoints, Position, check_init, move_folder, write_folder};
 use crate::data::{Filtered, open_source};
 use crate::device::run_device;
 use crate::fault;
@@ -101,7 +99,7 @@ fn train_to_the_end(
 ) -> Result<RunSummary> {
     let _lock = OutputLock::directory(out)?;
     for file in [CONFIG_FILE, TIMING_FILE] {
-        remove_unfinished(out, file)?;
+        remove_unfinished(out, |name| name == file)?;
     }
     let checkpoint = out.join(CHECKPOINT_FOLDER);
     let states = Checkpoints::new(out.join(TRAINING_FOLDER));
