@@ -149,8 +149,10 @@ fn a_store_on_a_read_only_disk() {
     if disk.mounted {
         assert!(mount(&["-o", "remount,ro", "tmpfs"], &disk.folder));
     } else {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o555);
-        fs::set_permissions(&store, mode).expect("permissions");
+        for folder in [store.as_path(), disk.path()] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o555);
+            fs::set_permissions(folder, mode).expect("permissions");
+        }
     }
     fs::write(&config, run_toml(&store, "name = \"topk\"\nk = 3", 20)).expect("writes");
     succeed(["inspect", str(&store)]);
@@ -159,11 +161,13 @@ fn a_store_on_a_read_only_disk() {
     let checkpoint = out.join("checkpoint");
     succeed(["eval", str(&checkpoint), "--data", str(&store)]);
 
-    let inside = store.join("run");
+    let beside = disk.path().join("run");
     let reason = if disk.mounted { "Read-only file system" } else { "Permission denied" };
-    crate::fail(["train", str(&config), "--out", str(&inside)], 1, &[str(&inside), reason]);
+    crate::fail(["train", str(&config), "--out", str(&beside)], 1, &[str(&beside), reason]);
     if !disk.mounted {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&store, mode).expect("permissions");
+        for folder in [disk.path(), store.as_path()] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(folder, mode).expect("permissions");
+        }
     }
 }
