@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let encode = format!("encode/{id}/{shape}");
             criterion.bench_function(&encode, |bencher| {
                 bencher.iter(|| {
-                    std::hint::black_box(coder.encode(sae.as_ref(), &x).expect("codes"));
+                    std::hint::black_box(coder.encode(&sae, &x).expect("codes"));
                 });
             });
             table.add(encode, Some(&gemm));
@@ -60,8 +60,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let eval = format!("eval/{id}/{shape}");
             criterion.bench_function(&eval, |bencher| {
                 bencher.iter(|| {
-                    let encoded = coder.encode(sae.as_ref(), &x).expect("codes");
-                    let x_hat = coder.decode(sae.as_ref(), &encoded).expect("rows");
+                    let encoded = coder.encode(&sae, &x).expect("codes");
+                    let x_hat = coder.decode(&sae, &encoded).expect("rows");
                     let (codes, k_hat) = (&encoded.codes, encoded.k_hat.as_ref());
                     metrics.add_sparse(&x, &x_hat, codes, k_hat).expect("finite rows");
                 });
@@ -80,7 +80,7 @@ fn model(
     f: i64,
     k: i64,
     x: &Tensor,
-) -> Result<Box<dyn Sae>, Box<dyn std::error::Error>> {
+) -> Result<Sae, Box<dyn std::error::Error>> {
     let architecture: ArchitectureConfig = toml::from_str(&format!("{settings}\nk = {k}"))?;
     let config = ModelConfig {
         d_model: d as usize,
@@ -92,7 +92,7 @@ fn model(
     let mut rng = InitRng::new(1);
     let sae = init(config, &Normalizer::None, &mut rng, Kind::Float, Device::Cpu)?;
     if let Some((_, threshold)) = sae.buffers().into_iter().find(|(name, _)| *name == "threshold") {
-        let z = sae.base().parameters.pre_activations(x);
+        let z = sae.parameters.pre_activations(x);
         let least = z.topk(k, -1, true, true).0.select(1, k - 1).mean(Kind::Float);
         threshold.shallow_clone().copy_(&least);
     }

@@ -25,7 +25,7 @@ const HALVINGS: usize = 60;
 /// features of each matter is known only when all rows have been seen.
 pub struct AllocationObserver<'a> {
     /// None for an architecture that does not keep the largest.
-    sae: Option<&'a dyn Sae>,
+    sae: Option<&'a Sae>,
     n_rows: u64,
     /// What is encoded and what is to be rebuilt.
     rows: Vec<[Tensor; 2]>,
@@ -34,7 +34,7 @@ pub struct AllocationObserver<'a> {
 impl<'a> AllocationObserver<'a> {
     /// To observe a pass of `sae`.
     #[must_use]
-    pub fn new(sae: &'a dyn Sae) -> Self {
+    pub fn new(sae: &'a Sae) -> Self {
         let keeps_the_largest = match sae.config().code {
             Code::TopK { .. }
             | Code::BatchTopK { .. }
@@ -102,13 +102,12 @@ struct Errors {
 }
 
 impl Errors {
-    fn add(&mut self, sae: &dyn Sae, x: &Tensor, target: &Tensor) -> Result<()> {
-        let base = sae.base();
-        let (normal, rows) = base.normalizer.normalize(x);
-        let parameters = &base.parameters;
+    fn add(&mut self, sae: &Sae, x: &Tensor, target: &Tensor) -> Result<()> {
+        let (normal, rows) = sae.normalizer.normalize(x);
+        let parameters = &sae.parameters;
         let z = parameters.pre_activations(&normal).relu();
         let (values, indices) = z.f_topk(self.most as i64, 1, true, true)?;
-        let scale = match (base.output_normalizer(), &rows) {
+        let scale = match (sae.output_normalizer(), &rows) {
             (_, Some(rows)) => {
                 let scale = rows.scale.f_to_kind(Kind::Double)? * &rows.unit;
                 scale.f_square()?.f_squeeze_dim(1)?
@@ -124,7 +123,7 @@ impl Errors {
                 let least = f64::from(f32::MIN_POSITIVE);
                 (x / unit - shift) / scale.clamp_min(least)
             }
-            None if sae.config().is_transcoder() => base.output_normalizer().normalize(target).0,
+            None if sae.config().is_transcoder() => sae.output_normalizer().normalize(target).0,
             _ => normal,
         };
         let mut residual = target - &parameters[Role::DecoderBias];

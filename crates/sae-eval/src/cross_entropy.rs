@@ -55,7 +55,7 @@ impl Default for CrossEntropyOptions {
 /// loss as it is; [`Error::NotFinite`] if a loss is NaN or infinite; [`Error::Host`] and
 /// [`Error::Model`].
 pub fn cross_entropy(
-    sae: &dyn Sae,
+    sae: &Sae,
     host: &HostModel,
     hook: HookPoint,
     texts: &[&str],
@@ -84,7 +84,7 @@ pub fn cross_entropy(
 /// # Errors
 /// As [`cross_entropy`].
 pub fn cross_entropy_of_tokens(
-    sae: &dyn Sae,
+    sae: &Sae,
     host: &HostModel,
     hook: HookPoint,
     contexts: &[Vec<u32>],
@@ -97,7 +97,7 @@ pub fn cross_entropy_of_tokens(
 
 /// Of contexts whose first token `is_led` says was put in front.
 fn measure(
-    sae: &dyn Sae,
+    sae: &Sae,
     host: &HostModel,
     hook: HookPoint,
     contexts: &[Vec<u32>],

@@ -16,7 +16,7 @@ use crate::{EvaluateOptions, Metrics, Result, observe};
 /// Those of [`observe`] and of [`Metrics`]; [`Error::Empty`](crate::Error::Empty) for a store
 /// without rows.
 pub fn evaluate<'a>(
-    sae: &dyn Sae,
+    sae: &Sae,
     stores: impl Into<Ports<&'a dyn ActivationStore>>,
     options: EvaluateOptions,
     progress: &mut dyn FnMut(u64, u64),

@@ -83,7 +83,7 @@ impl FeatureObserver {
     /// than 2³² − 1 rows.
     pub fn finish<'a>(
         self,
-        sae: &dyn Sae,
+        sae: &Sae,
         store: &dyn ActivationStore,
         host: Option<&'a HostModel>,
         options: DescribeOptions,

@@ -26,11 +26,7 @@ impl<'a> TruthObserver<'a> {
     ///
     /// # Errors
     /// [`Error::Truth`] if store and truth do not belong together; [`Error::Ports`] of a transcoder; those of [`TruthMetrics::new`].
-    pub fn new(
-        sae: &dyn Sae,
-        store: &dyn ActivationStore,
-        truth: &'a PlantedTruth,
-    ) -> Result<Self> {
+    pub fn new(sae: &Sae, store: &dyn ActivationStore, truth: &'a PlantedTruth) -> Result<Self> {
         if sae.config().is_transcoder() {
             let expected = "an autoencoder: the truth is of what is encoded";
             return Err(Error::Ports { expected });
@@ -46,7 +42,7 @@ impl<'a> TruthObserver<'a> {
         let n_true = truth.n_features() as i64;
         let dictionary =
             Tensor::f_from_slice(truth.dictionary())?.f_reshape([n_true, expected as i64])?;
-        let metrics = TruthMetrics::new(&sae.base().parameters[Role::DecoderWeight], &dictionary)?;
+        let metrics = TruthMetrics::new(&sae.parameters[Role::DecoderWeight], &dictionary)?;
         Ok(Self { truth, metrics })
     }
 

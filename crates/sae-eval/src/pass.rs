@@ -107,7 +107,7 @@ pub trait Observer {
 /// a target or an SAE with one; [`Error::Data`] for rows that cannot be
 /// read; those of the observers.
 pub fn observe<'a>(
-    sae: &dyn Sae,
+    sae: &Sae,
     stores: impl Into<Ports<&'a dyn ActivationStore>>,
     options: EvaluateOptions,
     observers: &mut [&mut dyn Observer],
@@ -130,8 +130,8 @@ pub fn observe<'a>(
             store.read_rows(done, &mut buffer)?;
             let rows = Tensor::f_from_slice(&buffer)?
                 .f_reshape([n as i64, store.d_model() as i64])?
-                .f_to_device(sae.base().device())?
-                .f_to_kind(sae.base().kind())?;
+                .f_to_device(sae.device())?
+                .f_to_kind(sae.kind())?;
             Ok::<_, Error>(rows)
         })?;
         let (x, target) = (&batch.input, batch.output());
@@ -177,14 +177,14 @@ fn check_ports(config: &ModelConfig, stores: &Ports<&dyn ActivationStore>) -> Re
 pub(crate) struct Forward(Option<SparseCoder>);
 
 impl Forward {
-    pub(crate) fn new(sae: &dyn Sae) -> Self {
+    pub(crate) fn new(sae: &Sae) -> Self {
         Self(SparseCoder::applies(sae).then(SparseCoder::default))
     }
 
     /// Gives `then` reconstructions, features and k̂ of x `[batch, d_model]`.
     pub(crate) fn apply<T>(
         &mut self,
-        sae: &dyn Sae,
+        sae: &Sae,
         x: &Tensor,
         then: impl FnOnce(&Tensor, Features<'_>, Option<&Tensor>) -> Result<T>,
     ) -> Result<T> {

@@ -90,7 +90,7 @@ impl Recorder {
 
 /// Describes the features of `sae` on `store`.
 fn describe(
-    sae: &dyn Sae,
+    sae: &Sae,
     store: &dyn ActivationStore,
     host: Option<&HostModel>,
 ) -> (Vec<FeatureRecord>, Recorder) {
@@ -205,11 +205,11 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
     sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
 }
 
-fn check_neighbors(record: &FeatureRecord, recorder: &Recorder, sae: &dyn Sae) {
+fn check_neighbors(record: &FeatureRecord, recorder: &Recorder, sae: &Sae) {
     let (n_features, feature) = (sae.config().n_features, record.feature as usize);
     let own = recorder.column(feature);
     let others = || (0..n_features).filter(|other| *other != feature);
-    let decoder = sae.base().parameters[Role::DecoderWeight].to_kind(Kind::Double);
+    let decoder = sae.parameters[Role::DecoderWeight].to_kind(Kind::Double);
     let norm = |at: usize| decoder.get(at as i64).norm().double_value(&[]);
     let cosine = |other: usize| {
         let product = decoder.get(feature as i64).dot(&decoder.get(other as i64));
@@ -235,14 +235,14 @@ fn every_number_is_that_of_a_direct_computation() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir.path().join("store"), 6, true);
     for sae in [soft(6, N_FEATURES, 1), linear(6, 2.0, 0.1)] {
-        let (records, recorder) = describe(sae.as_ref(), store.as_ref(), None);
+        let (records, recorder) = describe(&sae, store.as_ref(), None);
         assert_eq!(records.len(), sae.config().n_features);
         assert!(records.iter().any(|record| record.top.len() > 5), "rows enough to compare");
         for (number, record) in records.iter().enumerate() {
             assert_eq!(record.feature as usize, number);
             assert!(record.attribution.is_none());
             check_activity(record, &recorder);
-            check_neighbors(record, &recorder, sae.as_ref());
+            check_neighbors(record, &recorder, &sae);
             let active: Vec<f64> =
                 recorder.column(number).iter().map(|v| f64::from(u8::from(*v != 0.0))).collect();
             let n: f64 = active.iter().sum();
@@ -264,7 +264,7 @@ fn dense_features_are_described_as_sparse_ones() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir.path().join("store"), 6, true);
     let sae = soft(6, N_FEATURES, 2);
-    let (expected, recorder) = describe(sae.as_ref(), store.as_ref(), None);
+    let (expected, recorder) = describe(&sae, store.as_ref(), None);
     let mut values = vec![0.0; N_ROWS * 6];
     store.read_rows(0, &mut values).unwrap();
     let x = Tensor::from_slice(&values).view([N_ROWS as i64, 6]).to_device(test_device());
@@ -279,7 +279,7 @@ fn dense_features_are_described_as_sparse_ones() {
         observer.see(&batch).unwrap();
     }
     let options = DescribeOptions { window: WINDOW, seed: SEED };
-    let mut describer = observer.finish(sae.as_ref(), store.as_ref(), None, options).unwrap();
+    let mut describer = observer.finish(&sae, store.as_ref(), None, options).unwrap();
     assert_eq!(describer.next_features().unwrap(), expected);
     assert!(describer.next_features().unwrap().is_empty());
 }
@@ -290,8 +290,8 @@ fn rows_without_tokens_have_numbers_alone() {
     let sae = soft(6, N_FEATURES, 1);
     let with = store(&dir.path().join("with"), 6, true);
     let without = store(&dir.path().join("without"), 6, false);
-    let (with, _) = describe(sae.as_ref(), with.as_ref(), None);
-    let (without, recorder) = describe(sae.as_ref(), without.as_ref(), None);
+    let (with, _) = describe(&sae, with.as_ref(), None);
+    let (without, recorder) = describe(&sae, without.as_ref(), None);
     for (with, without) in with.iter().zip(&without) {
         assert_eq!((&with.pearson, &with.histogram), (&without.pearson, &without.histogram));
         let order = recorder.order(without.feature as usize);

@@ -73,8 +73,8 @@ fn a_planted_store_and_its_truth() {
     let sae = soft(8, 20, 1);
     let run = |batch_size| {
         let options = EvaluateOptions { batch_size };
-        let mut found = TruthObserver::new(sae.as_ref(), store.as_ref(), &truth).unwrap();
-        observe(sae.as_ref(), store.as_ref(), options, &mut [&mut found], &mut |_, _| {}).unwrap();
+        let mut found = TruthObserver::new(&sae, store.as_ref(), &truth).unwrap();
+        observe(&sae, store.as_ref(), options, &mut [&mut found], &mut |_, _| {}).unwrap();
         found.finish().unwrap()
     };
     let whole = run(300);
@@ -85,7 +85,7 @@ fn a_planted_store_and_its_truth() {
     assert!((run(7).support_precision - whole.support_precision).abs() < 1e-3);
 
     let mistake = |(store, _): (std::sync::Arc<dyn sae_data::ActivationStore>, _)| {
-        TruthObserver::new(sae.as_ref(), store.as_ref(), &truth).unwrap_err().to_string()
+        TruthObserver::new(&sae, store.as_ref(), &truth).unwrap_err().to_string()
     };
     assert_eq!(
         mistake(planted("fewer rows", 299, 8)),

@@ -53,7 +53,7 @@ fn options(skip_positions: usize, batch_size: usize) -> CrossEntropyOptions {
 }
 
 fn measure(
-    sae: &dyn Sae,
+    sae: &Sae,
     hook: HookPoint,
     contexts: &[Vec<u32>],
     options: CrossEntropyOptions,
@@ -91,12 +91,8 @@ fn by_definition(
 fn the_clean_loss_is_that_of_the_golden_logits() {
     let (contexts, logits) = (contexts(), expected("logits"));
     for skip in [0, 1, 5] {
-        let got = measure(
-            linear(width(), 0.5, 0.0).as_ref(),
-            hook("resid_post.1"),
-            &contexts,
-            options(skip, 4),
-        );
+        let got =
+            measure(&linear(width(), 0.5, 0.0), hook("resid_post.1"), &contexts, options(skip, 4));
         let (loss, _) = by_definition(&logits, &logits, &contexts, skip);
         assert!((got.clean - loss).abs() < 1e-4, "expected {loss}, got {}", got.clean);
         let predictions: usize = contexts.iter().map(|ids| ids.len() - 1 - skip).sum();
@@ -111,7 +107,7 @@ fn losses_and_divergences_follow_their_definitions() {
     let clean = host.logits(&ids).unwrap();
     for name in ["resid_pre.1", "resid_post.0", "attn_out.2", "mlp_out.1"] {
         let (hook, sae) = (hook(name), soft(width(), 64, 5));
-        let got = measure(sae.as_ref(), hook, &contexts, options(skip, 4));
+        let got = measure(&sae, hook, &contexts, options(skip, 4));
         let rest = ids.size()[1] - skip as i64;
         let splice = |replace: &dyn Fn(Tensor) -> Tensor| {
             host.logits_spliced(&ids, hook, &mut |x| {
@@ -160,7 +156,7 @@ fn rank_correlation(pairs: &[(f64, f64)]) -> f64 {
 fn numbers_of_features_are_held_against_the_loss_at_their_position() {
     let (host, contexts, hook, skip) = (host(), contexts(), hook("resid_post.1"), 2);
     let (ids, sae) = (expected("input_ids"), soft(width(), 64, 5));
-    let got = measure(sae.as_ref(), hook, &contexts, options(skip, 4));
+    let got = measure(&sae, hook, &contexts, options(skip, 4));
     let clean = host.logits(&ids).unwrap();
     let activations = host.prefix(&ids, hook).unwrap().activations().copy();
     let (mut next, mut own) = (vec![], vec![]);
@@ -184,11 +180,9 @@ fn numbers_of_features_are_held_against_the_loss_at_their_position() {
 #[test]
 fn a_perfect_sae_recovers_all_and_a_silent_one_nothing() {
     for name in ["resid_post.1", "attn_out.0"] {
-        let perfect =
-            measure(linear(width(), 1.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
+        let perfect = measure(&linear(width(), 1.0, 0.0), hook(name), &contexts(), options(1, 4));
         assert_eq!((perfect.ce_recovered, perfect.kl_recovered), (1.0, 1.0));
-        let silent =
-            measure(linear(width(), 0.0, 0.0).as_ref(), hook(name), &contexts(), options(1, 4));
+        let silent = measure(&linear(width(), 0.0, 0.0), hook(name), &contexts(), options(1, 4));
         assert_eq!((silent.ce_recovered, silent.kl_recovered), (0.0, 0.0));
         assert!(silent.kl_zero > 0.0);
     }
@@ -205,12 +199,12 @@ fn batches_and_ragged_contexts_change_nothing() {
     contexts.push(contexts[1][..2].to_vec());
     contexts.push(contexts[0][..3].to_vec());
     let sae = soft(width(), 64, 6);
-    let one = measure(sae.as_ref(), hook("resid_post.1"), &contexts, options(1, 1));
+    let one = measure(&sae, hook("resid_post.1"), &contexts, options(1, 1));
     assert_eq!(one.n_tokens, 2 * whole + 7 + 7 + 1);
     for batch_size in [2, 3, 100] {
         let mut steps = vec![];
         let got = cross_entropy_of_tokens(
-            sae.as_ref(),
+            &sae,
             &host(),
             hook("resid_post.1"),
             &contexts,
@@ -252,56 +246,50 @@ fn texts_are_cut_into_contexts_each_on_its_own() {
     let cut = CrossEntropyOptions { context_length: 8, max_tokens: Some(21), ..options(1, 4) };
     let texts = [text.as_str(), "w5 w6 w7"];
     let hook = hook("resid_post.1");
-    let got = cross_entropy(sae.as_ref(), &host, hook, &texts, cut, &mut |_, _| {}).unwrap();
+    let got = cross_entropy(&sae, &host, hook, &texts, cut, &mut |_, _| {}).unwrap();
     let contexts: Vec<Vec<u32>> =
         [&ids[..8], &ids[8..16], &ids[16..21], &[5, 6, 7]].map(<[u32]>::to_vec).to_vec();
-    assert_eq!(got, measure(sae.as_ref(), hook, &contexts, options(1, 4)));
+    assert_eq!(got, measure(&sae, hook, &contexts, options(1, 4)));
 
     let prepended = CrossEntropyOptions { bos: Bos::Token(vocabulary() - 1), ..cut };
-    let got = cross_entropy(sae.as_ref(), &host, hook, &texts, prepended, &mut |_, _| {}).unwrap();
+    let got = cross_entropy(&sae, &host, hook, &texts, prepended, &mut |_, _| {}).unwrap();
     let contexts: Vec<Vec<u32>> = [&ids[..7], &ids[7..14], &ids[14..21], &[5, 6, 7]]
         .map(|ids| [&[vocabulary() - 1], ids].concat())
         .to_vec();
-    assert_eq!(got, measure(sae.as_ref(), hook, &contexts, options(1, 4)));
+    assert_eq!(got, measure(&sae, hook, &contexts, options(1, 4)));
 }
 
 #[test]
 fn what_cannot_be_measured_is_named() {
     let (host, contexts) = (host(), contexts());
     let n = host.info().n_layers;
-    let run = |sae: &dyn Sae, name: &str, contexts: &[Vec<u32>], options| {
+    let run = |sae: &Sae, name: &str, contexts: &[Vec<u32>], options| {
         cross_entropy_of_tokens(sae, &host, hook(name), contexts, options, &mut |_, _| {})
     };
     let text = |result: Result<CrossEntropy, Error>| result.unwrap_err().to_string();
     let sae = linear(width(), 1.0, 0.0);
     assert_eq!(
-        text(run(linear(width() - 1, 1.0, 0.0).as_ref(), "resid_post.1", &contexts, options(1, 4))),
+        text(run(&linear(width() - 1, 1.0, 0.0), "resid_post.1", &contexts, options(1, 4))),
         format!("d_model: expected {} as the sae has it, got {} of the host", width() - 1, width())
     );
     assert_eq!(
-        text(run(sae.as_ref(), &format!("resid_post.{n}"), &contexts, options(1, 4))),
+        text(run(&sae, &format!("resid_post.{n}"), &contexts, options(1, 4))),
         format!("hook point `resid_post.{n}`: expected a layer from 0 to {}, got {n}", n - 1)
     );
     assert_eq!(
-        text(run(sae.as_ref(), "resid_post.1", &[vec![1, 2]], options(1, 4))),
+        text(run(&sae, "resid_post.1", &[vec![1, 2]], options(1, 4))),
         "predictions to count: expected at least one, got none"
     );
     assert_eq!(
-        text(run(sae.as_ref(), "resid_post.1", &contexts, options(1, 0))),
+        text(run(&sae, "resid_post.1", &contexts, options(1, 0))),
         "batch_size: expected at least 1, got 0"
     );
     let short = CrossEntropyOptions { context_length: 4, ..options(3, 4) };
     assert_eq!(
-        text(run(sae.as_ref(), "resid_post.1", &contexts, short)),
+        text(run(&sae, "resid_post.1", &contexts, short)),
         "context_length: expected at least 5, got 4"
     );
-    let no_tokenizer = cross_entropy(
-        sae.as_ref(),
-        &host,
-        hook("resid_post.1"),
-        &["a"],
-        options(1, 4),
-        &mut |_, _| {},
-    );
+    let no_tokenizer =
+        cross_entropy(&sae, &host, hook("resid_post.1"), &["a"], options(1, 4), &mut |_, _| {});
     assert!(text(no_tokenizer).contains("tokenizer.json"));
 }

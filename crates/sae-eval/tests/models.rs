@@ -12,7 +12,7 @@ fn config(d_model: usize, n_features: usize, code: Code) -> ModelConfig {
 }
 
 /// relu(x) − relu(−x) = x, times `scale`, plus `bias` in every dimension.
-pub(crate) fn linear(d_model: usize, scale: f64, bias: f64) -> Box<dyn Sae> {
+pub(crate) fn linear(d_model: usize, scale: f64, bias: f64) -> Sae {
     let d = d_model as i64;
     let options = (Kind::Float, test_device());
     let identity = Tensor::eye(d, options);
@@ -29,7 +29,7 @@ pub(crate) fn linear(d_model: usize, scale: f64, bias: f64) -> Box<dyn Sae> {
 }
 
 /// A SoftSAE with random weights, moved so that k̂ differs from row to row.
-pub(crate) fn soft(d_model: usize, n_features: usize, seed: u64) -> Box<dyn Sae> {
+pub(crate) fn soft(d_model: usize, n_features: usize, seed: u64) -> Sae {
     let code = SoftCode {
         k: 5,
         k_max: 20.0,

@@ -43,7 +43,7 @@ fn hook() -> HookPoint {
 /// one context and one position at a time.
 fn by_definition(
     host: &HostModel,
-    sae: &dyn Sae,
+    sae: &Sae,
     contexts: &[Vec<u32>],
     left_out: &dyn Fn(&[u32], usize) -> bool,
 ) -> [f64; 6] {
@@ -103,8 +103,7 @@ fn special_tokens_keep_their_activations_and_are_not_predicted() {
                 };
                 let texts_of = contents.each_ref().map(String::as_str);
                 let got =
-                    cross_entropy(sae.as_ref(), &host, hook(), &texts_of, options, &mut |_, _| {})
-                        .unwrap();
+                    cross_entropy(&sae, &host, hook(), &texts_of, options, &mut |_, _| {}).unwrap();
                 let chunk = if lead.is_some() { 6 } else { 7 };
                 let contexts: Vec<Vec<u32>> = texts
                     .iter()
@@ -116,7 +115,7 @@ fn special_tokens_keep_their_activations_and_are_not_predicted() {
                     let is_special = SPECIAL.contains(&ids[at]) && !is_lead;
                     at < skip_positions || is_special && special_tokens == SpecialTokens::Dropped
                 };
-                let expected = by_definition(&host, sae.as_ref(), &contexts, &left_out);
+                let expected = by_definition(&host, &sae, &contexts, &left_out);
                 let got = [
                     got.n_tokens as f64,
                     got.clean,
@@ -145,7 +144,7 @@ fn texts_of_special_tokens_alone_have_nothing_to_predict() {
     let run = |special_tokens| {
         let options = CrossEntropyOptions { special_tokens, ..CrossEntropyOptions::default() };
         let options = CrossEntropyOptions { context_length: 8, ..options };
-        cross_entropy(sae.as_ref(), &host, hook(), &["w3 w7 w7 w3"], options, &mut |_, _| {})
+        cross_entropy(&sae, &host, hook(), &["w3 w7 w7 w3"], options, &mut |_, _| {})
     };
     let error = run(SpecialTokens::Dropped).unwrap_err();
     assert!(matches!(error, Error::Empty { .. }), "{error}");

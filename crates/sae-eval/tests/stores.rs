@@ -50,7 +50,7 @@ fn every_row_counts_once_whatever_the_batch() {
         let mut steps = vec![];
         let mut progress = |done, total| steps.push((done, total));
         let options = EvaluateOptions { batch_size };
-        let got = evaluate(sae.as_ref(), store.as_ref(), options, &mut progress).unwrap();
+        let got = evaluate(&sae, store.as_ref(), options, &mut progress).unwrap();
         assert_eq!(got.sparsity.density_histogram, expected.sparsity.density_histogram);
         assert_eq!(got.sparsity.l0_p95, expected.sparsity.l0_p95);
         // The model's own products are in f32 and may differ with the batch.
@@ -67,7 +67,7 @@ fn a_perfect_sae_explains_everything_and_a_biased_one_all_variance() {
     let store = store(&dir.path().join("store"), &rows(40));
     let run = |scale, bias| {
         let sae = linear(D, scale, bias);
-        evaluate(sae.as_ref(), store.as_ref(), EvaluateOptions::default(), &mut |_, _| {}).unwrap()
+        evaluate(&sae, store.as_ref(), EvaluateOptions::default(), &mut |_, _| {}).unwrap()
     };
     let perfect = run(1.0, 0.0);
     assert_eq!((perfect.reconstruction.r2, perfect.reconstruction.mse_per_row), (1.0, 0.0));
@@ -95,7 +95,7 @@ fn rows_of_more_dimensions_are_seen_to_have_more_features() {
     let mixed = store(&dir.path().join("mixed"), &x);
     let complexity = |store: &dyn ActivationStore| {
         let mut complexity = ComplexityObserver::new(store.n_rows());
-        observe(sae.as_ref(), store, options, &mut [&mut complexity], &mut |_, _| {}).unwrap();
+        observe(&sae, store, options, &mut [&mut complexity], &mut |_, _| {}).unwrap();
         complexity.finish().unwrap()
     };
     let got = complexity(mixed.as_ref()).unwrap();
@@ -112,7 +112,7 @@ fn rows_of_more_dimensions_are_seen_to_have_more_features() {
 }
 
 /// A transcoder from `D` to `d_out` dimensions.
-fn transcoder(d_out: usize) -> Box<dyn Sae> {
+fn transcoder(d_out: usize) -> Sae {
     let config = ModelConfig {
         d_model: D,
         d_out: Some(d_out),
@@ -139,10 +139,10 @@ fn a_transcoder_is_measured_by_its_target() {
     let target = (InitRng::new(4).uniform(&[25, D as i64], 4.0) + 1.5).to_kind(Kind::Float);
     let (input, output) = (store(&dir.path().join("x"), &x), store(&dir.path().join("t"), &target));
     let sae = transcoder(D);
-    let (mut metrics, mut allocation) = (Metrics::new(D, 20), AllocationObserver::new(&*sae));
+    let (mut metrics, mut allocation) = (Metrics::new(D, 20), AllocationObserver::new(&sae));
     let options = EvaluateOptions { batch_size: 4 };
     let both = &mut [&mut metrics as &mut dyn Observer, &mut allocation];
-    observe(sae.as_ref(), ports(&input, Some(&output)), options, both, &mut |_, _| {}).unwrap();
+    observe(&sae, ports(&input, Some(&output)), options, both, &mut |_, _| {}).unwrap();
     let got = metrics.finish().unwrap();
 
     let (x, target) = (x.to_device(test_device()), target.to_device(test_device()));
@@ -154,18 +154,18 @@ fn a_transcoder_is_measured_by_its_target() {
     let shared = allocation.finish(got.sparsity.l0_mean).unwrap().unwrap();
     assert!(shared.r2_oracle >= shared.r2_uniform - 1e-6 && shared.r2_oracle < 1.0, "{shared:?}");
 
-    let refused = |sae: &dyn Sae, target: Option<&Arc<dyn ActivationStore>>| {
+    let refused = |sae: &Sae, target: Option<&Arc<dyn ActivationStore>>| {
         let measured = evaluate(sae, ports(&input, target), options, &mut |_, _| {});
         measured.unwrap_err().to_string()
     };
-    let none = refused(sae.as_ref(), None);
+    let none = refused(&sae, None);
     assert_eq!(none, "the model and its stores: expected a target: the model is a transcoder");
-    let none = refused(linear(D, 1.0, 0.0).as_ref(), Some(&output));
+    let none = refused(&linear(D, 1.0, 0.0), Some(&output));
     assert!(none.ends_with("expected no target: the model rebuilds its input"), "{none}");
-    let other = refused(transcoder(D + 1).as_ref(), Some(&output));
+    let other = refused(&transcoder(D + 1), Some(&output));
     assert_eq!(other, "d_model: expected 7 as the sae has it, got 6 of the target");
     let few = store(&dir.path().join("few"), &rows(3));
-    let rows = refused(sae.as_ref(), Some(&few));
+    let rows = refused(&sae, Some(&few));
     assert!(rows.ends_with("expected as many rows of the target as of the input"), "{rows}");
 }
 
@@ -173,19 +173,19 @@ fn a_transcoder_is_measured_by_its_target() {
 fn what_cannot_be_evaluated_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let good = store(&dir.path().join("good"), &rows(8));
-    let text = |sae: &dyn sae_models::Sae, store: &dyn ActivationStore, batch_size| {
+    let text = |sae: &sae_models::Sae, store: &dyn ActivationStore, batch_size| {
         let options = EvaluateOptions { batch_size };
         evaluate(sae, store, options, &mut |_, _| {}).unwrap_err().to_string()
     };
     let (sae, other) = (linear(D, 1.0, 0.0), linear(D + 1, 1.0, 0.0));
     assert_eq!(
-        text(other.as_ref(), good.as_ref(), 4),
+        text(&other, good.as_ref(), 4),
         "d_model: expected 7 as the sae has it, got 6 of the store"
     );
-    assert_eq!(text(sae.as_ref(), good.as_ref(), 0), "batch_size: expected at least 1, got 0");
+    assert_eq!(text(&sae, good.as_ref(), 0), "batch_size: expected at least 1, got 0");
     let equal = store(&dir.path().join("equal"), &rows(1).repeat([3, 1]));
     assert_eq!(
-        text(sae.as_ref(), equal.as_ref(), 2),
+        text(&sae, equal.as_ref(), 2),
         "activations: expected rows that differ, got 3 equal ones"
     );
 }

@@ -4,19 +4,19 @@ use tch::{Device, Kind};
 
 use crate::architectures::{initial, take_own};
 use crate::normalizer::{constants, kind_of};
-use crate::{Base, InitRng, ModelConfig, Normalizer, Parameters, Result, Sae, Tensors, TrainedOn};
+use crate::{InitRng, ModelConfig, Normalizer, Parameters, Result, Sae, Tensors, TrainedOn};
 
 /// Builds the model that `config` names from its tensors.
 ///
 /// # Errors
 /// A tensor that is absent, left over, not finite, or of another shape or kind, by name.
-pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> {
+pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Sae> {
     let (normalizer, target_normalizer) = Normalizer::take_all(&config, &mut tensors)?;
     let mut parameters = Parameters::take(&config, &mut tensors)?;
     take_own(&config, &mut parameters, &mut tensors)?;
     tensors.finish(config.code.name())?;
     let trained_on = TrainedOn::default();
-    Ok(Box::new(Base { config, normalizer, target_normalizer, parameters, trained_on }))
+    Ok(Sae { config, normalizer, target_normalizer, parameters, trained_on })
 }
 
 /// The weights and the normalisation of `sae`, copied into a model of another configuration, of
@@ -24,13 +24,8 @@ pub fn build(config: ModelConfig, mut tensors: Tensors) -> Result<Box<dyn Sae>> 
 ///
 /// # Errors
 /// A tensor that is absent, left over, or of another shape, by name.
-pub fn rebuild(
-    sae: &dyn Sae,
-    config: ModelConfig,
-    kind: Kind,
-    device: Device,
-) -> Result<Box<dyn Sae>> {
-    let constants = sae.base().constants();
+pub fn rebuild(sae: &Sae, config: ModelConfig, kind: Kind, device: Device) -> Result<Sae> {
+    let constants = sae.constants();
     let constants = constants.iter().map(|(name, tensor)| (*name, tensor));
     let all = sae.parameters().into_iter().chain(sae.buffers()).chain(constants);
     let copied = |(name, tensor): (&str, &tch::Tensor)| {
@@ -49,7 +44,7 @@ pub fn init(
     rng: &mut InitRng,
     kind: Kind,
     device: Device,
-) -> Result<Box<dyn Sae>> {
+) -> Result<Sae> {
     init_ports(config, (normalizer, None), rng, kind, device)
 }
 
@@ -63,7 +58,7 @@ pub fn init_ports(
     rng: &mut InitRng,
     kind: Kind,
     device: Device,
-) -> Result<Box<dyn Sae>> {
+) -> Result<Sae> {
     let mut map = initial(&config, rng);
     for tensor in map.values_mut() {
         *tensor = tensor.to_kind(kind);

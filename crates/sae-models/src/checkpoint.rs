@@ -41,15 +41,15 @@ struct Manifest<C> {
 ///
 /// # Errors
 /// A file that cannot be written, by name.
-pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
+pub fn save_checkpoint(sae: &Sae, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| io(dir, e))?;
-    let constants = sae.base().constants();
+    let constants = sae.constants();
     let tensors = sae
         .parameters()
         .into_iter()
         .chain(sae.buffers())
         .chain(constants.iter().map(|(name, tensor)| (*name, tensor)));
-    let mut trained_on = sae.base().trained_on.clone();
+    let mut trained_on = sae.trained_on.clone();
     if sae.config().is_transcoder() {
         // What tells a transcoder from an SAE beside `d_out`.
         trained_on.target.get_or_insert_default();
@@ -69,14 +69,14 @@ pub fn save_checkpoint(sae: &dyn Sae, dir: &Path) -> Result<()> {
 /// # Errors
 /// A file that is absent, damaged or of another version, or a tensor that does not fit the
 /// configuration; each by name.
-pub fn load_checkpoint(dir: &Path, device: Device) -> Result<Box<dyn Sae>> {
+pub fn load_checkpoint(dir: &Path, device: Device) -> Result<Sae> {
     let manifest = read_manifest(dir)?;
     let path = dir.join(WEIGHTS_FILE);
     let map = read_tensors_of_hash(&path, &manifest.weights_blake3)?;
     let kind = map.get("decoder.weight").map_or(Kind::Float, tch::Tensor::kind);
     let tensors = Tensors::new(map, kind, device);
     let mut sae = build(manifest.config.config, tensors).map_err(|e| e.in_file(path))?;
-    sae.base_mut().trained_on = manifest.trained_on;
+    sae.trained_on = manifest.trained_on;
     Ok(sae)
 }
 

@@ -3,7 +3,6 @@
 #![doc = include_str!("../README.md")]
 
 mod architectures;
-mod base;
 mod build;
 mod checkpoint;
 mod codes;
@@ -21,7 +20,6 @@ mod tensors;
 mod trained_on;
 
 pub use architectures::Estimator;
-pub use base::Base;
 pub use build::{build, init, init_ports, rebuild};
 pub use checkpoint::{
     CONFIG_FILE, WEIGHTS_FILE, checkpoint_hash, checkpoint_origin, load_checkpoint, save_checkpoint,

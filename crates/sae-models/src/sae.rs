@@ -1,9 +1,12 @@
-//! The trait of all architectures.
+//! A sparse autoencoder at inference, of whatever architecture.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::architectures::selection;
-use crate::{Base, Error, ModelConfig, Normalizer, Result, Role, RowScale, Selection};
+use crate::normalizer::constants;
+use crate::{
+    Error, ModelConfig, Normalizer, Parameters, Result, Role, RowScale, Selection, TrainedOn,
+};
 
 /// Feature activations of a batch.
 #[derive(Debug)]
@@ -25,31 +28,41 @@ impl From<Tensor> for Encoded {
 }
 
 /// A sparse autoencoder, or a transcoder, at inference, normalisation included.
-pub trait Sae: Send {
-    /// Configuration, normalisation, encoder and decoder.
-    fn base(&self) -> &Base;
+#[derive(Debug)]
+pub struct Sae {
+    /// The configuration it was built from.
+    pub config: ModelConfig,
+    /// What is done to activations before encoding, and undone after decoding where the same ones
+    /// are rebuilt.
+    pub normalizer: Normalizer,
+    /// What is done to the activations that are rebuilt, where they are others than those that are
+    /// encoded.
+    pub target_normalizer: Option<Normalizer>,
+    /// Encoder, decoder and what else the architecture has.
+    pub parameters: Parameters,
+    /// The host, hook point and data that it belongs to, where known.
+    pub trained_on: TrainedOn,
+}
 
-    /// Configuration, normalisation and parameters, to be changed.
-    fn base_mut(&mut self) -> &mut Base;
-
+impl Sae {
     /// The architecture's rule of inference.
-    fn selection(&self) -> Selection {
+    pub fn selection(&self) -> Selection {
         selection(self.config())
     }
 
     /// The configuration.
-    fn config(&self) -> &ModelConfig {
-        &self.base().config
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
     /// All trained tensors, by name, in a fixed order.
-    fn parameters(&self) -> Vec<(&'static str, &Tensor)> {
-        self.base().parameters.trained().map(|(role, tensor)| (role.name(), tensor)).collect()
+    pub fn parameters(&self) -> Vec<(&'static str, &Tensor)> {
+        self.parameters.trained().map(|(role, tensor)| (role.name(), tensor)).collect()
     }
 
     /// Tensors that are saved but not trained by gradient, by name.
-    fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
-        self.base().parameters.buffers().map(|(role, tensor)| (role.name(), tensor)).collect()
+    pub fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
+        self.parameters.buffers().map(|(role, tensor)| (role.name(), tensor)).collect()
     }
 
     /// Encodes raw activations by the architecture's rule of inference.
@@ -59,14 +72,13 @@ pub trait Sae: Send {
     ///
     /// # Errors
     /// A shape, kind or device that is not the model's.
-    fn encode(&self, x: &Tensor) -> Result<Encoded> {
-        let base = self.base();
-        base.check_rows("x", x, base.config.d_model)?;
+    pub fn encode(&self, x: &Tensor) -> Result<Encoded> {
+        self.check_rows("x", x, self.config.d_model)?;
         let _guard = tch::no_grad_guard();
-        let (x, rows) = base.normalizer.normalize(x);
+        let (x, rows) = self.normalizer.normalize(x);
         let selection = self.selection();
-        let z = selection.pre_activations(&base.parameters, &x);
-        let (features, k_hat) = selection.features(&base.parameters, &x, &z);
+        let z = selection.pre_activations(&self.parameters, &x);
+        let (features, k_hat) = selection.features(&self.parameters, &x, &z);
         Ok(Encoded { features, k_hat, rows })
     }
 
@@ -78,12 +90,11 @@ pub trait Sae: Send {
     /// # Errors
     /// A shape, kind or device that is not the model's, or row statistics that are needed and
     /// absent.
-    fn decode(&self, encoded: &Encoded) -> Result<Tensor> {
-        let base = self.base();
-        base.check_rows("features", &encoded.features, base.config.n_features)?;
+    pub fn decode(&self, encoded: &Encoded) -> Result<Tensor> {
+        self.check_rows("features", &encoded.features, self.config.n_features)?;
         let _guard = tch::no_grad_guard();
-        let x_hat = base.parameters.reconstruct(&encoded.features);
-        base.output_normalizer().denormalize(&x_hat, encoded.rows.as_ref())
+        let x_hat = self.parameters.reconstruct(&encoded.features);
+        self.output_normalizer().denormalize(&x_hat, encoded.rows.as_ref())
     }
 
     /// Writes the normalisation into the weights, so that the model takes raw activations with
@@ -93,20 +104,19 @@ pub trait Sae: Send {
     ///
     /// # Errors
     /// [`Error::NotFoldable`] where rows are divided by their own statistics, and of a transcoder.
-    fn fold(&mut self) -> Result<()> {
-        let base = self.base_mut();
-        if base.config.is_transcoder() {
+    pub fn fold(&mut self) -> Result<()> {
+        if self.config.is_transcoder() {
             return Err(Error::NotFoldable { got: "the normalisations of a transcoder" });
         }
-        let subtracts = base.parameters.centre().is_some();
-        let (shift, scale) = match &base.normalizer {
+        let subtracts = self.parameters.centre().is_some();
+        let (shift, scale) = match &self.normalizer {
             Normalizer::None => (None, 1.0),
             Normalizer::Scale { scale } => (None, *scale),
             Normalizer::ShiftScale { shift, scale } => (Some(shift.shallow_clone()), *scale),
             other => return Err(Error::NotFoldable { got: other.name() }),
         };
         let _guard = tch::no_grad_guard();
-        let parameters = &mut base.parameters;
+        let parameters = &mut self.parameters;
         for (role, tensor) in parameters.trained_mut() {
             if role.reads_activations() {
                 let _ = tensor.divide_scalar_(scale);
@@ -121,18 +131,49 @@ pub trait Sae: Send {
                 parameters[Role::EncoderBias] -= moved;
             }
         }
-        base.normalizer = Normalizer::None;
-        base.config.normalization = sae_config::Normalization::None;
+        self.normalizer = Normalizer::None;
+        self.config.normalization = sae_config::Normalization::None;
         Ok(())
     }
-}
 
-impl Sae for Base {
-    fn base(&self) -> &Self {
-        self
+    /// The kind of the parameters.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.parameters.kind()
     }
 
-    fn base_mut(&mut self) -> &mut Self {
-        self
+    /// The device of the parameters.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.parameters.device()
+    }
+
+    /// What is undone after decoding.
+    #[must_use]
+    pub fn output_normalizer(&self) -> &Normalizer {
+        self.target_normalizer.as_ref().unwrap_or(&self.normalizer)
+    }
+
+    /// The constants of its normalisation, by the names under which they are saved.
+    pub(crate) fn constants(&self) -> Vec<(&'static str, Tensor)> {
+        constants(&self.normalizer, self.target_normalizer.as_ref())
+    }
+
+    /// Checks that `tensor` is `[batch, width]` of this model's kind and on its device.
+    pub(crate) fn check_rows(&self, name: &str, tensor: &Tensor, width: usize) -> Result<()> {
+        let size = tensor.size();
+        if size.len() != 2 || size[1] != width as i64 {
+            let expected = format!("[batch, {width}]");
+            return Err(Error::Shape { name: name.into(), expected, got: size });
+        }
+        if tensor.kind() != self.kind() {
+            let expected = format!("{:?}", self.kind());
+            return Err(Error::Kind { name: name.into(), expected, got: tensor.kind() });
+        }
+        if tensor.device() != self.device() {
+            let (expected, got) = (self.device(), tensor.device());
+            return Err(Error::Device { name: name.into(), expected, got });
+        }
+        Ok(())
     }
 }

@@ -29,8 +29,8 @@ pub struct SparseCoder {
 impl SparseCoder {
     /// Whether the kernels apply to `sae`: on the CPU and in f32.
     #[must_use]
-    pub fn applies(sae: &dyn Sae) -> bool {
-        sae.base().device() == Device::Cpu && sae.base().kind() == Kind::Float
+    pub fn applies(sae: &Sae) -> bool {
+        sae.device() == Device::Cpu && sae.kind() == Kind::Float
     }
 
     /// Encodes raw activations by the architecture's rule of inference.
@@ -40,15 +40,13 @@ impl SparseCoder {
     ///
     /// # Errors
     /// A shape, kind or device that is not the model's; a model the kernels do not apply to.
-    pub fn encode(&mut self, sae: &dyn Sae, x: &Tensor) -> Result<SparseEncoded> {
-        let base = sae.base();
-        base.check_rows("x", x, base.config.d_model)?;
+    pub fn encode(&mut self, sae: &Sae, x: &Tensor) -> Result<SparseEncoded> {
+        sae.check_rows("x", x, sae.config.d_model)?;
         let _guard = tch::no_grad_guard();
-        let (x, rows) = base.normalizer.normalize(x);
-        let mut codes = SparseCodes::new(base.config.n_features);
+        let (x, rows) = sae.normalizer.normalize(x);
+        let mut codes = SparseCodes::new(sae.config.n_features);
         let selection = sae.selection();
-        let k_hat =
-            selection.encode_sparse(&base.parameters, &x, &mut self.products, &mut codes)?;
+        let k_hat = selection.encode_sparse(&sae.parameters, &x, &mut self.products, &mut codes)?;
         Ok(SparseEncoded { codes, k_hat, rows })
     }
 
@@ -57,12 +55,11 @@ impl SparseCoder {
     /// # Errors
     /// Codes of another dictionary; row statistics that are needed and absent; a model the kernels
     /// do not apply to.
-    pub fn decode(&self, sae: &dyn Sae, encoded: &SparseEncoded) -> Result<Tensor> {
-        let base = sae.base();
-        let (d, codes) = (base.config.output_dimension(), &encoded.codes);
+    pub fn decode(&self, sae: &Sae, encoded: &SparseEncoded) -> Result<Tensor> {
+        let (d, codes) = (sae.config.output_dimension(), &encoded.codes);
         let _guard = tch::no_grad_guard();
-        let parameters = &base.parameters;
-        let (n, f) = (codes.n_rows(), base.config.n_features);
+        let parameters = &sae.parameters;
+        let (n, f) = (codes.n_rows(), sae.config.n_features);
         let x_hat = if codes.nnz() as f64 > DENSE_FROM * (n * f) as f64 {
             let mut features = empty(n, f);
             codes.write_dense(view_mut(&mut features)?)?;
@@ -75,7 +72,7 @@ impl SparseCoder {
             sae_kernels::decode(codes, decoder, &bias, view_mut(&mut x_hat)?)?;
             x_hat
         };
-        base.output_normalizer().denormalize(&x_hat, encoded.rows.as_ref())
+        sae.output_normalizer().denormalize(&x_hat, encoded.rows.as_ref())
     }
 }
 

@@ -34,7 +34,7 @@ fn every_model_comes_back_as_it_was() {
             for normalization in NORMALIZATIONS {
                 let sae = model_on(Device::Cpu, code.clone(), normalization, kind, 9);
                 let dir = tempfile::tempdir().unwrap();
-                save_checkpoint(sae.as_ref(), dir.path()).unwrap();
+                save_checkpoint(&sae, dir.path()).unwrap();
                 let again = load_checkpoint(dir.path(), device).unwrap();
                 assert_eq!(again.config(), sae.config());
                 for ((name, a), (_, b)) in sae.parameters().into_iter().zip(again.parameters()) {
@@ -53,7 +53,7 @@ fn every_model_comes_back_as_it_was() {
 fn a_damaged_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let sae = model(codes().remove(2), Normalization::Scale, Kind::Float, 9);
-    save_checkpoint(sae.as_ref(), dir.path()).unwrap();
+    save_checkpoint(&sae, dir.path()).unwrap();
 
     let path = dir.path().join(WEIGHTS_FILE);
     let good = std::fs::read(&path).unwrap();
@@ -75,7 +75,7 @@ fn a_damaged_file_is_refused() {
 fn refusal_of(change: impl FnOnce(&mut std::collections::BTreeMap<String, Tensor>)) -> String {
     let dir = tempfile::tempdir().unwrap();
     let sae = model(codes().remove(0), Normalization::Scale, Kind::Float, 9);
-    save_checkpoint(sae.as_ref(), dir.path()).unwrap();
+    save_checkpoint(&sae, dir.path()).unwrap();
     let (weights, config) = (dir.path().join(WEIGHTS_FILE), dir.path().join(CONFIG_FILE));
     let old = blake3::hash(&std::fs::read(&weights).unwrap()).to_hex().to_string();
     let mut map = read_tensors(&weights).unwrap();

@@ -57,12 +57,7 @@ fn normalizer(normalization: Normalization, kind: Kind, device: Device) -> Norma
 }
 
 /// A model on the device under test whose every tensor has been moved away from its initial value.
-pub(crate) fn model(
-    code: Code,
-    normalization: Normalization,
-    kind: Kind,
-    seed: u64,
-) -> Box<dyn Sae> {
+pub(crate) fn model(code: Code, normalization: Normalization, kind: Kind, seed: u64) -> Sae {
     model_on(test_device(), code, normalization, kind, seed)
 }
 
@@ -73,7 +68,7 @@ pub(crate) fn model_on(
     normalization: Normalization,
     kind: Kind,
     seed: u64,
-) -> Box<dyn Sae> {
+) -> Sae {
     let config =
         ModelConfig { d_model: D_MODEL, d_out: None, n_features: N_FEATURES, normalization, code };
     let mut rng = InitRng::new(seed);

@@ -22,7 +22,7 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// Features and reconstructions of `x`.
-fn forward(sae: &dyn Sae, x: &Tensor) -> (Tensor, Tensor) {
+fn forward(sae: &Sae, x: &Tensor) -> (Tensor, Tensor) {
     let encoded = sae.encode(x).unwrap();
     let x_hat = sae.decode(&encoded).unwrap();
     (encoded.features, x_hat)

@@ -25,12 +25,12 @@ fn active(features: &Tensor) -> Tensor {
 }
 
 /// The thresholds of inference, trained ones too.
-fn thresholds(sae: &dyn Sae) -> Vec<Tensor> {
+fn thresholds(sae: &Sae) -> Vec<Tensor> {
     let all = sae.buffers().into_iter().chain(sae.parameters());
     all.filter(|(name, _)| *name == "threshold").map(|(_, t)| t.detach().copy()).collect()
 }
 
-fn reconstruct(sae: &dyn Sae, x: &Tensor) -> (Encoded, Tensor) {
+fn reconstruct(sae: &Sae, x: &Tensor) -> (Encoded, Tensor) {
     let encoded = sae.encode(x).unwrap();
     let x_hat = sae.decode(&encoded).unwrap();
     (encoded, x_hat)
@@ -45,16 +45,16 @@ proptest! {
         for code in codes() {
             for normalization in &NORMALIZATIONS[..3] {
                 let mut sae = model(code.clone(), *normalization, Kind::Double, seed);
-                let (before, x_hat) = reconstruct(sae.as_ref(), &x);
-                let kept = thresholds(sae.as_ref());
+                let (before, x_hat) = reconstruct(&sae, &x);
+                let kept = thresholds(&sae);
                 sae.fold().unwrap();
                 prop_assert_eq!(sae.config().normalization, Normalization::None);
-                let (after, x_hat_folded) = reconstruct(sae.as_ref(), &x);
+                let (after, x_hat_folded) = reconstruct(&sae, &x);
                 prop_assert!(difference(&before.features, &after.features) < 1e-11);
                 prop_assert!(difference(&x_hat, &x_hat_folded) < 1e-11);
                 prop_assert!((r2(&x, &x_hat) - r2(&x, &x_hat_folded)).abs() < 1e-10);
                 // Features keep their scale, so thresholds stay as they are and decide alike.
-                prop_assert_eq!(&kept, &thresholds(sae.as_ref()));
+                prop_assert_eq!(&kept, &thresholds(&sae));
                 prop_assert_eq!(active(&before.features), active(&after.features));
                 match (&before.k_hat, &after.k_hat) {
                     (Some(a), Some(b)) => prop_assert!(difference(a, b) < 1e-11),
@@ -71,8 +71,8 @@ proptest! {
         for code in codes() {
             for normalization in [Normalization::UnitNorm, Normalization::LayerNorm] {
                 let sae = model(code.clone(), normalization, Kind::Double, seed);
-                let (one, x_hat) = reconstruct(sae.as_ref(), &x);
-                let (ten, x_hat_ten) = reconstruct(sae.as_ref(), &(&x * 10.0));
+                let (one, x_hat) = reconstruct(&sae, &x);
+                let (ten, x_hat_ten) = reconstruct(&sae, &(&x * 10.0));
                 prop_assert!(difference(&one.features, &ten.features) < 1e-4);
                 prop_assert!(difference(&(x_hat * 10.0), &x_hat_ten) < 1e-4);
             }
@@ -89,17 +89,17 @@ proptest! {
         for code in codes() {
             for normalization in NORMALIZATIONS {
                 let sae = model(code.clone(), normalization, Kind::Float, seed);
-                prop_assert!(SparseCoder::applies(sae.as_ref()));
+                prop_assert!(SparseCoder::applies(&sae));
                 for n in [7, 3] {
                     let x = rows(n, Kind::Float, seed ^ 4);
-                    let encoded = coder.encode(sae.as_ref(), &x).unwrap();
-                    let (dense, x_hat) = reconstruct(sae.as_ref(), &x);
+                    let encoded = coder.encode(&sae, &x).unwrap();
+                    let (dense, x_hat) = reconstruct(&sae, &x);
                     let mut features = vec![0.0; n as usize * N_FEATURES];
                     encoded.codes.write_dense(&mut features).unwrap();
                     prop_assert!(encoded.codes.values().iter().all(|v| *v != 0.0));
                     let features = Tensor::from_slice(&features).reshape([n, N_FEATURES as i64]);
                     prop_assert!(difference(&features, &dense.features) < 1e-4);
-                    let got = coder.decode(sae.as_ref(), &encoded).unwrap();
+                    let got = coder.decode(&sae, &encoded).unwrap();
                     prop_assert!(difference(&got, &x_hat) < 1e-4);
                     prop_assert_eq!(encoded.k_hat.is_some(), dense.k_hat.is_some());
                     if let (Some(got), Some(want)) = (&encoded.k_hat, &dense.k_hat) {
@@ -137,9 +137,9 @@ fn rows_divided_by_their_own_statistics_do_not_fold() {
     for normalization in &NORMALIZATIONS[3..] {
         let mut sae = model(codes().remove(0), *normalization, Kind::Float, 5);
         let x = rows(3, Kind::Float, 6);
-        let (before, x_hat) = reconstruct(sae.as_ref(), &x);
+        let (before, x_hat) = reconstruct(&sae, &x);
         assert!(matches!(sae.fold(), Err(Error::NotFoldable { .. })));
-        let (after, x_hat_after) = reconstruct(sae.as_ref(), &x);
+        let (after, x_hat_after) = reconstruct(&sae, &x);
         assert_eq!((before.features, x_hat), (after.features, x_hat_after));
         assert_eq!(sae.config().normalization, *normalization);
         let features = Tensor::zeros([1, N_FEATURES as i64], (Kind::Float, test_device()));

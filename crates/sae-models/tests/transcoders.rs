@@ -36,7 +36,7 @@ fn normalizer(normalization: Normalization, d: usize, seed: u64, kind: Kind) -> 
 }
 
 /// A transcoder whose every tensor has been moved away from its initial value.
-fn transcoder(code: Code, normalization: Normalization, kind: Kind, seed: u64) -> Box<dyn Sae> {
+fn transcoder(code: Code, normalization: Normalization, kind: Kind, seed: u64) -> Sae {
     let mut rng = InitRng::new(seed);
     let normalizers =
         [(D_MODEL, 1), (D_OUT, 2)].map(|(d, seed)| normalizer(normalization, d, seed, kind));
@@ -72,9 +72,9 @@ proptest! {
             for normalization in NORMALIZATIONS {
                 let sae = transcoder(code.clone(), normalization, Kind::Double, seed);
                 let encoded = sae.encode(&x).unwrap();
-                let all = &sae.base().parameters;
+                let all = &sae.parameters;
                 let x_hat = encoded.features.mm(&all[Role::DecoderWeight]) + &all[Role::DecoderBias];
-                let expected = match sae.base().output_normalizer() {
+                let expected = match sae.output_normalizer() {
                     Normalizer::Scale { scale } => x_hat * *scale,
                     Normalizer::ShiftScale { shift, scale } => x_hat * *scale + shift,
                     _ => x_hat,
@@ -99,12 +99,12 @@ proptest! {
         let x = rows(7, Kind::Float, seed ^ 4);
         for code in codes() {
             let sae = transcoder(code, Normalization::ShiftScale, Kind::Float, seed);
-            let (sparse, dense) = (coder.encode(&*sae, &x).unwrap(), sae.encode(&x).unwrap());
+            let (sparse, dense) = (coder.encode(&sae, &x).unwrap(), sae.encode(&x).unwrap());
             let mut features = vec![0.0; 7 * N_FEATURES];
             sparse.codes.write_dense(&mut features).unwrap();
             let features = Tensor::from_slice(&features).reshape([7, N_FEATURES as i64]);
             prop_assert!(close(&features, &dense.features, 1e-4));
-            let (got, want) = (coder.decode(&*sae, &sparse).unwrap(), sae.decode(&dense).unwrap());
+            let (got, want) = (coder.decode(&sae, &sparse).unwrap(), sae.decode(&dense).unwrap());
             prop_assert!(close(&got, &want, 1e-3));
         }
     }
@@ -117,9 +117,9 @@ fn a_transcoder_comes_back_as_it_was() {
         for normalization in NORMALIZATIONS {
             let sae = transcoder(code.clone(), normalization, Kind::Float, 9);
             let dir = tempfile::tempdir().unwrap();
-            save_checkpoint(sae.as_ref(), dir.path()).unwrap();
+            save_checkpoint(&sae, dir.path()).unwrap();
             let again = load_checkpoint(dir.path(), test_device()).unwrap();
-            let copy = rebuild(&*sae, sae.config().clone(), Kind::Float, test_device()).unwrap();
+            let copy = rebuild(&sae, sae.config().clone(), Kind::Float, test_device()).unwrap();
             let expected = sae.decode(&sae.encode(&x).unwrap()).unwrap();
             for other in [again, copy] {
                 assert_eq!(other.config(), sae.config());
@@ -140,7 +140,7 @@ fn a_model_is_not_made_a_transcoder_by_a_key() {
     let transcoder = transcoder(code, Normalization::None, kind, 4);
     for (model, d_out) in [(sae, Some(D_MODEL)), (transcoder, None)] {
         let dir = tempfile::tempdir().unwrap();
-        save_checkpoint(model.as_ref(), dir.path()).unwrap();
+        save_checkpoint(&model, dir.path()).unwrap();
         assert!(load_checkpoint(dir.path(), test_device()).is_ok());
         let text = std::fs::read(path(dir.path())).unwrap();
         let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -149,7 +149,7 @@ fn a_model_is_not_made_a_transcoder_by_a_key() {
             None => drop(manifest["config"].as_object_mut().unwrap().remove("d_out")),
         }
         std::fs::write(path(dir.path()), manifest.to_string()).unwrap();
-        let message = load_checkpoint(dir.path(), test_device()).err().unwrap().to_string();
+        let message = load_checkpoint(dir.path(), test_device()).unwrap_err().to_string();
         assert!(message.contains("`d_out` and `trained_on.target`"), "{message}");
     }
 }
@@ -161,7 +161,7 @@ fn encoder_and_decoder_start_apart_from_one_another() {
         let normalizers = (&Normalizer::None, Some(&Normalizer::None));
         let (kind, device) = (Kind::Double, Device::Cpu);
         let sae = init_ports(config, normalizers, &mut InitRng::new(3), kind, device).unwrap();
-        let all = &sae.base().parameters;
+        let all = &sae.parameters;
         let (w_enc, w_dec) = (&all[Role::EncoderWeight], &all[Role::DecoderWeight]);
         for weight in [w_enc, w_dec] {
             let norms = weight.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
@@ -179,7 +179,7 @@ fn what_a_transcoder_has_not_is_refused() {
         let normalizers = (&Normalizer::UnitNorm, Some(&Normalizer::UnitNorm));
         let mut rng = InitRng::new(1);
         let error = init_ports(config, normalizers, &mut rng, Kind::Float, test_device());
-        let message = error.err().unwrap().to_string();
+        let message = error.unwrap_err().to_string();
         assert!(message.starts_with("`normalization`: expected none, scale or"), "{message}");
     }
     let mut sae = transcoder(codes().remove(0), Normalization::Scale, Kind::Float, 1);

@@ -40,7 +40,7 @@ fn expected(name: &str) -> Code {
 }
 
 /// Features are those that the version encoded.
-fn check_features(name: &str, sae: &dyn Sae) {
+fn check_features(name: &str, sae: &Sae) {
     let codes = read_tensors(&testdata().join(format!("models/{name}/codes.safetensors"))).unwrap();
     let encoded = sae.encode(&rows()).unwrap();
     let mut dense = Tensor::zeros(encoded.features.size(), (Kind::Float, Device::Cpu));
@@ -68,16 +68,16 @@ fn checkpoints_of_version_1_are_read_and_written_as_version_2() {
         let sae = load_checkpoint(&folder, Device::Cpu).unwrap();
         assert_eq!(sae.config().code, expected(name));
         missing.retain(|missing| *missing != sae.config().code.name());
-        check_features(name, sae.as_ref());
+        check_features(name, &sae);
 
         let dir = tempfile::tempdir().unwrap();
-        save_checkpoint(sae.as_ref(), dir.path()).unwrap();
+        save_checkpoint(&sae, dir.path()).unwrap();
         let text = std::fs::read_to_string(dir.path().join(CONFIG_FILE)).unwrap();
         assert!(text.contains("\"version\": 2") && !text.contains("auxk"), "{text}");
         let again = load_checkpoint(dir.path(), Device::Cpu).unwrap();
         assert_eq!(again.config(), sae.config());
-        assert_eq!(again.base().trained_on, sae.base().trained_on);
-        check_features(name, again.as_ref());
+        assert_eq!(again.trained_on, sae.trained_on);
+        check_features(name, &again);
     }
     assert!(missing.is_empty(), "{missing:?}");
 }
@@ -112,7 +112,7 @@ fn exports_of_before_are_the_models_that_they_were() {
     ] {
         let sae = import(&testdata().join("exports").join(name), format).unwrap().sae;
         assert_eq!(sae.config().code, code);
-        check_features(name, sae.as_ref());
+        check_features(name, &sae);
     }
 }
 
@@ -129,7 +129,7 @@ fn a_version_with_the_configuration_of_another_is_refused() {
         let mut changed = good.clone();
         change(&mut changed);
         sae_config::write_json(&path, &changed).unwrap();
-        let error = load_checkpoint(dir.path(), Device::Cpu).err().expect("a refusal").to_string();
+        let error = load_checkpoint(dir.path(), Device::Cpu).expect_err("a refusal").to_string();
         assert!(error.contains(CONFIG_FILE), "{error}");
         error
     };

@@ -116,7 +116,7 @@ impl Checkpoints {
                 return Err(Error::OtherRun { path: state, what, expected, got: position.data });
             }
             let trainer = Trainer::load_for(&state, ours, device)?;
-            check_init(&state, init, trainer.sae().base().trained_on.init.as_deref())?;
+            check_init(&state, init, trainer.sae().trained_on.init.as_deref())?;
             return Ok(Some((trainer, position)));
         }
         refused.map_or(Ok(None), Err)

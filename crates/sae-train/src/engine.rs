@@ -51,7 +51,7 @@ pub(crate) struct EngineKind {
     /// The memory that a step takes, of activations of this dimension.
     pub(crate) needs: fn(&CheckedRun, usize) -> Needs,
     /// Starts it; none where it does not compute the run.
-    pub(crate) start: fn(&CheckedRun, &dyn Sae) -> Option<Box<dyn Engine>>,
+    pub(crate) start: fn(&CheckedRun, &Sae) -> Option<Box<dyn Engine>>,
 }
 
 /// The memory that a step takes beside parameters and rows, in floats.
@@ -104,8 +104,8 @@ pub(crate) fn choose(config: &CheckedRun, kind: Kind) -> Result<&'static EngineK
 ///
 /// # Errors
 /// As [`choose`].
-pub(crate) fn start(config: &CheckedRun, sae: &dyn Sae) -> Result<Box<dyn Engine>> {
-    let engine = choose(config, sae.base().kind())?;
+pub(crate) fn start(config: &CheckedRun, sae: &Sae) -> Result<Box<dyn Engine>> {
+    let engine = choose(config, sae.kind())?;
     Ok((engine.start)(config, sae).expect("an engine that computes the run"))
 }
 

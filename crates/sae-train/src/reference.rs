@@ -52,10 +52,10 @@ pub(crate) struct ReferenceEngine {
 }
 
 impl ReferenceEngine {
-    fn new(config: &CheckedRun, sae: &dyn Sae) -> Self {
+    fn new(config: &CheckedRun, sae: &Sae) -> Self {
         let rule = rule(config, sae);
         let micro_batch = config.training.micro_batch as i64;
-        let device = sae.base().device();
+        let device = sae.device();
         let first_fault = read::waits(device).then(|| FirstFault::none(device));
         Self { rule, micro_batch, first_fault, profile: Profile::default() }
     }

@@ -154,7 +154,7 @@ fn train_to_the_end(
 /// Checks that the model of a run that has ended is whole, and of the data that `config` names.
 fn check_ended(config: &CheckedRun, checkpoint: &Path) -> Result<()> {
     let model = load_checkpoint(checkpoint, Device::Cpu)?;
-    let Some(got) = model.base().trained_on.data_hash.clone() else { return Ok(()) };
+    let Some(got) = model.trained_on.data_hash.clone() else { return Ok(()) };
     let hash = open_source(config)?.0.identity()?;
     if hash == got {
         return Ok(());

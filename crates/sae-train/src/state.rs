@@ -24,7 +24,7 @@ const ROWS_SINCE_FIRED: &str = "rows_since_fired";
 pub(crate) struct TrainerState {
     pub(crate) config: CheckedRun,
     /// The owner of the parameters.
-    pub(crate) sae: Box<dyn Sae>,
+    pub(crate) sae: Sae,
     pub(crate) history: History,
     /// Steps done.
     pub(crate) step: u64,
@@ -38,7 +38,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn new(config: &CheckedRun, sae: &dyn Sae) -> Self {
+    pub(crate) fn new(config: &CheckedRun, sae: &Sae) -> Self {
         let estimator_lr = match &config.recipe {
             Recipe::Soft(soft) => soft.k_estimator_lr,
             _ => 1.0,
@@ -47,8 +47,8 @@ impl History {
             let lr_factor = if role.is_of_estimator() { estimator_lr } else { 1.0 };
             AdamState { lr_factor, ..AdamState::new(role, value) }
         };
-        let adam = sae.base().parameters.trained().map(adam).collect();
-        Self { adam, dead: DeadFeatures::new(sae.config().n_features, sae.base().device()) }
+        let adam = sae.parameters.trained().map(adam).collect();
+        Self { adam, dead: DeadFeatures::new(sae.config().n_features, sae.device()) }
     }
 }
 
@@ -65,8 +65,8 @@ struct Manifest {
 }
 
 impl TrainerState {
-    pub(crate) fn new(config: CheckedRun, sae: Box<dyn Sae>) -> Self {
-        let history = History::new(&config, sae.as_ref());
+    pub(crate) fn new(config: CheckedRun, sae: Sae) -> Self {
+        let history = History::new(&config, &sae);
         Self { config, sae, history, step: 0 }
     }
 
@@ -78,7 +78,7 @@ impl TrainerState {
 
     /// Writes the model, the moments and the counters into the folder `dir`.
     pub(crate) fn save(&self, engine: Value, dir: &Path) -> Result<()> {
-        save_checkpoint(self.sae.as_ref(), dir)?;
+        save_checkpoint(&self.sae, dir)?;
         let mut tensors = BTreeMap::new();
         let History { adam, dead } = &self.history;
         for of in adam {

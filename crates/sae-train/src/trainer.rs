@@ -111,9 +111,9 @@ impl Trainer {
             return wrong("normalization", expected, format!("{:?}", theirs.normalization));
         }
         let model = ModelConfig { code: config.code(dimensions.input), ..theirs.clone() };
-        let sae = rebuild(sae.as_ref(), model, Kind::Float, device).map_err(|e| e.in_file(init))?;
-        if rule(&config, sae.as_ref()).optimizer().decoder == Decoder::UnitNorm {
-            let w_dec = &sae.base().parameters[Role::DecoderWeight];
+        let sae = rebuild(&sae, model, Kind::Float, device).map_err(|e| e.in_file(init))?;
+        if rule(&config, &sae).optimizer().decoder == Decoder::UnitNorm {
+            let w_dec = &sae.parameters[Role::DecoderWeight];
             let norms = w_dec.norm_scalaropt_dim(2.0, [1i64].as_slice(), false);
             let (least, most) = (read::number(&norms.min()), read::number(&norms.max()));
             if (least - 1.0).abs().max((most - 1.0).abs()) > UNIT_NORM_TOLERANCE {
@@ -150,10 +150,10 @@ impl Trainer {
     fn of(mut state: TrainerState) -> Result<Self> {
         let precision = state.config.training.precision;
         if precision == Precision::Bf16 {
-            state.sae.base_mut().parameters.products_in = Some(Kind::BFloat16);
+            state.sae.parameters.products_in = Some(Kind::BFloat16);
         }
-        let engine = engine::start(&state.config, state.sae.as_ref())?;
-        let is_cuda = matches!(state.sae.base().device(), Device::Cuda(_));
+        let engine = engine::start(&state.config, &state.sae)?;
+        let is_cuda = matches!(state.sae.device(), Device::Cuda(_));
         let tf32 = is_cuda.then_some(precision == Precision::Tf32);
         Ok(Self { state, engine, tf32 })
     }
@@ -188,22 +188,22 @@ impl Trainer {
     /// A wrong shape, a target without a transcoder or the other way round; a loss that is not
     /// finite (on a GPU it is seen when the step is read).
     pub fn step_on(&mut self, rows: Ports<&Tensor>) -> Result<Step> {
-        let base = self.state.sae.base();
-        check_shapes(&base.config, rows)?;
+        let sae = &self.state.sae;
+        check_shapes(&sae.config, rows)?;
         if let Some(allow) = self.tf32 {
             // libtorch has one setting a process.
             tch_autograd::allow_tf32(allow)?;
         }
         let ours = |rows: &Tensor, normalizer: &Normalizer| {
-            let rows = rows.to_kind(base.kind()).to_device(base.device());
+            let rows = rows.to_kind(sae.kind()).to_device(sae.device());
             tch::no_grad(|| normalizer.normalize(&rows)).0
         };
-        let x = ours(rows.input, &base.normalizer);
-        let target = rows.target.map(|target| ours(target, base.output_normalizer()));
+        let x = ours(rows.input, &sae.normalizer);
+        let target = rows.target.map(|target| ours(target, sae.output_normalizer()));
         let target = target.as_ref().unwrap_or(&x);
         let lr = self.state.lr();
         let TrainerState { config, sae, history, step } = &mut self.state;
-        let parameters = &mut sae.base_mut().parameters;
+        let parameters = &mut sae.parameters;
         let is_new = *step == 0 && config.training.init.is_none();
         if is_new && starts_at_median(&config.recipe) {
             parameters[Role::DecoderBias] = geometric_median(target);
@@ -219,13 +219,13 @@ impl Trainer {
 
     /// The model as it is now.
     #[must_use]
-    pub fn sae(&self) -> &dyn Sae {
-        self.state.sae.as_ref()
+    pub fn sae(&self) -> &Sae {
+        &self.state.sae
     }
 
     /// Records what the model is trained on.
     pub fn set_origin(&mut self, origin: TrainedOn) {
-        self.state.sae.base_mut().trained_on = origin;
+        self.state.sae.trained_on = origin;
     }
 
     /// Where the time of the steps went, where the engine measures it.

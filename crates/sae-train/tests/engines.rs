@@ -145,7 +145,7 @@ fn many_dead_features_and_dense_codes_agree_too() {
         let (mut fast, mut reference) = (trainer(&case, "fast"), trainer(&case, "reference"));
         tch::manual_seed(1);
         for trainer in [&fast, &reference] {
-            let bias = trainer.sae().base().parameters[Role::EncoderBias].shallow_clone();
+            let bias = trainer.sae().parameters[Role::EncoderBias].shallow_clone();
             // Features that are never active, and some that are too rarely to be selected.
             let _ = tch::no_grad(|| bias.narrow(0, 0, 25).fill_(-9.0));
             let _ = tch::no_grad(|| bias.narrow(0, 25, 50).fill_(-2.0));
@@ -190,7 +190,7 @@ fn the_reference_engine_adds_up_micro_batches_where_the_loss_is_a_mean_of_rows()
             let config = config_on_device(&case(architecture, micro));
             let trainer =
                 Trainer::new(config.check().unwrap(), 6, &Normalizer::None, Kind::Double).unwrap();
-            let bias = trainer.sae().base().parameters[Role::EncoderBias].shallow_clone();
+            let bias = trainer.sae().parameters[Role::EncoderBias].shallow_clone();
             let _ = tch::no_grad(|| bias.narrow(0, 0, 5).fill_(-9.0));
             trainer
         };

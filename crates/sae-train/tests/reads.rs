@@ -98,7 +98,7 @@ fn run(case: &str, more: &str) -> (Vec<StepReport>, Vec<(&'static str, Tensor)>,
     (reports, values(trainer.sae()), reads)
 }
 
-fn values(sae: &dyn Sae) -> Vec<(&'static str, Tensor)> {
+fn values(sae: &Sae) -> Vec<(&'static str, Tensor)> {
     let all = sae.parameters().into_iter().chain(sae.buffers());
     all.map(|(name, tensor)| (name, tensor.detach().copy())).collect()
 }

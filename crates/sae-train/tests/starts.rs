@@ -50,12 +50,12 @@ fn every_architecture_starts_from_the_weights_of_a_checkpoint_on_both_engines() 
                 assert!(off < 1e-5, "{architecture}, {engine}: {name} off by {off}");
             }
             // The normalisation is that of the checkpoint, not of the other store.
-            let scale = |sae: &dyn sae_models::Sae| match &sae.base().normalizer {
+            let scale = |sae: &sae_models::Sae| match &sae.normalizer {
                 sae_models::Normalizer::ShiftScale { scale, .. } => *scale,
                 other => panic!("{other:?}"),
             };
-            assert_eq!(scale(before.as_ref()), scale(after.as_ref()));
-            assert!(after.base().trained_on.init.is_some());
+            assert_eq!(scale(&before), scale(&after));
+            assert!(after.trained_on.init.is_some());
         }
     }
 }

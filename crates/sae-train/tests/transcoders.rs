@@ -45,7 +45,7 @@ fn write(path: &Path, rows: &Tensor, hook_point: &str) {
 }
 
 /// R² of what a model makes of `x`.
-fn r2(sae: &dyn Sae, x: &Tensor, target: &Tensor) -> f64 {
+fn r2(sae: &Sae, x: &Tensor, target: &Tensor) -> f64 {
     let x_hat = sae.decode(&sae.encode(x).unwrap()).unwrap();
     let error = (target - x_hat).square().sum(Kind::Double);
     let spread = target - target.mean_dim([0i64].as_slice(), false, None);
@@ -80,12 +80,12 @@ fn a_linear_map_of_planted_rows_is_learned_as_well_as_the_rows_themselves() {
             load_checkpoint(&summary.checkpoint, Device::Cpu).unwrap()
         });
         let [of_sae, of_transcoder] =
-            [r2(trained[0].as_ref(), &target, &target), r2(trained[1].as_ref(), &x, &target)];
+            [r2(&trained[0], &target, &target), r2(&trained[1], &x, &target)];
         assert!(of_sae > 0.8, "{engine}: {of_sae}");
         assert!(of_transcoder > of_sae - 0.03, "{engine}: {of_transcoder} against {of_sae}");
         let config = trained[1].config();
         assert_eq!((config.d_model, config.d_out), (D_IN as usize, Some(D_OUT as usize)));
-        let origin = &trained[1].base().trained_on;
+        let origin = &trained[1].trained_on;
         let of_target = origin.target.as_ref().unwrap();
         assert_eq!(origin.hook_point.as_deref(), Some("mlp_in.3"));
         assert_eq!(of_target.hook_point.as_deref(), Some("mlp_out.3"));
@@ -169,7 +169,7 @@ fn every_architecture_rebuilds_the_target_alone() {
         }
         let encoded = trainer.sae().encode(&x).unwrap();
         assert_eq!(trainer.sae().decode(&encoded).unwrap().size(), target.size());
-        let parameters = &trainer.sae().base().parameters;
+        let parameters = &trainer.sae().parameters;
         assert!(parameters.centre().is_none(), "{name}");
         assert_eq!(parameters[Role::DecoderBias].size(), [D_OUT]);
 
@@ -181,7 +181,7 @@ fn every_architecture_rebuilds_the_target_alone() {
     }
 }
 
-fn copies(sae: &dyn Sae) -> Vec<Tensor> {
+fn copies(sae: &Sae) -> Vec<Tensor> {
     sae.parameters().into_iter().map(|(_, tensor)| tensor.detach().copy()).collect()
 }
 

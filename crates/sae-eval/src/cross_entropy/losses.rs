@@ -55,7 +55,7 @@ impl Sums {
     /// ids `[contexts, positions]`; marks `[contexts][positions - skip]`.
     pub(super) fn add(
         &mut self,
-        sae: &dyn Sae,
+        sae: &Sae,
         host: &HostModel,
         hook: HookPoint,
         ids: &Tensor,
@@ -180,11 +180,11 @@ impl Sums {
 
 /// Activations `[contexts, positions, d_model]` as the SAE rebuilds them, and the number of active
 /// features at each position.
-fn rebuild(sae: &dyn Sae, activations: &Tensor) -> Result<(Tensor, Vec<f64>)> {
+fn rebuild(sae: &Sae, activations: &Tensor) -> Result<(Tensor, Vec<f64>)> {
     let rows = activations
         .f_reshape([-1, activations.size()[2]])?
-        .f_to_device(sae.base().device())?
-        .f_to_kind(sae.base().kind())?;
+        .f_to_device(sae.device())?
+        .f_to_kind(sae.kind())?;
     let (x_hat, l0) = Forward::new(sae)
         .apply(sae, &rows, |x_hat, features, _| Ok((x_hat.shallow_clone(), features.l0()?)))?;
     let x_hat = x_hat.f_to_device(activations.device())?.f_to_kind(activations.kind())?;

@@ -26,14 +26,13 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// The decoder of an SAE, in the units of the activations where its rows share a scale.
-    pub(super) fn new(sae: &dyn Sae) -> Result<Self> {
-        let base = sae.base();
+    pub(super) fn new(sae: &Sae) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let rows = base.parameters[Role::DecoderWeight].f_to_device(Device::Cpu)?;
+        let rows = sae.parameters[Role::DecoderWeight].f_to_device(Device::Cpu)?;
         let exact = rows.f_to_kind(Kind::Double)?;
         let norms = exact.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?;
         let units = (exact / norms.f_clamp_min(f64::MIN_POSITIVE)?).f_to_kind(Kind::Float)?;
-        let scale = match &base.normalizer {
+        let scale = match &sae.normalizer {
             Normalizer::Scale { scale } | Normalizer::ShiftScale { scale, .. } => *scale,
             _ => 1.0,
         };

@@ -98,7 +98,7 @@ impl Block {
 impl<'a> FeatureDescriber<'a> {
     pub(super) fn new(
         observed: FeatureObserver,
-        sae: &dyn Sae,
+        sae: &Sae,
         store: &dyn ActivationStore,
         host: Option<&'a HostModel>,
         options: DescribeOptions,

@@ -7,15 +7,14 @@ fn hosts() -> PathBuf {
 }
 
 /// W_U(g ⊙ norm(d)) in f64, where `centred` says whether the norm takes off the mean.
-fn logits(host: &str, sae: &dyn Sae, names: [&str; 2], centred: bool) -> Vec<Vec<f64>> {
+fn logits(host: &str, sae: &Sae, names: [&str; 2], centred: bool) -> Vec<Vec<f64>> {
     let tensors = Tensor::read_safetensors(hosts().join(host).join("model.safetensors")).unwrap();
     let tensor = |name: &str| {
         let found = tensors.iter().find(|(key, _)| key == name).expect("a tensor of the host");
         found.1.to_kind(Kind::Double)
     };
-    let mut d = sae.base().parameters[Role::DecoderWeight]
-        .to_kind(Kind::Double)
-        .to_device(tch::Device::Cpu);
+    let mut d =
+        sae.parameters[Role::DecoderWeight].to_kind(Kind::Double).to_device(tch::Device::Cpu);
     if centred {
         d = &d - d.mean_dim(1i64, true, Kind::Double);
     }
@@ -35,8 +34,8 @@ fn attribution_is_that_of_the_final_norm_and_the_unembedding() {
         let d_model = host.info().d_model;
         let store = store(&dir.path().join(name), d_model, true);
         let sae = soft(d_model, N_FEATURES, 4);
-        let (records, _) = describe(sae.as_ref(), store.as_ref(), Some(&host));
-        let expected = logits(name, sae.as_ref(), names, centred);
+        let (records, _) = describe(&sae, store.as_ref(), Some(&host));
+        let expected = logits(name, &sae, names, centred);
         for (record, logits) in records.iter().zip(expected) {
             let found = record.attribution.as_ref().unwrap();
             assert_eq!(found.histogram.counts.iter().sum::<u64>() as usize, logits.len());

@@ -21,7 +21,7 @@ use crate::{ModelConfig, Result, Sae};
 pub(super) const CONFIG_FILE: &str = "config.json";
 pub(super) const WEIGHTS_FILE: &str = "ae.pt";
 
-pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
+pub(super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
     let (w_enc, b_enc) = (tensor(sae, "encoder.weight")?, tensor(sae, "encoder.bias")?);
     let (w_dec, b_dec) = (tensor(sae, "decoder.weight")?, tensor(sae, "decoder.bias")?);

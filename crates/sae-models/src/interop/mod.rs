@@ -54,7 +54,7 @@ pub struct Exported {
 /// What an import read.
 pub struct Imported {
     /// The model, in f32 on the CPU.
-    pub sae: Box<dyn Sae>,
+    pub sae: Sae,
     /// Where its activations came from, as far as the files name it.
     pub origin: Origin,
     /// Sentences on what a user has to know: what rounding changed, what was done to the host.
@@ -68,13 +68,13 @@ pub struct Imported {
 ///
 /// # Errors
 /// An architecture or normalisation that the tool does not have; a file that cannot be written.
-pub fn export(sae: &dyn Sae, format: Format, origin: &Origin, dir: &Path) -> Result<Exported> {
+pub fn export(sae: &Sae, format: Format, origin: &Origin, dir: &Path) -> Result<Exported> {
     if sae.config().is_transcoder() {
         let expected = "an autoencoder, whose output is its input, to export";
         return Err(sae_config::Error::value("model", expected, "a transcoder").into());
     }
     let _guard = tch::no_grad_guard();
-    let kind = sae.base().kind();
+    let kind = sae.kind();
     let mut sae = copy(sae)?;
     match sae.config().normalization {
         Normalization::UnitNorm | Normalization::LayerNorm if format == Format::SaeLens => {}
@@ -82,11 +82,11 @@ pub fn export(sae: &dyn Sae, format: Format, origin: &Origin, dir: &Path) -> Res
     }
     std::fs::create_dir_all(dir).map_err(|e| io(dir, e))?;
     let mut exported = match format {
-        Format::SaeLens => saelens::export(sae.as_ref(), origin, dir),
-        Format::DictionaryLearning => dictionary_learning::export(sae.as_ref(), origin, dir),
-        Format::Sparsify => sparsify::export(sae.as_ref(), dir),
-        Format::SoftSae => softsae::export(sae.as_ref(), origin, dir),
-        Format::GemmaScope => Err(no_counterpart("gemma-scope", "an import alone", sae.as_ref())),
+        Format::SaeLens => saelens::export(&sae, origin, dir),
+        Format::DictionaryLearning => dictionary_learning::export(&sae, origin, dir),
+        Format::Sparsify => sparsify::export(&sae, dir),
+        Format::SoftSae => softsae::export(&sae, origin, dir),
+        Format::GemmaScope => Err(no_counterpart("gemma-scope", "an import alone", &sae)),
     }?;
     if kind == Kind::Double {
         exported.differences.push("weights are f32 there, f64 here".into());
@@ -127,20 +127,19 @@ fn refuse_transcoders(dir: &Path) -> Result<()> {
 }
 
 /// The same model in f64 on the CPU, so that folding rounds nothing, with tensors of its own.
-fn copy(sae: &dyn Sae) -> Result<Box<dyn Sae>> {
-    let base = sae.base();
-    let constants = base.constants();
+fn copy(sae: &Sae) -> Result<Sae> {
+    let constants = sae.constants();
     let constants = constants.iter().map(|(name, tensor)| (*name, tensor));
     let all = sae.parameters().into_iter().chain(sae.buffers()).chain(constants);
     let double = |tensor: &Tensor| {
         tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double).copy().contiguous()
     };
     let map = all.map(|(name, tensor)| (name.to_owned(), double(tensor))).collect();
-    build(base.config.clone(), Tensors::new(map, Kind::Double, Device::Cpu))
+    build(sae.config.clone(), Tensors::new(map, Kind::Double, Device::Cpu))
 }
 
 /// A tensor of `sae` by our name, in f32 on the CPU.
-fn tensor(sae: &dyn Sae, name: &str) -> Result<Tensor> {
+fn tensor(sae: &Sae, name: &str) -> Result<Tensor> {
     let all = sae.parameters().into_iter().chain(sae.buffers());
     let found = all.into_iter().find(|(n, _)| *n == name);
     let (_, tensor) =
@@ -156,7 +155,7 @@ fn moved_bias(b: &Tensor, w: &Tensor, v: &Tensor, sign: f64) -> Tensor {
 }
 
 /// The hidden layer of a SoftSAE's k-estimator, whatever its kind: weight and bias.
-fn hidden_layer(sae: &dyn Sae, code: &SoftCode) -> Result<(Tensor, Tensor)> {
+fn hidden_layer(sae: &Sae, code: &SoftCode) -> Result<(Tensor, Tensor)> {
     let weight = match code.k_estimator {
         EstimatorNetwork::TwoLayers { .. } => tensor(sae, "k_estimator.hidden.weight")?,
         EstimatorNetwork::LowRank { .. } => {
@@ -194,7 +193,7 @@ fn check_thresholds(threshold: &Tensor) -> Result<()> {
 }
 
 /// The error of an architecture that a tool does not have.
-fn no_counterpart(tool: &str, has: &str, sae: &dyn Sae) -> Error {
+fn no_counterpart(tool: &str, has: &str, sae: &Sae) -> Error {
     let expected = format!("{has}, which {tool} has");
     sae_config::Error::value("architecture", expected, sae.config().code.name()).into()
 }

@@ -36,7 +36,7 @@ pub(super) fn model(
     own: Option<ModelConfig>,
     mut config: ModelConfig,
     tensors: impl IntoIterator<Item = (&'static str, Tensor)>,
-) -> Result<Box<dyn Sae>> {
+) -> Result<Sae> {
     if let Some(own) = own {
         config.code = completed(config.code, own.code);
     }

@@ -38,7 +38,7 @@ pub(super) const TRAINER: Keys = Keys {
     ],
 };
 
-pub(super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
+pub(super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
     let Code::Soft(soft) = &config.code else {
         return Err(no_counterpart("the published SoftSAE", "`soft`", sae));

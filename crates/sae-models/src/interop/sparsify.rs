@@ -33,7 +33,7 @@ pub(super) const KEYS: Keys = Keys {
     )],
 };
 
-pub(super) fn export(sae: &dyn Sae, dir: &Path) -> Result<Exported> {
+pub(super) fn export(sae: &Sae, dir: &Path) -> Result<Exported> {
     let config = sae.config();
     let Code::TopK { k } = &config.code else {
         return Err(no_counterpart("sparsify", "`topk`", sae));

@@ -12,7 +12,7 @@ fn check_numbers(folder: &str, format: Format, architecture: &str, tolerance: f6
     let Imported { sae, notes, .. } = import(&dir, format).unwrap();
     assert_eq!(sae.config().code.name(), architecture, "{folder}");
     let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
-    let (features, x_hat) = forward(sae.as_ref(), &expected["x"].to_kind(Kind::Float));
+    let (features, x_hat) = forward(&sae, &expected["x"].to_kind(Kind::Float));
     // With `rescale_acts_by_decoder_norm` its features carry the norms, as ours do.
     let off = difference(&expected["features"], &features);
     assert!(off < tolerance, "{folder}: features off by {off:e}");
@@ -97,7 +97,7 @@ fn files_of_sparsify_give_its_numbers() {
         let dir = testdata("sparsify").join(folder);
         let sae = import(&dir, Format::Sparsify).unwrap().sae;
         let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
-        let (features, x_hat) = forward(sae.as_ref(), &expected["x"]);
+        let (features, x_hat) = forward(&sae, &expected["x"]);
         assert!(difference(&expected["features"], &features) < TOLERANCE, "{folder}");
         assert!(difference(&expected["x_hat"], &x_hat) < TOLERANCE, "{folder}");
     }
@@ -118,7 +118,7 @@ fn signed_files_of_sparsify_are_abs_topk() {
         .unwrap();
     let least = z.abs().topk(k, -1, true, true).0.amin([-1i64].as_slice(), true);
     let expected = &z * z.abs().ge_tensor(&least).to_kind(z.kind());
-    let (features, x_hat) = forward(sae.as_ref(), &x);
+    let (features, x_hat) = forward(&sae, &x);
     assert!(features.min().double_value(&[]) < 0.0);
     assert!(difference(&expected, &features) < TOLERANCE);
     let rebuilt = expected.matmul(&file["W_dec"]) + &file["b_dec"];
@@ -144,7 +144,7 @@ fn state_dicts_of_the_published_trainers_give_their_numbers() {
         let sae = import(&dir, format).unwrap().sae;
         assert_eq!(sae.config().code.name(), architecture);
         let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
-        let (features, x_hat) = forward(sae.as_ref(), &expected["x"]);
+        let (features, x_hat) = forward(&sae, &expected["x"]);
         let off = difference(&expected["x_hat"], &x_hat);
         assert!(off < TOLERANCE, "{folder}: reconstructions off by {off:e}");
         let mut want = expected["features"].shallow_clone();
@@ -171,7 +171,7 @@ fn files_of_a_run_that_goes_on_are_scaled() {
     let sae = import(&dir, Format::DictionaryLearning).unwrap().sae;
     assert_eq!(sae.config().normalization, Normalization::Scale);
     let expected = read_tensors(&dir.join("expected.safetensors")).unwrap();
-    let (features, x_hat) = forward(sae.as_ref(), &(&expected["x"] * 2.5));
+    let (features, x_hat) = forward(&sae, &(&expected["x"] * 2.5));
     assert!(difference(&expected["features"], &features) < TOLERANCE);
     assert!(difference(&expected["x_hat"], &(x_hat / 2.5)) < TOLERANCE);
 }
@@ -191,8 +191,7 @@ fn a_factor_of_finetuning_is_applied_to_decoded_features() {
     assert!(error.contains("`scaling_factor`: expected ones"), "{error}");
     edit(dir.path(), "cfg.json", "finetuning_scaling_factor", true.into());
     let scaled = import(dir.path(), Format::SaeLens).unwrap().sae;
-    let ((features, _), (same, x_hat)) =
-        (forward(plain.as_ref(), &x), forward(scaled.as_ref(), &x));
+    let ((features, _), (same, x_hat)) = (forward(&plain, &x), forward(&scaled, &x));
     assert_eq!(features, same);
     let expected = plain.decode(&sae_models::Encoded::from(&features * &factor)).unwrap();
     assert!(difference(&expected, &x_hat) < TOLERANCE);

@@ -42,7 +42,7 @@ proptest! {
                     Format::GemmaScope,
                 ] {
                     let dir = tempfile::tempdir().unwrap();
-                    let exported = export(sae.as_ref(), format, &Origin::default(), dir.path());
+                    let exported = export(&sae, format, &Origin::default(), dir.path());
                     if !has(format, sae.config()) {
                         let error = exported.unwrap_err().to_string();
                         prop_assert!(error.contains("architecture") || error.contains("normalization"), "{}", error);
@@ -51,8 +51,8 @@ proptest! {
                     let exported = exported.unwrap();
                     prop_assert!(exported.files.iter().all(|file| file.exists()));
                     let again = import(dir.path(), format).unwrap().sae;
-                    let (features, x_hat) = forward(sae.as_ref(), &x);
-                    let (features_again, x_hat_again) = forward(again.as_ref(), &x);
+                    let (features, x_hat) = forward(&sae, &x);
+                    let (features_again, x_hat_again) = forward(&again, &x);
                     let name = sae.config().code.name();
                     let off = difference(&features, &features_again);
                     prop_assert!(off < TOLERANCE, "{} as {:?}: features off by {:e}", name, format, off);
@@ -97,7 +97,7 @@ fn thresholds_that_a_tool_would_ignore_are_refused() {
     let sae = model(jumprelu, Normalization::None, Kind::Float, 1);
     let dir = tempfile::tempdir().unwrap();
     for format in [Format::SaeLens, Format::DictionaryLearning] {
-        let error = export(sae.as_ref(), format, &Origin::default(), dir.path()).unwrap_err();
+        let error = export(&sae, format, &Origin::default(), dir.path()).unwrap_err();
         assert!(error.to_string().starts_with("`threshold`: expected none below 0"), "{error}");
     }
 }
@@ -107,14 +107,14 @@ fn thresholds_that_a_tool_would_ignore_are_refused() {
 fn a_k_that_was_changed_in_a_file_holds() {
     let sae = model(codes().remove(0), Normalization::None, Kind::Float, 1);
     let dir = tempfile::tempdir().unwrap();
-    export(sae.as_ref(), Format::Sparsify, &Origin::default(), dir.path()).unwrap();
+    export(&sae, Format::Sparsify, &Origin::default(), dir.path()).unwrap();
     let path = dir.path().join("cfg.json");
     let mut settings: serde_json::Value = sae_config::read_json(&path).unwrap();
     settings["k"] = 2.into();
     sae_config::write_json(&path, &settings).unwrap();
     let changed = import(dir.path(), Format::Sparsify).unwrap().sae;
     assert_eq!(changed.config().code.k(), Some(2));
-    let (features, _) = forward(changed.as_ref(), &rows(5, Kind::Float, 1));
+    let (features, _) = forward(&changed, &rows(5, Kind::Float, 1));
     let active = features.not_equal(0.0).sum_dim_intlist(1, false, Kind::Int64);
     assert!(active.max().int64_value(&[]) <= 2);
 }
@@ -128,11 +128,11 @@ fn what_a_tool_needs_to_know_of_the_host_is_told() {
     let read = |file: &str| -> serde_json::Value {
         sae_config::read_json(&dir.path().join(file)).unwrap()
     };
-    export(sae.as_ref(), Format::SaeLens, &origin, dir.path()).unwrap();
+    export(&sae, Format::SaeLens, &origin, dir.path()).unwrap();
     let metadata = &read("cfg.json")["metadata"];
     assert_eq!(metadata["hook_name"], "blocks.15.hook_resid_post");
     assert_eq!(metadata["model_name"], "SmolLM2-135M");
-    export(sae.as_ref(), Format::DictionaryLearning, &origin, dir.path()).unwrap();
+    export(&sae, Format::DictionaryLearning, &origin, dir.path()).unwrap();
     let trainer = &read("config.json")["trainer"];
     assert_eq!((&trainer["layer"], &trainer["lm_name"]), (&15.into(), &"SmolLM2-135M".into()));
 }
@@ -147,12 +147,12 @@ fn an_import_tells_where_the_activations_came_from() {
     let origin = Origin { host: Some("SmolLM2".into()), hook_point: Some("attn_out.15".into()) };
     for format in [Format::SaeLens, Format::DictionaryLearning] {
         let dir = tempfile::tempdir().unwrap();
-        export(sae.as_ref(), format, &origin, dir.path()).unwrap();
+        export(&sae, format, &origin, dir.path()).unwrap();
         assert_eq!(import(dir.path(), format).unwrap().origin, origin);
     }
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("layers.10");
-    export(sae.as_ref(), Format::Sparsify, &origin, &folder).unwrap();
+    export(&sae, Format::Sparsify, &origin, &folder).unwrap();
     let origin = import(&folder, Format::Sparsify).unwrap().origin;
     assert_eq!(origin.hook_point.as_deref(), Some("resid_post.10"));
 }
@@ -163,7 +163,7 @@ fn bounds_of_k_that_were_changed_in_a_file_hold() {
     let soft = codes().into_iter().find(|a| a.name() == "soft").unwrap();
     let sae = model(soft, Normalization::None, Kind::Float, 1);
     let dir = tempfile::tempdir().unwrap();
-    export(sae.as_ref(), Format::SaeLens, &Origin::default(), dir.path()).unwrap();
+    export(&sae, Format::SaeLens, &Origin::default(), dir.path()).unwrap();
     edit(dir.path(), "cfg.json", "k_max", 9.0.into());
     edit(dir.path(), "cfg.json", "k_min", 3.0.into());
     edit(dir.path(), "cfg.json", "round_down", true.into());
@@ -180,17 +180,17 @@ fn a_model_of_few_digits_is_folded_in_many_and_what_f32_cannot_hold_is_refused()
     let normalization = Normalization::Scale;
     let sae = model(codes().remove(0), normalization, Kind::Half, 1);
     let dir = tempfile::tempdir().unwrap();
-    export(sae.as_ref(), Format::Sparsify, &Origin::default(), dir.path()).unwrap();
+    export(&sae, Format::Sparsify, &Origin::default(), dir.path()).unwrap();
     let weights = read_tensors(&dir.path().join("sae.safetensors")).unwrap();
-    let exact = sae.base().parameters[Role::EncoderWeight].to_kind(Kind::Double) / 3.7;
+    let exact = sae.parameters[Role::EncoderWeight].to_kind(Kind::Double) / 3.7;
     assert!(difference(&exact.to_kind(Kind::Float), &weights["encoder.weight"]) < 1e-7);
 
     let sae = model(codes().remove(0), Normalization::None, Kind::Double, 1);
-    let exported = export(sae.as_ref(), Format::SaeLens, &Origin::default(), dir.path()).unwrap();
+    let exported = export(&sae, Format::SaeLens, &Origin::default(), dir.path()).unwrap();
     assert_eq!(exported.differences, ["weights are f32 there, f64 here"]);
-    let _ = sae.base().parameters[Role::DecoderBias].get(2).fill_(1e39);
+    let _ = sae.parameters[Role::DecoderBias].get(2).fill_(1e39);
     for format in [Format::SaeLens, Format::DictionaryLearning, Format::Sparsify] {
-        let error = export(sae.as_ref(), format, &Origin::default(), dir.path()).unwrap_err();
+        let error = export(&sae, format, &Origin::default(), dir.path()).unwrap_err();
         assert!(error.to_string().contains("expected finite values, got 1"), "{error}");
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct JumpReluFast {
 }
 
 impl JumpReluFast {
-    pub(super) fn new(config: &JumpReluConfig, sae: &dyn Sae) -> Self {
+    pub(super) fn new(config: &JumpReluConfig, sae: &Sae) -> Self {
         let n_features = sae.config().n_features;
         Self {
             config: config.clone(),

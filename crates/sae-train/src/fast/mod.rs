@@ -74,7 +74,7 @@ struct Reach {
 
 impl FastEngine {
     /// The engine of a run; none where it does not compute the architecture.
-    pub(crate) fn new(config: &CheckedRun, sae: &dyn Sae) -> Option<Self> {
+    pub(crate) fn new(config: &CheckedRun, sae: &Sae) -> Option<Self> {
         let Training { rule, auxk, optimizer } = rule::training(config, sae)?;
         Some(Self {
             rule,

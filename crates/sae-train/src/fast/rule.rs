@@ -103,7 +103,7 @@ pub(super) struct Training {
 }
 
 /// How the architecture of `config` is trained; none where the engine does not compute it.
-pub(super) fn training(config: &CheckedRun, sae: &dyn Sae) -> Option<Training> {
+pub(super) fn training(config: &CheckedRun, sae: &Sae) -> Option<Training> {
     let model = sae.config();
     let clipped = OptimizerRule::CLIPPED;
     let keeping = |select, recipe| {

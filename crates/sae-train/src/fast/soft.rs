@@ -43,9 +43,9 @@ pub(super) struct SoftFast {
 }
 
 impl SoftFast {
-    pub(super) fn new(recipe: &SoftRecipe, training: &CheckedTraining, sae: &dyn Sae) -> Self {
+    pub(super) fn new(recipe: &SoftRecipe, training: &CheckedTraining, sae: &Sae) -> Self {
         let (choice, half) = (estimator(sae), recipe.k_gradient_window);
-        let width = sae.base().parameters[Role::HiddenBias].numel();
+        let width = sae.parameters[Role::HiddenBias].numel();
         // What the error of the whole dictionary would weigh, if all prefixes had it.
         let prefixes = &recipe.prefixes;
         let weight = prefixes.iter().map(|g| g.1).sum::<f64>() / prefixes.len() as f64;

@@ -17,7 +17,7 @@ pub(crate) struct GatedRule {
 }
 
 impl GatedRule {
-    pub(crate) fn new(config: &GatedConfig, sae: &dyn Sae) -> Self {
+    pub(crate) fn new(config: &GatedConfig, sae: &Sae) -> Self {
         Self { config: config.clone(), selection: sae.selection() }
     }
 }

@@ -15,7 +15,7 @@ const BATCH: i64 = 6;
 
 struct Case {
     config: CheckedRun,
-    sae: Box<dyn Sae>,
+    sae: Sae,
     x: Tensor,
     /// Of a transcoder.
     target: Option<Tensor>,
@@ -57,11 +57,11 @@ impl Case {
 
     /// The loss as it is now.
     fn loss(&self) -> Loss {
-        let rule = rule(&self.config, self.sae.as_ref());
+        let rule = rule(&self.config, &self.sae);
         let dead = DeadFeatures::new(N_FEATURES, Device::Cpu);
         let context = Context { step: self.step, dead: &dead };
         let rows = Pair { x: &self.x, target: self.target.as_ref().unwrap_or(&self.x) };
-        rule.loss(&self.sae.base().parameters, rows, context).unwrap()
+        rule.loss(&self.sae.parameters, rows, context).unwrap()
     }
 
     /// The gradient to the parameter `name`, undefined where the loss does not reach it.

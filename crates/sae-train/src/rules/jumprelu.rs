@@ -18,7 +18,7 @@ pub(crate) struct JumpReluRule {
 }
 
 impl JumpReluRule {
-    pub(crate) fn new(config: &JumpReluConfig, sae: &dyn Sae) -> Self {
+    pub(crate) fn new(config: &JumpReluConfig, sae: &Sae) -> Self {
         Self { config: config.clone(), selection: sae.selection() }
     }
 

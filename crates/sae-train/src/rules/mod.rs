@@ -84,7 +84,7 @@ pub(crate) trait Rule: Send {
 }
 
 /// The rule of a run of `sae`.
-pub(crate) fn rule(config: &CheckedRun, sae: &dyn Sae) -> Box<dyn Rule> {
+pub(crate) fn rule(config: &CheckedRun, sae: &Sae) -> Box<dyn Rule> {
     let (training, model) = (&config.training, sae.config());
     let keeping = |select, recipe| Box::new(TopKRule::new(TopKFamily::new(select, recipe, model)));
     match &config.recipe {

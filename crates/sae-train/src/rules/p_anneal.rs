@@ -45,11 +45,11 @@ struct Saved {
 }
 
 impl PAnnealRule {
-    pub(crate) fn new(config: &PAnnealConfig, training: &CheckedTraining, sae: &dyn Sae) -> Self {
+    pub(crate) fn new(config: &PAnnealConfig, training: &CheckedTraining, sae: &Sae) -> Self {
         let n = config.n_sparsity_updates as usize;
         Self {
             config: config.clone(),
-            device: sae.base().device(),
+            device: sae.device(),
             update_steps: update_steps(config, training),
             p_values: line(config.p_start, config.p_end, n),
             state: PAnnealState {

@@ -36,7 +36,7 @@ pub(crate) struct SoftSchedule {
 ///
 /// # Panics
 /// If the model is no SoftSAE.
-pub(crate) fn estimator(sae: &dyn Sae) -> Estimator {
+pub(crate) fn estimator(sae: &Sae) -> Estimator {
     match sae.selection() {
         Selection::Estimated(estimator) => estimator,
         other => panic!("expected a model of SoftSAE, got {other:?}"),
@@ -82,11 +82,11 @@ impl SoftSchedule {
 }
 
 impl SoftRule {
-    pub(crate) fn new(recipe: &SoftRecipe, training: &CheckedTraining, sae: &dyn Sae) -> Self {
+    pub(crate) fn new(recipe: &SoftRecipe, training: &CheckedTraining, sae: &Sae) -> Self {
         Self {
             estimator: estimator(sae),
             prefixes: Prefixes::new(&recipe.prefixes),
-            budget: BudgetLoss::new(recipe, sae.base().device()),
+            budget: BudgetLoss::new(recipe, sae.device()),
             official: training.parity == Parity::Official,
             schedule: SoftSchedule::new(recipe, sae.config()),
             recipe: recipe.clone(),

@@ -183,7 +183,7 @@ mod tests {
     }
 
     /// A run of ten features, and a model of it.
-    fn start(rng: &mut InitRng) -> (CheckedRun, Box<dyn Sae>) {
+    fn start(rng: &mut InitRng) -> (CheckedRun, Sae) {
         let text = "data.store = ''\nsae.n_features = 10\ntraining = { steps = 20, batch_size = 4 }\n\
                     architecture = { name = 'standard', l1_penalty = 0.1, resample_steps = 8 }";
         let config = toml::from_str::<RunConfig>(text).unwrap().check().unwrap();
@@ -206,7 +206,7 @@ mod tests {
         let Recipe::Standard(standard) = &config.recipe else { panic!("{config:?}") };
         let x = rng.uniform(&[4, 5], 2.0);
         let mut rule = StandardRule::new(standard, &config.training);
-        let mut history = History::new(&config, sae.as_ref());
+        let mut history = History::new(&config, &sae);
         let dead = &mut history.dead;
         (dead.rows_seen, dead.rows_since_fired) =
             (40, Tensor::full([10], 16, (Kind::Int64, Device::Cpu)));
@@ -219,7 +219,7 @@ mod tests {
         }
         let mut observe = |step: u64, history: &mut History| {
             let context = Context { step, dead: &history.dead };
-            let parameters = &mut sae.base_mut().parameters;
+            let parameters = &mut sae.parameters;
             let rows = Pair { x: &x, target: &x };
             let loss = &rule.loss(parameters, rows, context).unwrap();
             let before = copies(parameters);
@@ -251,7 +251,7 @@ mod tests {
             assert!((encoder - 0.2 * mean_norm).abs() < 1e-12 && (decoder - 1.0).abs() < 1e-12);
         }
         // Each direction is that of an input, seen from b_dec.
-        let inputs = &x - sae.base().parameters[Role::DecoderBias].detach();
+        let inputs = &x - sae.parameters[Role::DecoderBias].detach();
         let unit = &inputs / inputs.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
         let nearest = decoder.mm(&unit.tr()).amax([1i64].as_slice(), false);
         assert!((nearest - 1.0).abs().max().double_value(&[]) < 1e-12);

@@ -65,7 +65,7 @@ impl Golden {
     }
 
     /// The tensors of a recorded state by our names, in the shapes of `sae`.
-    pub(crate) fn state(&self, state: &str, sae: &dyn Sae) -> Vec<(&'static str, Tensor)> {
+    pub(crate) fn state(&self, state: &str, sae: &Sae) -> Vec<(&'static str, Tensor)> {
         let all = sae.parameters().into_iter().chain(sae.buffers()).collect::<Vec<_>>();
         let rename = |(theirs, ours, transposed): &(&str, &'static str, bool)| {
             let tensor = self.get(&format!("{state}.{theirs}"))?;

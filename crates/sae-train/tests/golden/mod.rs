@@ -76,7 +76,7 @@ fn follow_in(golden: &Golden, kind: Kind, engine: &str, micro_batch: Option<usiz
 }
 
 /// Puts a recorded state into the model.
-fn copy_state(golden: &Golden, state: &str, sae: &dyn Sae) {
+fn copy_state(golden: &Golden, state: &str, sae: &Sae) {
     for (name, tensor) in golden.state(state, sae) {
         let all = sae.parameters().into_iter().chain(sae.buffers());
         let (_, slot) = all.into_iter().find(|(n, _)| *n == name).unwrap();
@@ -84,7 +84,7 @@ fn copy_state(golden: &Golden, state: &str, sae: &dyn Sae) {
     }
 }
 
-fn check_state(golden: &Golden, state: &str, sae: &dyn Sae, what: &str) {
+fn check_state(golden: &Golden, state: &str, sae: &Sae, what: &str) {
     let recorded = golden.state(state, sae);
     for (name, tensor) in sae.parameters().into_iter().chain(sae.buffers()) {
         let (_, expected) = recorded.iter().find(|(n, _)| *n == name).unwrap();
@@ -116,8 +116,8 @@ fn check_trace(expected: &Tensor, report: &sae_train::StepReport, what: &str) {
     }
 }
 
-fn check_evaluation(golden: &Golden, sae: &dyn Sae, kind: Kind, what: &str) {
-    let rows = golden.tensor("eval.x").to_kind(kind).to_device(sae.base().device());
+fn check_evaluation(golden: &Golden, sae: &Sae, kind: Kind, what: &str) {
+    let rows = golden.tensor("eval.x").to_kind(kind).to_device(sae.device());
     let encoded = sae.encode(&rows).unwrap();
     close(&format!("{what}: features"), &encoded.features, &golden.tensor("eval.features"));
     let x_hat = sae.decode(&encoded).unwrap();

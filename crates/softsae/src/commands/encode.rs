@@ -49,9 +49,9 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
-    check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
+    check_dimension(&sae, store.as_ref(), &args.data)?;
     let place = origin(&Port::of_store(store.as_ref())).or_usage()?;
-    let of_model = &sae.base().trained_on;
+    let of_model = &sae.trained_on;
     let data = format!("{}: against the model", args.data.display());
     let found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     check_apart(&args.out, &[&args.checkpoint, &args.data])?;
@@ -62,8 +62,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
     while start < store.n_rows() {
         let end = (start + SHARD_ROWS).min(store.n_rows());
         let file = format!("codes-{:05}.safetensors", shards.len());
-        let blake3 =
-            shard(sae.as_ref(), store.as_ref(), start, end, &args.out.join(&file), &mut progress)?;
+        let blake3 = shard(&sae, store.as_ref(), start, end, &args.out.join(&file), &mut progress)?;
         shards.push(Shard { file, blake3 });
         start = end;
     }
@@ -85,7 +84,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
 /// Encodes rows `start..end` into one CSR file: `indptr [n + 1]`, `indices` and `values [nnz]`,
 /// and `k_hat [n]` where the architecture has one; returns its hash.
 fn shard(
-    sae: &dyn Sae,
+    sae: &Sae,
     store: &dyn ActivationStore,
     start: u64,
     end: u64,
@@ -102,8 +101,8 @@ fn shard(
         store.read_rows(row, &mut rows).or_run()?;
         let x = Tensor::from_slice(&rows)
             .reshape([n as i64, d_model as i64])
-            .to_device(sae.base().device())
-            .to_kind(sae.base().kind());
+            .to_device(sae.device())
+            .to_kind(sae.kind());
         row += n;
         if let Some(coder) = &mut coder {
             let encoded = coder.encode(sae, &x).or_run()?;

@@ -35,10 +35,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     }
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
-    check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
+    check_dimension(&sae, store.as_ref(), &args.data)?;
     let target = open_target(args, sae.config())?;
     let place = origin(&Port::of_store(store.as_ref())).or_usage()?;
-    let of_model = &sae.base().trained_on;
+    let of_model = &sae.trained_on;
     let data = format!("{}: against the model", args.data.display());
     let mut found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     if let (Some(target), Some(path), Some(of_model)) = (&target, &args.target, &of_model.target) {
@@ -65,9 +65,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     };
     let stores = kept_rows(&whole, args.max_norm_ratio)?;
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
-    let mut evaluation = measure(sae.as_ref(), &stores, &whole, truth.as_ref())?;
+    let mut evaluation = measure(&sae, &stores, &whole, truth.as_ref())?;
     if let Some(spliced) = spliced {
-        evaluation.cross_entropy = Some(spliced.measure(sae.as_ref())?);
+        evaluation.cross_entropy = Some(spliced.measure(&sae)?);
     }
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     summary::print(&evaluation);
@@ -134,7 +134,7 @@ fn kept_rows(whole: &Stores, max_norm_ratio: f64) -> Result<Stores, Failure> {
 ///
 /// The truth is of all rows, `whole`: a filter of `stores` takes it a pass of its own.
 fn measure(
-    sae: &dyn Sae,
+    sae: &Sae,
     stores: &Stores,
     whole: &Stores,
     truth: Option<&PlantedTruth>,
@@ -163,7 +163,7 @@ fn measure(
 
 fn pass(
     name: &'static str,
-    sae: &dyn Sae,
+    sae: &Sae,
     stores: &Stores,
     observers: &mut [&mut dyn Observer],
 ) -> Result<(), Failure> {

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
             store.d_model()
         )));
     }
-    let of_model = &sae.base().trained_on;
+    let of_model = &sae.trained_on;
     let mut place = of_model.clone();
     if let (Some(store), Some(path)) = (&store, &args.data) {
         let of_store = origin(&Port::of_store(store.as_ref())).or_usage()?;
@@ -43,8 +43,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     let origin = Origin { host: place.host, hook_point: place.hook_point };
     let format = Format::from(args.format);
     let _lock = locked(OutputLock::directory(&args.out))?;
-    let Exported { files, differences } =
-        sae_models::export(sae.as_ref(), format, &origin, &args.out).map_err(|e| match e {
+    let Exported { files, differences } = sae_models::export(&sae, format, &origin, &args.out)
+        .map_err(|e| match e {
             sae_models::Error::Io { .. } => Failure::run(e),
             other => Failure::usage(other),
         })?;
@@ -54,9 +54,9 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
         let again = sae_models::import(&args.out, format).or_run()?;
         let x = match &store {
             Some(store) => first_rows(store.as_ref())?,
-            None => random_rows(sae.as_ref()),
+            None => random_rows(&sae),
         };
-        verify(sae.as_ref(), again.sae.as_ref(), &x)?;
+        verify(&sae, &again.sae, &x)?;
     }
     Ok(())
 }
@@ -69,11 +69,11 @@ fn first_rows(store: &dyn ActivationStore) -> Result<Tensor, Failure> {
 }
 
 /// Normal rows of the mean and mean squared norm that the model's normalisation expects.
-fn random_rows(sae: &dyn Sae) -> Tensor {
+fn random_rows(sae: &Sae) -> Tensor {
     let d = sae.config().d_model as i64;
     let normal = Tensor::randn([VERIFY_ROWS as i64, d], (Kind::Float, Device::Cpu));
     let unit = normal / (d as f64).sqrt();
-    match &sae.base().normalizer {
+    match &sae.normalizer {
         Normalizer::Scale { scale } => unit * *scale,
         Normalizer::ShiftScale { shift, scale } => unit * *scale + shift,
         _ => unit,
@@ -81,9 +81,9 @@ fn random_rows(sae: &dyn Sae) -> Tensor {
 }
 
 /// Compares the model with what its files hold.
-fn verify(sae: &dyn Sae, again: &dyn Sae, x: &Tensor) -> Result<(), Failure> {
-    let forward = |sae: &dyn Sae| -> Result<(Tensor, Tensor), Failure> {
-        let encoded = sae.encode(&x.to_kind(sae.base().kind())).or_run()?;
+fn verify(sae: &Sae, again: &Sae, x: &Tensor) -> Result<(), Failure> {
+    let forward = |sae: &Sae| -> Result<(Tensor, Tensor), Failure> {
+        let encoded = sae.encode(&x.to_kind(sae.kind())).or_run()?;
         let x_hat = sae.decode(&encoded).or_run()?;
         Ok((encoded.features.to_kind(Kind::Float), x_hat.to_kind(Kind::Float)))
     };

@@ -26,9 +26,9 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
         return Err(Failure::usage(anyhow::anyhow!("{checkpoint}: expected an SAE, got {got}")));
     }
     let store = open_store(&args.data).or_usage()?;
-    check_dimension(sae.as_ref(), store.as_ref(), &args.data)?;
+    check_dimension(&sae, store.as_ref(), &args.data)?;
     let place = origin(&Port::of_store(store.as_ref())).or_usage()?;
-    let of_model = &sae.base().trained_on;
+    let of_model = &sae.trained_on;
     let data = format!("{}: against the model", args.data.display());
     let mut found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     let host = match &args.host {
@@ -45,8 +45,8 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
         sae_report::Error::Occupied { .. } => Failure::usage(error),
         other => Failure::run(other),
     })?;
-    let describer = pass(args, sae.as_ref(), store.as_ref(), host.as_ref())?;
-    let mut set = describe(sae.as_ref(), describer, &mut pages)?;
+    let describer = pass(args, &sae, store.as_ref(), host.as_ref())?;
+    let mut set = describe(&sae, describer, &mut pages)?;
     set.notes.extend(notes(&set, host.as_ref()));
     set.notes.extend(found.lines);
     set.checkpoint = args.checkpoint.display().to_string();
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
 /// Encodes the store.
 fn pass<'a>(
     args: &FeaturesArgs,
-    sae: &dyn Sae,
+    sae: &Sae,
     store: &dyn ActivationStore,
     host: Option<&'a Host>,
 ) -> Result<FeatureDescriber<'a>, Failure> {
@@ -80,7 +80,7 @@ fn pass<'a>(
 
 /// Writes what there is to say of each feature; gives what they have in common.
 fn describe(
-    sae: &dyn Sae,
+    sae: &Sae,
     mut describer: FeatureDescriber<'_>,
     pages: &mut FeaturePages,
 ) -> Result<FeatureSet, Failure> {

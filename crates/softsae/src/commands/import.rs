@@ -16,13 +16,13 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
         sae_models::import(&args.dir, args.format.into()).or_usage()?;
     // A name of the tool's own is none that stores have: nothing could be compared with it.
     let is_ours = |hook: &String| hook.parse::<HookPoint>().is_ok_and(|h| h.to_string() == *hook);
-    sae.base_mut().trained_on = TrainedOn {
+    sae.trained_on = TrainedOn {
         host: origin.host.clone(),
         hook_point: origin.hook_point.clone().filter(is_ours),
         ..TrainedOn::default()
     };
     let _lock = locked(OutputLock::directory(&args.out))?;
-    sae_models::save_checkpoint(sae.as_ref(), &args.out).or_run()?;
+    sae_models::save_checkpoint(&sae, &args.out).or_run()?;
     let config = sae.config();
     let (name, d, f) = (config.code.name(), config.d_model, config.n_features);
     say!("{}: {name}, {d} dimensions, {f} features", args.out.display());

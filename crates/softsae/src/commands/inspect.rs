@@ -71,8 +71,8 @@ fn checkpoint(path: &Path) -> Result<(), Failure> {
         let d_in = sae.config().d_model;
         say!("# a transcoder: rebuilds {d_out} dimensions of another port from {d_in}\n");
     }
-    if !sae.base().trained_on.is_unknown() {
-        let trained_on = BTreeMap::from([("trained_on", &sae.base().trained_on)]);
+    if !sae.trained_on.is_unknown() {
+        let trained_on = BTreeMap::from([("trained_on", &sae.trained_on)]);
         say!("{}", toml::to_string_pretty(&trained_on).or_run()?);
     }
     say!("[tensors]");

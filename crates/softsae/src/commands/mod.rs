@@ -25,7 +25,7 @@ fn device(name: &str) -> Result<tch::Device, Failure> {
 }
 
 /// Refuses a store of another dimension than the model's.
-fn check_dimension(sae: &dyn Sae, store: &dyn ActivationStore, data: &Path) -> Result<(), Failure> {
+fn check_dimension(sae: &Sae, store: &dyn ActivationStore, data: &Path) -> Result<(), Failure> {
     let (expected, got) = (sae.config().d_model, store.d_model());
     if expected == got {
         return Ok(());

@@ -20,7 +20,7 @@ const VERSION: &str = "6.54.12";
 const SOFT_CLASS_FILE: &str = "softsae_saelens.py";
 const SOFT_CLASS: &str = include_str!("softsae_saelens.py");
 
-pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
+pub(in super::super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
     let mut weights = BTreeMap::from([
         ("W_enc", tensor(sae, "encoder.weight")?.tr()),
@@ -76,14 +76,14 @@ pub(in super::super) fn export(sae: &dyn Sae, origin: &Origin, dir: &Path) -> Re
 }
 
 /// The settings that every architecture has.
-fn common_settings(sae: &dyn Sae, origin: &Origin) -> Value {
+fn common_settings(sae: &Sae, origin: &Origin) -> Value {
     let config = sae.config();
     json!({
         "d_in": config.d_model,
         "d_sae": config.n_features,
         "dtype": "float32",
         "device": "cpu",
-        "apply_b_dec_to_input": sae.base().parameters.centre().is_some(),
+        "apply_b_dec_to_input": sae.parameters.centre().is_some(),
         "normalize_activations": "none",
         "reshape_activations": "none",
         "metadata": metadata(config, origin),
@@ -124,7 +124,7 @@ fn metadata(config: &ModelConfig, origin: &Origin) -> Value {
 
 /// The k-estimator in the input that the encoder reads.
 fn add_estimator(
-    sae: &dyn Sae,
+    sae: &Sae,
     code: &SoftCode,
     weights: &mut BTreeMap<&'static str, Tensor>,
     settings: &mut Value,

@@ -65,7 +65,7 @@ impl Spliced {
         Ok(found)
     }
 
-    pub(super) fn measure(&self, sae: &dyn Sae) -> Result<CrossEntropy, Failure> {
+    pub(super) fn measure(&self, sae: &Sae) -> Result<CrossEntropy, Failure> {
         let texts: Vec<&str> = self.texts.iter().map(|text| text.content.as_str()).collect();
         let mut progress = None;
         let mut report = |done, total| {
