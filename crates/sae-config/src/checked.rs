@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::check::check_architecture;
 use crate::{
     ArchitectureConfig, Code, DataConfig, Engine, Error, Parity, Precision, Recipe, Result,
     RunConfig, SaeConfig, TrainingConfig,
@@ -79,12 +78,12 @@ impl RunConfig {
         training.device.clone_from(&checked.device);
         training.lr = Some(checked.lr);
         training.decay_start = Some(checked.decay_start);
-        architecture.fill_in(checked.steps, checked.parity);
-        check_architecture(architecture, n_features, &checked)?;
+        architecture.settings_mut().fill_in(&checked);
+        architecture.settings().check(n_features, &checked)?;
         Ok(CheckedRun {
             data: data.clone(),
             sae: sae.clone(),
-            recipe: Recipe::new(architecture, n_features, &checked),
+            recipe: architecture.settings().recipe(n_features, &checked),
             training: checked,
             settings,
         })
@@ -134,7 +133,7 @@ impl Engine {
             Self::Reference => true,
             Self::Fast => {
                 let is_short = precision == Precision::Bf16;
-                device == "cpu" && !is_short && architecture.has_fast_engine()
+                device == "cpu" && !is_short && architecture.settings().has_fast_engine()
             }
         }
     }

@@ -132,7 +132,34 @@ impl EstimatorNetwork {
     }
 }
 
+/// What training keeps of the features of a batch, where their number is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The k largest of each row.
+    OfRows,
+    /// The k of largest magnitude of each row, with their sign.
+    MagnitudesOfRows,
+    /// The k·B largest of a batch of B rows.
+    OfBatch,
+}
+
 impl Code {
+    /// What training keeps of the features of a batch, where their number is given.
+    #[must_use]
+    pub const fn kept(&self) -> Option<Kept> {
+        match self {
+            Self::TopK { .. } => Some(Kept::OfRows),
+            Self::AbsTopK { .. } => Some(Kept::MagnitudesOfRows),
+            Self::BatchTopK { .. } | Self::MatryoshkaBatchTopK { .. } => Some(Kept::OfBatch),
+            Self::Soft(_)
+            | Self::JumpRelu { .. }
+            | Self::Gated {}
+            | Self::Standard {}
+            | Self::StandardApril {}
+            | Self::PAnneal {} => None,
+        }
+    }
+
     /// The name of the architecture.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -2,8 +2,7 @@
 //!
 #![doc = include_str!("../README.md")]
 
-mod architecture;
-mod check;
+mod architectures;
 mod checked;
 mod code;
 mod data;
@@ -18,17 +17,15 @@ mod recipe;
 mod results;
 mod role;
 mod run;
-mod settings;
-mod soft;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod timing;
 mod training;
 
-pub use architecture::ArchitectureConfig;
+pub use architectures::*;
 pub use checked::{CheckedRun, CheckedTraining};
-pub use code::{Code, EstimatorNetwork, Rounding, SoftCode};
+pub use code::{Code, EstimatorNetwork, Kept, Rounding, SoftCode};
 pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
@@ -46,12 +43,6 @@ pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
 pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
-pub use settings::{
-    AbsTopKConfig, AuxKConfig, BatchTopKConfig, GatedConfig, JumpReluConfig,
-    MatryoshkaBatchTopKConfig, PAnnealConfig, SparsityFunction, StandardAprilConfig,
-    StandardConfig, TopKConfig,
-};
-pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
     BosPolicy, EvaluationConfig, HalvingConfig, HarvestConfig, HostConfig, Metric,
     PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens, StoresConfig, SweepConfig,

@@ -35,19 +35,7 @@ impl<'a> AllocationObserver<'a> {
     /// To observe a pass of `sae`.
     #[must_use]
     pub fn new(sae: &'a Sae) -> Self {
-        let keeps_the_largest = match sae.config().code {
-            Code::TopK { .. }
-            | Code::BatchTopK { .. }
-            | Code::MatryoshkaBatchTopK { .. }
-            | Code::Soft(_) => true,
-            Code::AbsTopK { .. }
-            | Code::JumpRelu { .. }
-            | Code::Gated {}
-            | Code::Standard {}
-            | Code::StandardApril {}
-            | Code::PAnneal {} => false,
-        };
-        Self { sae: keeps_the_largest.then_some(sae), n_rows: 0, rows: Vec::new() }
+        Self { sae: sae.selection().keeps_largest().then_some(sae), n_rows: 0, rows: Vec::new() }
     }
 
     /// What the rules give with `l0` features a row on average, of the first 4·`l0` of each row;

@@ -1,6 +1,7 @@
 //! The rule of an architecture, from pre-activations to features: written once, for dense tensors,
 //! lists of codes and the kernels of the CPU.
 
+use sae_config::Kept;
 use sae_kernels::{Count, Matrix, Rank, Selector, SparseCodes};
 use tch::Tensor;
 use tch_autograd::{read, view};
@@ -61,10 +62,15 @@ pub enum Largest<'a> {
 }
 
 impl Selection {
-    /// A rule that keeps as many features of each row in training as at inference.
-    pub(crate) fn of_rows(largest: fn(i64, i64) -> Largest<'static>, k: usize) -> Self {
-        let k = k as i64;
-        Self::TopK { k, rank: largest(k, 1).rank() }
+    /// Whether it keeps the largest features of each row, or those above a threshold, so that of
+    /// fewer features it would keep the first.
+    #[must_use]
+    pub const fn keeps_largest(&self) -> bool {
+        match self {
+            Self::TopK { rank, .. } => matches!(rank, Rank::Value),
+            Self::Exceeding | Self::Estimated(_) => true,
+            Self::Positive | Self::Jump { .. } | Self::Gate => false,
+        }
     }
 
     /// Whether b_dec is subtracted from what the encoder reads, where that is rebuilt.
@@ -198,22 +204,16 @@ impl Selection {
 }
 
 impl Largest<'_> {
-    /// What TopK (Gao et al. 2024, arXiv:2406.04093) keeps with `k` features a row.
+    /// What training keeps of a batch of `n_rows` with `k` features a row: TopK (Gao et al. 2024,
+    /// arXiv:2406.04093), AbsTopK (Zhu et al. 2025, arXiv:2510.00404), BatchTopK (Bussmann et al.
+    /// 2024, arXiv:2412.06410).
     #[must_use]
-    pub const fn top_k(k: i64, _n_rows: i64) -> Self {
-        Self::OfRows { k, rank: Rank::Value }
-    }
-
-    /// What AbsTopK (Zhu et al. 2025, arXiv:2510.00404) keeps with `k` features a row.
-    #[must_use]
-    pub const fn abs_top_k(k: i64, _n_rows: i64) -> Self {
-        Self::OfRows { k, rank: Rank::Magnitude }
-    }
-
-    /// What BatchTopK keeps, in training, of a batch of `n_rows` with `k` features a row.
-    #[must_use]
-    pub const fn batch_top_k(k: i64, n_rows: i64) -> Self {
-        Self::OfBatch { k: k * n_rows }
+    pub const fn new(kept: Kept, k: i64, n_rows: i64) -> Self {
+        match kept {
+            Kept::OfRows => Self::OfRows { k, rank: Rank::Value },
+            Kept::MagnitudesOfRows => Self::OfRows { k, rank: Rank::Magnitude },
+            Kept::OfBatch => Self::OfBatch { k: k * n_rows },
+        }
     }
 
     /// What is compared.

@@ -1,6 +1,7 @@
 //! Hard selections: how many they choose, and that nothing left out is larger.
 
 use proptest::prelude::*;
+use sae_config::Kept;
 use sae_kernels::{Matrix, Selector};
 use sae_models::{
     InitRng, Largest, SparseCodes, top_k_of_batch_mask, top_k_of_rows_mask, top_k_rows_mask,
@@ -61,9 +62,9 @@ proptest! {
         let ks: Vec<i64> = (0..batch).map(budget).collect();
         let k = &Tensor::from_slice(&ks);
         for largest in [
-            Largest::top_k(budget(0), batch),
-            Largest::abs_top_k(budget(1), batch),
-            Largest::batch_top_k(budget(2), batch),
+            Largest::new(Kept::OfRows, budget(0), batch),
+            Largest::new(Kept::MagnitudesOfRows, budget(1), batch),
+            Largest::new(Kept::OfBatch, budget(2), batch),
             Largest::OfEachRow { k, most: n },
         ] {
             let activations = largest.activations(&(&z + &bias));

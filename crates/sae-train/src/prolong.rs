@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sae_config::{ArchitectureConfig, CheckedRun, Recipe, RunConfig, difference};
+use sae_config::{CheckedRun, Recipe, RunConfig, difference};
 
 use crate::Error;
 use crate::rules::update_steps;
@@ -23,7 +23,7 @@ pub(crate) fn checked_after(
     theirs: &CheckedRun,
 ) -> sae_config::Result<CheckedRun> {
     let mut config = written.clone();
-    if let Some(ours) = threshold_setting(&mut config) {
+    if let Some(ours) = config.architecture.threshold_start_step() {
         *ours = ours.or_else(|| threshold_start(&theirs.recipe));
     }
     config.check()
@@ -83,9 +83,6 @@ pub(crate) fn free_of_length(config: &CheckedRun) -> u64 {
             free = free.min(update_steps(p, training).get(1).copied().unwrap_or(free));
         }
         Recipe::TopK(_)
-        | Recipe::AbsTopK(_)
-        | Recipe::BatchTopK(_)
-        | Recipe::MatryoshkaBatchTopK(_)
         | Recipe::JumpRelu(_)
         | Recipe::Gated(_)
         | Recipe::Standard(_)
@@ -97,33 +94,13 @@ pub(crate) fn free_of_length(config: &CheckedRun) -> u64 {
 /// The step after which a threshold is tracked, of architectures that have one.
 fn threshold_start(recipe: &Recipe) -> Option<u64> {
     match recipe {
-        Recipe::TopK(c)
-        | Recipe::AbsTopK(c)
-        | Recipe::BatchTopK(c)
-        | Recipe::MatryoshkaBatchTopK(c) => c.threshold_start_step,
+        Recipe::TopK(c) => c.threshold_start_step,
         Recipe::Soft(_)
         | Recipe::JumpRelu(_)
         | Recipe::Gated(_)
         | Recipe::Standard(_)
         | Recipe::StandardApril(_)
         | Recipe::PAnneal(_) => None,
-    }
-}
-
-/// The setting of that step.
-fn threshold_setting(config: &mut RunConfig) -> Option<&mut Option<u64>> {
-    match &mut config.architecture {
-        ArchitectureConfig::TopK(c) | ArchitectureConfig::BatchTopK(c) => {
-            Some(&mut c.threshold_start_step)
-        }
-        ArchitectureConfig::MatryoshkaBatchTopK(c) => Some(&mut c.threshold_start_step),
-        ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::Soft(_)
-        | ArchitectureConfig::JumpRelu(_)
-        | ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_)
-        | ArchitectureConfig::PAnneal(_) => None,
     }
 }
 

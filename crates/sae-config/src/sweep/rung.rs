@@ -1,6 +1,6 @@
 //! A run up to a rung of successive halving.
 
-use crate::{ArchitectureConfig, Error, Result, RunConfig};
+use crate::{ArchitectureConfig, Error, Recipe, Result, RunConfig};
 
 /// A run as it is trained up to a rung: its first `steps` steps are those of the whole run.
 #[must_use]
@@ -28,24 +28,24 @@ pub(super) fn can_stop(run: &RunConfig, steps: u64) -> Result<()> {
         let expected = format!("at least {steps}, since the rate of the whole run does not fall");
         return Err(Error::value("training.decay_start", expected, start));
     }
-    match &run.architecture {
-        ArchitectureConfig::Soft(soft) if soft.hard_steps > training.steps - steps => {
-            let expected = format!("at most {}, after all rungs", training.steps - steps);
-            return Err(Error::value("architecture.hard_steps", expected, soft.hard_steps));
+    match run.check()?.recipe {
+        Recipe::Soft(_) => {
+            if let ArchitectureConfig::Soft(soft) = &run.architecture
+                && soft.hard_steps > training.steps - steps
+            {
+                let expected = format!("at most {}, after all rungs", training.steps - steps);
+                return Err(Error::value("architecture.hard_steps", expected, soft.hard_steps));
+            }
         }
-        ArchitectureConfig::PAnneal(_) => {
+        Recipe::PAnneal(_) => {
             let expected = "one whose first steps do not depend on the length of the run";
             return Err(Error::value("architecture.name", expected, run.architecture.name()));
         }
-        ArchitectureConfig::TopK(_)
-        | ArchitectureConfig::AbsTopK(_)
-        | ArchitectureConfig::BatchTopK(_)
-        | ArchitectureConfig::MatryoshkaBatchTopK(_)
-        | ArchitectureConfig::Soft(_)
-        | ArchitectureConfig::JumpRelu(_)
-        | ArchitectureConfig::Gated(_)
-        | ArchitectureConfig::Standard(_)
-        | ArchitectureConfig::StandardApril(_) => {}
+        Recipe::TopK(_)
+        | Recipe::JumpRelu(_)
+        | Recipe::Gated(_)
+        | Recipe::Standard(_)
+        | Recipe::StandardApril(_) => {}
     }
     // What lasts longer than the rung is refused as it is in a run of that length.
     run_at_rung(run, steps).check().map(drop)

@@ -5,11 +5,12 @@ mod soft;
 use std::collections::BTreeMap;
 
 use sae_config::Code;
+use sae_kernels::Rank;
 use tch::Tensor;
 
 pub use self::soft::Estimator;
 use crate::init::{encoder_and_decoder, zeros};
-use crate::{InitRng, Largest, ModelConfig, Parameters, Result, Role, Selection, Tensors};
+use crate::{InitRng, ModelConfig, Parameters, Result, Role, Selection, Tensors};
 
 /// The threshold of a model that has not seen one.
 const NO_THRESHOLD: f64 = -1.0;
@@ -26,8 +27,8 @@ const FIRST_THRESHOLD: f64 = 0.001;
 /// (arXiv:2404.16014), Standard of Bricken et al. 2023.
 pub(crate) fn selection(config: &ModelConfig) -> Selection {
     match &config.code {
-        Code::TopK { k } => Selection::of_rows(Largest::top_k, *k),
-        Code::AbsTopK { k } => Selection::of_rows(Largest::abs_top_k, *k),
+        Code::TopK { k } => Selection::TopK { k: *k as i64, rank: Rank::Value },
+        Code::AbsTopK { k } => Selection::TopK { k: *k as i64, rank: Rank::Magnitude },
         Code::BatchTopK { .. } | Code::MatryoshkaBatchTopK { .. } => Selection::Exceeding,
         Code::Soft(c) => Selection::Estimated(Estimator::new(c, config.n_features)),
         Code::JumpRelu { subtract_b_dec } => Selection::Jump { subtract_b_dec: *subtract_b_dec },

@@ -82,10 +82,6 @@ pub(super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result<Exported>
             ];
             ("GatedAutoEncoder", "GatedSAETrainer", tensors)
         }
-        Code::AbsTopK { .. } | Code::Soft(_) => {
-            let has = "topk, batch_topk, matryoshka_batch_topk, jumprelu, gated or a standard one";
-            return Err(no_counterpart("dictionary_learning", has, sae));
-        }
         // Its older class rescales features when it is loaded; this one has no input bias.
         Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => {
             let tensors = vec![
@@ -96,6 +92,7 @@ pub(super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result<Exported>
             ];
             ("AutoEncoderNew", "StandardTrainerAprilUpdate", tensors)
         }
+        _ => return Err(no_counterpart(sae)),
     };
     trainer["dict_class"] = class.into();
     trainer["trainer_class"] = trained_by.into();

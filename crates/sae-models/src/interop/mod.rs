@@ -41,6 +41,19 @@ pub enum Format {
     GemmaScope,
 }
 
+impl Format {
+    /// The tool, for people.
+    const fn tool(self) -> &'static str {
+        match self {
+            Self::SaeLens => "SAELens",
+            Self::DictionaryLearning => "dictionary_learning",
+            Self::Sparsify => "sparsify",
+            Self::SoftSae => "the published SoftSAE",
+            Self::GemmaScope => "Gemma Scope",
+        }
+    }
+}
+
 /// What an export wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
@@ -73,6 +86,7 @@ pub fn export(sae: &Sae, format: Format, origin: &Origin, dir: &Path) -> Result<
         let expected = "an autoencoder, whose output is its input, to export";
         return Err(sae_config::Error::value("model", expected, "a transcoder").into());
     }
+    check_counterpart(sae, format)?;
     let _guard = tch::no_grad_guard();
     let kind = sae.kind();
     let mut sae = copy(sae)?;
@@ -86,7 +100,7 @@ pub fn export(sae: &Sae, format: Format, origin: &Origin, dir: &Path) -> Result<
         Format::DictionaryLearning => dictionary_learning::export(&sae, origin, dir),
         Format::Sparsify => sparsify::export(&sae, dir),
         Format::SoftSae => softsae::export(&sae, origin, dir),
-        Format::GemmaScope => Err(no_counterpart("gemma-scope", "an import alone", &sae)),
+        Format::GemmaScope => Err(no_counterpart(&sae)),
     }?;
     if kind == Kind::Double {
         exported.differences.push("weights are f32 there, f64 here".into());
@@ -192,8 +206,38 @@ fn check_thresholds(threshold: &Tensor) -> Result<()> {
     Err(sae_config::Error::value("threshold", expected, format!("{n} below 0")).into())
 }
 
-/// The error of an architecture that a tool does not have.
-fn no_counterpart(tool: &str, has: &str, sae: &Sae) -> Error {
-    let expected = format!("{has}, which {tool} has");
-    sae_config::Error::value("architecture", expected, sae.config().code.name()).into()
+/// The tools that have an architecture, beside its name.
+const TOOLS: [(&str, &[Format]); 10] = [
+    ("topk", &[Format::SaeLens, Format::DictionaryLearning, Format::Sparsify]),
+    ("abs_topk", &[]),
+    ("batch_topk", &[Format::SaeLens, Format::DictionaryLearning]),
+    ("matryoshka_batch_topk", &[Format::SaeLens, Format::DictionaryLearning]),
+    ("soft", &[Format::SaeLens, Format::SoftSae]),
+    ("jumprelu", &[Format::SaeLens, Format::DictionaryLearning]),
+    ("gated", &[Format::SaeLens, Format::DictionaryLearning]),
+    ("standard", &[Format::SaeLens, Format::DictionaryLearning]),
+    ("standard_april", &[Format::SaeLens, Format::DictionaryLearning]),
+    ("p_anneal", &[Format::SaeLens, Format::DictionaryLearning]),
+];
+
+/// The error of an architecture that the files of a tool cannot hold.
+fn no_counterpart(sae: &Sae) -> Error {
+    let (expected, got) = ("one that the tool has", sae.config().code.name());
+    sae_config::Error::value("architecture", expected, got).into()
+}
+
+/// Refuses an architecture that a tool does not have.
+fn check_counterpart(sae: &Sae, format: Format) -> Result<()> {
+    let got = sae.config().code.name();
+    let has = TOOLS.iter().filter(|(_, tools)| tools.contains(&format));
+    let names: Vec<&str> = has.map(|(name, _)| *name).collect();
+    if names.contains(&got) {
+        return Ok(());
+    }
+    let tool = format.tool();
+    let expected = match names.as_slice() {
+        [] => format!("none: files of {tool} are read alone"),
+        names => format!("one that {tool} has ({})", names.join(", ")),
+    };
+    Err(sae_config::Error::value("architecture", expected, got).into())
 }

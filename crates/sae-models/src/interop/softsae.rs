@@ -41,7 +41,7 @@ pub(super) const TRAINER: Keys = Keys {
 pub(super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
     let Code::Soft(soft) = &config.code else {
-        return Err(no_counterpart("the published SoftSAE", "`soft`", sae));
+        return Err(no_counterpart(sae));
     };
     let k_max = soft.k_max;
     if k_max.fract() != 0.0 {

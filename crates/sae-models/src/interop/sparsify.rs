@@ -36,7 +36,7 @@ pub(super) const KEYS: Keys = Keys {
 pub(super) fn export(sae: &Sae, dir: &Path) -> Result<Exported> {
     let config = sae.config();
     let Code::TopK { k } = &config.code else {
-        return Err(no_counterpart("sparsify", "`topk`", sae));
+        return Err(no_counterpart(sae));
     };
     let weights = [
         ("encoder.weight", tensor(sae, "encoder.weight")?),

@@ -49,9 +49,6 @@ fn may_stream(recipe: &Recipe) -> bool {
         Recipe::Soft(c) => c.prefixes.len() == 1,
         Recipe::JumpRelu(_) => true,
         Recipe::TopK(_)
-        | Recipe::AbsTopK(_)
-        | Recipe::BatchTopK(_)
-        | Recipe::MatryoshkaBatchTopK(_)
         | Recipe::Gated(_)
         | Recipe::Standard(_)
         | Recipe::StandardApril(_)
@@ -66,10 +63,7 @@ fn codes_per_row(recipe: &Recipe, d: u64, f: u64) -> u64 {
         if target.anneal_steps > 0 { k.max(d).min(f) } else { k }
     };
     match recipe {
-        Recipe::TopK(c)
-        | Recipe::AbsTopK(c)
-        | Recipe::BatchTopK(c)
-        | Recipe::MatryoshkaBatchTopK(c) => most(&c.k),
+        Recipe::TopK(c) => most(&c.k),
         Recipe::Soft(c) => {
             let start = if c.alpha_anneal_steps > 0 { c.alpha_start } else { c.alpha };
             let dense = start.max(c.alpha) >= DENSE_ALPHA;

@@ -104,17 +104,13 @@ pub(super) struct Training {
 
 /// How the architecture of `config` is trained; none where the engine does not compute it.
 pub(super) fn training(config: &CheckedRun, sae: &Sae) -> Option<Training> {
-    let model = sae.config();
     let clipped = OptimizerRule::CLIPPED;
-    let keeping = |select, recipe| {
-        let family = TopKFamily::new(select, recipe, model);
-        let auxk = Some(family.auxk.clone());
-        Training { auxk, rule: Box::new(HardRule::new(family)), optimizer: clipped }
-    };
     Some(match &config.recipe {
-        Recipe::TopK(c) => keeping(Largest::top_k, c),
-        Recipe::AbsTopK(c) => keeping(Largest::abs_top_k, c),
-        Recipe::BatchTopK(c) | Recipe::MatryoshkaBatchTopK(c) => keeping(Largest::batch_top_k, c),
+        Recipe::TopK(c) => Training {
+            rule: Box::new(HardRule::new(TopKFamily::new(c, sae.config()))),
+            auxk: Some(c.auxk.clone()),
+            optimizer: clipped,
+        },
         Recipe::Soft(c) => Training {
             rule: Box::new(SoftFast::new(c, &config.training, sae)),
             auxk: Some(c.auxk.clone()),

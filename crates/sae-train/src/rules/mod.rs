@@ -20,7 +20,7 @@ pub(crate) use soft::{SoftSchedule, estimator};
 pub(crate) use topk::{KEPT, TopKFamily};
 
 use sae_config::{CheckedRun, Recipe};
-use sae_models::{Largest, Parameters, Sae};
+use sae_models::{Parameters, Sae};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -86,11 +86,8 @@ pub(crate) trait Rule: Send {
 /// The rule of a run of `sae`.
 pub(crate) fn rule(config: &CheckedRun, sae: &Sae) -> Box<dyn Rule> {
     let (training, model) = (&config.training, sae.config());
-    let keeping = |select, recipe| Box::new(TopKRule::new(TopKFamily::new(select, recipe, model)));
     match &config.recipe {
-        Recipe::TopK(c) => keeping(Largest::top_k, c),
-        Recipe::AbsTopK(c) => keeping(Largest::abs_top_k, c),
-        Recipe::BatchTopK(c) | Recipe::MatryoshkaBatchTopK(c) => keeping(Largest::batch_top_k, c),
+        Recipe::TopK(c) => Box::new(TopKRule::new(TopKFamily::new(c, model))),
         Recipe::Soft(c) => Box::new(soft::SoftRule::new(c, training, sae)),
         Recipe::JumpRelu(c) => Box::new(jumprelu::JumpReluRule::new(c, sae)),
         Recipe::Gated(c) => Box::new(gated::GatedRule::new(c, sae)),
@@ -103,11 +100,7 @@ pub(crate) fn rule(config: &CheckedRun, sae: &Sae) -> Box<dyn Rule> {
 /// Whether training sets b_dec to the geometric median of its first batch.
 pub(crate) fn starts_at_median(recipe: &Recipe) -> bool {
     match recipe {
-        Recipe::TopK(_)
-        | Recipe::AbsTopK(_)
-        | Recipe::BatchTopK(_)
-        | Recipe::MatryoshkaBatchTopK(_)
-        | Recipe::Soft(_) => true,
+        Recipe::TopK(_) | Recipe::Soft(_) => true,
         Recipe::JumpRelu(_)
         | Recipe::Gated(_)
         | Recipe::Standard(_)
@@ -120,12 +113,6 @@ pub(crate) fn starts_at_median(recipe: &Recipe) -> bool {
 pub(crate) fn is_mean_of_rows(recipe: &Recipe) -> bool {
     match recipe {
         Recipe::Gated(_) | Recipe::Standard(_) | Recipe::StandardApril(_) => true,
-        Recipe::TopK(_)
-        | Recipe::AbsTopK(_)
-        | Recipe::BatchTopK(_)
-        | Recipe::MatryoshkaBatchTopK(_)
-        | Recipe::Soft(_)
-        | Recipe::JumpRelu(_)
-        | Recipe::PAnneal(_) => false,
+        Recipe::TopK(_) | Recipe::Soft(_) | Recipe::JumpRelu(_) | Recipe::PAnneal(_) => false,
     }
 }

@@ -2,7 +2,7 @@
 //! (Bussmann et al. 2024, arXiv:2412.06410) and Matryoshka BatchTopK (Bussmann et al. 2025,
 //! arXiv:2503.17547): a number of features that is given.
 
-use sae_config::{AuxKConfig, TopKRecipe};
+use sae_config::{AuxKConfig, Kept, TopKRecipe};
 use sae_models::{Codes, Largest, ModelConfig, Parameters, Role};
 use tch::{Kind, Tensor};
 
@@ -18,8 +18,7 @@ pub(crate) const KEPT: f64 = 0.999;
 
 /// What these architectures have in common, whatever computes their steps.
 pub(crate) struct TopKFamily {
-    /// What is kept of a batch, of k and its rows.
-    select: fn(i64, i64) -> Largest<'static>,
+    kept: Kept,
     k: Anneal,
     pub(crate) auxk: AuxKConfig,
     /// Where each prefix of the dictionary ends that is a dictionary too, and its weight.
@@ -29,13 +28,11 @@ pub(crate) struct TopKFamily {
 }
 
 impl TopKFamily {
-    pub(crate) fn new(
-        select: fn(i64, i64) -> Largest<'static>,
-        recipe: &TopKRecipe,
-        model: &ModelConfig,
-    ) -> Self {
+    /// # Panics
+    /// If the model's code is not one of a given number of features.
+    pub(crate) fn new(recipe: &TopKRecipe, model: &ModelConfig) -> Self {
         Self {
-            select,
+            kept: model.code.kept().expect("the code of a given number of features"),
             k: Anneal::of_k(&recipe.k, model),
             auxk: recipe.auxk.clone(),
             groups: recipe.prefixes.clone(),
@@ -45,7 +42,7 @@ impl TopKFamily {
 
     /// What is kept of a batch of `n_rows` at a step.
     pub(crate) fn largest(&self, step: u64, n_rows: usize) -> Largest<'static> {
-        (self.select)(self.k.at(step) as i64, n_rows as i64)
+        Largest::new(self.kept, self.k.at(step) as i64, n_rows as i64)
     }
 
     /// Whether the threshold follows the least feature kept at a step.

@@ -37,10 +37,6 @@ pub(in super::super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result
             settings["rescale_acts_by_decoder_norm"] = false.into();
             "topk"
         }
-        Code::AbsTopK { .. } => {
-            let has = "any architecture but one of signed features";
-            return Err(no_counterpart("SAELens", has, sae));
-        }
         Code::BatchTopK { .. } | Code::MatryoshkaBatchTopK { .. } => {
             let least = tensor(sae, "threshold")?.clamp_min(0.0);
             weights.insert("threshold", least.expand([config.n_features as i64], false));
@@ -65,6 +61,7 @@ pub(in super::super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result
             "softsae"
         }
         Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => "standard",
+        _ => return Err(no_counterpart(sae)),
     }
     .into();
     let gated = matches!(config.code, Code::Gated {});

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::groups::equal_weights;
-use crate::settings::one;
-use crate::{AuxKConfig, Parity};
+use super::checks::{
+    at_most_all_steps, check, check_auxk, check_groups, check_target, not_negative, positive,
+};
+use super::{Settings, one};
+use crate::groups::{equal_weights, prefixes};
+use crate::{AuxKConfig, CheckedTraining, KTarget, Parity, Recipe, Result, SoftRecipe};
 
 /// Where the gradient of the soft selection goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,12 +156,88 @@ impl SoftConfig {
         let default = if parity == Parity::Official || !is_sharp { 0 } else { (self.k / 4).max(1) };
         self.k_gradient_window.unwrap_or(default)
     }
+}
 
-    /// Writes the defaults that depend on the rest of the run into the settings.
-    pub(crate) fn fill_in(&mut self, parity: Parity) {
+impl Settings for SoftConfig {
+    fn sparsity(&self) -> (&'static str, f64) {
+        ("architecture.k", self.k as f64)
+    }
+
+    fn check(&self, n_features: usize, training: &CheckedTraining) -> Result<()> {
+        check_target("k", self.k as f64, n_features)?;
+        let features = n_features as f64;
+        check("k", n_features > 2, "a dictionary of at least 3 features", n_features)?;
+        let k_max = self.k_bound(training.parity);
+        let expected = format!("more than k = {}", self.k);
+        check("k_max", k_max > self.k as f64 && k_max.is_finite(), expected, k_max)?;
+        let expected =
+            format!("more than 0, at most k = {} and less than {}", self.k, features - 1.0);
+        let most = (self.k as f64).min(features - 1.0);
+        check("k_min", self.k_min > 0.0 && self.k_min <= most, expected, self.k_min)?;
+        if let Some(first) = self.k_first {
+            let expected = format!("from 1 to sae.n_features = {n_features}");
+            check("k_first", (1..=n_features).contains(&first), expected, first)?;
+        }
+        positive("alpha", self.alpha)?;
+        positive("alpha_start", self.alpha_start)?;
+        positive("alpha_first", self.alpha_first.unwrap_or(1.0))?;
+        not_negative("k_loss_weight", self.k_loss_weight)?;
+        positive("k_loss_beta", self.k_loss_beta)?;
+        let window = self.window(training.parity);
+        let is_sharp = window == 0 || self.alpha_anneal_steps == 0;
+        check("k_gradient_window", is_sharp, "0, since alpha_anneal_steps is not 0", window)?;
+        positive("k_estimator_lr", self.k_estimator_lr)?;
+        at_most_all_steps("alpha_anneal_steps", self.alpha_anneal_steps, training)?;
+        at_most_all_steps("k_anneal_steps", self.k_anneal_steps, training)?;
+        at_most_all_steps("hard_steps", self.hard_steps, training)?;
+        match self.k_estimator {
+            KEstimator::Narrow { width: Some(width) } => {
+                let expected = format!("from 1 to sae.n_features = {n_features}");
+                let fine = (1..=n_features).contains(&width);
+                check("k_estimator.narrow.width", fine, expected, width)?;
+            }
+            KEstimator::LowRank { rank } => {
+                check("k_estimator.low_rank.rank", rank > 0, "at least 1", rank)?;
+            }
+            KEstimator::Mlp | KEstimator::Narrow { width: None } | KEstimator::Shared => {}
+        }
+        check_groups(&self.group_fractions, self.group_weights.as_deref(), n_features)?;
+        check_auxk(&self.auxk)
+    }
+
+    fn has_fast_engine(&self) -> bool {
+        matches!(self.k_estimator, KEstimator::Mlp | KEstimator::Narrow { .. })
+    }
+
+    fn fill_in(&mut self, training: &CheckedTraining) {
+        let parity = training.parity;
         self.group_weights.get_or_insert_with(|| equal_weights(&self.group_fractions));
         self.k_max = Some(self.k_bound(parity));
         self.budget = Some(self.budget(parity));
         self.k_gradient_window = Some(self.window(parity));
+    }
+
+    fn recipe(&self, n_features: usize, training: &CheckedTraining) -> Recipe {
+        let target = KTarget::new(self.k, self.k_anneal_steps, training.parity);
+        let official = training.parity == Parity::Official;
+        let soft_steps = training.steps - self.hard_steps.min(training.steps);
+        Recipe::Soft(SoftRecipe {
+            k: KTarget { first: self.k_first.or(target.first), ..target },
+            k_max: self.k_bound(training.parity),
+            alpha: self.alpha,
+            alpha_start: self.alpha_start,
+            alpha_first: self.alpha_first.unwrap_or(self.alpha_start),
+            alpha_anneal_steps: self.alpha_anneal_steps,
+            // The published code begins a step late.
+            hard_from: soft_steps + u64::from(official),
+            k_loss_weight: self.k_loss_weight,
+            k_loss_beta: self.k_loss_beta,
+            budget: self.budget(training.parity),
+            k_estimator_lr: self.k_estimator_lr,
+            k_gradient_window: self.window(training.parity),
+            selection_gradient: self.selection_gradient,
+            prefixes: prefixes(&self.group_fractions, self.group_weights.as_deref(), n_features),
+            auxk: self.auxk.clone(),
+        })
     }
 }
