@@ -1,6 +1,6 @@
 //! How much it matters which row gets how many features: other rules on the same dictionary.
 
-use sae_config::{Allocation, Code};
+use sae_config::Allocation;
 use sae_models::{Normalizer, Role, RowScale, Sae};
 use tch::{Kind, Tensor};
 

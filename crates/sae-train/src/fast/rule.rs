@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sae_config::{AuxKConfig, CheckedRun, Recipe};
 use sae_kernels::{Rank, SparseCodes};
-use sae_models::{Largest, Parameters, Sae};
+use sae_models::{Parameters, Sae};
 use serde_json::Value;
 
 use super::buffers::Buffers;
