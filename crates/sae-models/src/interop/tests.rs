@@ -11,7 +11,9 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::settings::Keys;
-use super::{Format, dictionary_learning, import, npz, saelens, softsae, sparsify, torch_file};
+use super::{
+    Format, TOOLS, dictionary_learning, import, npz, saelens, softsae, sparsify, torch_file,
+};
 use crate::{read_tensors, write_tensors};
 
 /// An object of settings in a good folder.
@@ -288,4 +290,9 @@ fn entries_beside_a_state_dict_are_known_or_refused() {
     assert!(read(&dict("norm_factor", b"\x88")).unwrap_err().contains("`norm_factor`"));
     assert_eq!(read(&dict("step", b"K\x02")), Ok(None));
     assert!(read(&dict("ema", b"}")).unwrap_err().contains("\"ema\""));
+}
+
+#[test]
+fn the_table_of_tools_has_every_architecture() {
+    assert_eq!(TOOLS.map(|(name, _)| name), sae_config::ArchitectureConfig::NAMES);
 }
