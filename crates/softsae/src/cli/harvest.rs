@@ -11,7 +11,8 @@ use super::corpus::CorpusArgs;
 #[command(after_help = "Example:
   softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --text austen.txt \\
       --hook resid_post.15 --out stores/austen
-  softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --corpus shards --files "train-*.parquet" \\
+  softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --corpus shards \\
+      --files 'train-*.parquet' \\
       --shuffle 0 --split train --packed --hook resid_post.15 --out stores/web
   softsae harvest --host dinov2-small --images photos --hook resid_post.5 --out stores/photos
 

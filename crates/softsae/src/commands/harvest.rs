@@ -59,9 +59,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
             let options = HarvestOptions { max_tokens: None, ..options(args, &host) };
             harvest_corpus(&host, documents, corpus, hook, &options, &args.out, observer)
         }
-        (None, None) => {
-            harvest(&host, &texts, hook, &options(args, &host), &args.out, observer)
-        }
+        (None, None) => harvest(&host, &texts, hook, &options(args, &host), &args.out, observer),
     };
     drop(progress);
     let done = harvested.map_err(|error| match error {
