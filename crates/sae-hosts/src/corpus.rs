@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use crate::tokenizer::HostTokenizer;
 use crate::{Error, Result};
 
+pub use crate::hub::pin;
+pub(crate) use files::wanted_files;
 use read_ahead::ReadAhead;
 use shuffle::Shuffled;
 use stream::Stream;

@@ -94,6 +94,9 @@ pub enum Error {
         /// What it said.
         r#source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Files of the hub that cannot be had.
+    #[error(transparent)]
+    Hub(#[from] sae_hub::Error),
     /// The store could not be written.
     #[error(transparent)]
     Store(#[from] sae_data::Error),

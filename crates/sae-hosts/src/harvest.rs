@@ -59,9 +59,8 @@ pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
 /// # Errors
 /// A file that cannot be read.
 pub fn of_host(host: &HostModel, hook: HookPoint) -> Result<Provenance> {
-    let name = host.path().file_name().unwrap_or(host.path().as_os_str());
     Ok(Provenance {
-        host: name.to_string_lossy().into_owned(),
+        host: host.name().to_owned(),
         host_hash: Some(host_hash(host.path())?),
         hook_point: hook.to_string(),
         ..Provenance::default()

@@ -11,6 +11,7 @@ mod gguf;
 mod harvest;
 mod hook;
 mod host;
+mod hub;
 mod huggingface;
 mod images;
 mod layers;

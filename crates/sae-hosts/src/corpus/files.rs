@@ -1,6 +1,6 @@
 //! The files of a corpus: found, told apart by their formats, and hashed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -44,20 +44,10 @@ impl Files {
             let mut found = Vec::new();
             if is_folder {
                 walk(root, String::new(), &mut found)?;
-                if let Some(wanted) = &config.files {
-                    found.retain(|shard| pattern::fits(wanted, &shard.name));
-                }
-                let is_wanted = |shard: &Shard| match config.format {
-                    Some(format) => has_ending(format, &shard.name),
-                    None => format_of(&shard.name).is_some(),
-                };
-                found.retain(is_wanted);
-                if found.is_empty() {
-                    return Err(none_found(config, root));
-                }
-                if config.files.is_none() {
-                    check_splits(root, &found)?;
-                }
+                let names = found.iter().map(|shard| shard.name.as_str()).collect();
+                let names: BTreeSet<String> =
+                    wanted_files(config, root, names)?.into_iter().map(str::to_owned).collect();
+                found.retain(|shard| names.contains(&shard.name));
             } else {
                 found.push(shard(root.clone(), root)?);
             }
@@ -110,6 +100,31 @@ impl Files {
     }
 }
 
+/// Those of the files of a folder, by their paths in it, that a corpus is read from.
+///
+/// # Errors
+/// [`Error::File`] if there are none, or those of several splits.
+pub(crate) fn wanted_files<'a>(
+    config: &CorpusConfig,
+    root: &Path,
+    mut names: Vec<&'a str>,
+) -> Result<Vec<&'a str>> {
+    let is_of_format = |name: &str| match config.format {
+        Some(format) => has_ending(format, name),
+        None => format_of(name).is_some(),
+    };
+    let is_hidden = |name: &str| name.split('/').any(|part| part.starts_with('.'));
+    let fits = |name: &str| config.files.as_ref().is_none_or(|wanted| pattern::fits(wanted, name));
+    names.retain(|name| !is_hidden(name) && fits(name) && is_of_format(name));
+    if names.is_empty() {
+        return Err(none_found(config, root));
+    }
+    if config.files.is_none() {
+        check_splits(root, &names)?;
+    }
+    Ok(names)
+}
+
 /// First byte and length of the parts of a file that are hashed.
 fn samples(n_bytes: u64) -> Vec<(u64, u64)> {
     let step = (n_bytes - 2 * SAMPLED_ENDS - SAMPLE) / N_SAMPLES;
@@ -154,11 +169,11 @@ fn none_found(config: &CorpusConfig, root: &Path) -> Error {
 }
 
 /// Refuses a folder in which several splits of a data set lie, as the hub names them.
-fn check_splits(root: &Path, shards: &[Shard]) -> Result<()> {
+fn check_splits(root: &Path, files: &[&str]) -> Result<()> {
     let mut splits = BTreeMap::new();
-    for shard in shards {
-        if let Some(split) = split_of(&shard.name) {
-            splits.entry(split).or_insert(&shard.name);
+    for name in files {
+        if let Some(split) = split_of(name) {
+            splits.entry(split).or_insert(name);
         }
     }
     if splits.len() < 2 {

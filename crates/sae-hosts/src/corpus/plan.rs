@@ -15,7 +15,7 @@ use super::record::Records;
 use super::split::Part;
 use super::{Content, DocumentPosition, Skipped, jsonl, parquet, tokens};
 use crate::tokenizer::HostTokenizer;
-use crate::{Error, Result};
+use crate::{Error, Result, hub};
 
 /// A part of a file that is read on its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,14 +219,9 @@ impl Plan {
 
 /// The local places of the paths, and what provenance calls them.
 fn roots(config: &CorpusConfig) -> Result<(Vec<PathBuf>, Vec<String>)> {
-    let mut places = (Vec::new(), Vec::new());
-    for path in &config.path {
-        let place = PathBuf::from(path);
-        let name = place.file_name().unwrap_or(place.as_os_str());
-        places.1.push(name.to_string_lossy().into_owned());
-        places.0.push(place);
-    }
-    Ok(places)
+    let places = config.path.iter().map(|path| hub::corpus(config, path));
+    let places = places.collect::<Result<Vec<_>>>()?;
+    Ok(places.into_iter().map(|place| (place.path, place.name)).unzip())
 }
 
 /// Refuses settings that the format has no use for.

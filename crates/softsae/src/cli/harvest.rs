@@ -19,7 +19,8 @@ use super::corpus::CorpusArgs;
 Images need a host folder with preprocessor_config.json.")]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["text", "corpus", "images"])))]
 pub(crate) struct HarvestArgs {
-    /// Host model: a GGUF file or a folder with config.json and model.safetensors
+    /// Host model: a GGUF file or a folder with config.json and model.safetensors, local or
+    /// hf:OWNER/NAME[/PATH][@REVISION]
     #[arg(long, value_name = "PATH")]
     pub(crate) host: PathBuf,
     /// UTF-8 text file, for a language model; may be given several times
