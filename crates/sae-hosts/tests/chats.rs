@@ -9,12 +9,15 @@ use tempfile::TempDir;
 use crate::corpora::{config, expected, file, tokenizer};
 use crate::support::smollm2;
 
-/// The chats of the test data and a choice of roles, as a file of JSON lines.
-fn chats(folder: &TempDir, chats: &Value, chat: ChatConfig) -> CorpusConfig {
+/// The chats of the test data, read with a choice of roles.
+fn two_chats(chat: ChatConfig) -> CorpusConfig {
+    CorpusConfig { chat: Some(chat), ..config(&file("chats.jsonl")) }
+}
+
+/// One chat in a file of JSON lines.
+fn one_chat(folder: &TempDir, messages: &Value, chat: ChatConfig) -> CorpusConfig {
     let path = folder.path().join("chats.jsonl");
-    let lines = chats.as_array().unwrap().iter();
-    let lines: Vec<String> = lines.map(|chat| json!({"messages": chat}).to_string()).collect();
-    std::fs::write(&path, lines.join("\n")).unwrap();
+    std::fs::write(&path, json!({"messages": messages}).to_string()).unwrap();
     CorpusConfig { chat: Some(chat), ..config(&path) }
 }
 
@@ -36,8 +39,7 @@ fn with_roles(roles: &[&str]) -> ChatConfig {
 #[test]
 fn chats_are_written_out_as_by_transformers() {
     let expected = expected();
-    let folder = TempDir::new().unwrap();
-    let config = chats(&folder, &expected["chats"], ChatConfig::default());
+    let config = two_chats(ChatConfig::default());
     let cases = expected["rendered"].as_array().unwrap();
     assert_eq!(cases.len(), 4);
     for case in cases.iter().filter(|case| case.get("template").is_some()) {
@@ -63,8 +65,7 @@ fn chats_are_written_out_as_by_transformers() {
 fn the_template_of_the_real_host_is_followed() {
     let host = HostModel::load(&smollm2(), tch::Device::Cpu).unwrap();
     let expected = expected();
-    let folder = TempDir::new().unwrap();
-    let config = chats(&folder, &expected["chats"], with_roles(&["assistant"]));
+    let config = two_chats(with_roles(&["assistant"]));
     let mut documents = corpus::open(&config, host.tokenizer().unwrap()).unwrap();
     let case =
         expected["rendered"].as_array().unwrap().iter().find(|case| case["name"] == "smollm2");
@@ -85,7 +86,6 @@ fn the_template_of_the_real_host_is_followed() {
 #[test]
 fn roles_that_count_are_marked_by_what_they_say() {
     let expected = expected();
-    let folder = TempDir::new().unwrap();
     for case in expected["rendered"].as_array().unwrap().iter().take(2) {
         for (roles, said) in [
             (vec!["assistant"], [vec!["True.", "Bye"], vec!["im_end"]]),
@@ -93,7 +93,7 @@ fn roles_that_count_are_marked_by_what_they_say() {
             (vec!["system", "user"], [vec!["Be brief.", "What is 2 < 3?", "Thanks"], vec!["Hi"]]),
             (vec!["nobody"], [vec![], vec![]]),
         ] {
-            let config = chats(&folder, &expected["chats"], with_roles(&roles));
+            let config = two_chats(with_roles(&roles));
             let got = contents(&config, case["template"].as_str().unwrap()).unwrap();
             for (n, (content, said)) in got.into_iter().zip(said).enumerate() {
                 let Content::Parts { text, counted } = content else { panic!("parts of a chat") };
@@ -108,8 +108,8 @@ fn roles_that_count_are_marked_by_what_they_say() {
 #[test]
 fn what_a_template_does_not_take_is_named_with_its_line() {
     let folder = TempDir::new().unwrap();
-    let chat = json!([[{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]]);
-    let config = chats(&folder, &chat, ChatConfig::default());
+    let chat = json!([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]);
+    let config = one_chat(&folder, &chat, ChatConfig::default());
     let error = |template: &str| contents(&config, template).unwrap_err();
     let strict = "\n{% if messages | length > 1 %}\n{{ raise_exception('One alone') }}{% endif %}";
     let message = error(strict);
@@ -136,12 +136,12 @@ fn what_a_template_does_not_take_is_named_with_its_line() {
     assert_eq!(none, "chat: expected a host with a chat template `default`, got none");
 
     let twice = contents(
-        &chats(&folder, &chat, with_roles(&["user"])),
+        &one_chat(&folder, &chat, with_roles(&["user"])),
         "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}",
     );
     assert!(twice.unwrap_err().contains("writes a message's content in one place"));
-    let other = json!([[{"from": "human", "value": "a"}]]);
-    let message = contents(&chats(&folder, &other, ChatConfig::default()), "x").unwrap_err();
+    let other = json!([{"from": "human", "value": "a"}]);
+    let message = contents(&one_chat(&folder, &other, ChatConfig::default()), "x").unwrap_err();
     assert!(
         message.ends_with("expected messages with a text `role`, got `from`, `value`"),
         "{message}"

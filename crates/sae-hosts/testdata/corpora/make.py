@@ -99,5 +99,6 @@ for name, template in TEMPLATES.items():
     if name != "smollm2":
         case["template"] = template
     chats.append(case)
-expected = {"texts": TEXTS, "ids": IDS, "chats": CHATS, "rendered": chats}
+open("chats.jsonl", "w").writelines(json.dumps({"messages": messages}) + "\n" for messages in CHATS)
+expected = {"texts": TEXTS, "ids": IDS, "rendered": chats}
 json.dump(expected, open("expected.json", "w"), ensure_ascii=False, indent=1)

@@ -3,6 +3,7 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja_contrib::pycompat::unknown_method_callback;
 
 use super::TEMPLATE;
 use super::python::{self, Day};
@@ -15,7 +16,13 @@ pub(super) fn build(template: &str, date: Option<&str>) -> Result<Environment<'s
     environment.set_syntax(syntax.map_err(|error| message(&error))?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(|state, value, method, arguments| {
+        match (value.as_str(), method, arguments) {
+            // Words begin behind every sign that is no letter, as they do not there.
+            (Some(text), "title", []) => Ok(Value::from(python::title(text))),
+            _ => unknown_method_callback(state, value, method, arguments),
+        }
+    });
     environment.add_function("raise_exception", |text: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, text))
     });

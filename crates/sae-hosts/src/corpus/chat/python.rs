@@ -93,6 +93,21 @@ pub(super) fn number(value: &Value) -> Result<String, String> {
     })
 }
 
+/// A text as `str.title` writes it.
+pub(super) fn title(text: &str) -> String {
+    let mut titled = String::with_capacity(text.len());
+    let mut in_word = false;
+    for char in text.chars() {
+        if in_word {
+            titled.extend(char.to_lowercase());
+        } else {
+            titled.extend(char.to_uppercase());
+        }
+        in_word = char.is_lowercase() || char.is_uppercase();
+    }
+    titled
+}
+
 /// A day that templates are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Day {
