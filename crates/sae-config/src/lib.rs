@@ -5,6 +5,7 @@
 mod architectures;
 mod checked;
 mod code;
+mod corpus;
 mod data;
 mod error;
 mod evaluation;
@@ -26,6 +27,10 @@ mod training;
 pub use architectures::*;
 pub use checked::{CheckedRun, CheckedTraining};
 pub use code::{Code, EstimatorNetwork, Kept, Rounding, SoftCode};
+pub use corpus::{
+    ChatConfig, CorpusConfig, CorpusFormat, Damaged, HUB_PREFIX, Packing, Separator, ShuffleConfig,
+    Split, TokenType,
+};
 pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{

@@ -74,6 +74,12 @@ pub enum Error {
         /// What was given.
         got: String,
     },
+    /// A setting of a corpus that is out of range or contradicts another.
+    #[error("{message}")]
+    Corpus {
+        /// The key, what would have been accepted, and what was given.
+        message: String,
+    },
     /// The tokenizer could not be built or could not read a text.
     #[error("tokenizer: {message}")]
     Tokenizer {
@@ -88,6 +94,9 @@ pub enum Error {
         /// What it said.
         r#source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Files of the hub that cannot be had.
+    #[error(transparent)]
+    Hub(#[from] sae_hub::Error),
     /// The store could not be written.
     #[error(transparent)]
     Store(#[from] sae_data::Error),

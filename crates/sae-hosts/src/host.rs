@@ -8,6 +8,7 @@ pub use passes::Prefix;
 use tch::{Device, Kind};
 
 use crate::families::{self, Family};
+use crate::hub::{self, Place};
 use crate::images::{ImageProcessor, PROCESSOR_FILE};
 use crate::tokenizer::HostTokenizer;
 use crate::weights::Weights;
@@ -64,6 +65,7 @@ pub enum HostInput {
 /// A host model on a device.
 pub struct HostModel {
     path: PathBuf,
+    name: String,
     info: HostInfo,
     tokenizer: Option<HostTokenizer>,
     family: Box<dyn Family>,
@@ -83,7 +85,8 @@ impl std::fmt::Debug for HostModel {
 }
 
 impl HostModel {
-    /// Loads a host in f32: a GGUF file, or a folder with `config.json` and `model.safetensors`.
+    /// Loads a host in f32: a GGUF file, or a folder with `config.json` and `model.safetensors`;
+    /// one of the hub by its name, `hf:owner/name[/path][@revision]`.
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be read; [`Error::File`], which names the file and field, if
@@ -100,6 +103,8 @@ impl HostModel {
         if !matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16) {
             return Err(Error::input("kind", "Float, Half or BFloat16", format!("{kind:?}")));
         }
+        let Place { path, name } = hub::host(path)?;
+        let path = path.as_path();
         let is_folder = std::fs::metadata(path).map_err(Error::io(path))?.is_dir();
         let (config, source, tokenizer) = if is_folder {
             huggingface::open(path)?
@@ -109,12 +114,17 @@ impl HostModel {
         };
         let weights = Weights::new(source, device, kind);
         let (info, family) = tch::no_grad(|| families::load(&config, &weights))?;
-        Ok(Self { path: path.to_path_buf(), info, tokenizer, family, device, kind })
+        Ok(Self { path: path.to_path_buf(), name, info, tokenizer, family, device, kind })
     }
 
     /// The file or folder it was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its name in provenance: that of its file or folder, or the one on the hub at its commit.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What it is.

@@ -4,12 +4,14 @@
 
 mod config;
 mod contexts;
+pub mod corpus;
 mod error;
 mod families;
 mod gguf;
 mod harvest;
 mod hook;
 mod host;
+mod hub;
 mod huggingface;
 mod images;
 mod layers;
@@ -17,11 +19,13 @@ mod text;
 mod tokenizer;
 mod weights;
 
+pub use contexts::{Context, ContextPosition, ContextRows, Contexts, Cut};
 pub use error::{Error, Result};
 pub use gguf::{GgufArray, GgufFile, GgufValue};
 pub use harvest::of_host as host_provenance;
 pub use harvest::{
-    HarvestOptions, HarvestProgress, ImageOptions, ImagePositions, harvest, harvest_images,
+    HarvestOptions, HarvestProgress, ImageOptions, ImagePositions, harvest, harvest_corpus,
+    harvest_images,
 };
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};

@@ -1,5 +1,8 @@
 //! Tests of host models through the public interface.
 
+mod chats;
+mod contexts;
+mod corpora;
 mod folder;
 mod gguf;
 mod gguf_builder;

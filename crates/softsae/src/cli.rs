@@ -1,5 +1,6 @@
 //! Arguments of every command.
 
+mod corpus;
 mod features;
 mod harvest;
 mod models;
@@ -21,6 +22,9 @@ pub(crate) struct Cli {
     /// Threads for all computation; default: one a core.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Of hosts, corpora and SAEs named hf:…, use what the cache has and ask no hub
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -18,6 +18,9 @@ use tch_autograd::Fault;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     interrupt::install(matches!(cli.command, Command::Harvest(_) | Command::Train(_)));
+    if cli.offline {
+        sae_hub::go_offline();
+    }
     if let Some(n_threads) = cli.threads {
         tch::set_num_threads(n_threads.into());
         rayon::ThreadPoolBuilder::new().num_threads(n_threads.into()).build_global().ok();

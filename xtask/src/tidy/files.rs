@@ -44,7 +44,9 @@ pub(super) fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
         for entry in entries {
             let entry = entry?;
-            let is_made = ["target", "corpus", "artifacts"].iter().any(|n| entry.file_name() == *n);
+            let of_fuzzing: &[&str] =
+                if folder.ends_with("fuzz") { &["corpus", "artifacts"] } else { &[] };
+            let is_made = of_fuzzing.iter().chain(&["target"]).any(|n| entry.file_name() == *n);
             match entry.file_type()?.is_dir() {
                 true if !is_made => folders.push(entry.path()),
                 true => {}

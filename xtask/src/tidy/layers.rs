@@ -9,13 +9,14 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// What each crate may depend on, lowest layer first; the last two stand outside the layers.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("tch-autograd", &[]),
     ("sae-config", &[]),
     ("sae-data", &[]),
+    ("sae-hub", &[]),
     ("soft-topk", &["tch-autograd"]),
     ("sae-kernels", &[]),
-    ("sae-hosts", &["sae-data", "tch-autograd"]),
+    ("sae-hosts", &["sae-data", "sae-config", "sae-hub", "tch-autograd"]),
     ("sae-models", &["soft-topk", "sae-kernels", "sae-config", "tch-autograd"]),
     (
         "sae-train",
@@ -31,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "sae-report",
             "sae-models",
             "sae-hosts",
+            "sae-hub",
             "sae-data",
             "sae-config",
             "tch-autograd",
@@ -56,8 +58,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates that must work where there is no libtorch.
-const WITHOUT_LIBTORCH: [&str; 5] =
-    ["sae-config", "sae-data", "sae-kernels", "sae-report", "xtask"];
+const WITHOUT_LIBTORCH: [&str; 6] =
+    ["sae-config", "sae-data", "sae-hub", "sae-kernels", "sae-report", "xtask"];
 
 /// The package that links libtorch.
 const LIBTORCH: &str = "torch-sys";
