@@ -41,8 +41,8 @@ pub enum Error {
     },
     /// A hook point that cannot be read.
     #[error(
-        "hook point: expected `resid_pre.L`, `resid_post.L`, `attn_out.L` or `mlp_out.L` \
-         (or `blocks.L.hook_resid_post` and so on) with L a layer, got `{text}`"
+        "hook point: expected `embed`, or `resid_pre.L`, `resid_post.L`, `attn_out.L`, `mlp_in.L` or \
+         `mlp_out.L` (or `blocks.L.hook_resid_post` and so on) with L a layer, got `{text}`"
     )]
     HookSyntax {
         /// What was given.

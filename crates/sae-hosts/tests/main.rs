@@ -8,6 +8,7 @@ mod gguf_keys;
 mod gguf_tokenizers;
 mod golden_families;
 mod harvest;
+mod hooks;
 mod images;
 mod policies;
 mod smollm2;

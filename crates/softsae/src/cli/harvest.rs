@@ -23,8 +23,8 @@ pub(crate) struct HarvestArgs {
     /// Folder of images (PNG, JPEG, WebP, BMP; folders in it too), for a vision model
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<PathBuf>,
-    /// Hook point: resid_pre.L, resid_post.L, attn_out.L or mlp_out.L, or TransformerLens's name of it
-    /// (blocks.L.hook_resid_post)
+    /// Hook point: embed, resid_pre.L, resid_post.L, attn_out.L, mlp_in.L or mlp_out.L, or
+    /// TransformerLens's name of it (blocks.L.hook_resid_post)
     #[arg(long, value_name = "HOOK")]
     pub(crate) hook: String,
     /// Folder of the new store; a harvest that was stopped goes on there
