@@ -74,6 +74,23 @@ pub enum Error {
         /// What was given.
         got: String,
     },
+    /// A host computes a value that is NaN or infinite.
+    #[error(
+        "activations at `{hook}` of document {document}, position {position}, dimension {column}: \
+         expected a finite value, got {got}"
+    )]
+    Activation {
+        /// The hook point.
+        hook: HookPoint,
+        /// The document, as row metadata have it.
+        document: u32,
+        /// The position in its context.
+        position: u32,
+        /// The dimension, from 0.
+        column: usize,
+        /// The value.
+        got: f32,
+    },
     /// The tokenizer could not be built or could not read a text.
     #[error("tokenizer: {message}")]
     Tokenizer {

@@ -94,6 +94,7 @@ pub(crate) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
         return Err(config.wrong("model_type", expected, format!("`{wanted}`")));
     };
     let config = config.with_defaults((loader.defaults)());
+    weights.check_memory(loader.is_unused)?;
     let host = (loader.load)(&config, weights)?;
     finish(&config, loader.ignored)?;
     weights.finish(loader.is_unused)?;

@@ -98,6 +98,20 @@ impl HookPoint {
         Self { kind, layer: if kind.has_layer() { layer } else { 0 }, added: false }
     }
 
+    /// The hook points that a text names in a host: one, or with `*` in the place of the layer those
+    /// of all layers.
+    ///
+    /// # Errors
+    /// [`Error::HookSyntax`] or [`Error::HookName`], as for one.
+    pub fn all_of(text: &str, host: &HostInfo) -> Result<Vec<Self>> {
+        if !text.contains('*') {
+            return Ok(vec![text.parse()?]);
+        }
+        let syntax = |_| Error::HookSyntax { text: text.to_owned() };
+        let of_layer = |layer: usize| text.replace('*', &layer.to_string()).parse();
+        (0..host.n_layers).map(of_layer).collect::<Result<_>>().map_err(syntax)
+    }
+
     /// Its place in a pass: a hook point is computed after those with a smaller one.
     pub(crate) fn depth(self) -> (usize, HookKind) {
         (self.layer, self.kind)
@@ -273,6 +287,20 @@ mod tests {
         ] {
             let error = text.parse::<HookPoint>().unwrap_err().to_string();
             assert!(error.ends_with(&format!("got `{text}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_every_layer() {
+        let host = host("llama");
+        let all = |text: &str| HookPoint::all_of(text, &host).map_err(|error| error.to_string());
+        let expected: Vec<_> = (0..30).map(|l| HookPoint::new(HookKind::MlpIn, l)).collect();
+        for text in ["mlp_in.*", "blocks.*.hook_mlp_in"] {
+            assert_eq!(all(text), Ok(expected.clone()));
+        }
+        assert_eq!(all("mlp_in.7"), Ok(vec![expected[7]]));
+        for text in ["*", "*.3", "resid_*.3", "mlp_in.*.*", "blocks.3.hook_*", "embed.*"] {
+            assert!(all(text).unwrap_err().ends_with(&format!("got `{text}`")), "{text}");
         }
     }
 

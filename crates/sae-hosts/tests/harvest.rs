@@ -21,7 +21,7 @@ fn host() -> (TempDir, HostModel) {
     (folder, host)
 }
 
-fn host_in(folder: &Path) -> HostModel {
+pub(crate) fn host_in(folder: &Path) -> HostModel {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden("hosts/llama").join(name), folder.join(name)).unwrap();
     }

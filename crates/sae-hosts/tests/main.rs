@@ -10,6 +10,7 @@ mod golden_families;
 mod harvest;
 mod hooks;
 mod images;
+mod live;
 mod policies;
 mod smollm2;
 mod support;

@@ -18,6 +18,9 @@ pub struct MetricsLine {
     /// The step.
     #[serde(flatten)]
     pub report: StepReport,
+    /// How often the data came to their end before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Rows trained on a second since the line before.
     pub rows_per_second: f64,
 }
