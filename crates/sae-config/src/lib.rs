@@ -6,6 +6,7 @@ mod architecture;
 mod check;
 mod checked;
 mod code;
+mod corpus;
 mod data;
 mod error;
 mod evaluation;
@@ -30,6 +31,10 @@ mod training;
 pub use architecture::ArchitectureConfig;
 pub use checked::{CheckedRun, CheckedTraining};
 pub use code::{Code, EstimatorNetwork, Rounding, SoftCode};
+pub use corpus::{
+    ChatConfig, CorpusConfig, CorpusFormat, Damaged, HUB_PREFIX, Packing, Separator, ShuffleConfig,
+    Split, TokenType,
+};
 pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{

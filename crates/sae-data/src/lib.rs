@@ -50,6 +50,7 @@ pub use header::{FlatHeader, HeaderMismatch};
 pub use inspection::{Inspection, NormBin, OutlierDimension, OutlierPosition};
 pub use loader::{Loader, LoaderConfig, LoaderPosition};
 pub use manifest::{Manifest, Shard};
+pub use npy::NpyHeader;
 pub use npy_writer::NpyWriter;
 pub use output_lock::OutputLock;
 pub use plan::window_order;

@@ -8,12 +8,24 @@ pub(crate) const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 const KEYS: &str = "keys descr, fortran_order, shape";
 
-impl FlatHeader {
+/// The header of an array of any type and number of dimensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NpyHeader {
+    /// The type of its elements as NumPy writes it (`<f4`, `<u2`, …), or the start of a structured
+    /// one.
+    pub descr: String,
+    /// Its sizes.
+    pub shape: Vec<u64>,
+    /// Bytes before the data.
+    pub data_offset: u64,
+}
+
+impl NpyHeader {
     /// Parses the start of a `.npy` file: any bytes, of which only the header is looked at.
     ///
     /// # Errors
-    /// What was expected and what came, where this is no 2-d float array in C order.
-    pub fn parse_npy(bytes: &[u8]) -> Result<Self, HeaderMismatch> {
+    /// What was expected and what came, where this is no array in C order.
+    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderMismatch> {
         let Some(rest) = bytes.strip_prefix(MAGIC) else {
             return Err(mismatch("a .npy magic", "other bytes"));
         };
@@ -36,8 +48,37 @@ impl FlatHeader {
                 format!("one that ends at byte {data_offset}"),
             ));
         };
-        let (dtype, n_rows, d_model) = Dictionary { rest: text }.parse()?;
-        Ok(Self { dtype, n_rows, d_model, data_offset: data_offset as u64 })
+        let (descr, shape) = Dictionary { rest: text }.parse()?;
+        Ok(Self { descr, shape, data_offset: data_offset as u64 })
+    }
+}
+
+impl FlatHeader {
+    /// Parses the start of a `.npy` file: any bytes, of which only the header is looked at.
+    ///
+    /// # Errors
+    /// What was expected and what came, where this is no 2-d float array in C order.
+    pub fn parse_npy(bytes: &[u8]) -> Result<Self, HeaderMismatch> {
+        let NpyHeader { descr, shape, data_offset } = NpyHeader::parse(bytes)?;
+        let dtype = match descr.as_str() {
+            "<f2" => Dtype::F16,
+            "<f4" => Dtype::F32,
+            "<f8" => Dtype::F64,
+            other => {
+                let got = match other.starts_with('[') {
+                    true => format!("a structured type {}", lossy(other.as_bytes())),
+                    false => lossy(other.as_bytes()),
+                };
+                return Err(mismatch("descr '<f2', '<f4' or '<f8', as of x.astype('<f4')", got));
+            }
+        };
+        match shape[..] {
+            [n_rows, d_model] => Ok(Self { dtype, n_rows, d_model, data_offset }),
+            _ => {
+                let expected = "shape (rows, d_model), as of x.reshape(-1, d_model)";
+                Err(mismatch(expected, format!("{} dimensions: {shape:?}", shape.len())))
+            }
+        }
     }
 
     /// The bytes of a version 1 header that make the data start at a multiple of 64.
@@ -68,14 +109,19 @@ struct Dictionary<'a> {
 }
 
 impl<'a> Dictionary<'a> {
-    fn parse(mut self) -> Result<(Dtype, u64, u64), HeaderMismatch> {
-        let (mut dtype, mut shape, mut c_order) = (None, None, false);
+    fn parse(mut self) -> Result<(String, Vec<u64>), HeaderMismatch> {
+        let (mut descr, mut shape, mut c_order) = (None, None, false);
         self.expect(b'{')?;
         while !self.skip(b'}') {
             let key = self.string()?;
             self.expect(b':')?;
             match key {
-                b"descr" if dtype.is_none() => dtype = Some(self.dtype()?),
+                b"descr" if descr.is_none() => {
+                    descr = Some(self.descr()?);
+                    if descr.as_ref().is_some_and(|descr| descr.starts_with('[')) {
+                        return Ok((descr.unwrap_or_default(), Vec::new()));
+                    }
+                }
                 b"fortran_order" if !c_order => {
                     let order = self.word();
                     if order != b"False" {
@@ -96,28 +142,23 @@ impl<'a> Dictionary<'a> {
         if !rest.is_empty() {
             return Err(mismatch("nothing after the .npy header's dictionary", lossy(rest)));
         }
-        match (dtype, shape, c_order) {
-            (Some(dtype), Some((n_rows, d_model)), true) => Ok((dtype, n_rows, d_model)),
+        match (descr, shape, c_order) {
+            (Some(descr), Some(shape), true) => Ok((descr, shape)),
             _ => Err(mismatch(KEYS, "a header without one of them")),
         }
     }
 
-    fn dtype(&mut self) -> Result<Dtype, HeaderMismatch> {
-        let expected = "descr '<f2', '<f4' or '<f8', as of x.astype('<f4')";
+    fn descr(&mut self) -> Result<String, HeaderMismatch> {
         self.rest = self.rest.trim_ascii_start();
-        if self.rest.first() == Some(&b'[') {
-            let got = format!("a structured type {}", lossy(self.rest));
-            return Err(mismatch(expected, got));
-        }
-        match self.string()? {
-            b"<f2" => Ok(Dtype::F16),
-            b"<f4" => Ok(Dtype::F32),
-            b"<f8" => Ok(Dtype::F64),
-            other => Err(mismatch(expected, lossy(other))),
-        }
+        let descr = match self.rest.first() {
+            // A structured type is no string; nobody reads it.
+            Some(b'[') => self.rest,
+            _ => self.string()?,
+        };
+        Ok(String::from_utf8_lossy(descr).into_owned())
     }
 
-    fn shape(&mut self) -> Result<(u64, u64), HeaderMismatch> {
+    fn shape(&mut self) -> Result<Vec<u64>, HeaderMismatch> {
         self.expect(b'(')?;
         let mut sizes = Vec::new();
         while !self.skip(b')') {
@@ -129,13 +170,7 @@ impl<'a> Dictionary<'a> {
                 break;
             }
         }
-        match sizes[..] {
-            [n_rows, d_model] => Ok((n_rows, d_model)),
-            _ => {
-                let expected = "shape (rows, d_model), as of x.reshape(-1, d_model)";
-                Err(mismatch(expected, format!("{} dimensions: {sizes:?}", sizes.len())))
-            }
-        }
+        Ok(sizes)
     }
 
     fn string(&mut self) -> Result<&'a [u8], HeaderMismatch> {

@@ -91,6 +91,12 @@ pub enum Error {
         /// The value.
         got: f32,
     },
+    /// A setting of a corpus that is out of range or contradicts another.
+    #[error("{message}")]
+    Corpus {
+        /// The key, what would have been accepted, and what was given.
+        message: String,
+    },
     /// The tokenizer could not be built or could not read a text.
     #[error("tokenizer: {message}")]
     Tokenizer {

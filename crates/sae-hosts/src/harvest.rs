@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use sae_data::{Provenance, RowMeta, StoreWriter};
 use tch::{Device, Kind, Tensor};
 
+use crate::corpus::Skipped;
 use crate::{Error, HookPoint, HostModel, Result, huggingface};
 
 pub use images::{ImageOptions, ImagePositions, harvest_images};
-pub use texts::{HarvestOptions, harvest};
+pub use texts::{HarvestOptions, harvest, harvest_corpus};
 
 /// How far a harvest is.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HarvestProgress {
     /// Tokens of text, or images, seen.
@@ -25,6 +26,8 @@ pub struct HarvestProgress {
     pub n_total: Option<u64>,
     /// The share of the texts that is tokenised, or of the images that are done, from 0 to 1.
     pub fraction: f64,
+    /// Damaged files and documents that were left out.
+    pub skipped: Skipped,
 }
 
 /// Appends a document's rows, but for those that are `present` already.
@@ -44,7 +47,7 @@ fn append(
 }
 
 /// The elements of a tensor in f32.
-fn values(tensor: &Tensor) -> Vec<f32> {
+pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
     let tensor = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
     let mut values = vec![0.0; tensor.numel()];
     tensor.copy_data(&mut values, tensor.numel());

@@ -4,6 +4,7 @@
 
 mod config;
 mod contexts;
+pub mod corpus;
 mod error;
 mod families;
 mod gguf;
@@ -17,11 +18,13 @@ mod text;
 mod tokenizer;
 mod weights;
 
+pub use contexts::{Context, ContextPosition, ContextRows, Contexts, Cut};
 pub use error::{Error, Result};
 pub use gguf::{GgufArray, GgufFile, GgufValue};
 pub use harvest::of_host as host_provenance;
 pub use harvest::{
-    HarvestOptions, HarvestProgress, ImageOptions, ImagePositions, harvest, harvest_images,
+    HarvestOptions, HarvestProgress, ImageOptions, ImagePositions, harvest, harvest_corpus,
+    harvest_images,
 };
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};

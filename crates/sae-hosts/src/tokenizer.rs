@@ -1,6 +1,7 @@
 //! The tokenizer of a host: from the metadata of a GGUF file, or from a `tokenizer.json`.
 
 mod bos;
+mod chat;
 mod cuts;
 mod folder;
 mod json;
@@ -9,6 +10,7 @@ mod pieces;
 #[cfg(test)]
 mod properties;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tokenizers::Tokenizer;
@@ -16,6 +18,7 @@ use tokenizers::Tokenizer;
 use crate::{Error, Result};
 
 pub use bos::{Bos, SpecialTokens};
+pub(crate) use chat::ChatSource;
 
 /// Length of the pieces in which a text is given to the tokenizer where it can be cut, so that
 /// memory stays bounded.
@@ -26,6 +29,8 @@ const PIECE_BYTES: usize = 1 << 18;
 pub struct HostTokenizer {
     inner: Tokenizer,
     bos: Option<u32>,
+    eos: Option<u32>,
+    chat: ChatSource,
     adds_bos: bool,
     /// What makes `adds_bos` doubtful.
     dispute: Option<Dispute>,
@@ -45,7 +50,18 @@ impl HostTokenizer {
     /// the host expects that token before each text.
     pub(crate) fn new(inner: Tokenizer, bos: Option<u32>, adds_bos: bool) -> Self {
         let piece = cuts::are_safe(&inner).then_some(PIECE_BYTES);
-        Self { inner, bos, adds_bos, dispute: None, piece }
+        let chat = ChatSource::default();
+        Self { inner, bos, eos: None, chat, adds_bos, dispute: None, piece }
+    }
+
+    /// The same tokenizer with its host's end-of-text token and chat templates.
+    pub(crate) fn with_chat(self, eos: Option<u32>, chat: ChatSource) -> Self {
+        Self { eos, chat, ..self }
+    }
+
+    /// The chat templates of the host.
+    pub(crate) fn chat(&self) -> &ChatSource {
+        &self.chat
     }
 
     /// Reads a `tokenizer.json`, and the files beside it that change what it does.
@@ -73,11 +89,25 @@ impl HostTokenizer {
     /// whole text has there. The piece is the whole text where it is not known how the tokenizer
     /// can be given parts.
     pub(crate) fn encode_piece(&self, text: &mut &str) -> Result<Vec<u32>> {
+        let piece = self.take_piece(text);
+        let encoding = self.inner.encode_fast(piece, false).map_err(failed)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Takes a piece off the front of a text, as [`encode_piece`](Self::encode_piece) does, and
+    /// returns its token ids with the bytes of the piece that each stands for.
+    pub(crate) fn encode_piece_at(&self, text: &mut &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let piece = self.take_piece(text);
+        let encoding = self.inner.encode(piece, false).map_err(failed)?;
+        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(offsets).collect())
+    }
+
+    fn take_piece<'a>(&self, text: &mut &'a str) -> &'a str {
         let end = self.piece.map_or(text.len(), |least| cuts::piece_end(text, least));
         let (piece, rest) = text.split_at(end);
         *text = rest;
-        let encoding = self.inner.encode_fast(piece, false).map_err(failed)?;
-        Ok(encoding.get_ids().to_vec())
+        piece
     }
 
     /// The token that marks the beginning of a text, if the host has one.
@@ -85,7 +115,12 @@ impl HostTokenizer {
         self.bos
     }
 
-    /// Whether the host's own tokenizer puts that token before each text.
+    /// The token that marks the end of a text, if the host has one.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Whether the host's own tokenizer puts the [`bos`](Self::bos) token before each text.
     ///
     /// # Errors
     /// [`Error::File`] if its files contradict each other.

@@ -1,5 +1,6 @@
 //! Arguments of every command.
 
+mod corpus;
 mod features;
 mod harvest;
 mod models;

@@ -15,7 +15,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("sae-data", &[]),
     ("soft-topk", &["tch-autograd"]),
     ("sae-kernels", &[]),
-    ("sae-hosts", &["sae-data", "tch-autograd"]),
+    ("sae-hosts", &["sae-data", "sae-config", "tch-autograd"]),
     ("sae-models", &["soft-topk", "sae-kernels", "sae-config", "tch-autograd"]),
     (
         "sae-train",

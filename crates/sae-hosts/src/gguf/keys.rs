@@ -52,7 +52,6 @@ const IGNORED: &[&str] = &[
     "tokenizer.chat_template",
     "tokenizer.chat_template.*",
     "tokenizer.chat_templates",
-    "tokenizer.ggml.eos_token_id",
     "tokenizer.ggml.eot_token_id",
     "tokenizer.ggml.eom_token_id",
     "tokenizer.ggml.seperator_token_id",

@@ -11,7 +11,7 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 use super::keys::Keys;
 use super::sentencepiece;
 use crate::Result;
-use crate::tokenizer::HostTokenizer;
+use crate::tokenizer::{ChatSource, HostTokenizer};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -20,6 +20,9 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const SCORES: &str = "tokenizer.ggml.scores";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
+const EOS: &str = "tokenizer.ggml.eos_token_id";
+const CHAT: &str = "tokenizer.chat_template";
+const CHATS: &str = "tokenizer.chat_templates";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 
@@ -114,7 +117,9 @@ impl HostTokenizer {
         if adds_bos && bos.is_none() {
             return Err(keys.wrong(BOS, "the token that starts each text", "no such key"));
         }
-        Ok(Self::new(inner, bos, adds_bos))
+        let eos = keys.token(EOS, n_tokens)?;
+        let chat = chat(keys, &vocabulary, bos, eos)?;
+        Ok(Self::new(inner, bos, adds_bos).with_chat(eos, chat))
     }
 }
 
@@ -143,6 +148,33 @@ fn byte_level(keys: &Keys<'_>, vocabulary: &Vocabulary) -> Result<(Tokenizer, bo
         .with_pre_tokenizer(Some(words.splitter()))
         .with_decoder(Some(ByteLevel::new(false, true, true)));
     Ok((tokenizer, words.like_llama3()))
+}
+
+/// The chat templates of a file.
+fn chat(
+    keys: &Keys<'_>,
+    vocabulary: &Vocabulary,
+    bos: Option<u32>,
+    eos: Option<u32>,
+) -> Result<ChatSource> {
+    let mut chat = ChatSource { path: keys.gguf.path().to_path_buf(), ..ChatSource::default() };
+    let mut add = |name: &str, key: &str| -> Result<()> {
+        if let Some(template) = keys.string(key)? {
+            chat.templates.insert(name.to_owned(), template.to_owned());
+        }
+        Ok(())
+    };
+    add("default", CHAT)?;
+    if keys.value(CHATS).is_some() {
+        for name in texts(keys, CHATS)? {
+            add(&name, &format!("{CHAT}.{name}"))?;
+        }
+    }
+    for (role, id) in [("bos_token", bos), ("eos_token", eos)] {
+        let token = id.and_then(|id| vocabulary.tokens.get(id as usize));
+        chat.tokens.extend(token.map(|token| (role.to_owned(), token.clone())));
+    }
+    Ok(chat)
 }
 
 fn texts(keys: &Keys<'_>, key: &str) -> Result<Vec<String>> {

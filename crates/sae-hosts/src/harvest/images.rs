@@ -7,6 +7,7 @@ use sae_data::{Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
 use tch::Tensor;
 
 use super::{HarvestProgress, append, file_hash, of_host, values};
+use crate::corpus::Skipped;
 use crate::images::{Image, ImageProcessor, PROCESSOR_FILE};
 use crate::{Error, HookPoint, HostInput, HostModel, Result};
 
@@ -115,13 +116,15 @@ pub fn harvest_images(
         }
         let fraction = n_seen as f64 / images.len() as f64;
         let (n_rows, n_total) = (writer.n_rows(), Some(images.len() as u64));
-        if progress(&HarvestProgress { n_seen, n_rows, n_total, fraction }).is_break() {
+        let skipped = Skipped::default();
+        if progress(&HarvestProgress { n_seen, n_rows, n_total, fraction, skipped }).is_break() {
             return Err(Error::Interrupted { path: out.to_path_buf() });
         }
     }
     let n_rows = writer.n_rows();
     writer.finish()?;
-    Ok(HarvestProgress { n_seen, n_rows, n_total: Some(n_seen), fraction: 1.0 })
+    let (n_total, skipped) = (Some(n_seen), Skipped::default());
+    Ok(HarvestProgress { n_seen, n_rows, n_total, fraction: 1.0, skipped })
 }
 
 /// The size of an image, if the host reads it and it is that of the images before it.

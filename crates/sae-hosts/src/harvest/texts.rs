@@ -1,14 +1,14 @@
 //! A language model over texts.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use sae_data::{Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
-use tch::Tensor;
+use sae_config::{CorpusConfig, Packing};
+use sae_data::{Dtype, Provenance, StoreSpec, StoreWriter};
 
-use super::{HarvestProgress, append, of_host, values};
-use crate::contexts::{Context, Contexts, Cut};
+use super::{HarvestProgress, append, of_host};
+use crate::contexts::{Context, ContextRows, Contexts, Cut, activations};
+use crate::corpus::{Documents, Texts};
 use crate::{Bos, Error, HookPoint, HostInput, HostModel, Result, SpecialTokens, Text};
 
 /// What is harvested; [`HarvestOptions::default`] suits most hosts.
@@ -72,52 +72,73 @@ pub fn harvest(
     out: &Path,
     progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
 ) -> Result<HarvestProgress> {
+    let prepend = options.bos.resolve(host.tokenizer()?)?;
+    let cut = Cut::new(options.context_length, prepend);
+    run(host, Box::new(Texts::new(texts)), cut, hook, options, out, progress)
+}
+
+/// Harvests the documents of a corpus as [`harvest`] does those of texts; `corpus` says how
+/// contexts are cut of them.
+///
+/// # Errors
+/// As [`harvest`] and [`Documents::next`].
+pub fn harvest_corpus(
+    host: &HostModel,
+    documents: Box<dyn Documents + '_>,
+    corpus: &CorpusConfig,
+    hook: HookPoint,
+    options: &HarvestOptions,
+    out: &Path,
+    progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
+) -> Result<HarvestProgress> {
     let tokenizer = host.tokenizer()?;
     let prepend = options.bos.resolve(tokenizer)?;
-    check(host, options, prepend)?;
+    let cut = Cut::of_corpus(options.context_length, prepend, corpus, tokenizer)?;
+    run(host, documents, cut, hook, options, out, progress)
+}
+
+fn run(
+    host: &HostModel,
+    documents: Box<dyn Documents + '_>,
+    mut cut: Cut,
+    hook: HookPoint,
+    options: &HarvestOptions,
+    out: &Path,
+    progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
+) -> Result<HarvestProgress> {
+    check(host, options, cut.prepend)?;
     hook.check(host.info())?;
+    cut.max_document_tokens = cut.max_document_tokens.min(options.max_tokens.unwrap_or(u64::MAX));
     let d_model = host.info().d_model;
     let mut spec = StoreSpec::new(d_model, options.dtype);
     spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
-    spec.provenance = provenance(host, texts, hook, options, prepend)?;
+    spec.provenance = provenance(host, &*documents, &cut, hook, options)?;
     let mut writer = StoreWriter::resume(out, spec)?;
 
-    let cut = Cut {
-        length: options.context_length,
-        prepend,
-        max_tokens: options.max_tokens.unwrap_or(u64::MAX),
-    };
-    let mut contexts = Contexts::new(host, texts, cut)?;
-    let special = match options.special_tokens {
-        SpecialTokens::Dropped => tokenizer.special_ids(),
-        SpecialTokens::Kept => vec![],
-    };
-    // The positions of a context whose rows are stored; what is put in front is not of the text.
-    let stored = |context: &Context| -> Vec<usize> {
-        let is_text = |at: usize| at > 0 || prepend.is_none();
-        let is_special = |at: &usize| is_text(*at) && special.contains(&context.ids[*at]);
-        (options.skip_positions..context.ids.len()).filter(|at| !is_special(at)).collect()
-    };
+    let mut contexts = Contexts::new(documents, cut)?;
+    let rule = ContextRows::new(host, options.skip_positions, cut.prepend, options.special_tokens)?;
     // Rows that an earlier harvest has left: batches are the same as then, so that a batch which
     // is there in part is computed again as a whole.
     let mut present = writer.n_rows();
     loop {
-        let batch = next_batch(&mut contexts, options.batch_size)?;
+        let batch = next_batch(&mut contexts, host, options.batch_size)?;
         if batch.is_empty() {
             break;
         }
-        let positions: Vec<Vec<usize>> = batch.iter().map(stored).collect();
+        let positions: Vec<Vec<usize>> =
+            batch.iter().map(|context| rule.positions(context)).collect();
         let total: u64 = positions.iter().map(|positions| positions.len() as u64).sum();
         if present >= total {
             present -= total;
         } else {
-            let rows = rows(host, &batch, hook)?;
+            let rows = activations(host, &batch, hook)?;
             let length = rows.len() / (batch.len() * d_model);
             let contexts = batch.iter().zip(&positions);
             for ((context, positions), rows) in contexts.zip(rows.chunks_exact(length * d_model)) {
                 let row = |at: &usize| &rows[at * d_model..][..d_model];
                 let rows: Vec<f32> = positions.iter().flat_map(row).copied().collect();
-                append(&mut writer, &mut present, &rows, &meta(context, positions))?;
+                let meta = ContextRows::meta(context, positions);
+                append(&mut writer, &mut present, &rows, &meta)?;
             }
         }
         let now = HarvestProgress {
@@ -125,6 +146,7 @@ pub fn harvest(
             n_rows: writer.n_rows(),
             n_total: contexts.n_tokens(),
             fraction: contexts.fraction(),
+            skipped: contexts.documents().skipped(),
         };
         if progress(&now).is_break() {
             return Err(Error::Interrupted { path: out.to_path_buf() });
@@ -139,44 +161,23 @@ pub fn harvest(
         return Err(Error::input("texts", expected, format!("none in {n_seen} tokens")));
     }
     writer.finish()?;
-    Ok(HarvestProgress { n_seen, n_rows, n_total: Some(n_seen), fraction: 1.0 })
+    let skipped = contexts.documents().skipped();
+    Ok(HarvestProgress { n_seen, n_rows, n_total: Some(n_seen), fraction: 1.0, skipped })
 }
 
-fn next_batch(contexts: &mut Contexts<'_>, batch_size: usize) -> Result<Vec<Context>> {
+fn next_batch(
+    contexts: &mut Contexts<'_>,
+    host: &HostModel,
+    batch_size: usize,
+) -> Result<Vec<Context>> {
     let mut batch = Vec::new();
     while batch.len() < batch_size {
-        match contexts.next()? {
+        match contexts.next(host)? {
             Some(context) => batch.push(context),
             None => break,
         }
     }
     Ok(batch)
-}
-
-/// The activations of a batch, `[contexts, longest, d_model]`: shorter contexts are padded at the
-/// end, which the positions before do not see.
-fn rows(host: &HostModel, batch: &[Context], hook: HookPoint) -> Result<Vec<f32>> {
-    let longest = batch.iter().map(|context| context.ids.len()).max().unwrap_or(0);
-    let ids: Vec<i64> = batch
-        .iter()
-        .flat_map(|context| {
-            let padding = std::iter::repeat_n(&0, longest - context.ids.len());
-            context.ids.iter().chain(padding).map(|id| i64::from(*id))
-        })
-        .collect();
-    let ids = Tensor::from_slice(&ids).view([batch.len() as i64, longest as i64]);
-    Ok(values(&host.activations(&ids.to_device(host.device()), hook)?))
-}
-
-fn meta(context: &Context, positions: &[usize]) -> Vec<RowMeta> {
-    positions
-        .iter()
-        .map(|&position| RowMeta {
-            token_id: context.ids[position],
-            document: context.document,
-            position: position as u32,
-        })
-        .collect()
 }
 
 fn check(host: &HostModel, options: &HarvestOptions, prepend: Option<u32>) -> Result<()> {
@@ -202,27 +203,33 @@ fn check(host: &HostModel, options: &HarvestOptions, prepend: Option<u32>) -> Re
 /// Everything that decides the rows: a harvest begun with another is never gone on with.
 fn provenance(
     host: &HostModel,
-    texts: &[Text],
+    documents: &dyn Documents,
+    cut: &Cut,
     hook: HookPoint,
     options: &HarvestOptions,
-    prepend: Option<u32>,
 ) -> Result<Provenance> {
-    let mut settings = BTreeMap::new();
-    let mut set = |key: &str, value: String| settings.insert(key.to_owned(), value);
+    let mut provenance =
+        Provenance { tokenizer_hash: Some(host.tokenizer()?.hash()?), ..of_host(host, hook)? };
+    documents.describe(&mut provenance);
+    let mut set = |key: &str, value: String| provenance.settings.insert(key.to_owned(), value);
+    let token = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
     set("context_length", options.context_length.to_string());
     set("skip_positions", options.skip_positions.to_string());
     set("batch_size", options.batch_size.to_string());
     set("host_kind", format!("{:?}", host.kind()));
-    set("bos", prepend.map_or("none".to_owned(), |token| token.to_string()));
+    set("bos", token(cut.prepend));
     set("special_tokens", options.special_tokens.to_string());
-    if let Some(max_tokens) = options.max_tokens {
-        set("max_tokens_per_text", max_tokens.to_string());
+    for (key, limit) in
+        [("max_tokens_per_text", cut.max_document_tokens), ("max_tokens", cut.max_tokens)]
+    {
+        if limit != u64::MAX {
+            set(key, limit.to_string());
+        }
     }
-    let hash = |bytes: &[u8]| blake3::hash(bytes).to_string();
-    Ok(Provenance {
-        tokenizer_hash: Some(host.tokenizer()?.hash()?),
-        text_hashes: texts.iter().map(|text| hash(text.content.as_bytes())).collect(),
-        settings,
-        ..of_host(host, hook)?
-    })
+    if cut.packing == Packing::Packed {
+        set("packing", "packed".to_owned());
+        set("token_before_documents", token(cut.before));
+        set("token_after_documents", token(cut.after));
+    }
+    Ok(provenance)
 }

@@ -1,5 +1,6 @@
 //! `tokenizer.json` and the files beside it that change what it does.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -7,7 +8,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::json::{added_token, adds_space, lowers, object};
 use super::lead::{Declared, of_post_processor};
-use super::{Dispute, HostTokenizer, json};
+use super::{ChatSource, Dispute, HostTokenizer, json};
 use crate::{Error, Result};
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -72,7 +73,7 @@ const IGNORED: &[&str] = &[
 pub(super) fn read(path: &Path) -> Result<HostTokenizer> {
     let (inner, json) = json::read(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut reader = Reader { inner, json, bos: None };
+    let mut reader = Reader { inner, json, bos: None, eos: None, roles: BTreeMap::new() };
     let config_path = folder.join(CONFIG);
     let config = object(&config_path)?;
     let declared = Declared::read(&config_path, &config)?;
@@ -82,7 +83,8 @@ pub(super) fn read(path: &Path) -> Result<HostTokenizer> {
     reader.special_tokens(&folder.join(SPECIAL), !has_list)?;
     reader.named(&config_path, &config)?;
     reader.added_tokens(&folder.join(ADDED), !has_list)?;
-    reader.finish(path, declared, &folder.join("config.json"))
+    let chat = ChatSource::of_folder(&config_path, &config, std::mem::take(&mut reader.roles))?;
+    reader.finish(path, declared, &folder.join("config.json"), chat)
 }
 
 /// A tokenizer while the files beside it are read.
@@ -91,6 +93,9 @@ struct Reader {
     /// `tokenizer.json` as it stands.
     json: Value,
     bos: Option<u32>,
+    eos: Option<u32>,
+    /// The tokens of roles that one token has.
+    roles: BTreeMap<String, String>,
 }
 
 impl Reader {
@@ -177,6 +182,9 @@ impl Reader {
         {
             let tokens = tokens(value)
                 .map_err(|got| Error::file(path, key.as_str(), "tokens of tokenizer.json", got))?;
+            if let ([token], false) = (tokens.as_slice(), value.is_array()) {
+                self.roles.entry(key.clone()).or_insert_with(|| token.content.clone());
+            }
             for token in tokens {
                 let Some(id) = self.inner.token_to_id(&token.content) else {
                     let expected = "tokens of tokenizer.json";
@@ -184,6 +192,9 @@ impl Reader {
                 };
                 if key == "bos_token" && self.bos.is_none() {
                     self.bos = Some(id);
+                }
+                if key == "eos_token" && self.eos.is_none() {
+                    self.eos = Some(id);
                 }
                 let mut token = self.added(&token.content).unwrap_or(token);
                 token.special = true;
@@ -223,7 +234,13 @@ impl Reader {
         }
     }
 
-    fn finish(mut self, path: &Path, declared: Declared, config: &Path) -> Result<HostTokenizer> {
+    fn finish(
+        mut self,
+        path: &Path,
+        declared: Declared,
+        config: &Path,
+        chat: ChatSource,
+    ) -> Result<HostTokenizer> {
         let leads = of_post_processor(&self.inner, path)?;
         if let Some(token) = leads.and_then(|id| self.inner.id_to_token(id)) {
             let mut token = self.added(&token).unwrap_or(AddedToken::from(token, true));
@@ -232,19 +249,22 @@ impl Reader {
         }
         let added = self.inner.get_added_tokens_decoder();
         let is_special = |id: &u32| added.get(id).is_some_and(|token| token.special);
-        let bos = leads.or(self.bos).or_else(|| of_host(config).filter(is_special));
+        let of_host = |key| of_host(config, key).filter(is_special);
+        let bos = leads.or(self.bos).or_else(|| of_host("bos_token_id"));
+        let eos = self.eos.or_else(|| of_host("eos_token_id"));
         let (adds, dispute) = match declared.adds(leads, self.bos) {
             Ok(adds) => (adds, None),
             Err(got) => (false, Some(Dispute { path: path.with_file_name(CONFIG), got })),
         };
-        Ok(HostTokenizer { dispute, ..HostTokenizer::new(self.inner, bos, adds) })
+        let tokenizer = HostTokenizer::new(self.inner, bos, adds).with_chat(eos, chat);
+        Ok(HostTokenizer { dispute, ..tokenizer })
     }
 }
 
-/// `bos_token_id` of the host's settings.
-fn of_host(config: &Path) -> Option<u32> {
+/// A token of the host's settings, where there is one and not several.
+fn of_host(config: &Path, key: &str) -> Option<u32> {
     let settings = object(config).ok()?;
-    settings.get("bos_token_id")?.as_u64()?.try_into().ok()
+    settings.get(key)?.as_u64()?.try_into().ok()
 }
 
 /// Whether a key gives tokens a role, as `bos_token` and `additional_special_tokens` do.

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::corpus::CorpusArgs;
+
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --text austen.txt \\
       --hook resid_post.15 --out stores/austen
+  softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --corpus shards --files "train-*.parquet" \\
+      --shuffle 0 --split train --packed --hook resid_post.15 --out stores/web
   softsae harvest --host dinov2-small --images photos --hook resid_post.5 --out stores/photos
 
 Images need a host folder with preprocessor_config.json.")]
-#[command(group(clap::ArgGroup::new("input").required(true).args(["text", "images"])))]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["text", "corpus", "images"])))]
 pub(crate) struct HarvestArgs {
     /// Host model: a GGUF file or a folder with config.json and model.safetensors
     #[arg(long, value_name = "PATH")]
@@ -20,6 +24,8 @@ pub(crate) struct HarvestArgs {
     /// UTF-8 text file, for a language model; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) corpus: CorpusArgs,
     /// Folder of images (PNG, JPEG, WebP, BMP; folders in it too), for a vision model
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<PathBuf>,
@@ -30,7 +36,7 @@ pub(crate) struct HarvestArgs {
     /// Folder of the new store; a harvest that was stopped goes on there
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Tokens read of each text at most; default: all
+    /// Tokens read of each text or document at most; default: all
     #[arg(long, value_name = "N", conflicts_with = "images")]
     pub(crate) max_tokens: Option<u64>,
     /// Tokens a context; default: 128, or as many as the host has positions
@@ -63,10 +69,10 @@ pub(crate) struct HarvestArgs {
     #[arg(long, value_enum, default_value_t = HarvestDtype::F32, conflicts_with = "images")]
     pub(crate) dtype: HarvestDtype,
     /// Positions of each image that are stored
-    #[arg(long, value_enum, default_value_t = Positions::Patches, conflicts_with = "text")]
+    #[arg(long, value_enum, default_value_t = Positions::Patches, conflicts_with_all = ["text", "corpus"])]
     pub(crate) positions: Positions,
     /// Stop after this many images, by name
-    #[arg(long, value_name = "N", conflicts_with = "text")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["text", "corpus"])]
     pub(crate) max_images: Option<NonZeroUsize>,
     /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]

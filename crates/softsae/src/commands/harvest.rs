@@ -4,9 +4,11 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use sae_config::CorpusConfig;
+use sae_hosts::corpus::{self, Documents};
 use sae_hosts::{
     Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Image, ImageOptions,
-    ImagePositions, harvest, harvest_images,
+    ImagePositions, harvest, harvest_corpus, harvest_images,
 };
 
 use super::{device, read_texts};
@@ -22,18 +24,28 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let texts = read_texts(&args.text)?;
     let images = args.images.as_deref().map(|dir| images(dir, args.max_images)).transpose()?;
     let host = HostModel::load(&args.host, device).or_usage()?;
+    let corpus = args.corpus.config(args.max_tokens);
+    let documents = corpus.as_ref().map(|corpus| documents(corpus, &host)).transpose()?;
     let what = if images.is_some() { "images" } else { "tokens" };
+    let of_what = if corpus.is_some() { "corpus" } else { "texts" };
     let mut progress = Progress::new("harvest", what, 0);
     let observer = &mut |now: &HarvestProgress| {
         progress.set_total(now.n_total.unwrap_or(0));
+        let skipped = match now.skipped.count {
+            0 => String::new(),
+            n => format!(", {n} damaged left out"),
+        };
         progress.at(now.n_seen, || match now.n_total {
-            Some(_) => format!("{} rows", now.n_rows),
-            None => format!("{:.0} % of the texts, {} rows", 100.0 * now.fraction, now.n_rows),
+            Some(_) => format!("{} rows{skipped}", now.n_rows),
+            None => {
+                let share = 100.0 * now.fraction;
+                format!("{share:.0} % of the {of_what}, {} rows{skipped}", now.n_rows)
+            }
         });
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let harvested = match &images {
-        Some(images) => {
+    let harvested = match (&images, corpus.as_ref().zip(documents)) {
+        (Some(images), _) => {
             host.image_processor().or_usage()?;
             let positions = match args.positions {
                 Positions::All => ImagePositions::All,
@@ -43,17 +55,12 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
             let options = ImageOptions { positions, ..ImageOptions::default() };
             harvest_images(&host, images, hook, &options, &args.out, observer)
         }
-        None => {
-            let options = HarvestOptions {
-                context_length: args.context_length.unwrap_or(host.info().context_length()),
-                skip_positions: args.skip_positions,
-                bos: args.bos.into(),
-                special_tokens: args.special_tokens.into(),
-                max_tokens: args.max_tokens,
-                dtype: args.dtype.into(),
-                ..HarvestOptions::default()
-            };
-            harvest(&host, &texts, hook, &options, &args.out, observer)
+        (None, Some((corpus, documents))) => {
+            let options = HarvestOptions { max_tokens: None, ..options(args, &host) };
+            harvest_corpus(&host, documents, corpus, hook, &options, &args.out, observer)
+        }
+        (None, None) => {
+            harvest(&host, &texts, hook, &options(args, &host), &args.out, observer)
         }
     };
     drop(progress);
@@ -61,13 +68,35 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
         Error::Input { .. }
         | Error::File { .. }
+        | Error::NotUtf8 { .. }
         | Error::HookLayer { .. }
         | Error::HookName { .. } => Failure::usage(error),
         Error::Store(sae_data::Error::Locked { .. }) => Failure::usage(error),
         other => Failure::run(other),
     })?;
     say!("{}: {} rows from {} {what}", args.out.display(), done.n_rows, done.n_seen);
+    if done.skipped.count > 0 {
+        say!("{} damaged files and documents were left out, such as", done.skipped.count);
+        done.skipped.examples.iter().for_each(|example| say!("  {example}"));
+    }
     Ok(())
+}
+
+/// The documents of a corpus.
+fn documents(corpus: &CorpusConfig, host: &HostModel) -> Result<Box<dyn Documents>, Failure> {
+    corpus::open(corpus, host.tokenizer().or_usage()?).or_usage()
+}
+
+fn options(args: &HarvestArgs, host: &HostModel) -> HarvestOptions {
+    HarvestOptions {
+        context_length: args.context_length.unwrap_or(host.info().context_length()),
+        skip_positions: args.skip_positions,
+        bos: args.bos.into(),
+        special_tokens: args.special_tokens.into(),
+        max_tokens: args.max_tokens,
+        dtype: args.dtype.into(),
+        ..HarvestOptions::default()
+    }
 }
 
 /// The first images of a folder.

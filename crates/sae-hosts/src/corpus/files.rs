@@ -1,0 +1,271 @@
+//! The files of a corpus: found, told apart by their formats, and hashed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use sae_config::{CorpusConfig, CorpusFormat};
+
+use super::pattern;
+use crate::{Error, Result};
+
+/// Bytes of a corpus up to which its files are hashed whole when it is opened.
+const HASHED_WHOLE: u64 = 1 << 30;
+
+/// Of larger ones: bytes at both ends of each file, and of each of the samples in between.
+const SAMPLED_ENDS: u64 = 1 << 20;
+const SAMPLE: u64 = 1 << 16;
+const N_SAMPLES: u64 = 64;
+
+/// A file of a corpus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shard {
+    pub(super) path: PathBuf,
+    /// Its path within the folder that the corpus names.
+    pub(super) name: String,
+    pub(super) n_bytes: u64,
+}
+
+/// The files of a corpus in the order of their paths, and their format.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) shards: Vec<Shard>,
+    pub(super) format: CorpusFormat,
+}
+
+impl Files {
+    /// Lists the files below `roots`, the local places of the paths of `config`.
+    pub(super) fn list(config: &CorpusConfig, roots: &[PathBuf]) -> Result<Self> {
+        let mut shards = Vec::new();
+        let mut formats = BTreeMap::<&str, (CorpusFormat, u64)>::new();
+        for root in roots {
+            let is_folder = std::fs::metadata(root).map_err(Error::io(root))?.is_dir();
+            let mut found = Vec::new();
+            if is_folder {
+                walk(root, String::new(), &mut found)?;
+                if let Some(wanted) = &config.files {
+                    found.retain(|shard| pattern::fits(wanted, &shard.name));
+                }
+                let is_wanted = |shard: &Shard| match config.format {
+                    Some(format) => has_ending(format, &shard.name),
+                    None => format_of(&shard.name).is_some(),
+                };
+                found.retain(is_wanted);
+                if found.is_empty() {
+                    return Err(none_found(config, root));
+                }
+                if config.files.is_none() {
+                    check_splits(root, &found)?;
+                }
+            } else {
+                found.push(shard(root.clone(), root)?);
+            }
+            for shard in &found {
+                let format = config.format.or_else(|| format_of(&shard.name));
+                // Any other single file is a text, or is refused as one that is none.
+                let format = format.unwrap_or(CorpusFormat::Text);
+                formats.entry(name_of(format)).or_insert((format, 0)).1 += 1;
+            }
+            shards.extend(found);
+        }
+        match formats.values().collect::<Vec<_>>()[..] {
+            [(format, _)] => Ok(Self { shards, format: *format }),
+            _ => {
+                let counts = formats.iter().map(|(name, (_, n))| format!("{n} {name}"));
+                let got = counts.collect::<Vec<_>>().join(", ");
+                let expected = "files of one format (`format` or `files` says which)";
+                Err(Error::file(&roots[0], "files", expected, got))
+            }
+        }
+    }
+
+    /// Bytes of all files.
+    pub(super) fn n_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.n_bytes).sum()
+    }
+
+    /// A hash over names, lengths and contents of the files, and in words what of the contents it
+    /// covers.
+    pub(super) fn hash(&self) -> Result<(String, &'static str)> {
+        let whole = self.n_bytes() <= HASHED_WHOLE;
+        let mut all = blake3::Hasher::new();
+        for shard in &self.shards {
+            let file = File::open(&shard.path).map_err(Error::io(&shard.path))?;
+            let mut hasher = blake3::Hasher::new();
+            if whole || shard.n_bytes <= 2 * SAMPLED_ENDS + N_SAMPLES * SAMPLE {
+                hasher.update_reader(&file).map_err(Error::io(&shard.path))?;
+            } else {
+                for (start, length) in samples(shard.n_bytes) {
+                    let mut bytes = vec![0; length as usize];
+                    file.read_exact_at(&mut bytes, start).map_err(Error::io(&shard.path))?;
+                    hasher.update(&bytes);
+                }
+            }
+            let line = format!("{}\n{}\n{}\n", shard.name, shard.n_bytes, hasher.finalize());
+            all.update(line.as_bytes());
+        }
+        let covers = if whole { "whole files" } else { "samples of files" };
+        Ok((all.finalize().to_string(), covers))
+    }
+}
+
+/// First byte and length of the parts of a file that are hashed.
+fn samples(n_bytes: u64) -> Vec<(u64, u64)> {
+    let step = (n_bytes - 2 * SAMPLED_ENDS - SAMPLE) / N_SAMPLES;
+    let inner = (0..N_SAMPLES).map(|i| (SAMPLED_ENDS + i * step, SAMPLE));
+    let ends = [(0, SAMPLED_ENDS), (n_bytes - SAMPLED_ENDS, SAMPLED_ENDS)];
+    ends.into_iter().chain(inner).collect()
+}
+
+/// The files of a folder and of those in it, in the order of their names; hidden ones are passed
+/// over.
+fn walk(folder: &Path, prefix: String, found: &mut Vec<Shard>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    let mut entries = entries.collect::<Result<Vec<_>, _>>().map_err(Error::io(folder))?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if name.starts_with('.') {
+            continue;
+        }
+        let metadata = std::fs::metadata(&path).map_err(Error::io(&path))?;
+        let name = format!("{prefix}{name}");
+        if metadata.is_dir() {
+            walk(&path, format!("{name}/"), found)?;
+        } else {
+            found.push(Shard { path, name, n_bytes: metadata.len() });
+        }
+    }
+    Ok(())
+}
+
+fn shard(path: PathBuf, root: &Path) -> Result<Shard> {
+    let name = path.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
+    let n_bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+    Ok(Shard { path, name, n_bytes })
+}
+
+fn none_found(config: &CorpusConfig, root: &Path) -> Error {
+    let kind = config.format.map_or("a corpus", name_of);
+    let of = config.files.as_ref().map_or(String::new(), |files| format!(" that fit `{files}`"));
+    Error::file(root, "files", format!("files of {kind}{of}"), "none")
+}
+
+/// Refuses a folder in which several splits of a data set lie, as the hub names them.
+fn check_splits(root: &Path, shards: &[Shard]) -> Result<()> {
+    let mut splits = BTreeMap::new();
+    for shard in shards {
+        if let Some(split) = split_of(&shard.name) {
+            splits.entry(split).or_insert(&shard.name);
+        }
+    }
+    if splits.len() < 2 {
+        return Ok(());
+    }
+    let names: Vec<String> = splits.values().map(|name| format!("`{name}`")).collect();
+    let expected = "files of one split (`files = \"**/*train*\"` says which)";
+    Err(Error::file(root, "files", expected, names.join(", ")))
+}
+
+/// The split that the words of a path name, as the hub reads them.
+fn split_of(name: &str) -> Option<&'static str> {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).find_map(|word| match word {
+        "train" | "training" => Some("train"),
+        "test" | "testing" | "eval" | "evaluation" => Some("test"),
+        "validation" | "valid" | "val" | "dev" => Some("validation"),
+        _ => None,
+    })
+}
+
+/// A format's name in settings.
+pub(super) const fn name_of(format: CorpusFormat) -> &'static str {
+    match format {
+        CorpusFormat::Text => "text",
+        CorpusFormat::Jsonl => "jsonl",
+        CorpusFormat::Parquet => "parquet",
+        CorpusFormat::Npy => "npy",
+        CorpusFormat::Bin => "bin",
+    }
+}
+
+/// The endings of a format's files.
+const fn endings(format: CorpusFormat) -> &'static [&'static str] {
+    match format {
+        CorpusFormat::Text => &["txt"],
+        CorpusFormat::Jsonl => {
+            &["jsonl", "ndjson", "jsonl.gz", "ndjson.gz", "jsonl.zst", "ndjson.zst"]
+        }
+        CorpusFormat::Parquet => &["parquet"],
+        CorpusFormat::Npy => &["npy"],
+        CorpusFormat::Bin => &["bin"],
+    }
+}
+
+const FORMATS: [CorpusFormat; 5] = [
+    CorpusFormat::Text,
+    CorpusFormat::Jsonl,
+    CorpusFormat::Parquet,
+    CorpusFormat::Npy,
+    CorpusFormat::Bin,
+];
+
+/// The format of a file by its ending.
+fn format_of(name: &str) -> Option<CorpusFormat> {
+    FORMATS.into_iter().find(|format| has_own_ending(*format, name))
+}
+
+fn has_own_ending(format: CorpusFormat, name: &str) -> bool {
+    let name = name.to_lowercase();
+    endings(format).iter().any(|ending| name.ends_with(&format!(".{ending}")))
+}
+
+/// Whether a file of a folder is of a format that the settings name: JSON lines may be called
+/// `.json` there too.
+fn has_ending(format: CorpusFormat, name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let is_json = [".json", ".json.gz", ".json.zst"].iter().any(|ending| lower.ends_with(ending));
+    has_own_ending(format, name) || format == CorpusFormat::Jsonl && is_json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_told_by_words() {
+        for (name, split) in [
+            ("data/train-00000-of-00003.parquet", Some("train")),
+            ("en/validation/0000.parquet", Some("validation")),
+            ("test.jsonl.gz", Some("test")),
+            ("data/latest-contest.parquet", None),
+            ("trains.txt", None),
+        ] {
+            assert_eq!(split_of(name), split, "{name}");
+        }
+    }
+
+    #[test]
+    fn formats_are_told_by_endings() {
+        for format in FORMATS {
+            for ending in endings(format) {
+                assert_eq!(format_of(&format!("a.{ending}")), Some(format));
+                assert_eq!(format_of(&format!("A.{}", ending.to_uppercase())), Some(format));
+            }
+        }
+        assert_eq!(format_of("a.json"), None);
+        assert!(has_ending(CorpusFormat::Jsonl, "a.json.gz"));
+        assert_eq!(format_of("README.md"), None);
+    }
+
+    #[test]
+    fn samples_lie_in_the_file() {
+        for n_bytes in [2 * SAMPLED_ENDS + N_SAMPLES * SAMPLE + 1, 1 << 31, (1 << 40) + 7] {
+            let samples = samples(n_bytes);
+            assert!(samples.iter().all(|(start, length)| start + length <= n_bytes));
+            assert_eq!(samples.len() as u64, N_SAMPLES + 2);
+        }
+    }
+}

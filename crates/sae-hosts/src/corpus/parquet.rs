@@ -1,0 +1,134 @@
+//! Parquet by column: texts, lists of token ids, chats.
+
+mod chats;
+mod columns;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::basic::{Repetition, Type as Physical};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
+
+use super::record::Records;
+use crate::{Error, Result};
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    /// A text; the number of its leaf.
+    Text(usize),
+    /// A list of token ids; the number of its leaf.
+    Ids(usize),
+    /// Messages of a chat; the number of the field.
+    Chat(usize),
+}
+
+/// The bytes of each row group of a file, as far as the column takes them; the error within is
+/// that of a damaged file.
+///
+/// # Errors
+/// [`Error::File`] if the column is not there or of another type.
+pub(super) fn row_groups(path: &Path, field: &str, is_chat: bool) -> Result<Result<Vec<u64>>> {
+    let reader = match open_file(path) {
+        Ok(reader) => reader,
+        Err(error) => return Ok(Err(error)),
+    };
+    let metadata = reader.metadata();
+    let schema = metadata.file_metadata().schema_descr();
+    Column::find(path, schema, field, is_chat)?;
+    let leaves: Vec<usize> = leaves(schema, field).collect();
+    let size = |group: &parquet::file::metadata::RowGroupMetaData| {
+        let sizes = leaves.iter().map(|leaf| group.column(*leaf).compressed_size());
+        sizes.map(|size| u64::try_from(size).unwrap_or(0)).sum()
+    };
+    Ok(Ok(metadata.row_groups().iter().map(size).collect()))
+}
+
+/// Opens a row group behind its first `skip` rows.
+pub(super) fn open(
+    path: &Path,
+    group: usize,
+    field: &str,
+    is_chat: bool,
+    skip: u64,
+) -> Result<Box<dyn Records>> {
+    let reader = open_file(path)?;
+    let schema = reader.metadata().file_metadata().schema_descr_ptr();
+    if group >= reader.num_row_groups() {
+        let expected = format!("more than {group}");
+        return Err(Error::file(path, "row groups", expected, reader.num_row_groups()));
+    }
+    match Column::find(path, &schema, field, is_chat)? {
+        Column::Chat(index) => chats::open(path, group, index, skip),
+        Column::Text(leaf) | Column::Ids(leaf) => {
+            let reader = reader.get_row_group(group).map_err(damaged(path, "row group"))?;
+            columns::open(path, group, &*reader, leaf, skip)
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<SerializedFileReader<File>> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    SerializedFileReader::new(file).map_err(damaged(path, "content"))
+}
+
+/// An error of the crate that reads the file.
+fn damaged(path: &Path, what: impl Into<String>) -> impl FnOnce(ParquetError) -> Error {
+    let (path, what) = (path.to_path_buf(), what.into());
+    move |error| Error::file(&path, what, "a whole Parquet file", error)
+}
+
+/// The leaves of a field.
+fn leaves<'a>(schema: &'a SchemaDescriptor, field: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let is_of_field = move |column: &Arc<ColumnDescriptor>| {
+        let path = column.path().string();
+        path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let columns = schema.columns().iter().enumerate();
+    columns.filter(move |(_, column)| is_of_field(column)).map(|(leaf, _)| leaf)
+}
+
+impl Column {
+    fn find(path: &Path, schema: &SchemaDescriptor, field: &str, is_chat: bool) -> Result<Self> {
+        let of_field: Vec<usize> = leaves(schema, field).collect();
+        let fields = schema.root_schema().get_fields();
+        if of_field.is_empty() {
+            let names: Vec<String> =
+                fields.iter().map(|field| format!("`{}`", field.name())).collect();
+            let expected = format!("the column `{field}` (`field` names another)");
+            return Err(Error::file(path, "columns", expected, names.join(", ")));
+        }
+        if is_chat {
+            let index = fields.iter().position(|one| one.name() == field);
+            return index.map(Self::Chat).ok_or_else(|| {
+                let expected = "a column of the table for chats";
+                Error::file(path, format!("column `{field}`"), expected, "a field of one")
+            });
+        }
+        if let [leaf] = of_field[..] {
+            let column = schema.column(leaf);
+            match (column.physical_type(), column.max_rep_level()) {
+                (Physical::BYTE_ARRAY, 0) => return Ok(Self::Text(leaf)),
+                (Physical::INT32 | Physical::INT64, 1) => return Ok(Self::Ids(leaf)),
+                _ => {}
+            }
+        }
+        let column = schema.column(of_field[0]);
+        let lists = "a list of ".repeat(usize::try_from(column.max_rep_level()).unwrap_or(0));
+        let got = if of_field.len() > 1 {
+            "a column of several parts (`chat = {}` reads chats)".to_owned()
+        } else {
+            format!("{lists}{}", column.physical_type())
+        };
+        let expected = "texts or lists of token ids";
+        Err(Error::file(path, format!("column `{field}`"), expected, got))
+    }
+}
+
+/// Whether a leaf may be null by itself.
+fn is_optional(column: &ColumnDescriptor) -> bool {
+    column.self_type().get_basic_info().repetition() == Repetition::OPTIONAL
+}
