@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{BosPolicy, CorpusConfig, Error, HUB_PREFIX, Result, SpecialTokens};
 
 /// Tokens of a context where a run names none.

@@ -1,6 +1,8 @@
 //! Runs a host over texts or images and writes the activations at a hook point to a store.
 
+mod batches;
 mod images;
+mod stores;
 mod texts;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +14,9 @@ use crate::corpus::Skipped;
 use crate::{Error, HookPoint, HostModel, Result, huggingface};
 
 pub use images::{ImageOptions, ImagePositions, harvest_images};
-pub use texts::{HarvestOptions, harvest, harvest_corpus};
+pub(crate) use batches::{ContextBatch, ContextBatches};
+pub(crate) use texts::{check_options, provenance};
+pub use texts::{HarvestOptions, harvest, harvest_at, harvest_corpus};
 
 /// How far a harvest is.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,6 +12,7 @@ mod hooks;
 mod images;
 mod live;
 mod policies;
+mod several_hooks;
 mod smollm2;
 mod support;
 mod tokenizer_folders;
