@@ -114,13 +114,24 @@ impl TryFrom<File> for DataConfig {
                     return Err(format!("expected no `host` beside `{key}`, got both{instead}"));
                 }
             }
-            for (key, is_written) in [("rows", rows.is_some()), ("max_norm_ratio", max_norm_ratio != 0.0)] {
+            for (key, is_written) in
+                [("rows", rows.is_some()), ("max_norm_ratio", max_norm_ratio != 0.0)]
+            {
                 if is_written {
                     return Err(format!("expected `{key}` beside `store` or `stores`, got `host`"));
                 }
             }
             let (store, stores, live) = (PathBuf::new(), vec![], Some(live));
-            return Ok(Self { store, target, stores, live, rows, min_position, max_position, max_norm_ratio });
+            return Ok(Self {
+                store,
+                target,
+                stores,
+                live,
+                rows,
+                min_position,
+                max_position,
+                max_norm_ratio,
+            });
         }
         let store = match (store, stores.is_empty()) {
             (Some(store), true) => store,

@@ -182,7 +182,10 @@ mod tests {
     fn a_live_run_is_written_with_its_defaults_and_read_again() {
         let data = parse(LEAST).unwrap();
         let live = data.live.as_ref().unwrap();
-        assert_eq!((live.context_length, live.skip_positions, live.window_bytes), (128, 1, 128 << 20));
+        assert_eq!(
+            (live.context_length, live.skip_positions, live.window_bytes),
+            (128, 1, 128 << 20)
+        );
         let text = toml::to_string(&data).unwrap();
         assert!(text.contains("window_bytes = 134217728\n"), "{text}");
         assert!(!text.contains("store"), "{text}");

@@ -101,6 +101,12 @@ impl StreamPosition {
         self.place.get("epoch")?.as_u64()
     }
 
+    /// How much of this epoch the source has left out for being damaged, where its kind counts that.
+    #[must_use]
+    pub fn skipped(&self) -> Option<u64> {
+        self.place.get("skipped")?.as_u64()
+    }
+
     /// The place in the stream of a source of this kind.
     ///
     /// # Errors
@@ -145,8 +151,9 @@ mod tests {
         let position: StreamPosition = serde_json::from_str(r#"{"loader":[1,2]}"#).unwrap();
         assert_eq!(position.read::<[u64; 2]>("loader").unwrap(), [1, 2]);
         assert_eq!(position.epoch(), None);
-        let counted = StreamPosition::new("live", &serde_json::json!({ "epoch": 3 })).unwrap();
-        assert_eq!(counted.epoch(), Some(3));
+        let counted = StreamPosition::new("live", &serde_json::json!({ "epoch": 3, "skipped": 1 }));
+        let counted = counted.unwrap();
+        assert_eq!((counted.epoch(), counted.skipped()), (Some(3), Some(1)));
         let error = position.read::<[u64; 2]>("live").unwrap_err().to_string();
         assert_eq!(error, "stream position: expected that of a `live`, got `loader`");
         let error = position.read::<String>("loader").unwrap_err().to_string();

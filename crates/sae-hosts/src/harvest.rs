@@ -13,10 +13,10 @@ use tch::{Device, Kind, Tensor};
 use crate::corpus::Skipped;
 use crate::{Error, HookPoint, HostModel, Result, huggingface};
 
-pub use images::{ImageOptions, ImagePositions, harvest_images};
 pub(crate) use batches::{ContextBatch, ContextBatches};
-pub(crate) use texts::{check_options, provenance};
+pub use images::{ImageOptions, ImagePositions, harvest_images};
 pub use texts::{HarvestOptions, harvest, harvest_at, harvest_corpus};
+pub(crate) use texts::{check_options, provenance};
 
 /// How far a harvest is.
 #[derive(Debug, Clone, PartialEq)]

@@ -134,10 +134,7 @@ impl HookPoint {
             })
         } else if self.layer >= host.n_layers {
             Err(Error::HookLayer { hook: self, last: host.n_layers.saturating_sub(1) })
-        } else if self.added
-            && self.kind.is_output()
-            && families::changes_outputs(&host.family)
-        {
+        } else if self.added && self.kind.is_output() && families::changes_outputs(&host.family) {
             Err(Error::HookName {
                 text: format!("blocks.{}.hook_{}", self.layer, self.kind.name()),
                 reason: format!(
@@ -259,7 +256,11 @@ mod tests {
             assert!(other.check(&host("llama")).is_ok());
             for family in ["gemma2", "dinov2"] {
                 assert!(hook.check(&host(family)).is_ok());
-                assert_eq!(other.check(&host(family)).is_err(), kind.is_output(), "{family} {name}");
+                assert_eq!(
+                    other.check(&host(family)).is_err(),
+                    kind.is_output(),
+                    "{family} {name}"
+                );
             }
         }
         assert_eq!(HookPoint::new(HookKind::Embed, 7), HookPoint::new(HookKind::Embed, 0));

@@ -159,7 +159,11 @@ mod tests {
     #[test]
     fn weights_that_do_not_fit_are_refused_before_they_are_read() {
         let source = || {
-            Box::new(Zeros(vec![("a", vec![1000, 2000]), ("b", vec![500_000]), ("text.c", vec![9])]))
+            Box::new(Zeros(vec![
+                ("a", vec![1000, 2000]),
+                ("b", vec![500_000]),
+                ("text.c", vec![9]),
+            ]))
         };
         let is_unused = |name: &str| name.starts_with("text.");
         for (kind, needed) in [(Kind::Float, 10_000_000), (Kind::BFloat16, 5_000_000)] {

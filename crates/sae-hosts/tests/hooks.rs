@@ -106,9 +106,8 @@ fn what_the_mlp_returns_is_added_to_what_it_read() {
                     let scaled = out * (&weights[&name] + plus);
                     // Of a norm, a factor a row is left.
                     let dims: &[i64] = &[-1];
-                    let dot = |a: &Tensor, b: &Tensor| {
-                        (a * b).sum_dim_intlist(dims, true, Kind::Float)
-                    };
+                    let dot =
+                        |a: &Tensor, b: &Tensor| (a * b).sum_dim_intlist(dims, true, Kind::Float);
                     let factor = dot(&added, &scaled) / dot(&scaled, &scaled);
                     close(&added, &(&scaled * &factor), "adds its output, scaled");
                     if family == "dinov2" {
@@ -129,7 +128,8 @@ fn the_embedding_is_that_of_the_tokens_alone() {
             assert!(host.activations(&input, hook).is_err(), "{family}");
             continue;
         }
-        let names = ["model.embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight"];
+        let names =
+            ["model.embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight"];
         let weights = weights(family);
         let table = names.iter().find_map(|name| weights.get(*name)).expect("an embedding");
         let factor = if family == "gemma2" { (host.info().d_model as f64).sqrt() } else { 1.0 };

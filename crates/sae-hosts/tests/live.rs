@@ -257,7 +257,10 @@ fn settings_that_do_not_fit_are_refused_by_key() {
     let d_model = open(&data(at, ""), 1, 0).host().info().d_model;
     let least = 4 * d_model * 16 * 4;
     for (more, expected) in [
-        (format!("window_bytes = {}", least - 1), format!("data.window_bytes: expected at least {least}, ")),
+        (
+            format!("window_bytes = {}", least - 1),
+            format!("data.window_bytes: expected at least {least}, "),
+        ),
         (
             format!("window_bytes = {least}\nstatistics_rows = 65"),
             "data.statistics_rows: expected at most 64, the rows of a window, got 65".into(),

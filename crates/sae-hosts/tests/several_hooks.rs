@@ -19,7 +19,8 @@ fn places(out: &Path) -> Vec<(HookPoint, PathBuf)> {
 /// Harvests all, until `n_batches` are done.
 fn run(host: &HostModel, out: &Path, mut n_batches: u32) -> Result<HarvestProgress, Error> {
     let (texts, places) = (texts(), places(out));
-    let stores: Vec<(HookPoint, &Path)> = places.iter().map(|(hook, out)| (*hook, &**out)).collect();
+    let stores: Vec<(HookPoint, &Path)> =
+        places.iter().map(|(hook, out)| (*hook, &**out)).collect();
     let cut = Cut::new(options().context_length, None);
     harvest_at(host, Box::new(Texts::new(&texts)), cut, &stores, &options(), &mut |_| {
         n_batches = n_batches.saturating_sub(1);

@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn live_data_are_refused_by_their_key() {
+        let text = "data = { host = 'h.gguf', hook = 'embed', corpus = { path = 'c' } }\n\
+                    sae.n_features = 8\narchitecture = { name = 'topk', k = 2 }\n\
+                    training = { steps = 1, batch_size = 4 }";
+        let config: sae_config::RunConfig = toml::from_str(text).unwrap();
+        let error = open_stores(&config.check().unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("`data.host`: expected `data.store` or"), "{error}");
+    }
+
+    #[test]
     fn stores_are_joined_and_filtered_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b, list) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("l.txt"));

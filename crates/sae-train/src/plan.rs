@@ -77,9 +77,12 @@ impl MemoryPlan {
             let expected =
                 format!("a run that {needs}, {of_batch} MB of it for buffers of the batch");
             sae_config::Error::value("training.batch_size", expected, training.batch_size)
-        } else if let Some(live) = config.data.live.as_ref().filter(|_| self.window > self.total() / 2) {
+        } else if let Some(live) =
+            config.data.live.as_ref().filter(|_| self.window > self.total() / 2)
+        {
             let of_window = mega(self.window);
-            let expected = format!("a run that {needs}, {of_window} MB of it for the window of rows");
+            let expected =
+                format!("a run that {needs}, {of_window} MB of it for the window of rows");
             sae_config::Error::value("data.window_bytes", expected, live.window_bytes)
         } else {
             let expected = format!("a run that {needs}");
@@ -299,8 +302,7 @@ mod tests {
             RunConfig { data: toml::from_str(&data).unwrap(), ..stored.clone() }
         };
         let ports = Ports { input: 768, target: Some(512) };
-        let planned =
-            |config: &RunConfig| super::plan(&config.check().unwrap(), ports).unwrap();
+        let planned = |config: &RunConfig| super::plan(&config.check().unwrap(), ports).unwrap();
         let (run, large) = (live(4 * 768 * 1000), live(1 << 40));
         let (alone, with) = (planned(&stored), planned(&run));
         assert_eq!((alone.window, with.window), (0, 4 * 1000 * (768 + 512 + 1)));

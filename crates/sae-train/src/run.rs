@@ -267,8 +267,9 @@ impl Run {
             if step == training.steps || (step - 1).is_multiple_of(training.log_every) {
                 let rows_per_second = rows as f64 / since.elapsed().as_secs_f64();
                 (since, rows) = (Instant::now(), 0);
-                let (report, epoch) = (taken.report()?, self.batches.position().epoch());
-                let logged = line.insert(MetricsLine { report, epoch, rows_per_second });
+                let (report, place) = (taken.report()?, self.batches.position());
+                let (epoch, skipped) = (place.epoch(), place.skipped().filter(|n| *n > 0));
+                let logged = line.insert(MetricsLine { report, epoch, skipped, rows_per_second });
                 self.log.write(logged)?;
                 last = Some(logged.report.clone());
             }

@@ -61,7 +61,8 @@ fn a_live_run_is_one_over_a_store_of_the_same_rows() {
         train(at, &format!("{name}-live"), &live(at, target), "");
         let harvest = |hook: &str| {
             let (host, out) = (at.join("host"), at.join(format!("{name}-{hook}")));
-            let mut args = vec!["harvest", "--host", str(&host), "--hook", hook, "--out", str(&out)];
+            let mut args =
+                vec!["harvest", "--host", str(&host), "--hook", hook, "--out", str(&out)];
             args.extend(["--context-length", "16", "--threads", "1"]);
             let texts: Vec<_> = (0..3).map(|n| at.join(format!("texts/{n}.txt"))).collect();
             args.extend(texts.iter().flat_map(|text| ["--text", str(text)]));
@@ -187,8 +188,19 @@ fn a_real_host_gives_the_weights_of_a_store_of_its_rows() {
     train(at, "live", &data, "");
     let store = at.join("store");
     succeed([
-        "harvest", "--host", str(&host), "--text", str(&prose), "--hook", "resid_post.1", "--out",
-        str(&store), "--context-length", "32", "--threads", "1",
+        "harvest",
+        "--host",
+        str(&host),
+        "--text",
+        str(&prose),
+        "--hook",
+        "resid_post.1",
+        "--out",
+        str(&store),
+        "--context-length",
+        "32",
+        "--threads",
+        "1",
     ]);
     train(at, "stored", &format!("store = {store:?}"), "");
     assert!(outcome(at, "live") == outcome(at, "stored"), "weights or log differ");

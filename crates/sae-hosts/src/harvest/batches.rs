@@ -115,7 +115,8 @@ impl ContextBatch {
             let values = values(x);
             let length = values.len() / (self.contexts.len() * d_model);
             let mut rows = Vec::with_capacity(self.n_rows() * d_model);
-            for (of_context, positions) in values.chunks_exact(length * d_model).zip(&self.positions)
+            for (of_context, positions) in
+                values.chunks_exact(length * d_model).zip(&self.positions)
             {
                 for at in positions {
                     rows.extend_from_slice(&of_context[at * d_model..][..d_model]);

@@ -40,6 +40,8 @@ pub(super) struct LivePosition {
     pub(super) window: u64,
     /// Where the window begins in the corpus.
     pub(super) start: ContextPosition,
+    /// Damaged files and documents left out before the window in this epoch.
+    pub(super) skipped: u64,
     /// Rows of the window that were given.
     pub(super) row: u64,
     /// Seed of the order.
@@ -58,6 +60,7 @@ impl LivePosition {
             epoch,
             window,
             start,
+            skipped: start.document.skipped,
             row: live.row as u64,
             seed: live.settings.seed,
             window_rows: live.settings.window_rows as u64,

@@ -2,8 +2,8 @@
 
 use sae_data::{Ports, window_order};
 
-use super::place::Place;
 use super::Live;
+use super::place::Place;
 use crate::{Error, Result};
 
 /// Rows of consecutive contexts.

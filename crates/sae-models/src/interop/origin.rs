@@ -72,7 +72,11 @@ impl Origin {
                     .iter()
                     .any(|form| form == name)
             };
-            POINTS.into_iter().filter(|point| *point != "mlp_in").find(is_named).map(|point| format!("{point}.{layer}"))
+            POINTS
+                .into_iter()
+                .filter(|point| *point != "mlp_in")
+                .find(is_named)
+                .map(|point| format!("{point}.{layer}"))
         });
         Self { host: host.filter(|h| !h.is_empty()).map(Into::into), hook_point: point }
     }

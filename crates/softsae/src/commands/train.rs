@@ -27,7 +27,8 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
     let device = run_device(&config)
         .map_err(|error| Failure::usage(anyhow::anyhow!("{}: {error}", args.config.display())))?;
     // Opened now, so that what cannot be is a mistake of usage.
-    let live = config.data.live.is_some().then(|| open_live(&config, device)).transpose().or_usage()?;
+    let live =
+        config.data.live.is_some().then(|| open_live(&config, device)).transpose().or_usage()?;
     let ports = match &live {
         Some(live) => live.ports().clone(),
         None => store_ports(&config)?,
@@ -64,7 +65,8 @@ fn train(
 ) -> Result<RunSummary, Failure> {
     let training = &written.training;
     let mut progress = Progress::new("train", "steps", training.steps);
-    let (mut message, mut is_first, mut epochs) = (String::new(), true, 0);
+    let (mut message, mut is_first) = (String::new(), true);
+    let (mut epochs, mut skipped) = (0, 0);
     // The run goes on when nobody listens any more.
     let tell = |line: String| drop(writeln!(std::io::stderr(), "{line}"));
     let observer = &mut |now: &sae_train::Progress<'_>| {
@@ -78,20 +80,26 @@ fn train(
             let epoch = line.epoch.filter(|epoch| written.data.live.is_some() && *epoch > epochs);
             if let Some(epoch) = epoch {
                 tell(format!("data.corpus: read to its end, {epoch} times so far"));
-                epochs = epoch;
+                (epochs, skipped) = (epoch, 0);
+            }
+            if let Some(n) = line.skipped.filter(|n| *n > skipped) {
+                tell(format!("data.corpus: {n} damaged files and documents left out so far"));
+                skipped = n;
             }
         }
         progress.at(now.step, || message.clone());
     };
     let live = RefCell::new(live);
-    let open = |config: &CheckedRun| -> sae_train::Result<Opened> { match &config.data.live {
-        Some(_) => {
-            let live = live.take().map_or_else(|| open_live(config, device), Ok);
-            let live = live.map_err(|error| DataError::Source(Box::new(error)))?;
-            Ok(Opened { source: Box::new(live), filtered: vec![] })
+    let open = |config: &CheckedRun| -> sae_train::Result<Opened> {
+        match &config.data.live {
+            Some(_) => {
+                let live = live.take().map_or_else(|| open_live(config, device), Ok);
+                let live = live.map_err(|error| DataError::Source(Box::new(error)))?;
+                Ok(Opened { source: Box::new(live), filtered: vec![] })
+            }
+            None => open_stores(config),
         }
-        None => open_stores(config),
-    }};
+    };
     let options = RunOptions { open: &open, resume, stop: interrupt::flag() };
     let trained = train_run(written, out, &options, observer);
     drop(progress);

@@ -167,7 +167,8 @@ fn errors_name_run_key_expected_and_got() {
     assert!(target.contains(expected), "{target}");
     for key in ["hook", "host", "window_bytes"] {
         let hook = error(|s| drop(s.axes.insert(key.into(), axis.clone().into())));
-        let expected = format!("`data.{key}`: expected nothing: the sweep provides the activations");
+        let expected =
+            format!("`data.{key}`: expected nothing: the sweep provides the activations");
         assert!(hook.contains(&expected), "{hook}");
         let base = error(|s| keys::set(&mut s.base, &format!("data.{key}"), &"x".into()).unwrap());
         assert!(base.starts_with(&format!("`base.data.{key}`")), "{base}");
