@@ -84,7 +84,7 @@ impl Live {
             done += rows.len();
             self.row += rows.len();
             if self.row == window.order.len() {
-                (self.place, self.row, self.window) = (window.next, 0, None);
+                self.advance();
             }
         }
         Ok(())

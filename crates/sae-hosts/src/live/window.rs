@@ -40,6 +40,20 @@ impl Live {
         Ok(())
     }
 
+    /// Goes on behind the window in hand. Where it holds the whole corpus, its rows are those of the
+    /// next one too.
+    pub(super) fn advance(&mut self) {
+        let Some(window) = self.window.take() else { return };
+        let is_whole = self.place.window == 0 && window.next == self.place.next_epoch();
+        (self.place, self.row) = (window.next, 0);
+        if is_whole {
+            let (seed, d_model) = (self.settings.seed, self.host.info().d_model);
+            let order = window_order(seed, self.place.epoch, 0, window.order.len(), d_model);
+            let next = self.place.next_epoch();
+            self.window = Some(Window { order, next, ..window });
+        }
+    }
+
     /// The rows of the window at the present place, and the place of the next one.
     fn harvest(&mut self) -> Result<(Ports<Vec<f32>>, Place)> {
         let Self { host, hooks, ports, batches, settings, place, ahead, .. } = self;
