@@ -1,22 +1,25 @@
-//! The activations of a run: from which stores, which of their rows.
+//! The activations of a run: from which stores or which host, which of their rows.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::live::LiveKeys;
+use crate::{BosPolicy, CorpusConfig, Error, LiveConfig, Result, SpecialTokens};
 
 /// The activations of a run. The filters leave out rows in the order of the fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "File", into = "File")]
 pub struct DataConfig {
-    /// The activation store to train on; empty where `stores` are given.
+    /// The activation store to train on; empty where there are `stores`, or a host is `live`.
     pub store: PathBuf,
     /// The store of what is to be rebuilt from `store`, matched row by row: the run trains a
     /// transcoder. Without it `store` rebuilds itself.
     pub target: Option<PathBuf>,
     /// Several stores, trained on as one.
     pub stores: Vec<WeightedStore>,
+    /// A host that gives the activations while the run trains, in the place of stores.
+    pub live: Option<LiveConfig>,
     /// A text file of row numbers, one a line, counted from 0 over all stores: the rows to keep.
     pub rows: Option<PathBuf>,
     /// Leaves out rows of positions below this one.
@@ -43,7 +46,7 @@ const fn one() -> f64 {
     1.0
 }
 
-/// The section as it is written: with `store` or with `stores`.
+/// The section as it is written: with `store`, with `stores`, or with `host` and what belongs to it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -59,40 +62,128 @@ struct File {
     max_position: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rows: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hook: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_hook: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skip_positions: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bos: Option<BosPolicy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    special_tokens: Option<SpecialTokens>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statistics_rows: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     stores: Vec<WeightedStore>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corpus: Option<CorpusConfig>,
 }
 
 impl TryFrom<File> for DataConfig {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(file: File) -> Result<Self, Self::Error> {
-        let store = match (file.store, file.stores.is_empty()) {
+        let File { store, target, stores, rows, min_position, max_position, .. } = file;
+        let max_norm_ratio = file.max_norm_ratio;
+        let live = LiveKeys {
+            host: file.host,
+            hook: file.hook,
+            target_hook: file.target_hook,
+            corpus: file.corpus,
+            context_length: file.context_length,
+            skip_positions: file.skip_positions,
+            bos: file.bos,
+            special_tokens: file.special_tokens,
+            window_bytes: file.window_bytes,
+            statistics_rows: file.statistics_rows,
+        };
+        if let Some(live) = live.decide()? {
+            for (key, is_written, instead) in [
+                ("store", store.is_some(), ""),
+                ("stores", !stores.is_empty(), ""),
+                ("target", target.is_some(), ": `target_hook` names what is rebuilt"),
+            ] {
+                if is_written {
+                    return Err(format!("expected no `host` beside `{key}`, got both{instead}"));
+                }
+            }
+            for (key, is_written) in
+                [("rows", rows.is_some()), ("max_norm_ratio", max_norm_ratio != 0.0)]
+            {
+                if is_written {
+                    return Err(format!("expected `{key}` beside `store` or `stores`, got `host`"));
+                }
+            }
+            let (store, stores, live) = (PathBuf::new(), vec![], Some(live));
+            return Ok(Self {
+                store,
+                target,
+                stores,
+                live,
+                rows,
+                min_position,
+                max_position,
+                max_norm_ratio,
+            });
+        }
+        let store = match (store, stores.is_empty()) {
             (Some(store), true) => store,
             (None, false) => PathBuf::new(),
-            (None, true) => return Err("expected `store` or `stores`, got neither"),
-            (Some(_), false) => return Err("expected `store` or `stores`, got both"),
+            (None, true) => return Err("expected `store`, `stores` or `host`, got none".into()),
+            (Some(_), false) => return Err("expected `store` or `stores`, got both".into()),
         };
-        let File { target, max_norm_ratio, min_position, max_position, rows, stores, .. } = file;
         if target.is_some() && !stores.is_empty() {
-            return Err("expected `store` beside `target`, got `stores`");
+            return Err("expected `store` beside `target`, got `stores`".into());
         }
-        Ok(Self { store, target, stores, rows, min_position, max_position, max_norm_ratio })
+        let live = None;
+        Ok(Self { store, target, stores, live, rows, min_position, max_position, max_norm_ratio })
     }
 }
 
 impl From<DataConfig> for File {
     fn from(data: DataConfig) -> Self {
-        let store = data.stores.is_empty().then_some(data.store);
-        let DataConfig { target, stores, rows, min_position, max_position, max_norm_ratio, .. } =
-            data;
-        Self { store, target, max_norm_ratio, min_position, max_position, rows, stores }
+        let has_store = data.stores.is_empty() && data.live.is_none();
+        let live = data.live.map(LiveKeys::from).unwrap_or_default();
+        Self {
+            store: has_store.then_some(data.store),
+            target: data.target,
+            max_norm_ratio: data.max_norm_ratio,
+            min_position: data.min_position,
+            max_position: data.max_position,
+            rows: data.rows,
+            host: live.host,
+            hook: live.hook,
+            target_hook: live.target_hook,
+            context_length: live.context_length,
+            skip_positions: live.skip_positions,
+            bos: live.bos,
+            special_tokens: live.special_tokens,
+            window_bytes: live.window_bytes,
+            statistics_rows: live.statistics_rows,
+            stores: data.stores,
+            corpus: live.corpus,
+        }
     }
 }
 
 impl DataConfig {
+    /// The key that names what is rebuilt, where that is not the input.
+    #[must_use]
+    pub fn target_key(&self) -> Option<&'static str> {
+        let is_live = self.live.as_ref().is_some_and(|live| live.target_hook.is_some());
+        if is_live { Some("data.target_hook") } else { self.target.as_ref().map(|_| "data.target") }
+    }
+
     /// Checks what can be checked without the stores.
     pub(crate) fn check(&self) -> Result<()> {
+        self.live.as_ref().map_or(Ok(()), LiveConfig::check)?;
         let ratio = self.max_norm_ratio;
         if !(ratio == 0.0 || (ratio.is_finite() && ratio > 1.0)) {
             return Err(Error::value("data.max_norm_ratio", "0 or more than 1", ratio));
@@ -136,11 +227,11 @@ mod tests {
         assert_eq!((several.stores[0].weight, several.stores[1].weight), (1.0, 2.5));
         assert_eq!(parse(&toml::to_string(&several).unwrap()).unwrap(), several);
         for (text, words) in [
-            ("", "got neither"),
+            ("", "got none"),
             ("store = 'a'\nstores = [{ path = 'b' }]", "got both"),
             ("stores = [{ store = 'b' }]", "unknown field"),
             ("store = 'a'\nmin_pos = 1", "unknown field"),
-            ("target = 'a'", "got neither"),
+            ("target = 'a'", "got none"),
             ("target = 'a'\nstores = [{ path = 'b' }]", "`store` beside `target`, got `stores`"),
         ] {
             let message = parse(text).unwrap_err();

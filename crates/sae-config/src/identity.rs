@@ -5,8 +5,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    ArchitectureConfig, CheckedRun, DataConfig, Engine, Parity, Precision, Role, RunConfig,
-    TrainingConfig, WeightedStore,
+    ArchitectureConfig, CheckedRun, DataConfig, Engine, LiveConfig, Parity, Precision, Role,
+    RunConfig, TrainingConfig, WeightedStore,
 };
 
 /// The version of what training and evaluation compute, a part of the id of every run.
@@ -73,6 +73,7 @@ fn meaning(run: &CheckedRun) -> RunConfig {
         store,
         target,
         stores,
+        live,
         rows,
         min_position: _,
         max_position: _,
@@ -84,6 +85,22 @@ fn meaning(run: &CheckedRun) -> RunConfig {
         path.clear();
     }
     *rows = None;
+    if let Some(LiveConfig {
+        host,
+        hook: _,
+        target_hook: _,
+        corpus,
+        context_length: _,
+        skip_positions: _,
+        bos: _,
+        special_tokens: _,
+        window_bytes: _,
+        statistics_rows: _,
+    }) = live
+    {
+        host.clear();
+        corpus.path.clear();
+    }
     let TrainingConfig {
         steps: _,
         batch_size,

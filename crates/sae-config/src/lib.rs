@@ -13,6 +13,7 @@ mod features;
 mod file;
 mod groups;
 mod identity;
+mod live;
 mod preset;
 mod recipe;
 mod results;
@@ -43,6 +44,7 @@ pub use features::{
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use live::LiveConfig;
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
 pub use results::{Provenance, RunResult, RunStatus, SweepResults};

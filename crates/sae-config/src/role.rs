@@ -14,11 +14,13 @@ pub enum Role {
 }
 
 /// The keys that do not shape results by their values; an index is written `[]`.
-pub(crate) const ROLES: [(&str, Role); 9] = [
+pub(crate) const ROLES: [(&str, Role); 11] = [
     ("data.store", Role::Place),
     ("data.target", Role::Place),
     ("data.stores[].path", Role::Place),
     ("data.rows", Role::Place),
+    ("data.host", Role::Place),
+    ("data.corpus.path", Role::Place),
     ("training.init", Role::Place),
     ("training.device", Role::Device),
     ("training.log_every", Role::Bookkeeping),

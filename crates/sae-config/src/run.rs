@@ -83,6 +83,9 @@ impl RunConfig {
         for path in single.chain(stores).chain(others) {
             *path = folder.join(&*path);
         }
+        if let Some(live) = &mut data.live {
+            live.root_paths(folder);
+        }
     }
 
     /// Refuses a target whose rows would have to be known to be rebuilt in their own scale.
@@ -92,11 +95,11 @@ impl RunConfig {
             Normalization::LayerNorm => "layer_norm",
             Normalization::None | Normalization::Scale | Normalization::ShiftScale => return Ok(()),
         };
-        if self.data.target.is_none() {
-            return Ok(());
-        }
-        let expected = "`none`, `scale` or `shift_scale` with `data.target`: what a row of it is \
-                        divided by is not known from its input";
+        let Some(key) = self.data.target_key() else { return Ok(()) };
+        let expected = format!(
+            "`none`, `scale` or `shift_scale` with `{key}`: what a row of it is divided by is not \
+             known from its input"
+        );
         Err(Error::value("sae.normalization", expected, format!("`{name}`")))
     }
 }

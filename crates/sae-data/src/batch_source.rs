@@ -31,6 +31,27 @@ pub trait BatchSource: Send + Debug {
     /// after.
     fn next_batch(&mut self, batch: Ports<&mut [f32]>) -> Result<()>;
 
+    /// Checks that a batch has a slice for each port, of the right size.
+    ///
+    /// # Errors
+    /// The slice that is missing, too many or of another size.
+    fn check_batch(&self, batch: &Ports<&mut [f32]>) -> Result<()> {
+        let (ports, n_rows) = (self.ports(), self.batch_size());
+        let all = [
+            ("batch", Some(&batch.input), Some(&ports.input)),
+            ("target of the batch", batch.target.as_ref(), ports.target.as_ref()),
+        ];
+        for (field, slice, port) in all {
+            let (got, wanted) = (slice.map(|s| s.len()), port.map(|port| n_rows * port.dimension));
+            if got != wanted {
+                let told = |n: Option<usize>| n.map_or("nothing".into(), |n| format!("{n} values"));
+                let got = got.map_or("nothing".into(), |n| n.to_string());
+                return Err(Error::value(field, told(wanted), got));
+            }
+        }
+        Ok(())
+    }
+
     /// Where the next batch begins.
     fn position(&self) -> StreamPosition;
 
@@ -72,6 +93,18 @@ impl StreamPosition {
         let place = serde_json::to_value(place);
         let place = place.map_err(|e| Error::value("stream position", "a value of JSON", e))?;
         Ok(Self { kind: kind.into(), place })
+    }
+
+    /// How often the source has given all that it has and begun anew, where its kind counts that.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.place.get("epoch")?.as_u64()
+    }
+
+    /// How much of this epoch the source has left out for being damaged, where its kind counts that.
+    #[must_use]
+    pub fn skipped(&self) -> Option<u64> {
+        self.place.get("skipped")?.as_u64()
     }
 
     /// The place in the stream of a source of this kind.
@@ -117,6 +150,10 @@ mod tests {
         assert_eq!(serde_json::to_string(&position).unwrap(), r#"{"loader":[1,2]}"#);
         let position: StreamPosition = serde_json::from_str(r#"{"loader":[1,2]}"#).unwrap();
         assert_eq!(position.read::<[u64; 2]>("loader").unwrap(), [1, 2]);
+        assert_eq!(position.epoch(), None);
+        let counted = StreamPosition::new("live", &serde_json::json!({ "epoch": 3, "skipped": 1 }));
+        let counted = counted.unwrap();
+        assert_eq!((counted.epoch(), counted.skipped()), (Some(3), Some(1)));
         let error = position.read::<[u64; 2]>("live").unwrap_err().to_string();
         assert_eq!(error, "stream position: expected that of a `live`, got `loader`");
         let error = position.read::<String>("loader").unwrap_err().to_string();

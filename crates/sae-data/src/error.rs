@@ -134,9 +134,12 @@ pub enum Error {
         /// What it is.
         got: String,
     },
-    /// The loader was asked for more after it had failed.
+    /// A source of batches was asked for more after it had failed.
     #[error("loader: expected to go on, got a loader that stopped at an earlier error")]
     Stopped,
+    /// What a source of batches reads beside stores could not be had.
+    #[error("{0}")]
+    Source(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The result of this crate's functions.

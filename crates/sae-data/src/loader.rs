@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Order;
+use crate::plan::{Order, rows_of};
 use crate::prefetch::{Prefetcher, Row, Stores};
 use crate::store::to_usize;
 use crate::{ActivationStore, BatchSource, Error, Port, Ports, Result};
@@ -289,8 +289,7 @@ fn order(store: &dyn ActivationStore, config: &LoaderConfig) -> Result<Order> {
     if rank >= world_size {
         return Err(Error::value("rank", format!("below world_size {world_size}"), rank));
     }
-    let row_bytes = 4 * store.d_model();
-    let window_rows = (config.window_bytes / row_bytes).clamp(1, u32::MAX as usize) as u64;
-    let block_rows = (config.block_bytes / row_bytes).max(1) as u64;
+    let window_rows = rows_of(config.window_bytes, store.d_model()).min(u64::from(u32::MAX));
+    let block_rows = rows_of(config.block_bytes, store.d_model());
     Ok(Order { seed, n_rows: store.n_rows(), block_rows, window_rows, world_size, rank })
 }

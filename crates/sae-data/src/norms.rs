@@ -19,7 +19,7 @@ pub(crate) fn for_each_piece<T: Send>(
     mut combine: impl FnMut(T),
 ) -> Result<()> {
     let d_model = store.d_model();
-    let rows_at_once = (PIECE_BYTES / (4 * d_model)).max(1) as u64;
+    let rows_at_once = piece_rows(d_model) as u64;
     let n_pieces = store.n_rows().div_ceil(rows_at_once);
     for first in (0..n_pieces).step_by(to_usize(PIECES_AT_ONCE)) {
         let pieces: Vec<Result<T>> = (first..n_pieces.min(first + PIECES_AT_ONCE))
@@ -37,6 +37,11 @@ pub(crate) fn for_each_piece<T: Send>(
         }
     }
     Ok(())
+}
+
+/// Rows of a piece.
+pub(crate) fn piece_rows(d_model: usize) -> usize {
+    (PIECE_BYTES / (4 * d_model)).max(1)
 }
 
 /// The norm of each row of a store.

@@ -8,6 +8,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 
+use crate::LoaderConfig;
 use crate::store::to_usize;
 
 /// Everything that decides the order.
@@ -105,9 +106,7 @@ impl Epoch {
             stretches.push((first + skipped, taken));
             row += taken;
         }
-        let n = u32::try_from(end - begin).expect("windows are checked to have fewer rows");
-        let mut places: Vec<u32> = (0..n).collect();
-        shuffle(&mut places, &mut rng(&[order.seed, self.epoch, order.rank, window]));
+        let places = places(end - begin, &[order.seed, self.epoch, order.rank, window]);
         Window { stretches, places }
     }
 
@@ -134,6 +133,39 @@ impl Epoch {
     fn missing(&self) -> u64 {
         self.order.n_blocks() * self.order.block_rows - self.order.n_rows
     }
+}
+
+/// The order in which `n_rows` rows of dimension `d_model` come that are window number `window` of
+/// an epoch, where the rows of the epoch are not counted before they are read. Where they are all
+/// there are, it is the order in which [`crate::Loader`] gives a store of them in one window.
+///
+/// # Panics
+/// 2³² rows or more.
+#[must_use]
+pub fn window_order(seed: u64, epoch: u64, window: u64, n_rows: usize, d_model: usize) -> Vec<u32> {
+    let n = n_rows as u64;
+    let block_rows = rows_of(LoaderConfig::default().block_bytes, d_model);
+    let order = Order { seed, n_rows: n, block_rows, window_rows: n, world_size: 1, rank: 0 };
+    let Window { stretches, .. } = order.epoch(epoch).window(0);
+    let mut rows = vec![0; n_rows];
+    let read = stretches.into_iter().flat_map(|(first, n)| first..first + n);
+    for (row, place) in read.zip(places(n, &[seed, epoch, 0, window])) {
+        rows[place as usize] = u32::try_from(row).expect("less than the number of places");
+    }
+    rows
+}
+
+/// Rows of f32 that fit some bytes; at least one.
+pub(crate) fn rows_of(bytes: usize, d_model: usize) -> u64 {
+    (bytes / (4 * d_model)).max(1) as u64
+}
+
+/// The places of the rows of a window.
+fn places(n_rows: u64, key: &[u64]) -> Vec<u32> {
+    let n = u32::try_from(n_rows).expect("windows are checked to have fewer rows");
+    let mut places: Vec<u32> = (0..n).collect();
+    shuffle(&mut places, &mut rng(key));
+    places
 }
 
 /// Where part `i` of `n` equal parts of `total` begins: ⌊i·total/n⌋.
@@ -204,6 +236,32 @@ mod tests {
             }
             all.sort_unstable();
             prop_assert_eq!(all, (0..n_rows).collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_of_all_rows_has_the_order_of_a_loader(
+            seed: u64, epoch in 0..5_u64, n_rows in 1..400_usize, d_model in 200..9000_usize,
+        ) {
+            let config = LoaderConfig::default();
+            let order = Order {
+                seed,
+                n_rows: n_rows as u64,
+                block_rows: (config.block_bytes / (4 * d_model)) as u64,
+                window_rows: n_rows as u64,
+                world_size: 1,
+                rank: 0,
+            };
+            let window = |window| -> Vec<u64> {
+                let rows = window_order(seed, epoch, window, n_rows, d_model);
+                rows.into_iter().map(u64::from).collect()
+            };
+            prop_assert_eq!(window(0), stream(order, epoch));
+            let mut later = window(1);
+            prop_assert!(n_rows < 20 || later != window(0));
+            later.sort_unstable();
+            prop_assert_eq!(later, (0..n_rows as u64).collect::<Vec<_>>());
         }
     }
 

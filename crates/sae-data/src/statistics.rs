@@ -1,8 +1,11 @@
 //! Exact statistics of a store: one pass, sums in f64, the same on any number of threads.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::norms::{for_each_piece, quantile_sorted, row_norms, sorted, squared_norm};
+use crate::norms::{
+    for_each_piece, norm, piece_rows, quantile_sorted, row_norms, sorted, squared_norm,
+};
 use crate::{ActivationStore, Error, Result, sidecar};
 
 /// What training and reports need to know of a store.
@@ -52,6 +55,30 @@ impl Statistics {
                 norms.extend(piece_norms);
             },
         )?;
+        Ok(total.finish(&sorted(&norms)))
+    }
+
+    /// Of rows in memory: to the bit those of a store that holds them.
+    ///
+    /// # Shapes
+    /// `rows` is `[n, d_model]`, row-major.
+    ///
+    /// # Errors
+    /// No rows; the first that is not finite, or too large for its norm to be measured.
+    pub fn of_rows(rows: &[f32], d_model: usize) -> Result<Self> {
+        if rows.is_empty() || !rows.len().is_multiple_of(d_model) {
+            let expected = format!("at least one row, and a multiple of d_model {d_model}");
+            return Err(Error::value("rows.len()", expected, rows.len()));
+        }
+        let norms: Vec<f32> = rows.par_chunks(d_model).map(norm).collect();
+        if let Some(row) = norms.iter().position(|norm| !norm.is_finite()) {
+            let expected = format!("a norm of at most {:e}", f32::MAX);
+            return Err(Error::value(format!("row {row}"), expected, norms[row]));
+        }
+        let pieces = rows.par_chunks(piece_rows(d_model) * d_model);
+        let pieces: Vec<Moments> = pieces.map(|rows| Moments::of(rows, d_model)).collect();
+        let mut total = Moments::zero(d_model);
+        pieces.iter().for_each(|piece| total.merge(piece));
         Ok(total.finish(&sorted(&norms)))
     }
 

@@ -89,16 +89,25 @@ impl StoreWriter {
     /// # Errors
     /// As [`Self::create`]; a store of another spec or one that is finished.
     pub fn resume(dir: &Path, spec: StoreSpec) -> Result<Self> {
+        let writer = Self::resume_unfinished(dir, spec)?;
+        writer.ok_or_else(|| Error::format(dir, "an unfinished store", "a finished one"))
+    }
+
+    /// As [`Self::resume`], or none where the store of this spec is finished.
+    ///
+    /// # Errors
+    /// As [`Self::create`]; a store of another spec.
+    pub fn resume_unfinished(dir: &Path, spec: StoreSpec) -> Result<Option<Self>> {
         let (lock, found) = prepare(dir, &spec)?;
         let wanted = Manifest::of(spec);
-        let Some(found) = found else { return Self::start(dir, wanted, lock) };
-        if found.complete {
-            return Err(Error::format(dir, "an unfinished store", "a finished one"));
-        }
+        let Some(found) = found else { return Self::start(dir, wanted, lock).map(Some) };
         found.check_same_spec(&wanted, &dir.join(FILE_NAME))?;
+        if found.complete {
+            return Ok(None);
+        }
         let is_shard = |name: &str| name.starts_with("shard-") && name.ends_with(".safetensors");
         remove_unfinished(dir, |name| is_shard(name) || name == FILE_NAME)?;
-        Self::start(dir, found, lock)
+        Self::start(dir, found, lock).map(Some)
     }
 
     fn start(dir: &Path, manifest: Manifest, lock: OutputLock) -> Result<Self> {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::selection::META_AT_ONCE;
 use crate::store::to_usize;
-use crate::{ActivationStore, Error, Ports, Result, RowMeta, Selection};
+use crate::{ActivationStore, Error, Ports, Provenance, Result, RowMeta, Selection};
 
-/// Rows of `target` in the order of those of `input`, matched by document and position.
+/// Rows of `target` in the order of those of `input`, matched by document and position; where two
+/// hook points were harvested in the same way, one by one.
 ///
 /// Where both hold the same rows in ascending order, no more than a few are in memory at a time;
 /// else the rows of the target, 24 bytes each, and of the result 16 bytes for each stretch of rows
@@ -23,7 +24,7 @@ pub fn zip(
         // A store without rows has no metadata to ask for.
         store.read_meta(0, &mut vec![RowMeta::default(); to_usize(store.n_rows().min(1))])?;
     }
-    if are_alike(&*input, &*target)? {
+    if are_alike(&*input, &*target)? || are_of_one_harvest(&*input, &*target)? {
         return Ok(Ports { input, target: Some(target) });
     }
     let rows = Table::new(&*target)?.rows_of(&*input)?;
@@ -57,6 +58,28 @@ fn are_alike(input: &dyn ActivationStore, target: &dyn ActivationStore) -> Resul
             last = Some(key);
         }
         Ok(true)
+    })?;
+    Ok(alike)
+}
+
+/// Whether both stores hold the rows of one harvest, each at a hook point of its own: then they
+/// belong together one by one, also where a document has several contexts and each of them the same
+/// positions.
+fn are_of_one_harvest(input: &dyn ActivationStore, target: &dyn ActivationStore) -> Result<bool> {
+    let (Some(ours), Some(theirs)) = (input.provenance(), target.provenance()) else {
+        return Ok(false);
+    };
+    let of_hook = Provenance { hook_point: theirs.hook_point.clone(), ..ours.clone() };
+    let is_known = ours.host_hash.is_some() && ours.tokenizer_hash.is_some();
+    if !is_known || of_hook != *theirs || input.n_rows() != target.n_rows() {
+        return Ok(false);
+    }
+    let mut alike = true;
+    for_each(input, |start, ours| {
+        let mut theirs = vec![RowMeta::default(); ours.len()];
+        target.read_meta(start, &mut theirs)?;
+        alike = ours == theirs;
+        Ok(alike)
     })?;
     Ok(alike)
 }

@@ -66,6 +66,7 @@ proptest! {
         let store = store(dir.path(), n_rows, d_model, 97);
         let s = Statistics::of(&*store).unwrap();
         let rows = crate::support::rows(0..n_rows, d_model);
+        prop_assert_eq!(&Statistics::of_rows(&rows, d_model).unwrap(), &s);
         let n = n_rows as f64;
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-11 * (1.0 + b.abs());
         let mut centred = 0.0;

@@ -172,3 +172,44 @@ fn a_loader_refuses_slices_and_targets_that_do_not_fit() {
     let message = Loader::open(unequal, config).unwrap_err().to_string();
     assert_eq!(message, "target: expected 9 rows, as the input has, got 2");
 }
+
+/// Two contexts of one document: each position comes twice.
+#[test]
+fn rows_of_two_hook_points_of_one_harvest_belong_together_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows: Vec<_> = (0..8)
+        .map(|n| RowMeta { token_id: 100 + n, document: 0, position: 1 + n % 4 })
+        .collect();
+    let store = |name: &str, change: &dyn Fn(&mut StoreSpec), rows: &[RowMeta]| {
+        let mut spec = StoreSpec::new(2, Dtype::F32);
+        spec.provenance.host_hash = Some("of the host".into());
+        spec.provenance.tokenizer_hash = Some("of the tokenizer".into());
+        spec.provenance.hook_point = name.into();
+        spec.provenance.settings.insert("context_length".into(), "5".into());
+        change(&mut spec);
+        let mut writer = StoreWriter::create(&dir.path().join(name), spec).unwrap();
+        for meta in rows {
+            writer.append(&[meta.token_id as f32; 2], std::slice::from_ref(meta)).unwrap();
+        }
+        writer.finish().unwrap();
+        open_store(&dir.path().join(name)).unwrap()
+    };
+    let input = store("input", &|_| {}, &rows);
+    let both = zip(Arc::clone(&input), store("target", &|_| {}, &rows)).unwrap();
+    assert_eq!(column(&**both.output()), column(&*both.input));
+
+    let turned: Vec<_> = rows.iter().rev().copied().collect();
+    let length = |spec: &mut StoreSpec| {
+        spec.provenance.settings.insert("context_length".into(), "9".into());
+    };
+    let unknown = |spec: &mut StoreSpec| spec.provenance.host_hash = None;
+    for other in [
+        store("fewer", &|_| {}, &rows[..7]),
+        store("turned", &|_| {}, &turned),
+        store("length", &length, &rows),
+        store("unknown", &unknown, &rows),
+    ] {
+        let error = zip(Arc::clone(&input), other).unwrap_err().to_string();
+        assert!(error.contains("one row of each document and position"), "{error}");
+    }
+}

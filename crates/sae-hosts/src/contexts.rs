@@ -11,7 +11,7 @@ use crate::tokenizer::HostTokenizer;
 use crate::{Error, HostModel, Result};
 
 pub use rows::ContextRows;
-pub(crate) use rows::activations;
+pub(crate) use rows::batch_ids;
 use tokens::Tokens;
 
 /// How documents are cut.

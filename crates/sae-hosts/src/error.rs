@@ -41,8 +41,8 @@ pub enum Error {
     },
     /// A hook point that cannot be read.
     #[error(
-        "hook point: expected `resid_pre.L`, `resid_post.L`, `attn_out.L` or `mlp_out.L` \
-         (or `blocks.L.hook_resid_post` and so on) with L a layer, got `{text}`"
+        "hook point: expected `embed`, or `resid_pre.L`, `resid_post.L`, `attn_out.L`, `mlp_in.L` or \
+         `mlp_out.L` (or `blocks.L.hook_resid_post` and so on) with L a layer, got `{text}`"
     )]
     HookSyntax {
         /// What was given.
@@ -73,6 +73,23 @@ pub enum Error {
         expected: String,
         /// What was given.
         got: String,
+    },
+    /// A host computes a value that is NaN or infinite.
+    #[error(
+        "activations at `{hook}` of document {document}, position {position}, dimension {column}: \
+         expected a finite value, got {got}"
+    )]
+    Activation {
+        /// The hook point.
+        hook: HookPoint,
+        /// The document, as row metadata have it.
+        document: u32,
+        /// The position in its context.
+        position: u32,
+        /// The dimension, from 0.
+        column: usize,
+        /// The value.
+        got: f32,
     },
     /// A setting of a corpus that is out of range or contradicts another.
     #[error("{message}")]

@@ -25,18 +25,18 @@ use crate::weights::Weights;
 use crate::{HookKind, Result};
 use ignored::IGNORED;
 
-/// Sees what each attention and MLP block of a layer returns: goes on with the tensor it returns,
-/// or breaks off with it.
+/// Sees the embedding of tokens, what each attention block returns, what each MLP block reads and
+/// what it returns: the pass goes on with the tensor that it returns, or breaks off with it.
 pub(crate) type Tap<'a> = &'a mut dyn FnMut(HookKind, Tensor) -> ControlFlow<Tensor, Tensor>;
 
 /// A host as a stack of residual layers.
 pub(crate) trait Family: Send {
-    /// The residual stream before layer 0.
+    /// The residual stream before layer 0, or what `tap` broke off with.
     ///
     /// # Shapes
     /// Token ids `[batch, positions]` or pixels `[batch, channels, height, width]` to
     /// `[batch, positions, d_model]`.
-    fn embed(&self, input: &Tensor) -> Tensor;
+    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor>;
 
     /// The residual stream after layer `layer`, or what `tap` broke off with.
     ///
@@ -94,6 +94,7 @@ pub(crate) fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, 
         return Err(config.wrong("model_type", expected, format!("`{wanted}`")));
     };
     let config = config.with_defaults((loader.defaults)());
+    weights.check_memory(loader.is_unused)?;
     let host = (loader.load)(&config, weights)?;
     finish(&config, loader.ignored)?;
     weights.finish(loader.is_unused)?;

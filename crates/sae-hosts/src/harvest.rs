@@ -1,6 +1,8 @@
 //! Runs a host over texts or images and writes the activations at a hook point to a store.
 
+mod batches;
 mod images;
+mod stores;
 mod texts;
 
 use std::path::{Path, PathBuf};
@@ -11,8 +13,10 @@ use tch::{Device, Kind, Tensor};
 use crate::corpus::Skipped;
 use crate::{Error, HookPoint, HostModel, Result, huggingface};
 
+pub(crate) use batches::{ContextBatch, ContextBatches};
 pub use images::{ImageOptions, ImagePositions, harvest_images};
-pub use texts::{HarvestOptions, harvest, harvest_corpus};
+pub use texts::{HarvestOptions, harvest, harvest_at, harvest_corpus};
+pub(crate) use texts::{check_options, provenance};
 
 /// How far a harvest is.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,32 +6,56 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, HostInfo, Result, families};
+use crate::{Error, HostInfo, HostInput, Result, families};
 
-/// Which tensor of a layer a hook point names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Which tensor a hook point names, in the order of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HookKind {
+    /// The embedding of each token, before positions are added to it: one a host.
+    Embed,
     /// The residual stream before the layer.
     ResidPre,
-    /// The residual stream after the layer.
-    ResidPost,
     /// What the attention block returns, before any norm or scale that follows it.
     AttnOut,
+    /// The residual stream as the MLP block reads it, before its norm. What replaces it is read by
+    /// that block alone: the stream itself goes on as it was.
+    MlpIn,
     /// What the MLP block returns, before any norm or scale that follows it.
     MlpOut,
+    /// The residual stream after the layer.
+    ResidPost,
 }
 
 impl HookKind {
-    const ALL: [(Self, &'static str); 4] = [
-        (Self::ResidPre, "resid_pre"),
-        (Self::ResidPost, "resid_post"),
-        (Self::AttnOut, "attn_out"),
-        (Self::MlpOut, "mlp_out"),
-    ];
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Embed, Self::ResidPre, Self::AttnOut, Self::MlpIn, Self::MlpOut, Self::ResidPost];
+
+    /// Its name, as hook points are written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Embed => "embed",
+            Self::ResidPre => "resid_pre",
+            Self::AttnOut => "attn_out",
+            Self::MlpIn => "mlp_in",
+            Self::MlpOut => "mlp_out",
+            Self::ResidPost => "resid_post",
+        }
+    }
+
+    /// Whether each layer has one.
+    pub const fn has_layer(self) -> bool {
+        !matches!(self, Self::Embed)
+    }
+
+    /// Whether it is what a block returns.
+    const fn is_output(self) -> bool {
+        matches!(self, Self::AttnOut | Self::MlpOut)
+    }
 }
 
-/// A place in a host, written `kind.layer`, with layers counted from 0, or as TransformerLens names
-/// it: `blocks.15.hook_resid_post`.
+/// A place in a host, written `kind.layer`, with layers counted from 0, or `embed`; or as
+/// TransformerLens names it: `blocks.15.hook_resid_post`, `hook_embed`.
 ///
 /// ```
 /// use sae_hosts::{HookKind, HookPoint};
@@ -45,9 +69,9 @@ impl HookKind {
 #[derive(Debug, Clone, Copy, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HookPoint {
-    /// Which tensor of the layer.
+    /// Which tensor.
     pub kind: HookKind,
-    /// The layer, from 0.
+    /// The layer, from 0; 0 where there is one a host.
     pub layer: usize,
     /// Whether it was named as TransformerLens does, which means by the output of a block what is
     /// added to the residual stream.
@@ -68,9 +92,29 @@ impl Hash for HookPoint {
 }
 
 impl HookPoint {
-    /// Returns the hook point of a layer.
+    /// Returns the hook point of a layer; of [`HookKind::Embed`], which is one a host, whatever
+    /// the layer.
     pub fn new(kind: HookKind, layer: usize) -> Self {
-        Self { kind, layer, added: false }
+        Self { kind, layer: if kind.has_layer() { layer } else { 0 }, added: false }
+    }
+
+    /// The hook points that a text names in a host: one, or with `*` in the place of the layer those
+    /// of all layers.
+    ///
+    /// # Errors
+    /// [`Error::HookSyntax`] or [`Error::HookName`], as for one.
+    pub fn all_of(text: &str, host: &HostInfo) -> Result<Vec<Self>> {
+        if !text.contains('*') {
+            return Ok(vec![text.parse()?]);
+        }
+        let syntax = |_| Error::HookSyntax { text: text.to_owned() };
+        let of_layer = |layer: usize| text.replace('*', &layer.to_string()).parse();
+        (0..host.n_layers).map(of_layer).collect::<Result<_>>().map_err(syntax)
+    }
+
+    /// Its place in a pass: a hook point is computed after those with a smaller one.
+    pub(crate) fn depth(self) -> (usize, HookKind) {
+        (self.layer, self.kind)
     }
 
     /// Checks that a host has this hook point.
@@ -79,13 +123,20 @@ impl HookPoint {
     /// [`Error::HookLayer`], which names the range; [`Error::HookName`] if TransformerLens means
     /// another tensor by the name.
     pub(crate) fn check(self, host: &HostInfo) -> Result<()> {
-        let is_output = matches!(self.kind, HookKind::AttnOut | HookKind::MlpOut);
-        if self.layer >= host.n_layers {
-            Err(Error::HookLayer { hook: self, last: host.n_layers.saturating_sub(1) })
-        } else if self.added && is_output && families::changes_outputs(&host.family) {
-            let name = HookKind::ALL[self.kind as usize].1;
+        if self.kind == HookKind::Embed && matches!(host.input, HostInput::Images { .. }) {
             Err(Error::HookName {
-                text: format!("blocks.{}.hook_{name}", self.layer),
+                text: self.to_string(),
+                reason: format!(
+                    "{} reads images and embeds no tokens; `resid_pre.0` is its patches with \
+                     their positions",
+                    host.family
+                ),
+            })
+        } else if self.layer >= host.n_layers {
+            Err(Error::HookLayer { hook: self, last: host.n_layers.saturating_sub(1) })
+        } else if self.added && self.kind.is_output() && families::changes_outputs(&host.family) {
+            Err(Error::HookName {
+                text: format!("blocks.{}.hook_{}", self.layer, self.kind.name()),
                 reason: format!(
                     "TransformerLens means what is added to the residual stream, which in \
                      {} is changed once more; `{self}` is what the block itself returns",
@@ -100,8 +151,8 @@ impl HookPoint {
 
 impl fmt::Display for HookPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (_, name) = HookKind::ALL[self.kind as usize];
-        write!(f, "{name}.{}", self.layer)
+        let name = self.kind.name();
+        if self.kind.has_layer() { write!(f, "{name}.{}", self.layer) } else { f.write_str(name) }
     }
 }
 
@@ -114,18 +165,21 @@ impl FromStr for HookPoint {
             digits.then(|| text.parse().ok())?
         };
         let point = |name: &str, layer: &str, added| {
-            let (kind, _) = HookKind::ALL.into_iter().find(|(_, known)| *known == name)?;
+            let mut of_layers = HookKind::ALL.into_iter().filter(|kind| kind.has_layer());
+            let kind = of_layers.find(|kind| kind.name() == name)?;
             Some(Self { kind, layer: number(layer)?, added })
         };
+        if ["embed", "hook_embed"].contains(&text) {
+            return Ok(Self::new(HookKind::Embed, 0));
+        }
         // `kind.layer`, or `blocks.layer.hook_kind`.
         let syntax = || Error::HookSyntax { text: text.to_owned() };
-        let (first, rest) = text.split_once('.').ok_or_else(syntax)?;
+        let (first, rest) = text.split_once('.').unwrap_or((text, ""));
+        if first.starts_with("hook_") || ["embed", "ln_final"].contains(&first) {
+            return Err(other_of_transformer_lens(text, None));
+        }
         if first != "blocks" {
-            return if first.starts_with("hook_") || first.starts_with("ln_final") {
-                Err(other_of_transformer_lens(text, None))
-            } else {
-                point(first, rest, false).ok_or_else(syntax)
-            };
+            return point(first, rest, false).ok_or_else(syntax);
         }
         let (layer, name) = rest.split_once('.').ok_or_else(syntax)?;
         let layer_number = number(layer).ok_or_else(syntax)?;
@@ -143,17 +197,22 @@ fn other_of_transformer_lens(text: &str, place: Option<(usize, &str)>) -> Error 
         }
         Some((layer, "hook_resid_mid")) => {
             format!(
-                "the stream between the blocks is not offered; `resid_pre.{layer}` is before both"
+                "the stream between the blocks is not offered; `mlp_in.{layer}` is what the MLP \
+                 block reads of it"
             )
         }
-        Some((layer, "mlp.hook_pre" | "mlp.hook_post" | "hook_mlp_in" | "ln2.hook_normalized")) => {
+        Some((layer, "ln2.hook_normalized")) => format!(
+            "what follows a norm is not offered; `mlp_in.{layer}` is what the norm of the MLP block \
+             reads"
+        ),
+        Some((layer, "mlp.hook_pre" | "mlp.hook_post")) => {
             format!("the inside of the MLP block is not offered; `mlp_out.{layer}` is its output")
         }
         Some((layer, _)) => format!(
-            "expected `blocks.{layer}.` with `hook_resid_pre`, `hook_resid_post`, `hook_attn_out` \
-             or `hook_mlp_out`"
+            "expected `blocks.{layer}.` with `hook_resid_pre`, `hook_resid_post`, `hook_attn_out`, \
+             `hook_mlp_in` or `hook_mlp_out`"
         ),
-        None => "expected a hook point of a layer, as `resid_pre.0`".to_owned(),
+        None => "expected `embed` or a hook point of a layer, as `resid_pre.0`".to_owned(),
     };
     Error::HookName { text: text.to_owned(), reason }
 }
@@ -183,20 +242,28 @@ mod tests {
 
     #[test]
     fn every_kind_survives_display_and_parse_in_both_spellings() {
-        for (index, (kind, name)) in HookKind::ALL.into_iter().enumerate() {
+        for (index, kind) in HookKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, index);
-            let hook = HookPoint::new(kind, 7);
-            assert_eq!(hook.to_string(), format!("{name}.7"));
-            assert_eq!(hook.to_string().parse::<HookPoint>().unwrap(), hook);
-            let other: HookPoint = format!("blocks.7.hook_{name}").parse().unwrap();
+            let (name, hook) = (kind.name(), HookPoint::new(kind, 7));
+            let [ours, theirs] = match kind.has_layer() {
+                true => [format!("{name}.7"), format!("blocks.7.hook_{name}")],
+                false => [name.to_owned(), format!("hook_{name}")],
+            };
+            assert_eq!(hook.to_string(), ours);
+            assert_eq!(ours.parse::<HookPoint>().unwrap(), hook);
+            let other: HookPoint = theirs.parse().unwrap();
             assert_eq!((other, other.to_string()), (hook, hook.to_string()));
             assert!(other.check(&host("llama")).is_ok());
-            let is_output = matches!(kind, HookKind::AttnOut | HookKind::MlpOut);
             for family in ["gemma2", "dinov2"] {
                 assert!(hook.check(&host(family)).is_ok());
-                assert_eq!(other.check(&host(family)).is_err(), is_output, "{family} {name}");
+                assert_eq!(
+                    other.check(&host(family)).is_err(),
+                    kind.is_output(),
+                    "{family} {name}"
+                );
             }
         }
+        assert_eq!(HookPoint::new(HookKind::Embed, 7), HookPoint::new(HookKind::Embed, 0));
         let hook: HookPoint = "blocks.7.hook_mlp_out".parse().unwrap();
         assert_eq!(
             hook.check(&host("gemma2")).unwrap_err().to_string(),
@@ -217,6 +284,7 @@ mod tests {
             "blocks.3",
             "blocks.x.hook_resid_post",
             "blocks..hook_resid_post",
+            "mlp_in",
         ] {
             let error = text.parse::<HookPoint>().unwrap_err().to_string();
             assert!(error.ends_with(&format!("got `{text}`")), "{error}");
@@ -224,20 +292,50 @@ mod tests {
     }
 
     #[test]
+    fn a_star_stands_for_every_layer() {
+        let host = host("llama");
+        let all = |text: &str| HookPoint::all_of(text, &host).map_err(|error| error.to_string());
+        let expected: Vec<_> = (0..30).map(|l| HookPoint::new(HookKind::MlpIn, l)).collect();
+        for text in ["mlp_in.*", "blocks.*.hook_mlp_in"] {
+            assert_eq!(all(text), Ok(expected.clone()));
+        }
+        assert_eq!(all("mlp_in.7"), Ok(vec![expected[7]]));
+        for text in ["*", "*.3", "resid_*.3", "mlp_in.*.*", "blocks.3.hook_*", "embed.*"] {
+            assert!(all(text).unwrap_err().ends_with(&format!("got `{text}`")), "{text}");
+        }
+    }
+
+    #[test]
     fn other_names_of_transformer_lens_are_refused_with_what_there_is() {
         for (text, hint) in [
             ("blocks.8.attn.hook_z", "`attn_out.8`"),
-            ("blocks.8.hook_resid_mid", "`resid_pre.8`"),
+            ("blocks.8.hook_resid_mid", "`mlp_in.8`"),
+            ("blocks.8.ln2.hook_normalized", "`mlp_in.8`"),
             ("blocks.8.mlp.hook_post", "`mlp_out.8`"),
             ("blocks.8.attn.hook_pattern", "`hook_attn_out`"),
             ("blocks.8.hook_resid_posts", "`hook_resid_post`"),
-            ("hook_embed.0", "`resid_pre.0`"),
+            ("blocks.0.hook_embed", "`hook_resid_pre`"),
+            ("hook_embed.0", "`embed`"),
+            ("embed.0", "`embed`"),
+            ("hook_pos_embed", "`embed`"),
             ("ln_final.hook_normalized", "`resid_pre.0`"),
         ] {
             let error = text.parse::<HookPoint>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("hook point `{text}`: ")), "{error}");
             assert!(error.contains(hint), "{error}");
         }
+    }
+
+    #[test]
+    fn images_have_no_embedding_of_tokens() {
+        let input =
+            HostInput::Images { channels: 3, size: 8, class_token: true, multiple_of: None };
+        let host = HostInfo { input, ..host("vit") };
+        assert_eq!(
+            HookPoint::new(HookKind::Embed, 0).check(&host).unwrap_err().to_string(),
+            "hook point `embed`: vit reads images and embeds no tokens; `resid_pre.0` is its patches \
+             with their positions"
+        );
     }
 
     #[test]

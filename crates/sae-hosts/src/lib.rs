@@ -15,6 +15,7 @@ mod hub;
 mod huggingface;
 mod images;
 mod layers;
+mod live;
 mod text;
 mod tokenizer;
 mod weights;
@@ -24,11 +25,12 @@ pub use error::{Error, Result};
 pub use gguf::{GgufArray, GgufFile, GgufValue};
 pub use harvest::of_host as host_provenance;
 pub use harvest::{
-    HarvestOptions, HarvestProgress, ImageOptions, ImagePositions, harvest, harvest_corpus,
-    harvest_images,
+    HarvestOptions, HarvestProgress, ImageOptions, ImagePositions, harvest, harvest_at,
+    harvest_corpus, harvest_images,
 };
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
 pub use images::{Image, ImageProcessor};
+pub use live::Live;
 pub use text::Text;
 pub use tokenizer::{Bos, HostTokenizer, SpecialTokens};

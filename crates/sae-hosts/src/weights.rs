@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
+use tch_autograd::DeviceMemory;
 
 use crate::{Error, Result};
 
@@ -14,6 +15,10 @@ pub(crate) trait TensorSource {
     fn path(&self) -> &Path;
     /// The names of all tensors, as the file itself has them.
     fn stored_names(&self) -> Vec<String>;
+    /// The shape of a tensor by the name that the file itself has for it.
+    fn stored_shape(&self, stored_name: &str) -> Option<Vec<u64>> {
+        self.shape(stored_name)
+    }
     /// What the file itself calls a tensor.
     fn stored_name(&self, name: &str) -> String {
         name.to_owned()
@@ -36,6 +41,32 @@ pub(crate) struct Weights {
 impl Weights {
     pub(crate) fn new(source: Box<dyn TensorSource>, device: Device, kind: Kind) -> Self {
         Self { source, device, kind, taken: RefCell::default() }
+    }
+
+    /// Refuses weights that do not fit into the memory that is free on their device; those that
+    /// `is_unused` names are not read.
+    pub(crate) fn check_memory(&self, is_unused: impl Fn(&str) -> bool) -> Result<()> {
+        // A device that does not tell its memory says by itself what it lacks.
+        match DeviceMemory::of(self.device).ok().flatten() {
+            Some(DeviceMemory { free, .. }) => self.check_fits(free, is_unused),
+            None => Ok(()),
+        }
+    }
+
+    fn check_fits(&self, free: u64, is_unused: impl Fn(&str) -> bool) -> Result<()> {
+        let names = self.source.stored_names().into_iter().filter(|name| !is_unused(name));
+        let n_values: u64 = names
+            .filter_map(|name| self.source.stored_shape(&name))
+            .map(|shape| shape.iter().product::<u64>())
+            .sum();
+        let needed = n_values.saturating_mul(self.kind.elt_size_in_bytes() as u64);
+        if needed <= free {
+            return Ok(());
+        }
+        let mega = |bytes: u64| bytes.div_ceil(1_000_000);
+        let expected = format!("less than the {} MB free on {:?}", free / 1_000_000, self.device);
+        let got = format!("{} MB in {:?}", mega(needed), self.kind);
+        Err(Error::file(self.source.path(), "size of the weights", expected, got))
     }
 
     pub(crate) fn device(&self) -> Device {
@@ -97,5 +128,55 @@ impl Weights {
     pub(crate) fn wrong(&self, name: &str, expected: &str, got: &str) -> Error {
         let field = format!("tensor `{}`", self.source.stored_name(name));
         Error::file(self.source.path(), field, expected, got)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tensors of zeros.
+    struct Zeros(Vec<(&'static str, Vec<u64>)>);
+
+    impl TensorSource for Zeros {
+        fn path(&self) -> &Path {
+            Path::new("model.safetensors")
+        }
+
+        fn stored_names(&self) -> Vec<String> {
+            self.0.iter().map(|(name, _)| (*name).to_owned()).collect()
+        }
+
+        fn shape(&self, name: &str) -> Option<Vec<u64>> {
+            self.0.iter().find(|(known, _)| *known == name).map(|(_, shape)| shape.clone())
+        }
+
+        fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
+            Ok(vec![0.0; self.shape(name).unwrap_or_default().iter().product::<u64>() as usize])
+        }
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_are_refused_before_they_are_read() {
+        let source = || {
+            Box::new(Zeros(vec![
+                ("a", vec![1000, 2000]),
+                ("b", vec![500_000]),
+                ("text.c", vec![9]),
+            ]))
+        };
+        let is_unused = |name: &str| name.starts_with("text.");
+        for (kind, needed) in [(Kind::Float, 10_000_000), (Kind::BFloat16, 5_000_000)] {
+            let weights = Weights::new(source(), Device::Cpu, kind);
+            assert!(weights.check_fits(needed, is_unused).is_ok());
+            let error = weights.check_fits(needed - 1, is_unused).unwrap_err().to_string();
+            let got = format!("got {} MB in {kind:?}", needed / 1_000_000);
+            assert!(error.starts_with("model.safetensors: size of the weights: "), "{error}");
+            assert!(error.ends_with(&got), "{error}");
+            assert!(weights.check_fits(needed, |_| false).is_err(), "all of them are counted");
+        }
+        // Far more than any machine has.
+        let huge = Box::new(Zeros(vec![("a", vec![1 << 50])]));
+        assert!(Weights::new(huge, Device::Cpu, Kind::Float).check_memory(|_| false).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sae_hosts::{Error, HookPoint, HostInput, HostModel};
+use sae_hosts::{Error, HookKind, HookPoint, HostInput, HostModel};
 use tch::Tensor;
 use tch_autograd::test_device;
 
@@ -93,9 +93,9 @@ fn check_vision_model(folder: &str, family: &str, attention: &str, mlp: &str, po
 
 fn splicing_what_was_there_changes_nothing(host: &HostModel, ids: &Tensor) {
     let clean = host.logits(ids).unwrap();
-    for kind in ["resid_pre", "resid_post", "attn_out", "mlp_out"] {
-        for layer in 0..host.info().n_layers {
-            let hook: HookPoint = format!("{kind}.{layer}").parse().unwrap();
+    for kind in HookKind::ALL {
+        let n = if kind.has_layer() { host.info().n_layers } else { 1 };
+        for hook in (0..n).map(|layer| HookPoint::new(kind, layer)) {
             let same = host.logits_spliced(ids, hook, &mut |x| Ok(x)).unwrap();
             assert!(max_difference(&same, &clean) < 1e-6, "{hook}");
             let zero = host.logits_spliced(ids, hook, &mut |x| Ok(x.zeros_like())).unwrap();

@@ -15,13 +15,13 @@ use tempfile::TempDir;
 use crate::support::golden;
 
 /// The golden Llama with a tokenizer of one token a character.
-fn host() -> (TempDir, HostModel) {
+pub(crate) fn host() -> (TempDir, HostModel) {
     let folder = TempDir::new().unwrap();
     let host = host_in(folder.path());
     (folder, host)
 }
 
-fn host_in(folder: &Path) -> HostModel {
+pub(crate) fn host_in(folder: &Path) -> HostModel {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden("hosts/llama").join(name), folder.join(name)).unwrap();
     }
@@ -42,13 +42,13 @@ fn host_in(folder: &Path) -> HostModel {
     HostModel::load(folder, test_device()).unwrap()
 }
 
-fn texts() -> Vec<Text> {
+pub(crate) fn texts() -> Vec<Text> {
     ["The quick brown fox jumps over the lazy dog.", "", "x", "Pack my box\nwith five dozen jugs"]
         .map(|content| Text { name: "test".to_owned(), content: content.to_owned() })
         .to_vec()
 }
 
-fn options() -> HarvestOptions {
+pub(crate) fn options() -> HarvestOptions {
     HarvestOptions {
         context_length: 10,
         batch_size: 2,
@@ -75,7 +75,7 @@ fn rows(store: &dyn ActivationStore) -> (Tensor, Vec<RowMeta>) {
 }
 
 /// Every file of a folder but the lock.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     entries
         .map(|entry| entry.file_name().into_string().unwrap())

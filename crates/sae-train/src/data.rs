@@ -1,4 +1,4 @@
-//! What a run trains on, as its configuration says: the one place that knows what kind of source it is.
+//! What a run trains on: the source that its caller opens, and the stores that a configuration names.
 
 use std::sync::Arc;
 
@@ -24,11 +24,28 @@ pub struct Filtered {
     pub kept: u64,
 }
 
-/// Opens the source of a run's batches, at its start; tells what each filter of the data kept.
+/// The source of a run's batches at its start, and what each filter of the data kept.
+#[derive(Debug)]
+pub struct Opened {
+    /// The source.
+    pub source: Box<dyn BatchSource>,
+    /// What each filter kept.
+    pub filtered: Vec<Filtered>,
+}
+
+/// Opens what a run trains on; [`open_stores`] is one.
+pub type Open<'a> = dyn Fn(&CheckedRun) -> Result<Opened> + 'a;
+
+/// Opens the stores that a run names, shuffled by its seed.
 ///
 /// # Errors
-/// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing.
-pub(crate) fn open_source(config: &CheckedRun) -> Result<(Box<dyn BatchSource>, Vec<Filtered>)> {
+/// A store or a list of rows that cannot be read or does not fit; a filter that leaves nothing; live
+/// data, which are no store.
+pub fn open_stores(config: &CheckedRun) -> Result<Opened> {
+    if let Some(live) = &config.data.live {
+        let expected = "`data.store` or `data.stores`: a host is opened by who starts the run";
+        return Err(sae_config::Error::value("data.host", expected, live.host.display()).into());
+    }
     let (stores, filtered) = open_data(&config.data)?;
     let training = &config.training;
     let loader = LoaderConfig {
@@ -36,7 +53,7 @@ pub(crate) fn open_source(config: &CheckedRun) -> Result<(Box<dyn BatchSource>, 
         seed: training.seed,
         ..LoaderConfig::default()
     };
-    Ok((Box::new(Loader::open(stores, loader)?), filtered))
+    Ok(Opened { source: Box::new(Loader::open(stores, loader)?), filtered })
 }
 
 /// Opens the stores of a configuration and leaves out the rows that it does not want, with their
@@ -119,6 +136,16 @@ mod tests {
         let mut values = vec![0.0; 2 * store.n_rows() as usize];
         store.read_rows(0, &mut values).unwrap();
         Ok(values.chunks(2).map(|row| row[0] as u32).collect())
+    }
+
+    #[test]
+    fn live_data_are_refused_by_their_key() {
+        let text = "data = { host = 'h.gguf', hook = 'embed', corpus = { path = 'c' } }\n\
+                    sae.n_features = 8\narchitecture = { name = 'topk', k = 2 }\n\
+                    training = { steps = 1, batch_size = 4 }";
+        let config: sae_config::RunConfig = toml::from_str(text).unwrap();
+        let error = open_stores(&config.check().unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("`data.host`: expected `data.store` or"), "{error}");
     }
 
     #[test]

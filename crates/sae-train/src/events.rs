@@ -139,7 +139,7 @@ mod tests {
             dead: None,
             lr: 0.125,
         };
-        MetricsLine { report, rows_per_second: 9.0 }
+        MetricsLine { report, epoch: None, skipped: None, rows_per_second: 9.0 }
     }
 
     fn read(path: &Path) -> Vec<Event> {

@@ -28,7 +28,7 @@ mod start;
 mod state;
 mod trainer;
 
-pub use data::Filtered;
+pub use data::{Filtered, Open, Opened, open_stores};
 pub use device::run_device;
 pub use error::{Error, Result};
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};

@@ -18,6 +18,12 @@ pub struct MetricsLine {
     /// The step.
     #[serde(flatten)]
     pub report: StepReport,
+    /// How often the data came to their end before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Damaged files and documents left out since, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
     /// Rows trained on a second since the line before.
     pub rows_per_second: f64,
 }

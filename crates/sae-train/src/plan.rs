@@ -33,6 +33,8 @@ pub struct MemoryPlan {
     pub dense: u64,
     /// Codes, and buffers of batch × dimension.
     pub batch: u64,
+    /// The window of rows of a live host; the host itself is not part of the plan.
+    pub window: u64,
     /// Which engine computes the steps.
     pub engine: &'static str,
     /// Whether `training.micro_batch` may be smaller than the batch.
@@ -43,15 +45,15 @@ impl MemoryPlan {
     /// All of it.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.parameters + self.moments + self.gradients + self.dense + self.batch
+        self.parameters + self.moments + self.gradients + self.dense + self.batch + self.window
     }
 
     /// Refuses a run that needs more than the bytes that are free.
     ///
     /// # Errors
     /// The setting to change: `training.micro_batch`, with a value that fits, where one does and
-    /// the step can be cut so; `training.batch_size` where buffers of the batch take most of it;
-    /// else `sae.n_features`.
+    /// the step can be cut so; `training.batch_size` where buffers of the batch take most of it, or
+    /// `data.window_bytes` where the window does; else `sae.n_features`.
     pub fn check(&self, config: &CheckedRun, free: u64) -> Result<()> {
         if self.total() <= free {
             return Ok(());
@@ -75,6 +77,13 @@ impl MemoryPlan {
             let expected =
                 format!("a run that {needs}, {of_batch} MB of it for buffers of the batch");
             sae_config::Error::value("training.batch_size", expected, training.batch_size)
+        } else if let Some(live) =
+            config.data.live.as_ref().filter(|_| self.window > self.total() / 2)
+        {
+            let of_window = mega(self.window);
+            let expected =
+                format!("a run that {needs}, {of_window} MB of it for the window of rows");
+            sae_config::Error::value("data.window_bytes", expected, live.window_bytes)
         } else {
             let expected = format!("a run that {needs}");
             sae_config::Error::value("sae.n_features", expected, config.sae.n_features)
@@ -92,6 +101,9 @@ impl fmt::Display for MemoryPlan {
         line("gradients", self.gradients)?;
         line("batch × F", self.dense)?;
         line("batch × D", self.batch)?;
+        if self.window > 0 {
+            line("window", self.window)?;
+        }
         line("total", self.total())
     }
 }
@@ -120,6 +132,11 @@ pub fn plan(config: &CheckedRun, dimensions: Ports<usize>) -> Result<MemoryPlan>
         gradients: BYTES * n_parameters,
         dense: BYTES * micro * micro_row,
         batch: BYTES * (batch * (rows + n_groups * d_out + batch_row) + staged),
+        window: config
+            .data
+            .live
+            .as_ref()
+            .map_or(0, |live| live.window_memory(dimensions.input, dimensions.target)),
         engine: engine.name,
         may_cut: (engine.cuts)(&config.recipe),
     })
@@ -152,30 +169,16 @@ pub(crate) fn check_memory(config: &CheckedRun, dimensions: Ports<usize>) -> Res
 /// # Errors
 /// A GPU that does not answer.
 pub fn memory(device: Device) -> Result<Option<DeviceMemory>> {
-    if device == Device::Cpu {
-        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        return Ok(of_machine(&text));
-    }
-    let memory = DeviceMemory::of(device);
-    memory.map(Some).map_err(|source| Error::Memory { device: format!("{device:?}"), source })
-}
-
-/// What `/proc/meminfo` says.
-fn of_machine(text: &str) -> Option<DeviceMemory> {
-    let bytes = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-    };
-    Some(DeviceMemory { free: bytes("MemAvailable:")?, total: bytes("MemTotal:")? })
+    DeviceMemory::of(device)
+        .map_err(|source| Error::Memory { device: format!("{device:?}"), source })
 }
 
 #[cfg(test)]
 mod tests {
     use sae_config::{Engine, RunConfig};
     use sae_data::Ports;
-    use tch_autograd::DeviceMemory;
 
-    use super::{MemoryPlan, STAGED, of_machine};
+    use super::{MemoryPlan, STAGED};
     use crate::Result;
 
     fn config(architecture: &str) -> RunConfig {
@@ -289,12 +292,26 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_the_machine_is_read() {
-        let text = "MemTotal:       24000 kB\nMemFree:  1 kB\nMemAvailable:   7000 kB\n";
-        let expected = DeviceMemory { free: 7000 << 10, total: 24000 << 10 };
-        assert_eq!(of_machine(text), Some(expected));
-        assert_eq!(of_machine("MemTotal: 24000 kB\n"), None);
-        let here = super::memory(tch::Device::Cpu).unwrap().unwrap();
-        assert!(here.free > 0 && here.free <= here.total);
+    fn the_window_of_a_live_run_counts() {
+        let stored = config("name = \"topk\"\nk = 64");
+        let live = |bytes: u64| {
+            let data = format!(
+                "host = 'h'\nhook = 'embed'\ntarget_hook = 'mlp_out.1'\ncorpus = {{ path = 'c' }}\n\
+                 window_bytes = {bytes}"
+            );
+            RunConfig { data: toml::from_str(&data).unwrap(), ..stored.clone() }
+        };
+        let ports = Ports { input: 768, target: Some(512) };
+        let planned = |config: &RunConfig| super::plan(&config.check().unwrap(), ports).unwrap();
+        let (run, large) = (live(4 * 768 * 1000), live(1 << 40));
+        let (alone, with) = (planned(&stored), planned(&run));
+        assert_eq!((alone.window, with.window), (0, 4 * 1000 * (768 + 512 + 1)));
+        assert_eq!(with.total() - with.window, alone.total());
+        assert!(with.to_string().contains("\nwindow "), "{with}");
+        let plan = planned(&large);
+        let mut cut = large.clone();
+        cut.training.micro_batch = Some(16);
+        let error = check(&plan, &cut, 1 << 30).unwrap_err().to_string();
+        assert!(error.starts_with("`data.window_bytes`: expected a run that fits"), "{error}");
     }
 }

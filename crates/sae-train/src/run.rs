@@ -11,7 +11,7 @@ use tch::Device;
 
 use crate::batches::Batches;
 use crate::checkpoints::{Checkpoints, Position, check_init, move_folder, write_folder};
-use crate::data::{Filtered, open_source};
+use crate::data::{Filtered, Open, Opened};
 use crate::device::run_device;
 use crate::fault;
 use crate::metrics::{MetricsLine, MetricsLog, read_metrics};
@@ -33,8 +33,10 @@ pub const CONFIG_FILE: &str = "run.toml";
 const TRAINING_FOLDER: &str = "training";
 
 /// How a run is started and stopped.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct RunOptions<'a> {
+    /// Opens what the run trains on: [`crate::open_stores`] where that are stores.
+    pub open: &'a Open<'a>,
     /// Goes on where the folder's training stopped, or starts if there is none.
     pub resume: bool,
     /// Once true, the run writes a checkpoint and returns [`Error::Interrupted`].
@@ -112,7 +114,7 @@ fn train_to_the_end(
     if let Some(steps) = ended {
         let same_length = is_finished(written, init, steps, out, &checkpoint)?;
         if same_length {
-            check_ended(config, &checkpoint)?;
+            check_ended(config, &checkpoint, options.open)?;
             // A kill just before the end may have left more of them.
             states.end(config)?;
             let (seconds, resumed_at) = (0.0, None);
@@ -126,7 +128,7 @@ fn train_to_the_end(
             return Err(refusal(out.into(), (&ours, &theirs), steps, steps, because));
         }
     }
-    let (source, filtered) = open_source(config)?;
+    let Opened { source, filtered } = (options.open)(config)?;
     check_memory(config, source.ports().as_ref().map(|port| port.dimension))?;
     let mut run = Run::start(written, out, source, states, init)?;
     let config = run.trainer.config().clone();
@@ -152,10 +154,10 @@ fn train_to_the_end(
 }
 
 /// Checks that the model of a run that has ended is whole, and of the data that `config` names.
-fn check_ended(config: &CheckedRun, checkpoint: &Path) -> Result<()> {
+fn check_ended(config: &CheckedRun, checkpoint: &Path, open: &Open<'_>) -> Result<()> {
     let model = load_checkpoint(checkpoint, Device::Cpu)?;
     let Some(got) = model.trained_on.data_hash.clone() else { return Ok(()) };
-    let hash = open_source(config)?.0.identity()?;
+    let hash = open(config)?.source.identity()?;
     if hash == got {
         return Ok(());
     }
@@ -165,7 +167,11 @@ fn check_ended(config: &CheckedRun, checkpoint: &Path) -> Result<()> {
 
 /// The keys that name the activations of a run.
 pub(crate) fn named(data: &DataConfig) -> String {
-    let keys = if data.target.is_some() { "data.store, data.target" } else { "data.store" };
+    let keys = match data.target {
+        _ if data.live.is_some() => "data.host, data.corpus",
+        Some(_) => "data.store, data.target",
+        None => "data.store",
+    };
     keys.into()
 }
 
@@ -261,8 +267,9 @@ impl Run {
             if step == training.steps || (step - 1).is_multiple_of(training.log_every) {
                 let rows_per_second = rows as f64 / since.elapsed().as_secs_f64();
                 (since, rows) = (Instant::now(), 0);
-                let report = taken.report()?;
-                let logged = line.insert(MetricsLine { report, rows_per_second });
+                let (report, place) = (taken.report()?, self.batches.position());
+                let (epoch, skipped) = (place.epoch(), place.skipped().filter(|n| *n > 0));
+                let logged = line.insert(MetricsLine { report, epoch, skipped, rows_per_second });
                 self.log.write(logged)?;
                 last = Some(logged.report.clone());
             }

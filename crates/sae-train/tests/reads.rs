@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sae_config::{ArchitectureConfig, RunConfig};
 use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter};
 use sae_models::{InitRng, Normalizer, Sae};
-use sae_train::{Error, RunOptions, StepReport, Trainer, read_metrics, train_run};
+use sae_train::{Error, RunOptions, StepReport, Trainer, open_stores, read_metrics, train_run};
 use tch::{Kind, Tensor};
 use tch_autograd::read;
 
@@ -212,7 +212,7 @@ fn a_killed_run_whose_batches_are_staged_resumes_to_the_same_bits() {
         let config: RunConfig = toml::from_str(&text).unwrap();
         let train = |name: &str, stop_after: u64| {
             let stop = AtomicBool::new(false);
-            let options = RunOptions { resume: true, stop: &stop };
+            let options = RunOptions { open: &open_stores, resume: true, stop: &stop };
             let out = folder.path().join(format!("{name}-{}", case.len()));
             let run = train_run(&config, &out, &options, &mut |progress| {
                 stop.store(progress.step >= stop_after, Ordering::Relaxed);

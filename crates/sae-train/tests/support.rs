@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sae_config::RunConfig;
 use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter};
-use sae_train::{Error, RunOptions, RunSummary, read_metrics, train_run};
+use sae_train::{Error, RunOptions, RunSummary, open_stores, read_metrics, train_run};
 
 pub(crate) const D_MODEL: usize = 8;
 
@@ -43,7 +43,7 @@ pub(crate) fn train(
     stop_after: u64,
 ) -> Result<RunSummary, Error> {
     let stop = AtomicBool::new(false);
-    let options = RunOptions { resume, stop: &stop };
+    let options = RunOptions { open: &open_stores, resume, stop: &stop };
     train_run(config, out, &options, &mut |progress| {
         stop.store(progress.step >= stop_after, Ordering::Relaxed);
     })

@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 use crate::{fail, plant, run_toml, softsae, softsae_program, str, succeed, text};
 
 /// A folder with a golden host.
-fn host(at: &Path, name: &str) {
+pub(crate) fn host(at: &Path, name: &str) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sae-hosts/testdata/golden/hosts");
     fs::create_dir(at).expect("a folder");
     for file in ["config.json", "model.safetensors"] {
@@ -20,7 +20,7 @@ fn host(at: &Path, name: &str) {
 }
 
 /// Gives a host a tokenizer of words, of which `w3` is special.
-fn tokenizer(host: &Path, words: &dyn Fn(u32) -> String) {
+pub(crate) fn tokenizer(host: &Path, words: &dyn Fn(u32) -> String) {
     let vocabulary: serde_json::Map<_, _> = (0..97).map(|id| (words(id), id.into())).collect();
     let added = json!([{"id": 3, "content": "w3", "single_word": true, "lstrip": false,
         "rstrip": false, "normalized": false, "special": true}]);

@@ -7,6 +7,7 @@ mod faults;
 mod features;
 mod interop;
 mod kills;
+mod live;
 mod memory;
 mod places;
 mod planted;

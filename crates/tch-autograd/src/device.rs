@@ -162,21 +162,38 @@ pub struct DeviceMemory {
 }
 
 impl DeviceMemory {
-    /// The memory of a CUDA device as it is now.
+    /// The memory of a device as it is now: of the CPU, that of the machine, where the system tells
+    /// it.
     ///
     /// # Errors
-    /// Another device, or one that has failed.
-    pub fn of(device: Device) -> Result<Self, Error> {
-        let Device::Cuda(ordinal) = device else {
-            return Err(Error::Torch(format!("expected a CUDA device, got {device:?}")));
+    /// A device of another kind, or one that has failed.
+    pub fn of(device: Device) -> Result<Option<Self>, Error> {
+        let ordinal = match device {
+            Device::Cpu => {
+                let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+                return Ok(of_machine(&text));
+            }
+            Device::Cuda(ordinal) => ordinal,
+            other => {
+                return Err(Error::Torch(format!("expected a CPU or CUDA device, got {other:?}")));
+            }
         };
         let (mut free, mut total) = (0, 0);
         checked(|text| {
             // SAFETY: the shim writes two numbers through pointers that are live for the call.
             unsafe { ffi::tch_device_memory(ordinal as i32, &mut free, &mut total, text) }
         })?;
-        Ok(Self { free, total })
+        Ok(Some(Self { free, total }))
     }
+}
+
+/// What `/proc/meminfo` says.
+fn of_machine(text: &str) -> Option<DeviceMemory> {
+    let bytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    };
+    Some(DeviceMemory { free: bytes("MemAvailable:")?, total: bytes("MemTotal:")? })
 }
 
 /// Sets for this process whether products of f32 matrices on CUDA devices may round their factors
@@ -223,6 +240,17 @@ mod tests {
             assert!(message.starts_with("nothing can be computed on cuda:2: CUDA error"));
             assert!(message.contains(words) && !message.contains('\n'), "{message}");
         }
+    }
+
+    #[test]
+    fn the_memory_of_the_machine_is_read() {
+        let text = "MemTotal:       24000 kB\nMemFree:  1 kB\nMemAvailable:   7000 kB\n";
+        let expected = DeviceMemory { free: 7000 << 10, total: 24000 << 10 };
+        assert_eq!(of_machine(text), Some(expected));
+        assert_eq!(of_machine("MemTotal: 24000 kB\n"), None);
+        let here = DeviceMemory::of(Device::Cpu).unwrap().unwrap();
+        assert!(here.free > 0 && here.free <= here.total);
+        assert!(DeviceMemory::of(Device::Mps).is_err());
     }
 
     #[test]

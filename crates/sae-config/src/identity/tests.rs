@@ -2,16 +2,27 @@
 
 use super::*;
 use crate::SaeConfig;
+use crate::live::LIVE_KEYS;
 use crate::role::ROLES;
 use crate::sweep::fields;
 use crate::tests::{architectures, run};
 
 /// Another value of each key outside of the architecture.
-const OTHERS: [(&str, &str); 24] = [
+const OTHERS: [(&str, &str); 34] = [
     ("data.store", "'elsewhere'"),
     ("data.target", "'elsewhere'"),
     ("data.stores", "[{ path = 'a', weight = 2.0 }]"),
     ("data.rows", "'rows.txt'"),
+    ("data.host", "'elsewhere'"),
+    ("data.hook", "'resid_post.2'"),
+    ("data.target_hook", "'mlp_out.1'"),
+    ("data.corpus", "{ path = 'texts', packing = 'packed' }"),
+    ("data.context_length", "64"),
+    ("data.skip_positions", "2"),
+    ("data.bos", "'never'"),
+    ("data.special_tokens", "'keep'"),
+    ("data.window_bytes", "4096"),
+    ("data.statistics_rows", "9"),
     ("data.min_position", "1"),
     ("data.max_position", "9"),
     ("data.max_norm_ratio", "10.0"),
@@ -41,7 +52,7 @@ fn every_key_has_a_role() {
         ("sae", fields::<SaeConfig>()),
         ("training", fields::<TrainingConfig>()),
     ];
-    let base = run("");
+    let (stored, live) = (run(""), live_with("bos", "'auto'"));
     let mut placed = Vec::new();
     for (section, names) in sections {
         for name in names {
@@ -50,30 +61,51 @@ fn every_key_has_a_role() {
                 .iter()
                 .find(|(other, _)| *other == key)
                 .unwrap_or_else(|| panic!("`{key}`: expected a role and another value here"));
-            let other = match *name {
-                "stores" => over_stores(value),
-                _ => run(&format!("'{key}' = {value}")),
+            let (base, other) = match *name {
+                "stores" => (&stored, with_data(&format!("stores = {value}"))),
+                name if LIVE_KEYS.contains(&name) => (&live, live_with(name, value)),
+                _ => (&stored, run(&format!("'{key}' = {value}"))),
             };
-            let (a, b) = (run_id(&base, "data"), run_id(&other, "data"));
+            let (a, b) = (run_id(base, "data"), run_id(&other, "data"));
             assert_eq!(a != b, Role::of(&key) == Role::Shapes, "{key}");
-            let differs = difference(&base, &other, &[]);
+            let differs = difference(base, &other, &[]);
             assert_eq!(differs.is_some(), a != b, "{key}: {differs:?}");
             placed.push(key);
         }
     }
     for (key, _) in ROLES {
-        let known = key.starts_with("data.stores[]") || placed.iter().any(|name| name == key);
+        let is_within = ["data.stores[]", "data.corpus"].iter().any(|outer| key.starts_with(outer));
+        let known = is_within || placed.iter().any(|name| name == key);
         assert!(known, "{key} is no key of a run");
     }
     assert_eq!(Role::of("data.stores[12].path"), Role::Place);
     assert_eq!(Role::of("data.stores[12].weight"), Role::Shapes);
 }
 
-/// A run over several stores.
-fn over_stores(stores: &str) -> CheckedRun {
-    let data: toml::Table = format!("stores = {stores}").parse().unwrap();
+/// A run over other data.
+fn with_data(data: &str) -> CheckedRun {
+    let data: toml::Table = data.parse().unwrap();
     let config = RunConfig { data: data.try_into().unwrap(), ..run("").settings().clone() };
     config.check().unwrap()
+}
+
+/// A live run, with another value of a key.
+fn live_with(key: &str, value: &str) -> CheckedRun {
+    let least = [("host", "'a'"), ("hook", "'resid_post.1'"), ("corpus", "{ path = 'texts' }")];
+    let others = least.iter().filter(|(name, _)| *name != key);
+    let lines = others.map(|(name, value)| format!("{name} = {value}\n")).collect::<String>();
+    with_data(&format!("{lines}{key} = {value}"))
+}
+
+#[test]
+fn another_place_of_a_corpus_is_another_place_alone() {
+    let (base, moved) =
+        (live_with("bos", "'auto'"), live_with("corpus", "{ path = ['elsewhere', 'b'] }"));
+    assert_eq!(run_id(&base, "data"), run_id(&moved, "data"));
+    assert_eq!(difference(&base, &moved, &[]), None);
+    let seed = |seed| live_with("corpus", &format!("{{ path = 'texts', shuffle.seed = {seed} }}"));
+    let (key, ..) = difference(&seed(1), &seed(2), &[]).unwrap();
+    assert_eq!(key, "data.corpus.shuffle.seed");
 }
 
 /// All numbers and switches in a value, each changed in a copy of the whole.

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use super::axes::{Factor, OWN_AXES, Settings};
 use super::point::list;
 use super::{SweepConfig, SweepPoint, keys};
+use crate::live::LIVE_KEYS;
 use crate::{CheckedRun, Error, Result, RunConfig, apply_preset, run_id};
 
 /// Why a run names no store.
@@ -21,7 +22,9 @@ impl SweepConfig {
     /// The first setting that is unknown, of a wrong type or out of range, with the run it is
     /// found in; a key that two of them set; two runs that are the same.
     pub fn points(&self) -> Result<Vec<SweepPoint>> {
-        for key in ["data.store", "data.target", "data.stores"] {
+        let live = LIVE_KEYS.map(|key| format!("data.{key}"));
+        let stores = ["data.store", "data.target", "data.stores"].into_iter();
+        for key in stores.chain(live.iter().map(String::as_str)) {
             if let Some(store) = keys::get(&self.base, key) {
                 return Err(Error::value(format!("base.{key}"), PROVIDED, store));
             }
@@ -112,6 +115,11 @@ impl SweepConfig {
             let own = own.iter().filter(|(key, _)| *key != OWN_AXES);
             for (key, value) in own.chain(settings.iter().map(|(k, v)| (k, v))) {
                 set(&mut table, key, value)?;
+            }
+        }
+        for key in LIVE_KEYS.map(|key| format!("data.{key}")) {
+            if let Some(value) = keys::get(&table, &key) {
+                return Err(Error::value(key, PROVIDED, value));
             }
         }
         let parsed = RunConfig::deserialize(table);

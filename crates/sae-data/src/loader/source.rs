@@ -20,7 +20,7 @@ impl BatchSource for Loader {
             return Err(Error::Stopped);
         }
         let n_rows = self.config.batch_size;
-        check_batch(&batch, &self.ports, n_rows)?;
+        self.check_batch(&batch)?;
         if self.prefetcher.is_none() {
             self.start()?;
         }
@@ -65,21 +65,4 @@ impl BatchSource for Loader {
     fn statistics(&mut self) -> Result<Ports<Statistics>> {
         self.stores.as_ref().try_map(|store| Statistics::cached(&**store))
     }
-}
-
-/// Checks that a batch has a slice for each port, of the right size.
-fn check_batch(batch: &Ports<&mut [f32]>, ports: &Ports<Port>, n_rows: usize) -> Result<()> {
-    let all = [
-        ("batch", Some(&batch.input), Some(&ports.input)),
-        ("target of the batch", batch.target.as_ref(), ports.target.as_ref()),
-    ];
-    for (field, slice, port) in all {
-        let (got, wanted) = (slice.map(|s| s.len()), port.map(|port| n_rows * port.dimension));
-        if got != wanted {
-            let told = |n: Option<usize>| n.map_or("nothing".into(), |n| format!("{n} values"));
-            let got = got.map_or("nothing".into(), |n| n.to_string());
-            return Err(Error::value(field, told(wanted), got));
-        }
-    }
-    Ok(())
 }

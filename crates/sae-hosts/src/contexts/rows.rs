@@ -4,7 +4,7 @@ use sae_data::RowMeta;
 use tch::Tensor;
 
 use super::Context;
-use crate::{HookPoint, HostModel, Result, SpecialTokens};
+use crate::{HostModel, Result, SpecialTokens};
 
 /// The rule by which contexts become rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,13 +72,4 @@ pub(crate) fn batch_ids(host: &HostModel, batch: &[Context]) -> Tensor {
         .collect();
     let ids = Tensor::from_slice(&ids).view([batch.len() as i64, longest as i64]);
     ids.to_device(host.device())
-}
-
-/// The activations of a batch, `[contexts, longest, d_model]`.
-pub(crate) fn activations(
-    host: &HostModel,
-    batch: &[Context],
-    hook: HookPoint,
-) -> Result<Vec<f32>> {
-    Ok(crate::harvest::values(&host.activations(&batch_ids(host, batch), hook)?))
 }

@@ -136,9 +136,9 @@ fn load(
 }
 
 impl Family for Clip {
-    fn embed(&self, input: &Tensor) -> Tensor {
+    fn embed(&self, input: &Tensor, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let x = super::after_class(&self.class, &self.patches.forward(input)) + &self.positions;
-        self.first_norm.forward(&x)
+        ControlFlow::Continue(self.first_norm.forward(&x))
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {

@@ -107,11 +107,11 @@ impl Dinov2 {
 }
 
 impl Family for Dinov2 {
-    fn embed(&self, input: &Tensor) -> Tensor {
+    fn embed(&self, input: &Tensor, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let size = input.size();
         let grid = [size[2] / self.patch_size, size[3] / self.patch_size];
         let x = super::after_class(&self.class, &self.patches.forward(input));
-        x + self.positions(grid)
+        ControlFlow::Continue(x + self.positions(grid))
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {

@@ -173,17 +173,19 @@ impl Gemma2 {
 }
 
 impl Family for Gemma2 {
-    fn embed(&self, input: &Tensor) -> Tensor {
+    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let scale = Tensor::from((self.shape.d_model as f64).sqrt()).to_kind(self.embedding.kind());
         let scale = scale.to_device(self.embedding.device());
-        Tensor::embedding(&self.embedding, input, -1, false, false) * scale
+        let tokens = Tensor::embedding(&self.embedding, input, -1, false, false) * scale;
+        tap(HookKind::Embed, tokens)
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let layer = &self.layers[layer];
         let attention = tap(HookKind::AttnOut, self.attend(layer, x))?;
         let x = x + layer.attention_post_norm.forward(&attention);
-        let mlp = tap(HookKind::MlpOut, self.mlp(layer, &x))?;
+        let read = tap(HookKind::MlpIn, x.shallow_clone())?;
+        let mlp = tap(HookKind::MlpOut, self.mlp(layer, &read))?;
         ControlFlow::Continue(x + layer.mlp_post_norm.forward(&mlp))
     }
 

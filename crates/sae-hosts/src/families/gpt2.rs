@@ -103,9 +103,10 @@ fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Fam
 }
 
 impl Family for Gpt2 {
-    fn embed(&self, input: &Tensor) -> Tensor {
+    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let tokens = Tensor::embedding(&self.embedding, input, -1, false, false);
-        tokens + self.positions.narrow(0, 0, input.size()[1])
+        let tokens = tap(HookKind::Embed, tokens)?;
+        ControlFlow::Continue(tokens + self.positions.narrow(0, 0, input.size()[1]))
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
@@ -117,7 +118,8 @@ impl Family for Gpt2 {
         let part = |part| qkv.select(2, part);
         let attended = layer.attention.forward(&part(0), &part(1), &part(2));
         let x = x + tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?;
-        let hidden = self.activation.forward(&layer.up.forward(&layer.mlp_norm.forward(&x)));
+        let read = tap(HookKind::MlpIn, x.shallow_clone())?;
+        let hidden = self.activation.forward(&layer.up.forward(&layer.mlp_norm.forward(&read)));
         let mlp = tap(HookKind::MlpOut, layer.down.forward(&hidden))?;
         ControlFlow::Continue(x + mlp)
     }

@@ -110,8 +110,8 @@ fn parts_first(joint: &Linear, heads: i64, head_dim: i64, rotary: &Rotary) -> Li
 }
 
 impl Family for GptNeoX {
-    fn embed(&self, input: &Tensor) -> Tensor {
-        Tensor::embedding(&self.embedding, input, -1, false, false)
+    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+        tap(HookKind::Embed, Tensor::embedding(&self.embedding, input, -1, false, false))
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
@@ -129,7 +129,8 @@ impl Family for GptNeoX {
         let attention = tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?;
         let after = x + attention;
         let read = if self.parallel { x } else { &after };
-        let hidden = self.activation.forward(&layer.up.forward(&layer.mlp_norm.forward(read)));
+        let read = tap(HookKind::MlpIn, read.shallow_clone())?;
+        let hidden = self.activation.forward(&layer.up.forward(&layer.mlp_norm.forward(&read)));
         let mlp = tap(HookKind::MlpOut, layer.down.forward(&hidden))?;
         ControlFlow::Continue(after + mlp)
     }

@@ -224,14 +224,15 @@ impl Llama {
 }
 
 impl Family for Llama {
-    fn embed(&self, input: &Tensor) -> Tensor {
-        Tensor::embedding(&self.embedding, input, -1, false, false)
+    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+        tap(HookKind::Embed, Tensor::embedding(&self.embedding, input, -1, false, false))
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let layer = &self.layers[layer];
         let x = x + tap(HookKind::AttnOut, self.attend(layer, x))?;
-        let mlp = tap(HookKind::MlpOut, self.mlp(layer, &x))?;
+        let read = tap(HookKind::MlpIn, x.shallow_clone())?;
+        let mlp = tap(HookKind::MlpOut, self.mlp(layer, &read))?;
         ControlFlow::Continue(x + mlp)
     }
 

@@ -147,8 +147,8 @@ impl Pooler {
 }
 
 impl Family for Siglip {
-    fn embed(&self, input: &Tensor) -> Tensor {
-        self.patches.forward(input) + &self.positions
+    fn embed(&self, input: &Tensor, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+        ControlFlow::Continue(self.patches.forward(input) + &self.positions)
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {

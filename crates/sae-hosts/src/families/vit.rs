@@ -89,8 +89,9 @@ fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Fam
 }
 
 impl Family for Vit {
-    fn embed(&self, input: &Tensor) -> Tensor {
-        super::after_class(&self.class, &self.patches.forward(input)) + &self.positions
+    fn embed(&self, input: &Tensor, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+        let x = super::after_class(&self.class, &self.patches.forward(input)) + &self.positions;
+        ControlFlow::Continue(x)
     }
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {

@@ -90,6 +90,10 @@ impl TensorSource for HostTensors {
         names.map(str::to_owned).collect()
     }
 
+    fn stored_shape(&self, stored_name: &str) -> Option<Vec<u64>> {
+        self.gguf.shape(stored_name).map(<[u64]>::to_vec)
+    }
+
     fn stored_name(&self, name: &str) -> String {
         self.gguf_name(name).unwrap_or_else(|| name.to_owned())
     }

@@ -4,10 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sae_config::{CorpusConfig, Packing};
-use sae_data::{Dtype, Provenance, StoreSpec, StoreWriter};
+use sae_data::{Dtype, Provenance, StoreSpec};
 
-use super::{HarvestProgress, append, of_host};
-use crate::contexts::{Context, ContextRows, Contexts, Cut, activations};
+use super::batches::ContextBatches;
+use super::stores::Stores;
+use super::{HarvestProgress, of_host};
+use crate::contexts::Cut;
 use crate::corpus::{Documents, Texts};
 use crate::{Bos, Error, HookPoint, HostInput, HostModel, Result, SpecialTokens, Text};
 
@@ -74,7 +76,7 @@ pub fn harvest(
 ) -> Result<HarvestProgress> {
     let prepend = options.bos.resolve(host.tokenizer()?)?;
     let cut = Cut::new(options.context_length, prepend);
-    run(host, Box::new(Texts::new(texts)), cut, hook, options, out, progress)
+    harvest_at(host, Box::new(Texts::new(texts)), cut, &[(hook, out)], options, progress)
 }
 
 /// Harvests the documents of a corpus as [`harvest`] does those of texts; `corpus` says how
@@ -94,65 +96,56 @@ pub fn harvest_corpus(
     let tokenizer = host.tokenizer()?;
     let prepend = options.bos.resolve(tokenizer)?;
     let cut = Cut::of_corpus(options.context_length, prepend, corpus, tokenizer)?;
-    run(host, documents, cut, hook, options, out, progress)
+    harvest_at(host, documents, cut, &[(hook, out)], options, progress)
 }
 
-fn run(
+/// Harvests several hook points in one pass, each into a store of its own: the stores have the same
+/// rows in the same order. `cut` says how contexts are cut of the documents.
+///
+/// An interrupted harvest goes on where all stores have what comes before, also where some of them
+/// are finished.
+///
+/// # Errors
+/// As [`harvest`] and [`Documents::next`]; [`Error::Input`] for a hook point or a store that comes
+/// twice.
+pub fn harvest_at(
     host: &HostModel,
     documents: Box<dyn Documents + '_>,
     mut cut: Cut,
-    hook: HookPoint,
+    stores: &[(HookPoint, &Path)],
     options: &HarvestOptions,
-    out: &Path,
     progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
 ) -> Result<HarvestProgress> {
-    check(host, options, cut.prepend)?;
-    hook.check(host.info())?;
+    check_options(host, options, cut.prepend)?;
+    let hooks: Vec<HookPoint> = stores.iter().map(|(hook, _)| *hook).collect();
+    hooks.iter().try_for_each(|hook| hook.check(host.info()))?;
     cut.max_document_tokens = cut.max_document_tokens.min(options.max_tokens.unwrap_or(u64::MAX));
-    let d_model = host.info().d_model;
-    let mut spec = StoreSpec::new(d_model, options.dtype);
-    spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
-    spec.provenance = provenance(host, &*documents, &cut, hook, options)?;
-    let mut writer = StoreWriter::resume(out, spec)?;
-
-    let mut contexts = Contexts::new(documents, cut)?;
-    let rule = ContextRows::new(host, options.skip_positions, cut.prepend, options.special_tokens)?;
-    // Rows that an earlier harvest has left: batches are the same as then, so that a batch which
-    // is there in part is computed again as a whole.
-    let mut present = writer.n_rows();
-    loop {
-        let batch = next_batch(&mut contexts, host, options.batch_size)?;
-        if batch.is_empty() {
-            break;
+    let mut stores = Stores::resume(stores, |hook| {
+        let mut spec = StoreSpec::new(host.info().d_model, options.dtype);
+        spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
+        spec.provenance = provenance(host, &*documents, &cut, hook, options)?;
+        Ok(spec)
+    })?;
+    let mut batches = ContextBatches::new(host, documents, cut, options)?;
+    // Batches are the same as in an earlier harvest, so that one which is there in part is computed
+    // again as a whole.
+    while let Some(batch) = batches.next(host)? {
+        if !stores.pass_over(batch.n_rows() as u64) {
+            stores.append(&batch.rows(host, &hooks)?, &batch.meta())?;
         }
-        let positions: Vec<Vec<usize>> =
-            batch.iter().map(|context| rule.positions(context)).collect();
-        let total: u64 = positions.iter().map(|positions| positions.len() as u64).sum();
-        if present >= total {
-            present -= total;
-        } else {
-            let rows = activations(host, &batch, hook)?;
-            let length = rows.len() / (batch.len() * d_model);
-            let contexts = batch.iter().zip(&positions);
-            for ((context, positions), rows) in contexts.zip(rows.chunks_exact(length * d_model)) {
-                let row = |at: &usize| &rows[at * d_model..][..d_model];
-                let rows: Vec<f32> = positions.iter().flat_map(row).copied().collect();
-                let meta = ContextRows::meta(context, positions);
-                append(&mut writer, &mut present, &rows, &meta)?;
-            }
-        }
+        let contexts = batches.contexts();
         let now = HarvestProgress {
             n_seen: contexts.tokens_seen(),
-            n_rows: writer.n_rows(),
+            n_rows: stores.n_rows(),
             n_total: contexts.n_tokens(),
             fraction: contexts.fraction(),
             skipped: contexts.documents().skipped(),
         };
         if progress(&now).is_break() {
-            return Err(Error::Interrupted { path: out.to_path_buf() });
+            return Err(Error::Interrupted { path: stores.first().to_path_buf() });
         }
     }
-    let (n_seen, n_rows) = (contexts.tokens_seen(), writer.n_rows());
+    let (n_seen, n_rows) = (batches.contexts().tokens_seen(), stores.n_rows());
     if n_rows == 0 {
         let expected = format!(
             "tokens after the first {} positions of a context, special ones {}",
@@ -160,27 +153,17 @@ fn run(
         );
         return Err(Error::input("texts", expected, format!("none in {n_seen} tokens")));
     }
-    writer.finish()?;
-    let skipped = contexts.documents().skipped();
+    stores.finish()?;
+    let skipped = batches.contexts().documents().skipped();
     Ok(HarvestProgress { n_seen, n_rows, n_total: Some(n_seen), fraction: 1.0, skipped })
 }
 
-fn next_batch(
-    contexts: &mut Contexts<'_>,
+/// Checks options against a host; `prepend` is the token at the front of each context.
+pub(crate) fn check_options(
     host: &HostModel,
-    batch_size: usize,
-) -> Result<Vec<Context>> {
-    let mut batch = Vec::new();
-    while batch.len() < batch_size {
-        match contexts.next(host)? {
-            Some(context) => batch.push(context),
-            None => break,
-        }
-    }
-    Ok(batch)
-}
-
-fn check(host: &HostModel, options: &HarvestOptions, prepend: Option<u32>) -> Result<()> {
+    options: &HarvestOptions,
+    prepend: Option<u32>,
+) -> Result<()> {
     let HostInput::Tokens { max_positions, .. } = host.info().input else {
         return Err(Error::input("host", "a language model", &host.info().family));
     };
@@ -201,7 +184,7 @@ fn check(host: &HostModel, options: &HarvestOptions, prepend: Option<u32>) -> Re
 }
 
 /// Everything that decides the rows: a harvest begun with another is never gone on with.
-fn provenance(
+pub(crate) fn provenance(
     host: &HostModel,
     documents: &dyn Documents,
     cut: &Cut,

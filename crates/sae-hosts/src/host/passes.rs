@@ -14,10 +14,14 @@ use crate::{Error, HookKind, HookPoint, Result, families};
 #[derive(Debug)]
 pub struct Prefix {
     hook: HookPoint,
-    /// The residual stream before the hook's layer.
-    layer_input: Tensor,
+    /// The residual stream before the hook's layer; of `embed`, what the host reads.
+    before: Tensor,
     activations: Tensor,
 }
+
+/// Sees every hook point of a pass in turn: the pass goes on with the tensor that it returns, or
+/// breaks off with it.
+type See<'a> = &'a mut dyn FnMut(HookPoint, Tensor) -> ControlFlow<Tensor, Tensor>;
 
 impl Prefix {
     /// The activations at the hook point, `[batch, positions, d_model]`.
@@ -39,6 +43,30 @@ impl HostModel {
     /// vocabulary; [`Error::HookLayer`] if the host has no such layer.
     pub fn activations(&self, input: &Tensor, hook: HookPoint) -> Result<Tensor> {
         Ok(self.prefix(input, hook)?.activations)
+    }
+
+    /// The activations at several hook points, in the order in which they are given, from one pass:
+    /// to the bit those of single passes. Nothing after the last is computed.
+    ///
+    /// # Shapes
+    /// As [`HostModel::activations`], of each hook point.
+    ///
+    /// # Errors
+    /// As [`HostModel::activations`].
+    pub fn activations_at(&self, input: &Tensor, hooks: &[HookPoint]) -> Result<Vec<Tensor>> {
+        self.check_input(input)?;
+        hooks.iter().try_for_each(|hook| hook.check(&self.info))?;
+        let Some(last) = hooks.iter().max_by_key(|hook| hook.depth()) else { return Ok(vec![]) };
+        let mut found: Vec<Option<Tensor>> = hooks.iter().map(|_| None).collect();
+        let _ = tch::no_grad(|| {
+            self.pass(input, &mut |at, x| {
+                for (place, _) in found.iter_mut().zip(hooks).filter(|(_, hook)| **hook == at) {
+                    *place = Some(x.shallow_clone());
+                }
+                if at == *last { ControlFlow::Break(x) } else { ControlFlow::Continue(x) }
+            })
+        });
+        Ok(found.into_iter().map(|x| x.expect("a pass shows all up to the last")).collect())
     }
 
     /// The embedding of each image: the family's pooled output, projected if the file holds a
@@ -98,26 +126,18 @@ impl HostModel {
     pub fn prefix(&self, input: &Tensor, hook: HookPoint) -> Result<Prefix> {
         self.check_input(input)?;
         hook.check(&self.info)?;
-        Ok(tch::no_grad(|| {
-            let layer_input = self.through(0..hook.layer, self.family.embed(input));
-            let activations = match hook.kind {
-                HookKind::ResidPre => layer_input.shallow_clone(),
-                HookKind::ResidPost => {
-                    self.through(hook.layer..hook.layer + 1, layer_input.shallow_clone())
+        let of_layer = HookPoint::new(HookKind::ResidPre, hook.layer);
+        let mut before = None;
+        let activations = tch::no_grad(|| {
+            either(self.pass(input, &mut |at, x| {
+                if at == of_layer {
+                    before = Some(x.shallow_clone());
                 }
-                HookKind::AttnOut | HookKind::MlpOut => {
-                    let mut tap = |kind, x| {
-                        if kind == hook.kind {
-                            ControlFlow::Break(x)
-                        } else {
-                            ControlFlow::Continue(x)
-                        }
-                    };
-                    either(self.family.layer(hook.layer, &layer_input, &mut tap))
-                }
-            };
-            Prefix { hook, layer_input, activations }
-        }))
+                if at == hook { ControlFlow::Break(x) } else { ControlFlow::Continue(x) }
+            }))
+        });
+        let before = before.unwrap_or_else(|| input.shallow_clone());
+        Ok(Prefix { hook, before, activations })
     }
 
     /// Goes on from a hook point with other activations, to the logits.
@@ -137,29 +157,27 @@ impl HostModel {
         }
         let hook = prefix.hook;
         Ok(tch::no_grad(|| {
+            let mut replace = |kind, x| {
+                let replaced = kind == hook.kind;
+                ControlFlow::Continue(if replaced { activations.shallow_clone() } else { x })
+            };
             let (next, x) = match hook.kind {
+                HookKind::Embed => (0, either(self.family.embed(&prefix.before, &mut replace))),
                 HookKind::ResidPre => (hook.layer, activations.shallow_clone()),
                 HookKind::ResidPost => (hook.layer + 1, activations.shallow_clone()),
-                HookKind::AttnOut | HookKind::MlpOut => {
-                    let mut tap = |kind, x| {
-                        ControlFlow::Continue(if kind == hook.kind {
-                            activations.shallow_clone()
-                        } else {
-                            x
-                        })
-                    };
-                    let x = either(self.family.layer(hook.layer, &prefix.layer_input, &mut tap));
-                    (hook.layer + 1, x)
+                HookKind::AttnOut | HookKind::MlpIn | HookKind::MlpOut => {
+                    let x = self.family.layer(hook.layer, &prefix.before, &mut replace);
+                    (hook.layer + 1, either(x))
                 }
             };
-            self.family.head(&self.through(next..self.info.n_layers, x))
+            self.family.head(&either(self.layers(next, x, &mut goes_on)))
         }))
     }
 
     /// Whether activations at a hook point are the residual stream, or are added to it as they are.
     pub fn is_of_residual_stream(&self, hook: HookPoint) -> bool {
         match hook.kind {
-            HookKind::ResidPre | HookKind::ResidPost => true,
+            HookKind::Embed | HookKind::ResidPre | HookKind::MlpIn | HookKind::ResidPost => true,
             HookKind::AttnOut | HookKind::MlpOut => !families::changes_outputs(&self.info.family),
         }
     }
@@ -186,19 +204,26 @@ impl HostModel {
         }))
     }
 
-    /// The residual stream after some layers.
-    fn through(&self, layers: std::ops::Range<usize>, x: Tensor) -> Tensor {
-        let mut tap = |_, x| ControlFlow::Continue(x);
-        layers.fold(x, |x, layer| either(self.family.layer(layer, &x, &mut tap)))
+    /// Takes the input through all layers, unless `see` breaks off.
+    fn pass(&self, input: &Tensor, see: See<'_>) -> ControlFlow<Tensor, Tensor> {
+        let x = self.family.embed(input, &mut |kind, x| see(HookPoint::new(kind, 0), x))?;
+        self.layers(0, x, see)
+    }
+
+    /// Takes the residual stream through the layers from `first` on, unless `see` breaks off.
+    fn layers(&self, first: usize, x: Tensor, see: See<'_>) -> ControlFlow<Tensor, Tensor> {
+        (first..self.info.n_layers).try_fold(x, |x, layer| {
+            let x = see(HookPoint::new(HookKind::ResidPre, layer), x)?;
+            let mut tap = |kind, x| see(HookPoint::new(kind, layer), x);
+            let x = self.family.layer(layer, &x, &mut tap)?;
+            see(HookPoint::new(HookKind::ResidPost, layer), x)
+        })
     }
 
     /// The input through all layers and the head.
     fn whole(&self, input: &Tensor) -> Result<Tensor> {
         self.check_input(input)?;
-        Ok(tch::no_grad(|| {
-            let x = self.through(0..self.info.n_layers, self.family.embed(input));
-            self.family.head(&x)
-        }))
+        Ok(tch::no_grad(|| self.family.head(&either(self.pass(input, &mut goes_on)))))
     }
 
     pub(super) fn check_language(&self) -> Result<()> {
@@ -248,7 +273,12 @@ impl HostModel {
     }
 }
 
-/// The tensor with which a layer ended or broke off.
+/// Changes nothing.
+fn goes_on(_: HookPoint, x: Tensor) -> ControlFlow<Tensor, Tensor> {
+    ControlFlow::Continue(x)
+}
+
+/// The tensor with which a pass ended or broke off.
 fn either(flow: ControlFlow<Tensor, Tensor>) -> Tensor {
     match flow {
         ControlFlow::Continue(x) | ControlFlow::Break(x) => x,

@@ -142,7 +142,8 @@ impl EncoderLayer {
         let attended = self.attention.forward(&part(0), &part(1), &part(2));
         let attention = tap(HookKind::AttnOut, self.attention_out.forward(&attended))?;
         let x = x + scaled(attention, self.scales.as_ref().map(|(scale, _)| scale));
-        let hidden = self.activation.forward(&self.up.forward(&self.mlp_norm.forward(&x)));
+        let read = tap(HookKind::MlpIn, x.shallow_clone())?;
+        let hidden = self.activation.forward(&self.up.forward(&self.mlp_norm.forward(&read)));
         let mlp = tap(HookKind::MlpOut, self.down.forward(&hidden))?;
         ControlFlow::Continue(x + scaled(mlp, self.scales.as_ref().map(|(_, scale)| scale)))
     }

@@ -43,6 +43,16 @@ impl Bos {
     }
 }
 
+impl From<sae_config::BosPolicy> for Bos {
+    fn from(policy: sae_config::BosPolicy) -> Self {
+        match policy {
+            sae_config::BosPolicy::Auto => Self::Auto,
+            sae_config::BosPolicy::Always => Self::Always,
+            sae_config::BosPolicy::Never => Self::Never,
+        }
+    }
+}
+
 /// What is done with special tokens (`<|endoftext|>`, `<bos>`, `<pad>`, …) that stand in a text.
 ///
 /// The token that [`Bos`] puts in front is position 0 of its context and not meant here: it is
@@ -55,6 +65,15 @@ pub enum SpecialTokens {
     Dropped,
     /// They are tokens like all others.
     Kept,
+}
+
+impl From<sae_config::SpecialTokens> for SpecialTokens {
+    fn from(what: sae_config::SpecialTokens) -> Self {
+        match what {
+            sae_config::SpecialTokens::Drop => Self::Dropped,
+            sae_config::SpecialTokens::Keep => Self::Kept,
+        }
+    }
 }
 
 impl fmt::Display for SpecialTokens {

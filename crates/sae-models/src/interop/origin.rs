@@ -12,7 +12,10 @@ pub struct Origin {
 }
 
 /// Hook points that exist by layer.
-const POINTS: [&str; 4] = ["resid_pre", "resid_post", "attn_out", "mlp_out"];
+const POINTS: [&str; 5] = ["resid_pre", "resid_post", "attn_out", "mlp_in", "mlp_out"];
+
+/// The embedding of tokens, and what TransformerLens calls it.
+const EMBEDDING: [&str; 2] = ["embed", "hook_embed"];
 
 /// Hosts that normalise what attention and MLP return: there TransformerLens' `hook_attn_out` and
 /// `hook_mlp_out` are after the norm, and ours before.
@@ -28,7 +31,9 @@ impl Origin {
                 let layer: u32 = layer.parse().ok()?;
                 origin.is_shared(point).then(|| format!("{point}.{layer}"))
             });
-            ours.unwrap_or_else(|| name.into())
+            let [embedding, theirs] = EMBEDDING;
+            let named = if name == theirs { embedding } else { name };
+            ours.unwrap_or_else(|| named.into())
         });
         origin
     }
@@ -36,7 +41,9 @@ impl Origin {
     /// The name that TransformerLens gives the hook point.
     pub(super) fn transformer_lens_name(&self) -> Option<String> {
         let name = self.hook_point.as_deref()?;
+        let [embedding, theirs] = EMBEDDING;
         match name.split_once('.') {
+            None if name == embedding => Some(theirs.into()),
             Some((point, layer)) if POINTS.contains(&point) => {
                 self.is_shared(point).then(|| format!("blocks.{layer}.hook_{point}"))
             }
@@ -52,7 +59,8 @@ impl Origin {
     }
 
     /// Of the settings of dictionary_learning, whose name of a submodule is free text: recorded
-    /// where it is a hook point of ours at the layer that the settings have.
+    /// where it is a hook point of ours at the layer that the settings have. What an MLP reads there
+    /// comes after its norm, and is none of ours.
     pub(super) fn of_submodule(
         host: Option<&str>,
         submodule: Option<&str>,
@@ -64,7 +72,11 @@ impl Origin {
                     .iter()
                     .any(|form| form == name)
             };
-            POINTS.into_iter().find(is_named).map(|point| format!("{point}.{layer}"))
+            POINTS
+                .into_iter()
+                .filter(|point| *point != "mlp_in")
+                .find(is_named)
+                .map(|point| format!("{point}.{layer}"))
         });
         Self { host: host.filter(|h| !h.is_empty()).map(Into::into), hook_point: point }
     }
@@ -97,11 +109,14 @@ mod tests {
         assert_eq!(lens("gpt2", "blocks.8.hook_resid_pre"), "resid_pre.8");
         assert_eq!(lens("gpt2", "blocks.0.hook_mlp_out"), "mlp_out.0");
         assert_eq!(lens("gemma-2-2b", "blocks.0.hook_resid_post"), "resid_post.0");
+        assert_eq!(lens("gemma-2-2b", "blocks.0.hook_mlp_in"), "mlp_in.0");
+        assert_eq!(lens("gpt2", "hook_embed"), "embed");
         for (host, other) in [
             ("gemma-2-2b", "blocks.0.hook_mlp_out"),
             ("gpt2", "blocks.8.attn.hook_z"),
             ("gpt2", "blocks.x.hook_resid_pre"),
-            ("gpt2", "hook_embed"),
+            ("gpt2", "blocks.0.ln2.hook_normalized"),
+            ("gpt2", "hook_pos_embed"),
         ] {
             assert_eq!(lens(host, other), other);
         }
@@ -113,6 +128,8 @@ mod tests {
             ("gpt2", "blocks.8.hook_resid_pre", true),
             ("gpt2", "blocks.8.attn.hook_z", true),
             ("gemma-2-2b", "blocks.8.hook_mlp_out", true),
+            ("gemma-2-2b", "blocks.8.hook_mlp_in", true),
+            ("gpt2", "hook_embed", true),
         ] {
             let origin = Origin::of_transformer_lens(Some(host), Some(hook));
             assert_eq!(origin.transformer_lens_name().as_deref() == Some(hook), back);
@@ -126,6 +143,7 @@ mod tests {
         let of = |name, layer| Origin::of_submodule(None, Some(name), layer).hook_point;
         assert_eq!(of("resid_post_layer_8", Some(8)).as_deref(), Some("resid_post.8"));
         assert_eq!(of("mlp_out.3", Some(3)).as_deref(), Some("mlp_out.3"));
+        assert_eq!(of("mlp_in.3", Some(3)), None);
         assert_eq!(of("resid_post_layer_8", Some(9)), None);
         assert_eq!(of("resid_post_layer_8", None), None);
         assert_eq!(of("residual", Some(8)), None);

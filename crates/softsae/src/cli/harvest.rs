@@ -14,6 +14,8 @@ use super::corpus::CorpusArgs;
   softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --corpus shards \\
       --files 'train-*.parquet' \\
       --shuffle 0 --split train --packed --hook resid_post.15 --out stores/web
+  softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --text austen.txt \\
+      --hook mlp_in.15 --hook mlp_out.15 --out stores/austen
   softsae harvest --host dinov2-small --images photos --hook resid_post.5 --out stores/photos
 
 Images need a host folder with preprocessor_config.json.")]
@@ -31,11 +33,13 @@ pub(crate) struct HarvestArgs {
     /// Folder of images (PNG, JPEG, WebP, BMP; folders in it too), for a vision model
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<PathBuf>,
-    /// Hook point: resid_pre.L, resid_post.L, attn_out.L or mlp_out.L, or TransformerLens's name of it
-    /// (blocks.L.hook_resid_post)
-    #[arg(long, value_name = "HOOK")]
-    pub(crate) hook: String,
-    /// Folder of the new store; a harvest that was stopped goes on there
+    /// Hook point: embed, resid_pre.L, resid_post.L, attn_out.L, mlp_in.L or mlp_out.L, or
+    /// TransformerLens's name of it (blocks.L.hook_resid_post); may be given several times, and with *
+    /// in the place of the layer for all layers
+    #[arg(long, value_name = "HOOK", required = true)]
+    pub(crate) hook: Vec<String>,
+    /// Folder of the new store; of several hook points or a *, folder of the stores, each named as its
+    /// hook point. A harvest that was stopped goes on there
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Tokens read of each text or document at most; default: all

@@ -13,7 +13,8 @@ use super::{BosPolicy, SpecialTokens};
   softsae train run.toml --plan
 
 With `target = STORE` beside `store = STORE` in `[data]`, the run trains a transcoder: it rebuilds
-the rows of `target` from those of `store`, matched by document and position.")]
+the rows of `target` from those of `store`, matched by document and position. With `host`, `hook` and
+`[data.corpus]` in the place of `store`, it takes its activations straight from the host.")]
 pub(crate) struct TrainArgs {
     /// The run's configuration
     #[arg(value_name = "RUN.toml")]

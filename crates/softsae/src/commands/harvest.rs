@@ -2,13 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sae_config::CorpusConfig;
-use sae_hosts::corpus::{self, Documents};
+use sae_hosts::corpus::{self, Documents, Texts};
 use sae_hosts::{
-    Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Image, ImageOptions,
-    ImagePositions, harvest, harvest_corpus, harvest_images,
+    Cut, Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Image, ImageOptions,
+    ImagePositions, harvest_at, harvest_images,
 };
 
 use super::{device, read_texts};
@@ -20,10 +20,11 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
-    let hook = args.hook.parse::<HookPoint>().or_usage()?;
     let texts = read_texts(&args.text)?;
     let images = args.images.as_deref().map(|dir| images(dir, args.max_images)).transpose()?;
     let host = HostModel::load(&args.host, device).or_usage()?;
+    let places = places(args, &host)?;
+    let stores: Vec<(HookPoint, &Path)> = places.iter().map(|(h, out)| (*h, &**out)).collect();
     let corpus = args.corpus.config(args.max_tokens);
     let documents = corpus.as_ref().map(|corpus| documents(corpus, &host)).transpose()?;
     let what = if images.is_some() { "images" } else { "tokens" };
@@ -53,13 +54,25 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
                 Positions::Patches => ImagePositions::Patches,
             };
             let options = ImageOptions { positions, ..ImageOptions::default() };
-            harvest_images(&host, images, hook, &options, &args.out, observer)
+            let [(hook, out)] = stores[..] else {
+                let error = anyhow::anyhow!("--hook: expected one with --images, got several");
+                return Err(Failure::usage(error));
+            };
+            harvest_images(&host, images, hook, &options, out, observer)
         }
         (None, Some((corpus, documents))) => {
             let options = HarvestOptions { max_tokens: None, ..options(args, &host) };
-            harvest_corpus(&host, documents, corpus, hook, &options, &args.out, observer)
+            let tokenizer = host.tokenizer().or_usage()?;
+            let prepend = options.bos.resolve(tokenizer).or_usage()?;
+            let cut = Cut::of_corpus(options.context_length, prepend, corpus, tokenizer);
+            harvest_at(&host, documents, cut.or_usage()?, &stores, &options, observer)
         }
-        (None, None) => harvest(&host, &texts, hook, &options(args, &host), &args.out, observer),
+        (None, None) => {
+            let options = options(args, &host);
+            let prepend = options.bos.resolve(host.tokenizer().or_usage()?).or_usage()?;
+            let cut = Cut::new(options.context_length, prepend);
+            harvest_at(&host, Box::new(Texts::new(&texts)), cut, &stores, &options, observer)
+        }
     };
     drop(progress);
     let done = harvested.map_err(|error| match error {
@@ -72,12 +85,27 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
         Error::Store(sae_data::Error::Locked { .. }) => Failure::usage(error),
         other => Failure::run(other),
     })?;
-    say!("{}: {} rows from {} {what}", args.out.display(), done.n_rows, done.n_seen);
+    for (_, out) in &stores {
+        say!("{}: {} rows from {} {what}", out.display(), done.n_rows, done.n_seen);
+    }
     if done.skipped.count > 0 {
         say!("{} damaged files and documents were left out, such as", done.skipped.count);
         done.skipped.examples.iter().for_each(|example| say!("  {example}"));
     }
     Ok(())
+}
+
+/// The hook points and the store of each: the folder of `--out`, or where there are several a folder
+/// in it that is named as the hook point.
+fn places(args: &HarvestArgs, host: &HostModel) -> Result<Vec<(HookPoint, PathBuf)>, Failure> {
+    let all = args.hook.iter().map(|text| HookPoint::all_of(text, host.info()).or_usage());
+    let hooks = all.collect::<Result<Vec<_>, _>>()?.concat();
+    let is_single = matches!(&args.hook[..], [text] if !text.contains('*'));
+    let place = |hook: HookPoint| match is_single {
+        true => args.out.clone(),
+        false => args.out.join(hook.to_string()),
+    };
+    Ok(hooks.into_iter().map(|hook| (hook, place(hook))).collect())
 }
 
 /// The documents of a corpus.

@@ -165,6 +165,14 @@ fn errors_name_run_key_expected_and_got() {
     let target = error(|s| drop(s.axes.insert("target".into(), axis.clone().into())));
     let expected = "`data.target`: expected nothing: the sweep provides the activations";
     assert!(target.contains(expected), "{target}");
+    for key in ["hook", "host", "window_bytes"] {
+        let hook = error(|s| drop(s.axes.insert(key.into(), axis.clone().into())));
+        let expected =
+            format!("`data.{key}`: expected nothing: the sweep provides the activations");
+        assert!(hook.contains(&expected), "{hook}");
+        let base = error(|s| keys::set(&mut s.base, &format!("data.{key}"), &"x".into()).unwrap());
+        assert!(base.starts_with(&format!("`base.data.{key}`")), "{base}");
+    }
     for (place, store) in [
         ("an axis", error(|s| drop(s.axes.insert("store".into(), axis.clone().into())))),
         ("a dotted axis", error(|s| drop(s.axes.insert("data.store".into(), axis.into())))),
