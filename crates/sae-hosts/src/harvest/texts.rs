@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use sae_data::{Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
+use sae_data::{Compression, Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
 use tch::Tensor;
 
 use super::{HarvestProgress, append, of_host, values};
@@ -30,6 +30,8 @@ pub struct HarvestOptions {
     pub batch_size: usize,
     /// Element type of the store (f32).
     pub dtype: Dtype,
+    /// How the store is compressed (not at all).
+    pub compression: Option<Compression>,
     /// Rows of a shard; what the store takes by default (about 256 MiB) if `None`.
     pub rows_per_shard: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl Default for HarvestOptions {
             max_tokens: None,
             batch_size: 16,
             dtype: Dtype::F32,
+            compression: None,
             rows_per_shard: None,
         }
     }
@@ -78,6 +81,7 @@ pub fn harvest(
     hook.check(host.info())?;
     let d_model = host.info().d_model;
     let mut spec = StoreSpec::new(d_model, options.dtype);
+    spec.compression = options.compression;
     spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
     spec.provenance = provenance(host, texts, hook, options, prepend)?;
     let mut writer = StoreWriter::resume(out, spec)?;

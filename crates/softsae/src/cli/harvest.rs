@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sae_data::Compression;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -60,8 +61,11 @@ pub(crate) struct HarvestArgs {
     )]
     pub(crate) special_tokens: SpecialTokens,
     /// Element type of the store
-    #[arg(long, value_enum, default_value_t = HarvestDtype::F32, conflicts_with = "images")]
+    #[arg(long, value_enum, default_value_t = HarvestDtype::F32)]
     pub(crate) dtype: HarvestDtype,
+    /// Compress the store: zstd or zstd:LEVEL, from 1 to 22
+    #[arg(long, value_name = "zstd[:LEVEL]")]
+    pub(crate) compress: Option<Compression>,
     /// Positions of each image that are stored
     #[arg(long, value_enum, default_value_t = Positions::Patches, conflicts_with = "text")]
     pub(crate) positions: Positions,
@@ -118,6 +122,8 @@ pub(crate) enum HarvestDtype {
     F32,
     F16,
     Bf16,
+    /// From -127 to 127, with a scale for each row
+    Int8,
 }
 
 impl From<HarvestDtype> for sae_data::Dtype {
@@ -126,6 +132,7 @@ impl From<HarvestDtype> for sae_data::Dtype {
             HarvestDtype::F32 => Self::F32,
             HarvestDtype::F16 => Self::F16,
             HarvestDtype::Bf16 => Self::BF16,
+            HarvestDtype::Int8 => Self::Int8,
         }
     }
 }

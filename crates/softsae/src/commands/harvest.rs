@@ -40,7 +40,8 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
                 Positions::Class => ImagePositions::Class,
                 Positions::Patches => ImagePositions::Patches,
             };
-            let options = ImageOptions { positions, ..ImageOptions::default() };
+            let (dtype, compression) = (args.dtype.into(), args.compress);
+            let options = ImageOptions { positions, dtype, compression, ..ImageOptions::default() };
             harvest_images(&host, images, hook, &options, &args.out, observer)
         }
         None => {
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
                 special_tokens: args.special_tokens.into(),
                 max_tokens: args.max_tokens,
                 dtype: args.dtype.into(),
+                compression: args.compress,
                 ..HarvestOptions::default()
             };
             harvest(&host, &texts, hook, &options, &args.out, observer)
