@@ -71,9 +71,13 @@ fn stores(dir: &Path) -> Result<Vec<(String, PathBuf)>, sae_data::Error> {
     config.write(&origin, Dtype::F32)?;
     let store = open_store(&origin)?;
     let mut stores = vec![("loader/native/f32".to_owned(), origin)];
+    let zstd = Format::Compressed("zstd".parse()?);
     for (format, dtype, id, name) in [
         (Format::Native, Dtype::F16, "loader/native/f16", "native-f16"),
         (Format::Native, Dtype::BF16, "loader/native/bf16", "native-bf16"),
+        (Format::Native, Dtype::Int8, "loader/native/int8", "native-int8"),
+        (zstd, Dtype::Int8, "loader/native/int8-zstd", "native-int8-zstd"),
+        (zstd, Dtype::F32, "loader/native/f32-zstd", "native-f32-zstd"),
         (Format::Npy, Dtype::F16, "loader/npy/f16", "f16.npy"),
         (Format::Npy, Dtype::F32, "loader/npy/f32", "f32.npy"),
         (Format::Npy, Dtype::F64, "loader/npy/f64", "f64.npy"),

@@ -8,6 +8,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+pub(crate) use pytorch::SCRIPTS;
+
 use crate::bundle::archive;
 use crate::exit::usage;
 use crate::workspace::Workspace;
@@ -33,8 +35,13 @@ pub(crate) struct BenchArgs {
 }
 
 /// All benches, and whether each measures on a GPU too.
-const BENCHES: [(&str, bool); 4] =
-    [("soft-topk", true), ("train-step", true), ("loader", false), ("encode", false)];
+const BENCHES: [(&str, bool); 5] = [
+    ("soft-topk", true),
+    ("train-step", true),
+    ("harvest", true),
+    ("loader", false),
+    ("encode", false),
+];
 
 pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
     setup::ensure(workspace)?;
@@ -63,10 +70,10 @@ pub(crate) fn run(workspace: &Workspace, args: &BenchArgs) -> Result<()> {
             Some(2) => bail!(usage(format!("--device {} cannot be used", args.device))),
             _ => bail!("the bench {name} failed ({status})"),
         }
-        if name == "train-step" {
+        if let Some(script) = SCRIPTS.iter().find(|script| script.bench == name) {
             let sources = workspace.root().join("benches/pytorch");
-            let script = unpacked.as_ref().map_or(sources, |folder| folder.path().to_owned());
-            pytorch::compare(&script.join("train_step.py"), &args.device, &out.join("bench"))?;
+            let sources = unpacked.as_ref().map_or(sources, |folder| folder.path().to_owned());
+            pytorch::compare(script, &sources, &args.device, &out.join("bench"))?;
         }
     }
     Ok(())
@@ -113,7 +120,7 @@ mod tests {
     #[test]
     fn benches_are_those_that_the_device_runs() {
         assert_eq!(selected(&args(None, "cpu")).unwrap().len(), BENCHES.len());
-        assert_eq!(selected(&args(None, "cuda:1")).unwrap(), ["soft-topk", "train-step"]);
+        assert_eq!(selected(&args(None, "cuda:1")).unwrap(), ["soft-topk", "train-step", "harvest"]);
         assert_eq!(selected(&args(Some("encode"), "cpu")).unwrap(), ["encode"]);
         for (name, device) in [("encode", "cuda"), ("nothing", "cpu")] {
             let error = selected(&args(Some(name), device)).unwrap_err().to_string();

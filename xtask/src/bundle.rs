@@ -62,8 +62,10 @@ pub(crate) fn run(workspace: &Workspace, args: &BundleArgs) -> Result<()> {
     for program in process::build_benches(&sources)? {
         strip(&program.path, &bench.join(&program.name))?;
     }
-    let script = workspace.root().join("benches/pytorch/train_step.py");
-    std::fs::copy(&script, bench.join("train_step.py")).map_err(|e| explain(e, &script))?;
+    for name in crate::bench::SCRIPTS.iter().map(|script| script.file) {
+        let script = workspace.root().join("benches/pytorch").join(name);
+        std::fs::copy(&script, bench.join(name)).map_err(|e| explain(e, &script))?;
+    }
     archive::pack(&bench, &folder.join("bench.zip"))?;
     let tests = scratch.path().join("tests");
     for program in device_tests::build(&sources, true)? {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::store::to_usize;
 use crate::{
-    ActivationStore, Dtype, Error, NpyWriter, Provenance, Result, RowMeta, StoreSpec, StoreWriter,
+    ActivationStore, Compression, Dtype, Error, NpyWriter, Provenance, Result, RowMeta, StoreSpec, StoreWriter,
 };
 
 /// Bytes of f32 copied at a time.
@@ -16,6 +16,8 @@ const PIECE_BYTES: usize = 4 << 20;
 pub enum Format {
     /// The native format.
     Native,
+    /// The native format, compressed.
+    Compressed(Compression),
     /// NumPy's `.npy`.
     Npy,
     /// Headerless f32, named `*_N_D.npy`.
@@ -38,10 +40,19 @@ pub fn convert(
 ) -> Result<()> {
     let (n_rows, d_model) = (store.n_rows(), store.d_model());
     match format {
-        Format::Native => {
+        Format::Native | Format::Compressed(_) => {
+            let compression = match format {
+                Format::Compressed(compression) => Some(compression),
+                _ => None,
+            };
             let provenance = store.provenance().cloned().unwrap_or_else(Provenance::default);
             let row_metadata = has_metadata(store)?;
-            let spec = StoreSpec { provenance, row_metadata, ..StoreSpec::new(d_model, dtype) };
+            let spec = StoreSpec {
+                provenance,
+                row_metadata,
+                compression,
+                ..StoreSpec::new(d_model, dtype)
+            };
             let mut writer = StoreWriter::create(out, spec)?;
             copy(store, progress, |start, rows| {
                 let mut meta = vec![RowMeta::default(); rows.len() / d_model];

@@ -6,6 +6,8 @@ use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
+use crate::int8;
+
 #[cfg(target_endian = "big")]
 compile_error!("activation files are little-endian and are read without swapping bytes");
 
@@ -13,6 +15,8 @@ compile_error!("activation files are little-endian and are read without swapping
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
+    /// Integers from −127 to 127 times a scale for each row; native stores only.
+    Int8,
     /// IEEE half precision.
     F16,
     /// The upper half of an f32.
@@ -26,12 +30,13 @@ pub enum Dtype {
 
 impl Dtype {
     /// All element types.
-    pub const ALL: [Self; 4] = [Self::F16, Self::BF16, Self::F32, Self::F64];
+    pub const ALL: [Self; 5] = [Self::Int8, Self::F16, Self::BF16, Self::F32, Self::F64];
 
-    /// Bytes an element.
+    /// Bytes an element, without the scale of its row.
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
+            Self::Int8 => 1,
             Self::F16 | Self::BF16 => 2,
             Self::F32 => 4,
             Self::F64 => 8,
@@ -47,10 +52,12 @@ impl Dtype {
         }
     }
 
-    /// Converts little-endian `bytes` of this type to f32; the lengths must match.
+    /// Converts little-endian `bytes` of this type to f32, int8 without the scale of the row; the
+    /// lengths must match.
     pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
         debug_assert_eq!(bytes.len(), out.len() * self.size());
         match self {
+            Self::Int8 => decode_each(bytes, out, |[q]| f32::from(q.cast_signed())),
             Self::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
                 Ok(values) => values.convert_to_f32_slice(out),
                 Err(_) => decode_each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
@@ -63,9 +70,17 @@ impl Dtype {
         }
     }
 
-    /// Appends `values` in this type, little-endian, rounded to nearest, to `bytes`.
-    pub(crate) fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
+    /// Appends rows of `d_model` values in this type, little-endian, rounded to nearest, to `bytes`,
+    /// and the scales of rows of int8 to `scales`.
+    pub(crate) fn encode(
+        self,
+        values: &[f32],
+        d_model: usize,
+        bytes: &mut Vec<u8>,
+        scales: &mut Vec<f32>,
+    ) {
         match self {
+            Self::Int8 => int8::encode(values, d_model, bytes, scales),
             Self::F16 => {
                 let mut halves = vec![f16::ZERO; values.len()];
                 halves.convert_from_f32_slice(values);
@@ -83,6 +98,7 @@ impl Dtype {
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Int8 => "int8",
             Self::F16 => "f16",
             Self::BF16 => "bf16",
             Self::F32 => "f32",
@@ -116,7 +132,7 @@ mod tests {
                 (Dtype::F64, 0.0),
             ] {
                 let mut bytes = vec![0];
-                dtype.encode(&[x], &mut bytes);
+                dtype.encode(&[x], 1, &mut bytes, &mut Vec::new());
                 prop_assert_eq!(bytes.len(), 1 + dtype.size());
                 let mut back = [0.0];
                 dtype.decode(&bytes[1..], &mut back);
@@ -128,9 +144,9 @@ mod tests {
 
     #[test]
     fn non_finite_values_stay_so() {
-        for dtype in Dtype::ALL {
-            let mut bytes = Vec::new();
-            dtype.encode(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &mut bytes);
+        for dtype in Dtype::ALL.into_iter().filter(|dtype| *dtype != Dtype::Int8) {
+            let (mut bytes, values) = (Vec::new(), [f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+            dtype.encode(&values, 3, &mut bytes, &mut Vec::new());
             let mut back = [0.0; 3];
             dtype.decode(&bytes, &mut back);
             assert!(back[0].is_nan() && back[1] == f32::INFINITY && back[2] == f32::NEG_INFINITY);

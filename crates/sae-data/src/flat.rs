@@ -100,7 +100,7 @@ impl ActivationStore for FlatStore {
         let read = |bytes: &mut [u8]| self.file.read_exact_at(bytes, offset);
         scratch::read_and_decode(self.dtype, out, read, |bytes, rows| match self.dtype {
             Dtype::F64 => check_f64(bytes, rows, self.d_model, self.file.path(), start),
-            Dtype::F16 | Dtype::BF16 | Dtype::F32 => Ok(()),
+            Dtype::Int8 | Dtype::F16 | Dtype::BF16 | Dtype::F32 => Ok(()),
         })
     }
 

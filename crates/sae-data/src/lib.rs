@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batch_source;
+mod compression;
 mod concatenation;
 mod convert;
 mod directory;
@@ -13,6 +14,7 @@ mod flat;
 mod foreign;
 mod header;
 mod inspection;
+mod int8;
 mod loader;
 mod manifest;
 mod native;
@@ -41,6 +43,7 @@ mod writer;
 mod zip;
 
 pub use batch_source::{BatchSource, StreamPosition};
+pub use compression::{Compression, Frames};
 pub use concatenation::Concatenation;
 pub use convert::{Format, convert};
 pub use dtype::Dtype;

@@ -7,13 +7,14 @@ use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::compression::{Frames, MAX_FRAME_BYTES};
+use crate::shard::RowFormat;
 use crate::{Dtype, Error, Provenance, Result, StoreSpec};
 
 /// The file's name within the store.
 pub(crate) const FILE_NAME: &str = "manifest.json";
 
 const FORMAT: &str = "softsae-activations";
-const VERSION: u32 = 1;
 
 /// The native format's table of contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Manifest {
     pub d_model: usize,
     /// Element type.
     pub dtype: Dtype,
+    /// The frames of a store that is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<Frames>,
     /// Rows of every shard but the last, which may have fewer.
     pub rows_per_shard: u64,
     /// Whether the writer finished.
@@ -65,6 +69,11 @@ const fn is_known(row_metadata: &bool) -> bool {
     *row_metadata
 }
 
+/// The version of a manifest: the first, which earlier programs read, wherever it says all.
+const fn version(dtype: Dtype, frames: Option<Frames>) -> u32 {
+    if matches!(dtype, Dtype::Int8) || frames.is_some() { 2 } else { 1 }
+}
+
 /// The first part in which two values differ: its path, and both.
 fn difference(field: &str, expected: &Value, got: &Value) -> Option<(String, String, String)> {
     let absent = &Value::Null;
@@ -92,11 +101,13 @@ fn difference(field: &str, expected: &Value, got: &Value) -> Option<(String, Str
 impl Manifest {
     /// The manifest of a store without shards.
     pub(crate) fn of(spec: StoreSpec) -> Self {
+        let frames = spec.compression.map(|compression| Frames::new(compression, spec.d_model));
         Self {
             format: FORMAT.to_owned(),
-            version: VERSION,
+            version: version(spec.dtype, frames),
             d_model: spec.d_model,
             dtype: spec.dtype,
+            frames,
             rows_per_shard: spec.rows_per_shard,
             complete: false,
             provenance: spec.provenance,
@@ -111,6 +122,7 @@ impl Manifest {
             serde_json::json!({
                 "d_model": m.d_model,
                 "dtype": m.dtype,
+                "frames": m.frames,
                 "rows_per_shard": m.rows_per_shard,
                 "provenance": m.provenance,
                 "row_metadata": m.row_metadata,
@@ -135,14 +147,19 @@ impl Manifest {
         if manifest.format != FORMAT {
             return fail("format 'softsae-activations'", format!("{:?}", manifest.format));
         }
-        if manifest.version != VERSION {
-            return fail("version 1", format!("version {}", manifest.version));
+        let version = version(manifest.dtype, manifest.frames);
+        if manifest.version != version {
+            return fail(&format!("version {version}"), format!("version {}", manifest.version));
         }
         if manifest.d_model == 0 || manifest.rows_per_shard == 0 {
             return fail("d_model and rows_per_shard of at least 1", "0".to_owned());
         }
         if manifest.dtype == Dtype::F64 {
-            return fail("dtype f16, bf16 or f32", "f64".to_owned());
+            return fail("dtype int8, f16, bf16 or f32", "f64".to_owned());
+        }
+        if !manifest.row_format().has_frames_in_bounds() {
+            let expected = format!("frames of 1 row or more and at most {MAX_FRAME_BYTES} bytes");
+            return fail(&expected, format!("{:?}", manifest.frames));
         }
         for (i, shard) in manifest.shards.iter().enumerate() {
             if shard.file != shard_name(i) {
@@ -173,6 +190,10 @@ impl Manifest {
         let mut file = AtomicWriteFile::open(path).map_err(Error::io(path))?;
         file.write_all((text + "\n").as_bytes()).map_err(Error::io(path))?;
         file.commit().map_err(Error::io(path))
+    }
+
+    pub(crate) fn row_format(&self) -> RowFormat {
+        RowFormat { d_model: self.d_model, dtype: self.dtype, frames: self.frames }
     }
 
     pub(crate) fn n_rows(&self) -> Option<u64> {

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::compression::FrameIndex;
 use crate::manifest::{FILE_NAME, Manifest};
-use crate::shard::{DATA_OFFSET, Layout};
+use crate::shard::{self, DATA_OFFSET, Layout, RowFormat};
 use crate::source::SourceFile;
 use crate::store::{check_all_rows, check_range, check_rows, to_usize};
-use crate::{ActivationStore, Dtype, Error, Provenance, Result, RowMeta, scratch};
+use crate::{ActivationStore, Dtype, Error, Provenance, Result, RowMeta, int8, scratch};
 
 /// A finished native store.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct NativeStore {
 struct OpenShard {
     file: SourceFile,
     layout: Layout,
+    /// Where the frames are, of rows that are compressed.
+    frames: Option<FrameIndex>,
 }
 
 impl NativeStore {
@@ -50,7 +53,7 @@ impl NativeStore {
         let mut done = 0;
         while done < n {
             let (i, row) = self.place(start + done);
-            let here = (self.shards[i].layout.n_rows - row).min(n - done);
+            let here = (self.shards[i].layout.n_rows() - row).min(n - done);
             read(&self.shards[i], row, to_usize(here), to_usize(done))?;
             done += here;
         }
@@ -80,7 +83,7 @@ impl ActivationStore for NativeStore {
         let n = check_rows(self, start, out.len())?;
         let d_model = self.d_model();
         self.for_each_shard(start, n, |shard, row, n, done| {
-            shard.read_rows(self.dtype(), row, &mut out[done * d_model..][..n * d_model])
+            shard.read_rows(row, &mut out[done * d_model..][..n * d_model])
         })
     }
 
@@ -126,25 +129,40 @@ impl ActivationStore for NativeStore {
 
 impl OpenShard {
     /// Reads rows and compares each with its CRC-32.
-    fn read_rows(&self, dtype: Dtype, row: u64, out: &mut [f32]) -> Result<()> {
-        let row_bytes = to_usize(self.layout.row_bytes);
+    fn read_rows(&self, row: u64, out: &mut [f32]) -> Result<()> {
+        let RowFormat { d_model, dtype, .. } = self.layout.format();
+        let mut scales = vec![0.0_f32; if dtype == Dtype::Int8 { out.len() / d_model } else { 0 }];
+        if !scales.is_empty() {
+            let bytes = bytemuck::cast_slice_mut(&mut scales);
+            self.file.read_exact_at(bytes, self.layout.scale_offset(row))?;
+        }
         let read = |bytes: &mut [u8]| {
-            self.file.read_exact_at(bytes, self.layout.row_offset(row))?;
-            let checksums = self.read_column(0, row, bytes.len() / row_bytes)?;
-            for ((i, bytes), expected) in bytes.chunks(row_bytes).enumerate().zip(checksums) {
-                let got = crc32fast::hash(bytes);
-                if got != expected {
-                    return Err(Error::Checksum {
-                        path: self.file.path().to_owned(),
-                        item: format!("row {}", row + i as u64),
-                        expected: format!("{expected:08x}"),
-                        got: format!("{got:08x}"),
-                    });
-                }
+            match &self.frames {
+                None => self.file.read_exact_at(bytes, self.layout.row_offset(row))?,
+                Some(frames) => frames.read_rows(&self.file, &self.layout, row, bytes)?,
             }
-            Ok(())
+            self.check_rows(row, bytes, &scales)
         };
-        scratch::read_and_decode(dtype, out, read, |_, _| Ok(()))
+        scratch::read_and_decode(dtype, out, read, |_, _| Ok(()))?;
+        int8::scale_rows(out, d_model, &scales);
+        Ok(())
+    }
+
+    fn check_rows(&self, first: u64, bytes: &[u8], scales: &[f32]) -> Result<()> {
+        let row_bytes = to_usize(self.layout.row_bytes());
+        let checksums = self.read_column(0, first, bytes.len() / row_bytes)?;
+        for ((i, bytes), expected) in bytes.chunks(row_bytes).enumerate().zip(checksums) {
+            let got = shard::checksum(bytes, scales.get(i).copied());
+            if got != expected {
+                return Err(Error::Checksum {
+                    path: self.file.path().to_owned(),
+                    item: format!("row {}", first + i as u64),
+                    expected: format!("{expected:08x}"),
+                    got: format!("{got:08x}"),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn read_meta(&self, row: u64, out: &mut [RowMeta]) -> Result<()> {
@@ -172,7 +190,8 @@ fn open_shard(
     shard: &crate::manifest::Shard,
 ) -> Result<OpenShard> {
     let path = dir.join(&shard.file);
-    let layout = Layout::new(shard.n_rows, manifest.d_model, manifest.dtype)
+    let format = manifest.row_format();
+    let layout = Layout::of_file(shard.n_rows, format, shard.n_bytes)
         .ok_or_else(|| Error::format(&path, "a shard whose size fits 64 bits", shard.n_rows))?;
     let file = SourceFile::open(&path)?;
     if file.len() != layout.n_bytes() || shard.n_bytes != layout.n_bytes() {
@@ -181,12 +200,13 @@ fn open_shard(
     }
     let mut header = vec![0; to_usize(DATA_OFFSET)];
     file.read_exact_at(&mut header, 0)?;
-    layout.check_header(&header, manifest.d_model, manifest.dtype, &path)?;
+    layout.check_header(&header, &path)?;
     if !shard.columns_blake3.is_empty() {
-        let got = file.blake3_from(layout.column_offset(0, 0))?;
+        let got = file.blake3_from(layout.index_offset())?;
         check_hash(&file, "checksums and metadata of the rows", &shard.columns_blake3, got)?;
     }
-    Ok(OpenShard { file, layout })
+    let frames = format.frames.map(|frames| FrameIndex::read(frames, &file, &layout)).transpose()?;
+    Ok(OpenShard { file, layout, frames })
 }
 
 fn check_hash(file: &SourceFile, item: &str, expected: &str, got: String) -> Result<()> {

@@ -87,7 +87,7 @@ impl FlatHeader {
             Dtype::F16 => "<f2",
             Dtype::F32 => "<f4",
             Dtype::F64 => "<f8",
-            Dtype::BF16 => return None,
+            Dtype::Int8 | Dtype::BF16 => return None,
         };
         let mut text = format!(
             "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({n_rows}, {d_model}), }}"

@@ -73,7 +73,7 @@ impl NpyWriter {
         };
         self.dtype.check_rows(rows, self.d_model, &self.path, self.n_written)?;
         self.encoded.clear();
-        self.dtype.encode(rows, &mut self.encoded);
+        self.dtype.encode(rows, self.d_model, &mut self.encoded, &mut Vec::new());
         self.file.write_all(&self.encoded).map_err(Error::io(&self.path))?;
         self.values_left = left;
         self.n_written += (rows.len() / self.d_model) as u64;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::{Dtype, Error, Result};
+use crate::{Dtype, Error, Result, int8};
 
 impl Dtype {
     /// Checks that rows about to be written hold only finite values, and none that this type would
     /// make infinite. Values are rounded to nearest, small ones to zero, but a row that would become
-    /// all zeros without being so is refused.
+    /// all zeros without being so, or that is too small for a scale of int8, is refused.
     ///
     /// `path` and `first_row` say where the rows go.
     pub(crate) fn check_rows(
@@ -35,24 +35,34 @@ impl Dtype {
             if values.iter().all(|v| v.abs() <= vanishing)
                 && let Some(column) = values.iter().position(|&v| v != 0.0)
             {
-                return range(column, format!("a row that {self} does not round to zeros"));
+                return range(column, self.vanished());
             }
         }
         Ok(())
     }
 
+    /// What a row that is too small should have been.
+    fn vanished(self) -> String {
+        match self {
+            Self::Int8 => format!("a row of zeros or up to {:e} at least", int8::SMALLEST),
+            _ => format!("a row that {self} does not round to zeros"),
+        }
+    }
+
     /// The smallest f32 that is rounded to infinity.
     const fn overflow(self) -> f32 {
         match self {
+            Self::Int8 => int8::LARGEST.next_up(),
             Self::F16 => 65_520.0,
             Self::BF16 => f32::from_bits(0x7f7f_8000),
             Self::F32 | Self::F64 => f32::INFINITY,
         }
     }
 
-    /// The largest f32 that is rounded to zero.
+    /// The largest f32 that is rounded to zero, or that has no scale as the largest of its row.
     const fn vanishing(self) -> f32 {
         match self {
+            Self::Int8 => int8::SMALLEST.next_down(),
             Self::F16 => f32::from_bits(0x3300_0000),
             Self::BF16 => f32::from_bits(0x8000),
             Self::F32 | Self::F64 => 0.0,
@@ -97,6 +107,9 @@ mod tests {
                     Dtype::F16 => f16::from_f32(value).to_f32(),
                     Dtype::BF16 => bf16::from_f32(value).to_f32(),
                     Dtype::F32 | Dtype::F64 => value,
+                    Dtype::Int8 if value.abs() > int8::LARGEST => f32::INFINITY.copysign(value),
+                    Dtype::Int8 if value.abs() < int8::SMALLEST => 0.0,
+                    Dtype::Int8 => value,
                 };
                 let lost = !rounded.is_finite() || (rounded == 0.0 && value != 0.0);
                 let checked = dtype.check_rows(&[value], 1, Path::new("x"), 0);
@@ -108,6 +121,7 @@ mod tests {
     #[test]
     fn the_edges_are_those_of_the_types() {
         for (dtype, largest, smallest) in [
+            (Dtype::Int8, int8::LARGEST, int8::SMALLEST),
             (Dtype::F16, 65_504.0, 2f32.powi(-24)),
             (Dtype::BF16, f32::from_bits(0x7f7f_0000), f32::from_bits(0x1_0000)),
             (Dtype::F32, f32::MAX, f32::from_bits(1)),

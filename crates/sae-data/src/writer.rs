@@ -1,7 +1,8 @@
 //! Writing the native format so that a crash at any moment loses at most the shard in hand.
 //!
 //! A shard is written to a temporary file, synced and renamed; then the manifest that names it is
-//! replaced in the same way. Rows go to disk as they come: memory holds 16 bytes a row.
+//! replaced in the same way. Rows go to disk as they come: memory holds 16 bytes a row, 20 of int8,
+//! and a frame where rows are compressed.
 
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -10,21 +11,25 @@ use std::path::{Path, PathBuf};
 use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
 
+use crate::compression::{FrameWriter, MAX_FRAME_BYTES};
 use crate::manifest::{FILE_NAME, Manifest, Shard, shard_name};
 use crate::output_lock::OutputLock;
-use crate::shard::{COLUMNS, DATA_OFFSET, Layout};
+use crate::shard::{COLUMNS, DATA_OFFSET, Layout, RowFormat, checksum};
 use crate::source::SourceFile;
 use crate::store::to_usize;
 use crate::unfinished::remove_unfinished;
-use crate::{Dtype, Error, Provenance, Result, RowMeta};
+use crate::{Compression, Dtype, Error, Provenance, Result, RowMeta};
 
 /// What a store will hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreSpec {
     /// Dimension of a row.
     pub d_model: usize,
-    /// Element type on disk: f16, bf16 or f32.
+    /// Element type on disk: int8, f16, bf16 or f32.
     pub dtype: Dtype,
+    /// How the activations are compressed; not at all if `None`.
+    #[serde(default)]
+    pub compression: Option<Compression>,
     /// Rows a shard.
     pub rows_per_shard: u64,
     /// Where the activations come from.
@@ -41,7 +46,8 @@ impl StoreSpec {
         let row_bytes = d_model.saturating_mul(dtype.size()).max(1) as u64;
         let rows_per_shard = ((256 << 20) / row_bytes).max(1);
         let provenance = Provenance::default();
-        Self { d_model, dtype, rows_per_shard, provenance, row_metadata: true }
+        let compression = None;
+        Self { d_model, dtype, compression, rows_per_shard, provenance, row_metadata: true }
     }
 }
 
@@ -65,6 +71,10 @@ pub struct StoreWriter {
 struct ShardWriter {
     path: PathBuf,
     file: AtomicWriteFile,
+    format: RowFormat,
+    /// Of a store that is compressed.
+    frames: Option<FrameWriter>,
+    scales: Vec<f32>,
     columns: [Vec<u32>; COLUMNS.len()],
 }
 
@@ -194,15 +204,16 @@ impl StoreWriter {
     }
 
     fn write(&mut self, rows: &[f32], meta: &[RowMeta]) -> Result<()> {
-        let (d_model, dtype) = (self.manifest.d_model, self.manifest.dtype);
+        let format = self.manifest.row_format();
         let shard = match &mut self.shard {
             Some(shard) => shard,
-            none => none.insert(ShardWriter::new(&self.dir, self.manifest.shards.len())?),
+            none => none.insert(ShardWriter::new(&self.dir, self.manifest.shards.len(), format)?),
         };
+        let RowFormat { d_model, dtype, .. } = format;
         dtype.check_rows(rows, d_model, &shard.path, shard.columns[0].len() as u64)?;
         self.encoded.clear();
-        dtype.encode(rows, &mut self.encoded);
-        shard.write(&self.encoded, d_model * dtype.size(), meta)?;
+        dtype.encode(rows, d_model, &mut self.encoded, &mut shard.scales);
+        shard.write(&self.encoded, meta)?;
         self.n_rows += meta.len() as u64;
         Ok(())
     }
@@ -217,35 +228,70 @@ impl StoreWriter {
 }
 
 impl ShardWriter {
-    fn new(dir: &Path, i: usize) -> Result<Self> {
+    fn new(dir: &Path, i: usize, format: RowFormat) -> Result<Self> {
         let path = dir.join(shard_name(i));
         let mut file = AtomicWriteFile::open(&path).map_err(Error::io(&path))?;
         file.write_all(&vec![0; to_usize(DATA_OFFSET)]).map_err(Error::io(&path))?;
-        Ok(Self { path, file, columns: Default::default() })
+        let row_bytes = format.d_model * format.dtype.size();
+        let of_store = |frames| FrameWriter::new(frames, row_bytes, format.dtype, &path);
+        let frames = format.frames.map(of_store).transpose()?;
+        Ok(Self { path, file, format, frames, scales: Vec::new(), columns: Default::default() })
     }
 
-    fn write(&mut self, encoded: &[u8], row_bytes: usize, meta: &[RowMeta]) -> Result<()> {
-        self.file.write_all(encoded).map_err(Error::io(&self.path))?;
+    /// Writes rows, whose scales are the last ones.
+    fn write(&mut self, encoded: &[u8], meta: &[RowMeta]) -> Result<()> {
+        self.write_rows(encoded, false)?;
         let [checksums, token_ids, documents, positions] = &mut self.columns;
-        checksums.extend(encoded.chunks(row_bytes).map(crc32fast::hash));
+        let row_bytes = self.format.d_model * self.format.dtype.size();
+        for (row, i) in encoded.chunks(row_bytes).zip(checksums.len()..) {
+            checksums.push(checksum(row, self.scales.get(i).copied()));
+        }
         token_ids.extend(meta.iter().map(|m| m.token_id));
         documents.extend(meta.iter().map(|m| m.document));
         positions.extend(meta.iter().map(|m| m.position));
         Ok(())
     }
 
+    /// Writes rows as they are, or in frames, with `last` all that are left of them.
+    fn write_rows(&mut self, encoded: &[u8], last: bool) -> Result<()> {
+        let Self { file, frames, .. } = self;
+        let written = match frames {
+            None => file.write_all(encoded),
+            Some(frames) => frames.append(encoded, last, |frame| file.write_all(frame)),
+        };
+        written.map_err(Error::io(&self.path))
+    }
+
+    /// Writes what is left of the rows, and the index of frames; returns where the activations end.
+    fn close_frames(&mut self, columns: &mut blake3::Hasher) -> Result<Option<u64>> {
+        self.write_rows(&[], true)?;
+        let Some(frames) = &self.frames else { return Ok(None) };
+        let end = frames.ends.last().copied().unwrap_or_default();
+        let padded = end.next_multiple_of(8);
+        let index = bytemuck::cast_slice(&frames.ends);
+        columns.update(index);
+        let padding = vec![0; to_usize(padded - end)];
+        let written = self.file.write_all(&padding).and_then(|()| self.file.write_all(index));
+        written.map_err(Error::io(&self.path))?;
+        Ok(Some(padded))
+    }
+
     /// Writes columns and header, syncs, renames, and hashes what is there.
     fn close(mut self, manifest: &Manifest) -> Result<Shard> {
         let n_rows = self.columns[0].len() as u64;
-        let layout = Layout::new(n_rows, manifest.d_model, manifest.dtype)
-            .ok_or_else(|| Error::format(&self.path, "a size that fits 64 bits", n_rows))?;
         let mut columns = blake3::Hasher::new();
-        for column in &self.columns {
-            let bytes = bytemuck::cast_slice(column);
+        let layout = match self.close_frames(&mut columns)? {
+            None => Layout::new(n_rows, self.format),
+            Some(data_bytes) => Layout::compressed(n_rows, self.format, data_bytes),
+        };
+        let layout =
+            layout.ok_or_else(|| Error::format(&self.path, "a size that fits 64 bits", n_rows))?;
+        let scales = bytemuck::cast_slice(&self.scales);
+        for bytes in std::iter::once(scales).chain(self.columns.iter().map(|c| bytemuck::cast_slice(c))) {
             columns.update(bytes);
             self.file.write_all(bytes).map_err(Error::io(&self.path))?;
         }
-        let header = layout.header(manifest.d_model, manifest.dtype, &self.path)?;
+        let header = layout.header(&self.path)?;
         self.file.as_file().write_all_at(&header, 0).map_err(Error::io(&self.path))?;
         self.file.commit().map_err(Error::io(&self.path))?;
         let file = SourceFile::open(&self.path)?;
@@ -272,9 +318,14 @@ fn prepare(dir: &Path, spec: &StoreSpec) -> Result<(OutputLock, Option<Manifest>
         return Err(Error::value("rows_per_shard", "at least 1", 0));
     }
     if spec.dtype == Dtype::F64 {
-        return Err(Error::value("dtype", "f16, bf16 or f32", spec.dtype));
+        return Err(Error::value("dtype", "int8, f16, bf16 or f32", spec.dtype));
     }
-    if Layout::new(spec.rows_per_shard, spec.d_model, spec.dtype).is_none() {
+    let format = Manifest::of(spec.clone()).row_format();
+    if !format.has_frames_in_bounds() {
+        let expected = format!("rows of at most {MAX_FRAME_BYTES} bytes, to be compressed");
+        return Err(Error::value("d_model", expected, spec.d_model));
+    }
+    if Layout::new(spec.rows_per_shard, format).is_none() {
         let got = format!("{} rows of {}", spec.rows_per_shard, spec.d_model);
         return Err(Error::value("rows_per_shard", "a shard whose size fits 64 bits", got));
     }

@@ -214,7 +214,7 @@ fn a_damaged_manifest_is_named() {
         ("\"n_rows\": 8", "\"n_rows\": 17", "16 rows in shard-00002.safetensors"),
         ("\"d_model\": 4", "\"d_model\": 5", "expected 1440 bytes, got 1408"),
         ("\"d_model\": 4", "\"d_model\": 0", "at least 1"),
-        ("\"f16\"", "\"f64\"", "dtype f16, bf16 or f32"),
+        ("\"f16\"", "\"f64\"", "dtype int8, f16, bf16 or f32"),
         ("\"complete\": true", "\"complete\": true, \"more\": 1", "unknown field"),
         ("}", "", "a manifest of a native store"),
     ] {

@@ -1,5 +1,6 @@
 //! Stores, loader and statistics through the public interface.
 
+mod compact;
 mod faults;
 mod flat;
 mod folders;

@@ -11,7 +11,7 @@ use sae_data::{
 
 use crate::support::{read_all, spec};
 
-/// Every writer with each element type it has.
+/// Every writer with each element type that rounds value by value.
 const WRITERS: [(Format, Dtype); 7] = [
     (Format::Native, Dtype::F16),
     (Format::Native, Dtype::BF16),
@@ -53,6 +53,7 @@ fn rounded(dtype: Dtype, value: f32) -> f32 {
         Dtype::F16 => f16::from_f32(value).to_f32(),
         Dtype::BF16 => bf16::from_f32(value).to_f32(),
         Dtype::F32 | Dtype::F64 => value,
+        Dtype::Int8 => unreachable!("rows of int8 are rounded together"),
     }
 }
 

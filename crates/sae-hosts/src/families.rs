@@ -161,7 +161,7 @@ fn unembedding(
         let expected = "the values of the embedding, as `tie_word_embeddings` is true";
         return Err(weights.wrong(&own, expected, "others"));
     }
-    Ok(Linear { weight: embedding.shallow_clone(), bias: None })
+    Ok(Linear::shared(embedding))
 }
 
 /// The mask of each layer: what `layer_types` says, or where it is absent a window in the layers

@@ -2,9 +2,11 @@
 
 mod activation;
 mod attention;
+mod cpu;
 mod encoder;
 mod linear;
 mod norm;
+mod residual;
 mod rotary;
 
 pub(crate) use activation::Activation;
@@ -12,4 +14,5 @@ pub(crate) use attention::{Attention, Mask};
 pub(crate) use encoder::{EncoderLayer, EncoderNames, PatchEmbedding};
 pub(crate) use linear::Linear;
 pub(crate) use norm::{LayerNorm, RmsNorm};
+pub(crate) use residual::add;
 pub(crate) use rotary::{Rotary, RotaryKeys};

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::{Family, KEYS, Loader, Tap, language_info, masks, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, Linear, RmsNorm, Rotary, RotaryKeys};
+use crate::layers::{Activation, Attention, Linear, RmsNorm, Rotary, RotaryKeys, add};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -154,8 +154,8 @@ impl Gemma2 {
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
         let (batch, positions, _) = x.size3().expect("a residual stream has three dimensions");
         let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
-        let qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
-        let qk = self.rotary.forward(&qkv.narrow(2, 0, heads + kv_heads));
+        let mut qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
+        let qk = self.rotary.forward(&mut qkv, heads + kv_heads);
         let out = layer.attention.forward(
             &qk.narrow(2, 0, heads),
             &qk.narrow(2, heads, kv_heads),
@@ -166,9 +166,7 @@ impl Gemma2 {
 
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
         let gate_up = layer.gate_up.forward(&layer.mlp_norm.forward(x));
-        let d_mlp = self.shape.d_mlp;
-        let gate = self.activation.forward(&gate_up.narrow(-1, 0, d_mlp));
-        layer.down.forward(&(gate * gate_up.narrow(-1, d_mlp, d_mlp)))
+        layer.down.forward(&self.activation.gated(gate_up))
     }
 }
 
@@ -183,10 +181,10 @@ impl Family for Gemma2 {
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let layer = &self.layers[layer];
         let attention = tap(HookKind::AttnOut, self.attend(layer, x))?;
-        let x = x + layer.attention_post_norm.forward(&attention);
+        let x = add(x, layer.attention_post_norm.forward(&attention));
         let read = tap(HookKind::MlpIn, x.shallow_clone())?;
         let mlp = tap(HookKind::MlpOut, self.mlp(layer, &read))?;
-        ControlFlow::Continue(x + layer.mlp_post_norm.forward(&mlp))
+        ControlFlow::Continue(add(&x, layer.mlp_post_norm.forward(&mlp)))
     }
 
     fn head(&self, x: &Tensor) -> Tensor {

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::{Family, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask};
+use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, add};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -117,11 +117,11 @@ impl Family for Gpt2 {
         let qkv = qkv.view([batch, positions, 3, self.heads, d_model / self.heads]);
         let part = |part| qkv.select(2, part);
         let attended = layer.attention.forward(&part(0), &part(1), &part(2));
-        let x = x + tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?;
+        let x = add(x, tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?);
         let read = tap(HookKind::MlpIn, x.shallow_clone())?;
-        let hidden = self.activation.forward(&layer.up.forward(&layer.mlp_norm.forward(&read)));
+        let hidden = self.activation.forward(layer.up.forward(&layer.mlp_norm.forward(&read)));
         let mlp = tap(HookKind::MlpOut, layer.down.forward(&hidden))?;
-        ControlFlow::Continue(x + mlp)
+        ControlFlow::Continue(add(&x, mlp))
     }
 
     fn head(&self, x: &Tensor) -> Tensor {

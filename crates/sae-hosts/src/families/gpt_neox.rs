@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::{Family, KEYS, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, Rotary, RotaryKeys};
+use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, Rotary, RotaryKeys, add};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -119,20 +119,20 @@ impl Family for GptNeoX {
         let (batch, positions, d_model) =
             x.size3().expect("a residual stream has three dimensions");
         let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
-        let qkv = qkv.view([batch, positions, 3 * self.heads, d_model / self.heads]);
-        let qk = self.rotary.forward(&qkv.narrow(2, 0, 2 * self.heads));
+        let mut qkv = qkv.view([batch, positions, 3 * self.heads, d_model / self.heads]);
+        let qk = self.rotary.forward(&mut qkv, 2 * self.heads);
         let attended = self.attention.forward(
             &qk.narrow(2, 0, self.heads),
             &qk.narrow(2, self.heads, self.heads),
             &qkv.narrow(2, 2 * self.heads, self.heads),
         );
         let attention = tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?;
-        let after = x + attention;
+        let after = add(x, attention);
         let read = if self.parallel { x } else { &after };
         let read = tap(HookKind::MlpIn, read.shallow_clone())?;
-        let hidden = self.activation.forward(&layer.up.forward(&layer.mlp_norm.forward(&read)));
+        let hidden = self.activation.forward(layer.up.forward(&layer.mlp_norm.forward(&read)));
         let mlp = tap(HookKind::MlpOut, layer.down.forward(&hidden))?;
-        ControlFlow::Continue(after + mlp)
+        ControlFlow::Continue(add(&after, mlp))
     }
 
     fn head(&self, x: &Tensor) -> Tensor {

@@ -9,7 +9,7 @@ use tch::Tensor;
 use super::{Family, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, Linear, Mask, RmsNorm, Rotary, RotaryKeys};
+use crate::layers::{Activation, Attention, Linear, Mask, RmsNorm, Rotary, RotaryKeys, add};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -199,14 +199,13 @@ impl Llama {
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
         let (batch, positions, _) = x.size3().expect("a residual stream has three dimensions");
         let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
-        let qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
-        let mut qk = qkv.narrow(2, 0, heads + kv_heads);
+        let mut qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
         if let Some((query_norm, key_norm)) = &layer.head_norms {
-            let queries = query_norm.forward(&qk.narrow(2, 0, heads));
-            let keys = key_norm.forward(&qk.narrow(2, heads, kv_heads));
-            qk = Tensor::cat(&[queries, keys], 2);
+            let queries = query_norm.forward(&qkv.narrow(2, 0, heads));
+            let keys = key_norm.forward(&qkv.narrow(2, heads, kv_heads));
+            qkv = Tensor::cat(&[queries, keys, qkv.narrow(2, heads + kv_heads, kv_heads)], 2);
         }
-        let qk = self.rotary.forward(&qk);
+        let qk = self.rotary.forward(&mut qkv, heads + kv_heads);
         let out = layer.attention.forward(
             &qk.narrow(2, 0, heads),
             &qk.narrow(2, heads, kv_heads),
@@ -217,9 +216,7 @@ impl Llama {
 
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
         let gate_up = layer.gate_up.forward(&layer.mlp_norm.forward(x));
-        let d_mlp = self.shape.d_mlp;
-        let gate = self.activation.forward(&gate_up.narrow(-1, 0, d_mlp));
-        layer.down.forward(&(gate * gate_up.narrow(-1, d_mlp, d_mlp)))
+        layer.down.forward(&self.activation.gated(gate_up))
     }
 }
 
@@ -230,10 +227,10 @@ impl Family for Llama {
 
     fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let layer = &self.layers[layer];
-        let x = x + tap(HookKind::AttnOut, self.attend(layer, x))?;
+        let x = add(x, tap(HookKind::AttnOut, self.attend(layer, x))?);
         let read = tap(HookKind::MlpIn, x.shallow_clone())?;
         let mlp = tap(HookKind::MlpOut, self.mlp(layer, &read))?;
-        ControlFlow::Continue(x + mlp)
+        ControlFlow::Continue(add(&x, mlp))
     }
 
     fn head(&self, x: &Tensor) -> Tensor {

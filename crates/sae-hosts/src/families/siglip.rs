@@ -101,11 +101,11 @@ impl Pooler {
         let d_model = config.size("hidden_size")?;
         let heads = config.size("num_attention_heads")?;
         let head_dim = config.divides("num_attention_heads", d_model, heads)?;
-        let joint = Linear {
-            weight: weights
-                .take(&format!("{name}.attention.in_proj_weight"), &[3 * d_model, d_model])?,
-            bias: Some(weights.take(&format!("{name}.attention.in_proj_bias"), &[3 * d_model])?),
+        let part = |part: &str, shape: &[i64]| {
+            weights.take(&format!("{name}.attention.in_proj_{part}"), shape)
         };
+        let weight = part("weight", &[3 * d_model, d_model])?;
+        let joint = Linear::new(&weight, Some(part("bias", &[3 * d_model])?));
         let linear = |part: &str, inputs, outputs| {
             Linear::load(weights, &format!("{name}.{part}"), inputs, outputs, true)
         };
@@ -141,7 +141,7 @@ impl Pooler {
         let pooled =
             self.attention.forward(&query, &keys_values.select(2, 0), &keys_values.select(2, 1));
         let pooled = self.out.forward(&pooled);
-        let hidden = self.activation.forward(&self.up.forward(&self.norm.forward(&pooled)));
+        let hidden = self.activation.forward(self.up.forward(&self.norm.forward(&pooled)));
         (pooled + self.down.forward(&hidden)).select(1, 0)
     }
 }

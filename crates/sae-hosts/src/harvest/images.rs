@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use sae_data::{Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
+use sae_data::{Compression, Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
 use tch::Tensor;
 
 use super::{HarvestProgress, append, file_hash, of_host, values};
@@ -32,6 +32,8 @@ pub struct ImageOptions {
     pub batch_size: usize,
     /// Element type of the store (f32).
     pub dtype: Dtype,
+    /// How the store is compressed (not at all).
+    pub compression: Option<Compression>,
     /// Rows of a shard; what the store takes by default (about 256 MiB) if `None`.
     pub rows_per_shard: Option<u64>,
 }
@@ -42,6 +44,7 @@ impl Default for ImageOptions {
             positions: ImagePositions::default(),
             batch_size: 16,
             dtype: Dtype::F32,
+            compression: None,
             rows_per_shard: None,
         }
     }
@@ -78,6 +81,7 @@ pub fn harvest_images(
     let processor = host.image_processor()?;
     let d_model = host.info().d_model;
     let mut spec = StoreSpec::new(d_model, options.dtype);
+    spec.compression = options.compression;
     spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
     spec.provenance = image_provenance(host, images, hook, options)?;
     let mut writer = StoreWriter::resume(out, spec)?;

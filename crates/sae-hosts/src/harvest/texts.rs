@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use sae_config::{CorpusConfig, Packing};
-use sae_data::{Dtype, Provenance, StoreSpec};
+use sae_data::{Compression, Dtype, Provenance, StoreSpec};
 
 use super::batches::ContextBatches;
 use super::stores::Stores;
@@ -32,6 +32,8 @@ pub struct HarvestOptions {
     pub batch_size: usize,
     /// Element type of the store (f32).
     pub dtype: Dtype,
+    /// How the store is compressed (not at all).
+    pub compression: Option<Compression>,
     /// Rows of a shard; what the store takes by default (about 256 MiB) if `None`.
     pub rows_per_shard: Option<u64>,
 }
@@ -46,6 +48,7 @@ impl Default for HarvestOptions {
             max_tokens: None,
             batch_size: 16,
             dtype: Dtype::F32,
+            compression: None,
             rows_per_shard: None,
         }
     }
@@ -122,6 +125,7 @@ pub fn harvest_at(
     cut.max_document_tokens = cut.max_document_tokens.min(options.max_tokens.unwrap_or(u64::MAX));
     let mut stores = Stores::resume(stores, |hook| {
         let mut spec = StoreSpec::new(host.info().d_model, options.dtype);
+        spec.compression = options.compression;
         spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
         spec.provenance = provenance(host, &*documents, &cut, hook, options)?;
         Ok(spec)

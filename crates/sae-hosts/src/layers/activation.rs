@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::cpu;
 use crate::Result;
 use crate::config::HostConfig;
 
@@ -52,7 +53,34 @@ impl Activation {
         }
     }
 
-    pub(crate) fn forward(self, x: &Tensor) -> Tensor {
+    /// The function of each element.
+    pub(crate) fn forward(self, mut x: Tensor) -> Tensor {
+        let in_place = match self {
+            Self::GeluTanh => cpu::sigmoid_unit(&mut x, gelu_argument),
+            Self::QuickGelu => cpu::sigmoid_unit(&mut x, |x| 1.702 * x),
+            Self::Silu => cpu::sigmoid_unit(&mut x, |x| x),
+            Self::Gelu | Self::Relu => None,
+        };
+        if in_place.is_some() { x } else { self.of(&x) }
+    }
+
+    /// The function of the first half of each row, times the other half.
+    ///
+    /// # Shapes
+    /// `[…, 2·size]` to `[…, size]`.
+    pub(crate) fn gated(self, mut gate_up: Tensor) -> Tensor {
+        let in_place = match self {
+            Self::GeluTanh => cpu::gated_unit(&mut gate_up, gelu_argument),
+            Self::QuickGelu => cpu::gated_unit(&mut gate_up, |x| 1.702 * x),
+            Self::Silu => cpu::gated_unit(&mut gate_up, |x| x),
+            Self::Gelu | Self::Relu => None,
+        };
+        let size = gate_up.size().last().map_or(0, |size| size / 2);
+        let gate = gate_up.narrow(-1, 0, size);
+        if in_place.is_some() { gate } else { self.of(&gate) * gate_up.narrow(-1, size, size) }
+    }
+
+    fn of(self, x: &Tensor) -> Tensor {
         match self {
             Self::Gelu => x.gelu("none"),
             Self::GeluTanh => x.gelu("tanh"),
@@ -63,9 +91,18 @@ impl Activation {
     }
 }
 
+/// s of GELU's approximation x·σ(s(x)): (1 + tanh(u)) / 2 is σ(2u).
+#[inline(always)]
+fn gelu_argument(x: f32) -> f32 {
+    const SCALE: f32 = 1.595_769_1;
+    SCALE * (x + 0.044_715 * x * x * x)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use tch::Kind;
 
     use super::*;
 
@@ -102,12 +139,22 @@ mod tests {
             let values = serde_json::json!({ "hidden_act": name });
             HostConfig::new(Path::new("config.json"), values.as_object().unwrap().clone())
         };
-        let xs = [-3.0, -1.0, -0.1, 0.0, 0.3, 2.0, 5.0];
+        let xs = [-200.0, -3.0, -1.0, -0.1, 0.0, 0.3, 2.0, 5.0, 90.0];
         for (name, _) in NAMES {
             let function = Activation::read(&config(name), "hidden_act", Activation::Gelu).unwrap();
-            let got = Vec::<f64>::try_from(function.forward(&Tensor::from_slice(&xs))).unwrap();
-            for (x, got) in xs.into_iter().zip(got) {
-                assert!((got - definition(name, x)).abs() < 1e-9, "{name}({x}) = {got}");
+            for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 5e-7)] {
+                let x = || Tensor::from_slice(&xs).to_kind(kind);
+                let got = Vec::<f64>::try_from(function.forward(x())).unwrap();
+                let gated = function.gated(Tensor::cat(&[x(), x() * 0.5], 0));
+                let gated = Vec::<f64>::try_from(gated).unwrap();
+                for (x, (got, gated)) in xs.into_iter().zip(got.into_iter().zip(gated)) {
+                    let expected = definition(name, x);
+                    let close = |got: f64, expected: f64| {
+                        (got - expected).abs() <= tolerance * expected.abs().max(1.0)
+                    };
+                    assert!(close(got, expected), "{name}({x}) = {got} in {kind:?}");
+                    assert!(close(gated, expected * x / 2.0), "{name}({x}) gated in {kind:?}");
+                }
             }
         }
         let error = Activation::read(&config("gelu_10"), "hidden_act", Activation::Gelu);

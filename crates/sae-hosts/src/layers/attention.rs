@@ -1,6 +1,6 @@
 //! Multi-head attention over whole sequences.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Which positions a position attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,11 @@ impl Attention {
         let (batch, positions, heads, head_dim) =
             queries.size4().expect("queries have four dimensions");
         let shared = heads / keys.size()[2];
+        // On the CPU libtorch's kernel shares heads itself.
+        let is_fused = queries.device() == Device::Cpu && self.softcap.is_none();
+        let copies = if is_fused { 1 } else { shared };
         let q = queries.transpose(1, 2);
-        let (k, v) = (by_head(keys, shared), by_head(values, shared));
+        let (k, v) = (by_head(keys, copies), by_head(values, copies));
         let mask = match self.mask {
             Mask::Window(window) if window < positions => Mask::Window(window),
             Mask::Window(_) => Mask::Causal,
@@ -48,7 +51,7 @@ impl Attention {
         };
         let out = match self.softcap {
             None => Tensor::scaled_dot_product_attention(
-                &q, &k, &v, bias, 0.0, causal, self.scale, false,
+                &q, &k, &v, bias, 0.0, causal, self.scale, is_fused && shared > 1,
             ),
             Some(cap) => {
                 let scores = q.matmul(&k.transpose(2, 3)) * (self.scale / cap);
@@ -93,8 +96,6 @@ fn bias(mask: Mask, positions: i64, like: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     /// The definition, in f64, one query at a time.

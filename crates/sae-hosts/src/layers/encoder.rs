@@ -7,15 +7,14 @@ use tch::Tensor;
 
 use crate::config::HostConfig;
 use crate::families::Tap;
-use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask};
+use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, add};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
 /// Cuts images into patches and maps each to the residual stream.
 #[derive(Debug)]
 pub(crate) struct PatchEmbedding {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    projection: Linear,
     patch_size: i64,
 }
 
@@ -31,7 +30,8 @@ impl PatchEmbedding {
         let shape = [d_model, channels, patch_size, patch_size];
         let weight = weights.take(&format!("{name}.weight"), &shape)?;
         let bias = bias.then(|| weights.take(&format!("{name}.bias"), &[d_model])).transpose()?;
-        Ok(Self { weight, bias, patch_size })
+        let projection = Linear::new(&weight.flatten(1, -1), bias);
+        Ok(Self { projection, patch_size })
     }
 
     /// The number of patches of an image.
@@ -52,7 +52,7 @@ impl PatchEmbedding {
         let patches = whole.reshape([size[0], size[1], rows, edge, columns, edge]);
         let patches = patches.permute([0, 2, 4, 1, 3, 5]).flatten(3, -1).flatten(1, 2);
         // Not a convolution: libtorch lets cuDNN round its factors to TF32.
-        patches.linear(&self.weight.flatten(1, -1), self.bias.as_ref())
+        self.projection.forward(&patches)
     }
 }
 
@@ -141,11 +141,12 @@ impl EncoderLayer {
         let part = |part| qkv.select(2, part);
         let attended = self.attention.forward(&part(0), &part(1), &part(2));
         let attention = tap(HookKind::AttnOut, self.attention_out.forward(&attended))?;
-        let x = x + scaled(attention, self.scales.as_ref().map(|(scale, _)| scale));
+        let x = add(x, scaled(attention, self.scales.as_ref().map(|(scale, _)| scale)));
         let read = tap(HookKind::MlpIn, x.shallow_clone())?;
-        let hidden = self.activation.forward(&self.up.forward(&self.mlp_norm.forward(&read)));
+        let hidden = self.activation.forward(self.up.forward(&self.mlp_norm.forward(&read)));
         let mlp = tap(HookKind::MlpOut, self.down.forward(&hidden))?;
-        ControlFlow::Continue(x + scaled(mlp, self.scales.as_ref().map(|(_, scale)| scale)))
+        let mlp = scaled(mlp, self.scales.as_ref().map(|(_, scale)| scale));
+        ControlFlow::Continue(add(&x, mlp))
     }
 }
 

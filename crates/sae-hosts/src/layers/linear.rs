@@ -2,17 +2,34 @@
 
 use tch::Tensor;
 
+use super::cpu;
 use crate::Result;
 use crate::weights::Weights;
 
 /// y = x Wᵀ + b, with W of `[outputs, inputs]`.
+///
+/// On the CPU in f32 it is a product of the `gemm` crate, which reads W by columns.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    pub(crate) weight: Tensor,
-    pub(crate) bias: Option<Tensor>,
+    weight: Tensor,
+    bias: Option<Tensor>,
 }
 
 impl Linear {
+    /// The map of W and b, whose memory is laid out as the product reads it.
+    pub(crate) fn new(weight: &Tensor, bias: Option<Tensor>) -> Self {
+        let weight = match cpu::is_ours(weight) {
+            true => weight.tr().contiguous().tr(),
+            false => weight.contiguous(),
+        };
+        Self { weight, bias }
+    }
+
+    /// The map of a matrix that is used elsewhere too and keeps its layout.
+    pub(crate) fn shared(weight: &Tensor) -> Self {
+        Self { weight: weight.shallow_clone(), bias: None }
+    }
+
     /// `{name}.weight` and, if `bias`, `{name}.bias`.
     pub(crate) fn load(
         weights: &Weights,
@@ -23,7 +40,7 @@ impl Linear {
     ) -> Result<Self> {
         let weight = weights.take(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = bias.then(|| weights.take(&format!("{name}.bias"), &[outputs])).transpose()?;
-        Ok(Self { weight, bias })
+        Ok(Self::new(&weight, bias))
     }
 
     /// The same from a file that holds Wᵀ, as those of GPT-2 do.
@@ -35,27 +52,26 @@ impl Linear {
     ) -> Result<Self> {
         let weight = weights.take(&format!("{name}.weight"), &[inputs, outputs])?;
         let bias = weights.take(&format!("{name}.bias"), &[outputs])?;
-        Ok(Self { weight: weight.transpose(0, 1).contiguous(), bias: Some(bias) })
+        Ok(Self::new(&weight.tr(), Some(bias)))
     }
 
     /// Each part of the outputs as `rows` selects it from W and b.
     pub(crate) fn select(&self, rows: impl Fn(&Tensor) -> Tensor) -> Self {
-        Self { weight: rows(&self.weight), bias: self.bias.as_ref().map(rows) }
+        Self::new(&rows(&self.weight), self.bias.as_ref().map(rows))
     }
 
     /// One map with the outputs of all `parts` side by side: one product instead of several.
     pub(crate) fn stack(parts: &[&Self]) -> Self {
-        let weights: Vec<_> = parts.iter().map(|part| &part.weight).collect();
+        let weights: Vec<_> = parts.iter().map(|part| part.weight.tr()).collect();
         let biases: Vec<_> = parts.iter().filter_map(|part| part.bias.as_ref()).collect();
-        Self {
-            weight: Tensor::cat(&weights, 0),
-            bias: (!biases.is_empty()).then(|| Tensor::cat(&biases, 0)),
-        }
+        let bias = (!biases.is_empty()).then(|| Tensor::cat(&biases, 0));
+        Self::new(&Tensor::cat(&weights, 1).tr(), bias)
     }
 
     /// # Shapes
     /// `[…, inputs]` to `[…, outputs]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        let bias = self.bias.as_ref();
+        cpu::affine(x, &self.weight, bias).unwrap_or_else(|| x.linear(&self.weight, bias))
     }
 }

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::cpu;
 use crate::Result;
 use crate::weights::Weights;
 
@@ -25,6 +26,9 @@ impl RmsNorm {
     /// # Shapes
     /// `[…, size]` to the same.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        if let Some(out) = cpu::rms_norm(x, &self.weight, self.eps) {
+            return out;
+        }
         let size = self.weight.size()[0];
         let exact = x.to_kind(Kind::Float);
         let norm = exact.norm_scalaropt_dim(2.0, [-1], true);
@@ -53,6 +57,8 @@ impl LayerNorm {
     /// # Shapes
     /// `[…, size]` to the same.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+        let Self { weight, bias, eps } = self;
+        cpu::layer_norm(x, weight, bias, *eps)
+            .unwrap_or_else(|| x.layer_norm(weight.size(), Some(weight), Some(bias), *eps, true))
     }
 }

@@ -13,6 +13,7 @@ use std::cell::RefCell;
 
 use tch::{Device, Kind, Tensor};
 
+use super::cpu;
 use crate::config::HostConfig;
 use crate::{Result, layers::Linear};
 pub(crate) use frequencies::RotaryKeys;
@@ -59,19 +60,25 @@ impl Rotary {
         heads.index_select(1, &order).view(shape.as_slice())
     }
 
-    /// Turns queries or keys whose first position is 0.
+    /// Turns the first `n_turning` heads of each position, queries and keys, of which the first
+    /// position is 0; in place where that is faster.
     ///
     /// # Shapes
-    /// `[batch, positions, heads, head_dim]` to the same.
-    pub(crate) fn forward(&self, heads: &Tensor) -> Tensor {
-        let (batch, positions, n_heads, head_dim) =
+    /// `[batch, positions, heads, head_dim]`; returns `[batch, positions, n_turning, head_dim]`.
+    pub(crate) fn forward(&self, heads: &mut Tensor, n_turning: i64) -> Tensor {
+        let (batch, positions, _, head_dim) =
             heads.size4().expect("queries and keys have four dimensions");
+        let turns = self.turns(positions);
+        if cpu::turn(heads, n_turning.unsigned_abs() as usize, &turns.view_as_real()).is_some() {
+            return heads.narrow(2, 0, n_turning);
+        }
+        let heads = heads.narrow(2, 0, n_turning);
         let turning = heads.narrow(-1, 0, self.size).to_kind(Kind::Float);
         let complex =
-            turning.reshape([batch, positions, n_heads, self.size / 2, 2]).view_as_complex();
-        let turned = (complex * self.turns(positions))
+            turning.reshape([batch, positions, n_turning, self.size / 2, 2]).view_as_complex();
+        let turned = (complex * turns)
             .view_as_real()
-            .view([batch, positions, n_heads, self.size])
+            .view([batch, positions, n_turning, self.size])
             .to_kind(heads.kind());
         if self.size == head_dim {
             return turned;
@@ -123,21 +130,29 @@ mod tests {
             let (heads, positions) = (3, 5);
             let x = Tensor::randn([heads * head_dim, positions], (Kind::Float, Device::Cpu));
             let paired = rotary.pair(&x).transpose(0, 1).contiguous();
-            let turned = rotary.forward(&paired.view([1, positions, heads, head_dim]));
+            let paired = paired.view([1, positions, heads, head_dim]);
+            let in_place = rotary.forward(&mut paired.copy(), heads - 1);
+            let copied = rotary.forward(&mut paired.shallow_clone(), heads - 1);
+            let expected = |position: i64, head: i64| {
+                let rows = x.narrow(0, head * head_dim, head_dim).select(1, position);
+                let turned = rotate_half(
+                    &Vec::<f64>::try_from(rows).unwrap(),
+                    size as usize,
+                    position as f64,
+                );
+                rotary.pair(&Tensor::from_slice(&turned))
+            };
             for position in 0..positions {
-                for head in 0..heads {
-                    let column: Vec<f64> = x
-                        .narrow(0, head * head_dim, head_dim)
-                        .select(1, position)
-                        .try_into()
-                        .unwrap();
-                    let expected = rotate_half(&column, size as usize, position as f64);
-                    let expected = rotary.pair(&Tensor::from_slice(&expected));
-                    let got = turned.get(0).get(position).get(head).to_kind(Kind::Double);
-                    let error = (got - expected).abs().max().double_value(&[]);
-                    assert!(error < 1e-6, "head {head} position {position}: {error}");
+                for head in 0..heads - 1 {
+                    for turned in [&in_place, &copied] {
+                        let got = turned.get(0).get(position).get(head).to_kind(Kind::Double);
+                        let error = (got - expected(position, head)).abs().max().double_value(&[]);
+                        assert!(error < 1e-6, "head {head} position {position}: {error}");
+                    }
                 }
             }
+            let read = Tensor::cat(&[rotary.pair(&x).transpose(0, 1)], 0).view([1, positions, heads, head_dim]);
+            assert_eq!(paired, read, "a tensor that others hold was changed");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sae_data::Compression;
 
 use super::corpus::CorpusArgs;
 
@@ -72,8 +73,11 @@ pub(crate) struct HarvestArgs {
     )]
     pub(crate) special_tokens: SpecialTokens,
     /// Element type of the store
-    #[arg(long, value_enum, default_value_t = HarvestDtype::F32, conflicts_with = "images")]
+    #[arg(long, value_enum, default_value_t = HarvestDtype::F32)]
     pub(crate) dtype: HarvestDtype,
+    /// Compress the store: zstd or zstd:LEVEL, from 1 to 22
+    #[arg(long, value_name = "zstd[:LEVEL]")]
+    pub(crate) compress: Option<Compression>,
     /// Positions of each image that are stored
     #[arg(long, value_enum, default_value_t = Positions::Patches, conflicts_with_all = ["text", "corpus"])]
     pub(crate) positions: Positions,
@@ -130,6 +134,8 @@ pub(crate) enum HarvestDtype {
     F32,
     F16,
     Bf16,
+    /// From -127 to 127, with a scale for each row
+    Int8,
 }
 
 impl From<HarvestDtype> for sae_data::Dtype {
@@ -138,6 +144,7 @@ impl From<HarvestDtype> for sae_data::Dtype {
             HarvestDtype::F32 => Self::F32,
             HarvestDtype::F16 => Self::F16,
             HarvestDtype::Bf16 => Self::BF16,
+            HarvestDtype::Int8 => Self::Int8,
         }
     }
 }

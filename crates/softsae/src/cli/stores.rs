@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sae_data::Compression;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -63,7 +64,8 @@ pub(crate) struct PlantArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   softsae convert stores/austen --out austen.npy --format npy
-  softsae convert rows_5000_576.npy --out stores/half --dtype f16")]
+  softsae convert rows_5000_576.npy --out stores/half --dtype f16
+  softsae convert stores/austen --out stores/small --dtype int8 --compress zstd")]
 pub(crate) struct ConvertArgs {
     /// An activation store: native, .npy, .safetensors, headerless *_N_D.npy, shards of saev, or a folder
     #[arg(value_name = "STORE")]
@@ -77,6 +79,9 @@ pub(crate) struct ConvertArgs {
     /// The copy's element type; default: that of the store
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<StoreDtype>,
+    /// Compress the copy: zstd or zstd:LEVEL, from 1 to 22
+    #[arg(long, value_name = "zstd[:LEVEL]")]
+    pub(crate) compress: Option<Compression>,
 }
 
 /// A format of activation stores.
@@ -93,6 +98,8 @@ pub(crate) enum StoreFormat {
 /// An element type of activation stores.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum StoreDtype {
+    /// Native only: from -127 to 127, with a scale for each row
+    Int8,
     F16,
     Bf16,
     F32,

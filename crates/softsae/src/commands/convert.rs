@@ -11,13 +11,20 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     check_apart(&args.out, &[&args.store])?;
     let store = open_store(&args.store).or_usage()?;
-    let format = match args.format {
-        StoreFormat::Native => Format::Native,
-        StoreFormat::Npy => Format::Npy,
-        StoreFormat::Headerless => Format::Headerless,
+    let format = match (args.format, args.compress) {
+        (StoreFormat::Native, None) => Format::Native,
+        (StoreFormat::Native, Some(compression)) => Format::Compressed(compression),
+        (StoreFormat::Npy, None) => Format::Npy,
+        (StoreFormat::Headerless, None) => Format::Headerless,
+        (StoreFormat::Npy | StoreFormat::Headerless, Some(compression)) => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "--compress {compression}: expected --format native, the one that is compressed"
+            )));
+        }
     };
     let dtype = match args.dtype {
         None => store.dtype(),
+        Some(StoreDtype::Int8) => Dtype::Int8,
         Some(StoreDtype::F16) => Dtype::F16,
         Some(StoreDtype::Bf16) => Dtype::BF16,
         Some(StoreDtype::F32) => Dtype::F32,

@@ -53,7 +53,8 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
                 Positions::Class => ImagePositions::Class,
                 Positions::Patches => ImagePositions::Patches,
             };
-            let options = ImageOptions { positions, ..ImageOptions::default() };
+            let (dtype, compression) = (args.dtype.into(), args.compress);
+            let options = ImageOptions { positions, dtype, compression, ..ImageOptions::default() };
             let [(hook, out)] = stores[..] else {
                 let error = anyhow::anyhow!("--hook: expected one with --images, got several");
                 return Err(Failure::usage(error));
@@ -121,6 +122,7 @@ fn options(args: &HarvestArgs, host: &HostModel) -> HarvestOptions {
         special_tokens: args.special_tokens.into(),
         max_tokens: args.max_tokens,
         dtype: args.dtype.into(),
+        compression: args.compress,
         ..HarvestOptions::default()
     }
 }

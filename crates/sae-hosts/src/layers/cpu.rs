@@ -1,0 +1,320 @@
+//! Layers in f32 on the CPU: each is one pass over rows that stay in cache, on the threads of the
+//! dense products.
+//!
+//! Each function computes what its layer's operations of libtorch do, and is `None` where the tensor
+//! is another device's or kind's, or lies in memory that it may not use; the layer then takes
+//! libtorch. Results do not depend on the number of threads.
+
+use pulp::Arch;
+use rayon::prelude::*;
+use tch::{Device, Kind, Tensor};
+use tch_autograd::{matmul_into, view, view_mut};
+
+/// Elements that a task passes over.
+const ELEMENTS_PER_TASK: usize = 1 << 14;
+
+/// Partial sums of a reduction.
+const N_LANES: usize = 32;
+
+/// x·Wᵀ + b into a tensor of its own.
+///
+/// # Shapes
+/// x `[…, inputs]`, W `[outputs, inputs]`, b `[outputs]`; returns `[…, outputs]`.
+pub(super) fn affine(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+    if !is_ours(x) {
+        return None;
+    }
+    let mut shape = x.size();
+    let inputs = shape.pop()?;
+    let rows = x.reshape([-1, inputs]);
+    let outputs = weight.size()[0];
+    let mut out = Tensor::empty([rows.size()[0], outputs], (Kind::Float, Device::Cpu));
+    if let Some(bias) = bias {
+        let bias = view::<f32>(bias).ok()?;
+        each_row(view_mut(&mut out).ok()?, bias.len(), |_, row| row.copy_from_slice(&bias));
+    }
+    matmul_into(&rows, &weight.tr(), &mut out, bias.is_some()).ok()?;
+    shape.push(outputs);
+    Some(out.view(shape.as_slice()))
+}
+
+/// x + y, in the memory of y where nothing else reads it.
+pub(super) fn add(x: &Tensor, y: &mut Tensor) -> Option<()> {
+    if x.size() != y.size() {
+        return None;
+    }
+    let x = view::<f32>(x).ok()?;
+    let y = view_mut::<f32>(y).ok()?;
+    let tasks = y.par_chunks_mut(ELEMENTS_PER_TASK).zip(x.par_chunks(ELEMENTS_PER_TASK));
+    tasks.for_each(|(y, x)| Arch::new().dispatch(|| y.iter_mut().zip(x).for_each(|(y, x)| *y += x)));
+    Some(())
+}
+
+/// w·x / √(mean(x²) + ε) of each row.
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Option<Tensor> {
+    let (rows, weight) = (view::<f32>(x).ok()?, view::<f32>(weight).ok()?);
+    let size = weight.len();
+    let mut out = x.empty_like();
+    each_row(view_mut(&mut out).ok()?, size, |i, out| {
+        let row = &rows[i * size..][..size];
+        let mean = sum(row, |x| x * x) / size as f32;
+        let scale = (mean + eps as f32).sqrt().recip();
+        for ((out, x), w) in out.iter_mut().zip(row).zip(&*weight) {
+            *out = x * scale * w;
+        }
+    });
+    Some(out)
+}
+
+/// w·(x − mean) / √(variance + ε) + b of each row.
+pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Option<Tensor> {
+    let (rows, weight) = (view::<f32>(x).ok()?, view::<f32>(weight).ok()?);
+    let bias = view::<f32>(bias).ok()?;
+    let size = weight.len();
+    let mut out = x.empty_like();
+    each_row(view_mut(&mut out).ok()?, size, |i, out| {
+        let row = &rows[i * size..][..size];
+        let mean = sum(row, |x| x) / size as f32;
+        let variance = sum(row, |x| (x - mean) * (x - mean)) / size as f32;
+        let scale = (variance + eps as f32).sqrt().recip();
+        for (((out, x), w), b) in out.iter_mut().zip(row).zip(&*weight).zip(&*bias) {
+            *out = (x - mean) * scale * w + b;
+        }
+    });
+    Some(out)
+}
+
+/// Turns pairs of elements of the first heads of each position, in place.
+///
+/// # Shapes
+/// Heads `[batch, positions, heads, head_dim]`; turns (cosine, sine) `[positions, 1, size/2, 2]`.
+pub(super) fn turn(heads: &mut Tensor, n_turning: usize, turns: &Tensor) -> Option<()> {
+    let &[_, positions, n_heads, head_dim] = heads.size().as_slice() else { return None };
+    let [positions, n_heads, head_dim] =
+        [positions, n_heads, head_dim].map(|n| n.unsigned_abs() as usize);
+    let turns = view::<f32>(turns).ok()?;
+    let size = turns.len() / positions.max(1);
+    each_row(view_mut(heads).ok()?, n_heads * head_dim, |i, row| {
+        let (turns, _) = turns[i % positions * size..][..size].as_chunks::<2>();
+        for head in row.chunks_exact_mut(head_dim).take(n_turning) {
+            let (pairs, _) = head[..size].as_chunks_mut::<2>();
+            for ([x, y], [cos, sin]) in pairs.iter_mut().zip(turns) {
+                (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
+            }
+        }
+    });
+    Some(())
+}
+
+/// x·σ(s(x)) of each element, in place, with s as `argument` gives it.
+pub(super) fn sigmoid_unit(x: &mut Tensor, argument: impl Fn(f32) -> f32 + Sync) -> Option<()> {
+    let x = view_mut::<f32>(x).ok()?;
+    x.par_chunks_mut(ELEMENTS_PER_TASK).for_each(|x| {
+        Arch::new().dispatch(|| x.iter_mut().for_each(|x| *x /= 1.0 + exp(-argument(*x))));
+    });
+    Some(())
+}
+
+/// The first half of each row becomes g·σ(s(g))·u, where g is that half and u the other.
+pub(super) fn gated_unit(rows: &mut Tensor, argument: impl Fn(f32) -> f32 + Sync) -> Option<()> {
+    let size = *rows.size().last()?;
+    let rows = view_mut::<f32>(rows).ok()?;
+    each_row(rows, size.unsigned_abs() as usize, |_, row| gate_row(row, &argument));
+    Some(())
+}
+
+#[inline(always)]
+fn gate_row(row: &mut [f32], argument: &impl Fn(f32) -> f32) {
+    let (gate, up) = row.split_at_mut(row.len() / 2);
+    for (gate, up) in gate.iter_mut().zip(&*up) {
+        *gate = *gate / (1.0 + exp(-argument(*gate))) * up;
+    }
+}
+
+/// Whether a tensor is computed with here.
+pub(super) fn is_ours(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && x.kind() == Kind::Float
+}
+
+/// Runs `pass` on each row and its number.
+fn each_row(rows: &mut [f32], size: usize, pass: impl Fn(usize, &mut [f32]) + Sync) {
+    let at_once = (ELEMENTS_PER_TASK / size.max(1)).max(1);
+    rows.par_chunks_mut(at_once * size.max(1)).enumerate().for_each(|(task, rows)| {
+        Arch::new().dispatch(|| {
+            for (i, row) in rows.chunks_exact_mut(size).enumerate() {
+                pass(task * at_once + i, row);
+            }
+        });
+    });
+}
+
+/// Σ f(x), with a fixed number of partial sums.
+#[inline(always)]
+fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; N_LANES];
+    let (whole, rest) = row.as_chunks::<N_LANES>();
+    for part in whole {
+        for (lane, x) in lanes.iter_mut().zip(part) {
+            *lane += f(*x);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += f(*x);
+    }
+    let mut width = N_LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// eˣ to two units in the last place, from e^−87 to e^88: 2ⁿ times a polynomial in the rest, with
+/// the coefficients of Cephes (Moshier 1989).
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // The sum with it has n in its lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    // ln 2 in two parts, the first of which is exact in a product with n.
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * r + coefficient;
+    }
+    let two_to_n = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    (p * r * r + r + 1.0) * two_to_n
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Noise of a spread that grows from column to column, so that no two columns are alike.
+    fn noise(shape: &[i64]) -> Tensor {
+        let columns = *shape.last().unwrap();
+        let spread = Tensor::arange(columns, (Kind::Float, Device::Cpu)) / columns as f64 + 0.5;
+        Tensor::randn(shape, (Kind::Float, Device::Cpu)) * spread + 0.25
+    }
+
+    /// The largest difference, relative to the largest value.
+    fn error(got: &Tensor, expected: &Tensor) -> f64 {
+        assert_eq!(got.size(), expected.size());
+        let difference = (got.to_kind(Kind::Double) - expected).abs().max().double_value(&[]);
+        difference / expected.abs().max().double_value(&[]).max(1e-30)
+    }
+
+    fn exact(x: &Tensor) -> Tensor {
+        x.to_kind(Kind::Double)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn layers_are_those_of_libtorch_in_f64(
+            batch in 1..4_i64,
+            positions in 1..40_i64,
+            size in 1..70_i64,
+            outputs in 1..50_i64,
+            seed: u32,
+        ) {
+            tch::manual_seed(i64::from(seed));
+            let x = noise(&[batch, positions, size]);
+            let (w, b) = (noise(&[size]), noise(&[size]));
+
+            let weight = noise(&[outputs, size]);
+            let bias = noise(&[outputs]);
+            for bias in [None, Some(&bias)] {
+                let got = affine(&x, &weight, bias).unwrap();
+                let expected = exact(&x).linear(&exact(&weight), bias.map(exact).as_ref());
+                prop_assert!(error(&got, &expected) < 1e-5);
+            }
+            let got = rms_norm(&x, &w, 1e-5).unwrap();
+            let mean = exact(&x).square().mean_dim(Some(&[-1_i64][..]), true, Kind::Double);
+            let expected = exact(&x) / (mean + 1e-5).sqrt() * exact(&w);
+            prop_assert!(error(&got, &expected) < 1e-5);
+            let got = layer_norm(&x, &w, &b, 1e-3).unwrap();
+            let expected =
+                exact(&x).layer_norm([size], Some(&exact(&w)), Some(&exact(&b)), 1e-3, false);
+            prop_assert!(error(&got, &expected) < 1e-5);
+            let mut sum = x.copy();
+            let other = noise(&[batch, positions, size]);
+            add(&other, &mut sum).unwrap();
+            prop_assert_eq!(&sum, &(&x + &other));
+        }
+
+        #[test]
+        fn a_row_does_not_depend_on_those_beside_it(
+            rows in 70..300_i64,
+            size in 1..200_i64,
+            outputs in 65..200_i64,
+            seed: u32,
+        ) {
+            tch::manual_seed(i64::from(seed));
+            let x = noise(&[rows, size]);
+            let (weight, w, b) = (noise(&[outputs, size]), noise(&[size]), noise(&[size]));
+            let less = rows - 5;
+            let part = x.narrow(0, 3, less).contiguous();
+            let of = |x: &Tensor| {
+                [
+                    affine(x, &weight, None).unwrap(),
+                    rms_norm(x, &w, 1e-5).unwrap(),
+                    layer_norm(x, &w, &b, 1e-5).unwrap(),
+                ]
+            };
+            for (whole, part) in of(&x).iter().zip(of(&part)) {
+                prop_assert_eq!(&whole.narrow(0, 3, less), &part);
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_exact_to_two_units_and_keeps_what_is_not_a_number() {
+        for i in -87_000..88_000 {
+            let x = i as f32 * 1e-3;
+            let (got, expected) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((got - expected).abs() <= 2.4e-7 * expected, "e^{x}: {got}");
+        }
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(f32::INFINITY) > 1e38 && exp(f32::NEG_INFINITY) < 2e-38);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        tch::manual_seed(3);
+        let (x, weight) = (noise(&[300, 130]), noise(&[260, 130]));
+        let w = noise(&[130]);
+        let with = |n_threads: usize| {
+            // A tensor is lent to one thread at a time.
+            let (x, weight, w) = (x.copy(), weight.copy(), w.copy());
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+            pool.install(move || {
+                let mut gated = affine(&rms_norm(&x, &w, 1e-5).unwrap(), &weight, None).unwrap();
+                gated_unit(&mut gated, |x| x).unwrap();
+                Vec::<f32>::try_from(gated.view([-1])).unwrap()
+            })
+        };
+        assert_eq!(with(1), with(2));
+        assert_eq!(with(1), with(3));
+    }
+
+    #[test]
+    fn other_kinds_and_memory_that_others_read_are_left_to_libtorch() {
+        let x = noise(&[4, 6]);
+        let w = noise(&[6]);
+        assert!(affine(&exact(&x), &exact(&noise(&[3, 6])), None).is_none());
+        assert!(rms_norm(&exact(&x), &exact(&w), 1e-5).is_none());
+        assert!(rms_norm(&x.tr(), &noise(&[4]), 1e-5).is_none());
+        let mut other = x.shallow_clone();
+        assert!(add(&noise(&[4, 6]), &mut other).is_none());
+        assert!(gated_unit(&mut other, |x| x).is_none());
+        assert!(sigmoid_unit(&mut other, |x| x).is_none());
+    }
+}
