@@ -13,6 +13,7 @@ mod host;
 mod huggingface;
 mod images;
 mod layers;
+mod onnx;
 mod text;
 mod tokenizer;
 mod weights;
@@ -25,6 +26,6 @@ pub use harvest::{
 };
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
-pub use images::{Image, ImageProcessor};
+pub use images::{Background, Image, ImageProcessor};
 pub use text::Text;
 pub use tokenizer::{Bos, HostTokenizer, SpecialTokens};
