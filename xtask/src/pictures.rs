@@ -1,7 +1,7 @@
 //! Pictures of a Debian package, fetched once into `target/assets` and split into those to train on
 //! and those to judge by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,8 +31,18 @@ const STAMPS: Pictures = Pictures {
     root: "usr/share/tuxpaint/stamps",
     // Photos for the most part. The others are letters, signs and drawings.
     folders: &[
-        "animals", "clothes", "food", "hobbies", "household", "medical", "military", "people", "plants",
-        "space", "sports", "vehicles",
+        "animals",
+        "clothes",
+        "food",
+        "hobbies",
+        "household",
+        "medical",
+        "military",
+        "people",
+        "plants",
+        "space",
+        "sports",
+        "vehicles",
     ],
 };
 
@@ -147,9 +157,19 @@ fn split_pictures(root: &Path, folders: &[&str], out: &Path) -> Result<()> {
             }
         }
     }
-    for picture in pictures {
+    let name = |picture: &Path| {
         let name = picture.strip_prefix(root).expect("a picture lies below the root");
-        let part = if is_held_out(&group(name)) { "held-out" } else { "train" };
+        name.to_string_lossy().into_owned()
+    };
+    pictures.sort_by_key(|picture| name(picture));
+    let mut seen = HashSet::new();
+    for picture in pictures {
+        // Some lie in two folders.
+        if !seen.insert(crate::wheel::hash(&picture)?) {
+            continue;
+        }
+        let name = name(&picture);
+        let part = if is_held_out(&group(&name)) { "held-out" } else { "train" };
         let place = out.join(part).join(name);
         let folder = place.parent().expect("a picture lies in a folder");
         std::fs::create_dir_all(folder).map_err(|e| explain(e, folder))?;
@@ -163,14 +183,14 @@ fn split_pictures(root: &Path, folders: &[&str], out: &Path) -> Result<()> {
     }
 }
 
-/// What a picture and its variants share: its folder, and its name without numbers and without the
-/// words that tell variants apart.
-fn group(name: &Path) -> String {
-    let folder = name.parent().unwrap_or(Path::new("")).to_string_lossy();
-    let stem = name.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
-    let words = stem.split(|c: char| !c.is_alphabetic());
+/// What a picture and its variants share, in whatever folder: its name without numbers and without
+/// the words that tell variants apart.
+fn group(name: &str) -> String {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem).to_lowercase();
+    let words = stem.split(|c: char| !c.is_ascii_lowercase());
     let words = words.filter(|word| !word.is_empty() && !VARIANTS.contains(word));
-    format!("{folder}/{}", words.collect::<Vec<_>>().join(" "))
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn is_held_out(group: &str) -> bool {
@@ -184,11 +204,10 @@ mod tests {
 
     #[test]
     fn variants_of_a_picture_are_in_one_group() {
-        let group = |name: &str| group(Path::new(name));
-        for name in ["a/b/Cat_01.png", "a/b/cat2.png", "a/b/cat_mirror.png", "a/b/cat-left.png"] {
-            assert_eq!(group(name), "a/b/cat");
+        for name in ["a/Cat_01.png", "a/b/cat2.png", "a/b/cat_mirror.png", "b/cat-left.png", "cat"]
+        {
+            assert_eq!(group(name), "cat");
         }
-        assert_ne!(group("a/b/cat.png"), group("a/c/cat.png"));
         assert_ne!(group("a/b/house cat.png"), group("a/b/cat.png"));
     }
 
@@ -207,13 +226,18 @@ mod tests {
             std::fs::create_dir(program).unwrap();
         }
         let apt = fake_program(&apt, "touch stamps_1.deb");
-        let names: Vec<String> =
-            (0..64).map(|i| format!("animals/{}.png", ["a", "b", "cd", "x"][i % 4].repeat(i / 4 + 1))).collect();
+        let names: Vec<String> = (0..64)
+            .map(|i| format!("animals/{}.png", ["a", "b", "cd", "x"][i % 4].repeat(i / 4 + 1)))
+            .collect();
         let root = "$3/usr/share/tuxpaint/stamps/animals";
-        let touch = names.iter().map(|n| format!("touch $3/usr/share/tuxpaint/stamps/{n}; ")).collect::<String>();
-        let unpack = format!("mkdir -p {root}; {touch} touch {root}/a.txt {root}/b.ogg; \
+        let touch = |name: &String| format!("echo {name} > $3/usr/share/tuxpaint/stamps/{name}; ");
+        let touch: String = names.iter().map(touch).collect();
+        // The last one is the first again.
+        let unpack = format!(
+            "mkdir -p {root} {root}/z; {touch} cp {root}/a.png {root}/z/a.png; touch {root}/a.txt {root}/b.ogg; \
                               mkdir -p {root}/cartoon {root}/../symbols; \
-                              touch {root}/cartoon/a.png {root}/../symbols/a.png");
+                              touch {root}/cartoon/a.png {root}/../symbols/a.png"
+        );
         let dpkg = fake_program(&dpkg, &unpack);
         let fetch = || {
             STAMPS.fetch_with(&workspace, apt.to_str().unwrap(), dpkg.to_str().unwrap()).unwrap()
@@ -226,6 +250,7 @@ mod tests {
         assert!(!place.join("train/animals/a.txt").exists());
         assert!(!place.join("held-out/animals/a.txt").exists());
         for part in ["train", "held-out"] {
+            assert!(!place.join(part).join("animals/z").exists(), "twice");
             assert!(!place.join(part).join("symbols").exists(), "letters and signs");
             assert!(!place.join(part).join("animals/cartoon").exists(), "drawings");
         }
@@ -241,9 +266,13 @@ mod tests {
         let error = STAMPS.fetch_with(&workspace, "no-such-apt", "dpkg-deb").unwrap_err();
         assert!(crate::exit::is_usage(&error));
         let error = error.to_string();
-        assert!(error.contains("expected no-such-apt of Debian") && error.contains("`[images]`"), "{error}");
+        assert!(
+            error.contains("expected no-such-apt of Debian") && error.contains("`[images]`"),
+            "{error}"
+        );
         let apt = fake_program(folder.path(), "echo 'E: Unable to locate package' >&2; exit 100");
-        let error = STAMPS.fetch_with(&workspace, apt.to_str().unwrap(), "x").unwrap_err().to_string();
+        let error =
+            STAMPS.fetch_with(&workspace, apt.to_str().unwrap(), "x").unwrap_err().to_string();
         assert!(error.contains("Unable to locate package; `apt-get update` may help"), "{error}");
         assert!(!STAMPS.path(&workspace).exists());
     }

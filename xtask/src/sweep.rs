@@ -133,7 +133,9 @@ pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
     check(args)?;
     let load = || Plan::load(workspace, &args.sweep, &args.filter, &args.devices);
     let mut plan = load()?;
-    if !args.dry_run && let Some(pictures) = plan.to_fetch() {
+    if !args.dry_run
+        && let Some(pictures) = plan.to_fetch()
+    {
         pictures.fetch(workspace)?;
         plan = load()?;
     }

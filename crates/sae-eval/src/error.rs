@@ -89,7 +89,9 @@ pub enum Error {
     },
     /// The mean activation at the hook point leaves every embedding of the host as it is, so there is
     /// nothing to recover.
-    #[error("hook point `{hook}`: expected other embeddings with the mean activation, got the same")]
+    #[error(
+        "hook point `{hook}`: expected other embeddings with the mean activation, got the same"
+    )]
     SameEmbedding {
         /// The hook point.
         hook: HookPoint,

@@ -71,7 +71,10 @@ fn a_damaged_file_and_another_model_are_refused_by_name() {
     assert!(error.contains(&format!("node `{node}`: expected `{node} = Erf(")), "{error}");
     assert!(error.contains("got `") && error.contains("= Tan("), "{error}");
     let name = b"backbone.embeddings.cls_token";
-    let error = changed(&[&[0x42, 29], &name[..]].concat(), &[&[0x42, 29], &b"backbone.embeddings.cls_toKen"[..]].concat());
+    let error = changed(
+        &[&[0x42, 29], &name[..]].concat(),
+        &[&[0x42, 29], &b"backbone.embeddings.cls_toKen"[..]].concat(),
+    );
     assert!(error.contains("graph: expected DINOv2 as torch exports it, got no tensor"), "{error}");
     let missing = HostModel::load(Path::new("none.onnx"), Device::Cpu).unwrap_err().to_string();
     assert!(missing.starts_with("none.onnx: "), "{missing}");

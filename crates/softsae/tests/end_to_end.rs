@@ -148,6 +148,9 @@ fn on_images(host: &Path, photos: &Path, checkpoint: &Path, store: &Path, folder
     assert!(output.status.success() && said.contains("skipped 1 of 2 images"), "{said}");
     assert!(said.contains("skipped: ") && said.contains("broken.png: image:"), "{said}");
     let inspected = succeed(["inspect", str(&rest)]);
-    assert!(inspected.contains("skipped_images") && inspected.contains("a/broken.png"), "{inspected}");
+    assert!(
+        inspected.contains("skipped_images") && inspected.contains("a/broken.png"),
+        "{inspected}"
+    );
     assert!(inspected.contains("background") && inspected.contains("white"), "{inspected}");
 }

@@ -81,8 +81,7 @@ impl ImageSource {
             };
             anyhow::Ok(ImageFolder { id: short_hash(&serde_json::to_string(&identity)?), folder })
         };
-        let (train, held_out) =
-            (new("images.train", train)?, new("images.held_out", held_out)?);
+        let (train, held_out) = (new("images.train", train)?, new("images.held_out", held_out)?);
         let data = format!("train {}, held out {}", train.id, held_out.id);
         let (positions, background) = (images.positions, images.background);
         let hook = hook.to_owned();
@@ -92,7 +91,10 @@ impl ImageSource {
     /// Prints where the activations come from.
     pub(super) fn print(&self) -> Result<()> {
         if let Some(pictures) = self.to_fetch {
-            say!("pictures {}: fetched when the sweep starts; ids are other ones then", pictures.name);
+            say!(
+                "pictures {}: fetched when the sweep starts; ids are other ones then",
+                pictures.name
+            );
         }
         for (name, images) in [("train", &self.train), ("held-out", &self.held_out)] {
             let (hook, positions) = (&self.hook, self.positions.name());

@@ -56,8 +56,7 @@ impl Plan {
         let selected = filter::select(filters, &points)?;
         let in_file = || file.display().to_string();
         let contents = Contents::new(workspace);
-        let (source, data) =
-            Source::new(workspace, &config, &contents).with_context(in_file)?;
+        let (source, data) = Source::new(workspace, &config, &contents).with_context(in_file)?;
         let folder = std::path::absolute(&file)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
         let mut runs = Vec::new();

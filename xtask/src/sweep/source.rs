@@ -71,8 +71,9 @@ impl Source {
             let data = format!("train {}, held out {}", train.id, held_out.id);
             return Ok((Self::Planted { train, held_out }, data));
         }
-        let missing =
-            || usage("expected `host`, `harvest` and `texts` or `images`, or `stores` or `planted`");
+        let missing = || {
+            usage("expected `host`, `harvest` and `texts` or `images`, or `stores` or `planted`")
+        };
         let (host, harvest) =
             config.host.as_ref().zip(config.harvest.as_ref()).ok_or_else(missing)?;
         let (host, host_id) = Host::new(host, contents)?;

@@ -184,7 +184,8 @@ impl ImagesConfig {
             let got = if got.is_empty() { "neither".to_owned() } else { got.join(" and ") };
             return Err(Error::value("images", "`name`, or `train` and `held_out`", got));
         }
-        if let Some(both) = self.train.as_ref().filter(|train| Some(*train) == self.held_out.as_ref())
+        if let Some(both) =
+            self.train.as_ref().filter(|train| Some(*train) == self.held_out.as_ref())
         {
             let expected = "a folder that is not trained on";
             return Err(Error::value("images.held_out", expected, both.display()));

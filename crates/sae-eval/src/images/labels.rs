@@ -62,9 +62,13 @@ pub(super) fn label_scores(
     let share = |queries: &Tensor| -> Result<f64> {
         let cosines = queries.f_index_select(0, &rows)?.f_mm(&references.f_tr()?)?;
         // Not the image itself.
-        let cosines = cosines.f_sub(&Tensor::f_eye(labels.len() as i64, (Kind::Double, tch::Device::Cpu))?.f_mul_scalar(4.0)?)?;
+        let cosines = cosines.f_sub(
+            &Tensor::f_eye(labels.len() as i64, (Kind::Double, tch::Device::Cpu))?
+                .f_mul_scalar(4.0)?,
+        )?;
         let nearest = Vec::<i64>::try_from(cosines.f_argmax(1, false)?)?;
-        let right = nearest.iter().zip(&labels).filter(|(i, label)| labels[**i as usize] == **label);
+        let right =
+            nearest.iter().zip(&labels).filter(|(i, label)| labels[**i as usize] == **label);
         Ok(right.count() as f64 / labels.len() as f64)
     };
     Ok(Some(LabelScores {
@@ -98,7 +102,8 @@ mod tests {
         let scores = label_scores(&images, [&clean, &spliced, &mean]).unwrap().unwrap();
         assert_eq!((scores.n_images, scores.n_labels), (4, 2));
         assert_eq!((scores.clean, scores.spliced, scores.mean), (1.0, 0.75, 0.5));
-        let (clean_cosine, expected) = (cosine(&clean, &spliced).unwrap(), [70.0, 2.0, 5.0, 5.0, 3.0, 82.0]);
+        let (clean_cosine, expected) =
+            (cosine(&clean, &spliced).unwrap(), [70.0, 2.0, 5.0, 5.0, 3.0, 82.0]);
         let expected = expected.map(|a: f64| a.to_radians().cos()).iter().sum::<f64>() / 6.0;
         assert!((clean_cosine - expected).abs() < 1e-12);
         let alone = label_scores(&images[4..], [&clean, &spliced, &mean]).unwrap();
@@ -108,7 +113,10 @@ mod tests {
     #[test]
     fn rows_without_a_direction_are_refused() {
         let rows = Tensor::from_slice(&[3.0, 4.0, 0.0, 0.0]).view([2, 2]);
-        assert_eq!(Vec::<f64>::try_from(unit(&rows.narrow(0, 0, 1)).unwrap().view(-1)).unwrap(), [0.6, 0.8]);
+        assert_eq!(
+            Vec::<f64>::try_from(unit(&rows.narrow(0, 0, 1)).unwrap().view(-1)).unwrap(),
+            [0.6, 0.8]
+        );
         assert!(matches!(unit(&rows), Err(Error::NotFinite { row: 1, .. })));
         let infinite = Tensor::from_slice(&[f64::NAN, 1.0]).view([1, 2]);
         assert!(matches!(unit(&infinite), Err(Error::NotFinite { row: 0, .. })));

@@ -53,7 +53,8 @@ impl Picture {
     /// What is in the patch whose first pixel is this.
     fn patch(&self, top: usize, left: usize, edge: usize) -> Position {
         let [height, width] = self.size;
-        let places = || (top..top + edge).flat_map(move |y| (left..left + edge).map(move |x| y * width + x));
+        let places =
+            || (top..top + edge).flat_map(move |y| (left..left + edge).map(move |x| y * width + x));
         let n = (edge * edge) as f64;
         let colours = self.pixels.chunks_exact(height * width);
         let n_colours = colours.len() as f64;
@@ -63,9 +64,10 @@ impl Picture {
             (values().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt()
         };
         let contrast = colours.map(deviation).sum::<f64>() / n_colours;
-        let share = self.opacity.as_ref().map(|opacity| {
-            places().map(|at| f64::from(opacity[at])).sum::<f64>() / n
-        });
+        let share = self
+            .opacity
+            .as_ref()
+            .map(|opacity| places().map(|at| f64::from(opacity[at])).sum::<f64>() / n);
         let part = match share {
             None => ImagePart::Patch,
             Some(share) if share >= 0.95 => ImagePart::Object,
@@ -83,13 +85,23 @@ mod tests {
     #[test]
     fn patches_are_told_by_how_opaque_they_are() {
         // Patches of 2 × 2: opaque, clear, half, and one pixel of four.
-        let opacity = vec![1.0, 1.0, 0.0, 0.0, 0.9, 1.0, 0.1, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+        let opacity =
+            vec![1.0, 1.0, 0.0, 0.0, 0.9, 1.0, 0.1, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
         let colour: Vec<f32> = (0..16).map(|i| if i < 8 { 0.5 } else { (i % 2) as f32 }).collect();
         let pixels = [colour.clone(), vec![3.0; 16], colour].concat();
         let picture = Picture { pixels, size: [4, 4], opacity: Some(opacity) };
         let all = picture.positions(0..5, 5, 1).unwrap();
         let parts: Vec<ImagePart> = all.iter().map(|position| position.part).collect();
-        assert_eq!(parts, [ImagePart::ClassToken, ImagePart::Object, ImagePart::Background, ImagePart::Edge, ImagePart::Edge]);
+        assert_eq!(
+            parts,
+            [
+                ImagePart::ClassToken,
+                ImagePart::Object,
+                ImagePart::Background,
+                ImagePart::Edge,
+                ImagePart::Edge
+            ]
+        );
         let contrasts: Vec<Option<f64>> = all.iter().map(|position| position.contrast).collect();
         let third = Some((0.5 + 0.0 + 0.5) / 3.0);
         assert_eq!(contrasts, [None, Some(0.0), Some(0.0), third, third]);

@@ -29,8 +29,8 @@ impl Decoded {
             for (pixel, Luma([opaque])) in colours.pixels_mut().zip(alpha.pixels()) {
                 let opaque = u32::from(*opaque);
                 pixel.0 = std::array::from_fn(|i| {
-                    let sum = opaque * u32::from(pixel.0[i])
-                        + (255 - opaque) * u32::from(behind[i]);
+                    let sum =
+                        opaque * u32::from(pixel.0[i]) + (255 - opaque) * u32::from(behind[i]);
                     ((sum + 127) / 255) as u8
                 });
             }
@@ -103,9 +103,7 @@ mod tests {
 
     /// An image that has no symmetry.
     fn picture() -> RgbImage {
-        RgbImage::from_fn(24, 16, |x, y| {
-            Rgb([(x * 10) as u8, (y * 15) as u8, (x * y) as u8])
-        })
+        RgbImage::from_fn(24, 16, |x, y| Rgb([(x * 10) as u8, (y * 15) as u8, (x * y) as u8]))
     }
 
     fn encoded(format: ImageFormat) -> Vec<u8> {

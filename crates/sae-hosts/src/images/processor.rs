@@ -105,10 +105,7 @@ impl ImageProcessor {
     /// they are stored), and scales their colours from 0 to 1 by mean and deviation.
     pub(crate) fn fitting(edge: u32, mean: [f32; 3], deviation: [f32; 3]) -> Self {
         Self {
-            resize: Some((
-                Size::LongestEdge(edge),
-                ResizeAlg::Convolution(FilterType::Bilinear),
-            )),
+            resize: Some((Size::LongestEdge(edge), ResizeAlg::Convolution(FilterType::Bilinear))),
             pads: true,
             crop: None,
             factor: 1.0 / 255.0,
@@ -140,9 +137,8 @@ impl ImageProcessor {
         let mut pixels = Vec::with_capacity(3 * (width * height) as usize);
         for colour in 0..3 {
             let (mean, deviation) = (self.mean[colour], self.deviation[colour]);
-            let value = |Rgb(pixel): &Rgb<u8>| {
-                (f32::from(pixel[colour]) * self.factor - mean) / deviation
-            };
+            let value =
+                |Rgb(pixel): &Rgb<u8>| (f32::from(pixel[colour]) * self.factor - mean) / deviation;
             pixels.extend(rgb.pixels().map(value));
         }
         Ok((pixels, [height as usize, width as usize]))

@@ -7,7 +7,10 @@ use image::RgbImage;
 /// To which size images are resized.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Size {
-    Exact { height: u32, width: u32 },
+    Exact {
+        height: u32,
+        width: u32,
+    },
     ShortestEdge(u32),
     /// The other one is rounded, and at least 1.
     LongestEdge(u32),

@@ -39,7 +39,9 @@ impl Sizes {
             return Err(wrong(patches, shape(patches)?));
         };
         let n_layers = (0..).find(|layer| {
-            !model.tensors.contains_key(format!("backbone.encoder.layer.{layer}.norm1.weight").as_str())
+            !model
+                .tensors
+                .contains_key(format!("backbone.encoder.layer.{layer}.norm1.weight").as_str())
         });
         let up = "backbone.encoder.layer.0.mlp.fc1.bias";
         let [d_mlp] = *shape(up)? else { return Err(wrong(up, shape(up)?)) };
@@ -50,10 +52,11 @@ impl Sizes {
         let heads = "/backbone/encoder/layer.0/attention/attention/Concat";
         let constants = constants(model);
         let n_heads = node(heads)?.inputs.get(2).and_then(|name| constants.get(name));
-        let n_heads = n_heads.and_then(|heads| heads.integers()).and_then(|values| match values[..] {
-            [n_heads] if n_heads > 0 => Some(n_heads.unsigned_abs()),
-            _ => None,
-        });
+        let n_heads =
+            n_heads.and_then(|heads| heads.integers()).and_then(|values| match values[..] {
+                [n_heads] if n_heads > 0 => Some(n_heads.unsigned_abs()),
+                _ => None,
+            });
         let n_heads = n_heads.ok_or_else(|| format!("no number of heads in `{heads}`"))?;
         let positions = "/backbone/embeddings/Reshape_1";
         let name = node(positions)?.inputs.first().copied().unwrap_or_default();
@@ -165,7 +168,8 @@ pub(super) fn lines(model: &Model<'_>) -> Vec<String> {
             },
         });
         let inputs = inputs.collect::<Vec<_>>().join(", ");
-        let attributes = node.attributes.iter().map(|(name, of)| format!(" {name}={}", setting(of)));
+        let attributes =
+            node.attributes.iter().map(|(name, of)| format!(" {name}={}", setting(of)));
         let attributes: String = attributes.collect();
         lines.push(format!("{} = {}({inputs}){attributes}", node.name, node.op));
     }

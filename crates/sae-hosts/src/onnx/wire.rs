@@ -29,9 +29,8 @@ impl<'a> Fields<'a> {
     fn take(&mut self, n: u64) -> Result<&'a [u8], String> {
         let at = self.length - self.left.len();
         let split = usize::try_from(n).ok().and_then(|n| self.left.split_at_checked(n));
-        let (taken, left) = split.ok_or_else(|| {
-            format!("{n} bytes at offset {at} of a message of {}", self.length)
-        })?;
+        let (taken, left) = split
+            .ok_or_else(|| format!("{n} bytes at offset {at} of a message of {}", self.length))?;
         self.left = left;
         Ok(taken)
     }
