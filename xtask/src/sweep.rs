@@ -11,6 +11,7 @@ mod filter;
 mod folder;
 mod frontier;
 mod halving;
+mod images;
 mod init;
 mod inputs;
 mod job;
@@ -130,7 +131,14 @@ pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
         return init::write(file);
     }
     check(args)?;
-    let plan = Plan::load(workspace, &args.sweep, &args.filter, &args.devices)?;
+    let load = || Plan::load(workspace, &args.sweep, &args.filter, &args.devices);
+    let mut plan = load()?;
+    if !args.dry_run
+        && let Some(pictures) = plan.to_fetch()
+    {
+        pictures.fetch(workspace)?;
+        plan = load()?;
+    }
     let default = || workspace.root().join("runs").join(&plan.name);
     let out = args.out.clone().unwrap_or_else(default);
     if args.dry_run {

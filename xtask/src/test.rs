@@ -24,6 +24,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         return test_slurm(workspace);
     }
     let smollm2 = assets::SMOLLM2.fetch(workspace)?;
+    let vit = assets::VIT_S_FOCUS.fetch(workspace)?;
     // One crate works with and without libtorch; the workspace's features turn it on.
     let alone = ["--package", "soft-topk", "--no-default-features"];
     for (what, selection) in [
@@ -32,6 +33,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     ] {
         let mut command = process::cargo(workspace);
         command.arg("test").args(selection).env("SOFTSAE_SMOLLM2", &smollm2);
+        command.env("SOFTSAE_VIT", &vit);
         process::run(command.arg("--").args(&args.filter), what)?;
     }
     Ok(())

@@ -22,6 +22,9 @@ pub struct Evaluation {
     pub complexity: Option<Complexity>,
     /// The host's loss with the reconstruction spliced in, where a host was given.
     pub cross_entropy: Option<CrossEntropy>,
+    /// What a vision host makes of images with the reconstruction spliced in, where they were given.
+    #[serde(default)]
+    pub images: Option<ImageScores>,
     /// What was found of the features that are there, where they are known.
     #[serde(default)]
     pub ground_truth: Option<GroundTruth>,
@@ -144,6 +147,94 @@ pub struct CrossEntropy {
     /// The same with the loss on the token at the position itself.
     #[serde(default)]
     pub spearman_l0_own_loss: Option<f64>,
+}
+
+/// What a vision host makes of held-out images with the reconstruction in place of its activations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageScores {
+    /// Images that the host embedded.
+    pub n_images: u64,
+    /// Mean cosine of an image's embedding with the reconstruction spliced in and that of the
+    /// untouched host.
+    pub cosine: f64,
+    /// The same with the mean of the activations in place of each.
+    pub cosine_mean: f64,
+    /// (cosine − cosine_mean)/(1 − cosine_mean).
+    pub embedding_recovered: f64,
+    /// Whether images still find those of their label; none where no two share one.
+    pub labels: Option<LabelScores>,
+    /// Sparsity and fidelity by what is in a patch.
+    pub parts: Vec<PartScores>,
+}
+
+/// How often the nearest other image, by the cosine of its embedding by the untouched host, has the
+/// label of the image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelScores {
+    /// Images with a label that another has too.
+    pub n_images: u64,
+    /// Their labels: the folders that they are in.
+    pub n_labels: u64,
+    /// The share, of images as the untouched host embeds them.
+    pub clean: f64,
+    /// With the reconstruction spliced in.
+    pub spliced: f64,
+    /// With the mean of the activations in place of each.
+    pub mean: f64,
+}
+
+/// What is in a position of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImagePart {
+    /// The class token.
+    ClassToken,
+    /// A patch of which at least 95 % are opaque, in an image that is transparent somewhere.
+    Object,
+    /// A patch between the two.
+    Edge,
+    /// One of which at most 5 % are.
+    Background,
+    /// A patch of an image without transparency.
+    Patch,
+}
+
+impl ImagePart {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::ClassToken, Self::Object, Self::Edge, Self::Background, Self::Patch];
+
+    /// Its name in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClassToken => "class_token",
+            Self::Object => "object",
+            Self::Edge => "edge",
+            Self::Background => "background",
+            Self::Patch => "patch",
+        }
+    }
+}
+
+/// Sparsity and fidelity on the positions of images that hold the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartScores {
+    /// What they hold.
+    pub part: ImagePart,
+    /// Their number.
+    pub n_rows: u64,
+    /// Mean number of active features.
+    pub l0_mean: f64,
+    /// Its standard deviation.
+    pub l0_sd: f64,
+    /// Mean k̂, of architectures that choose k per input.
+    pub k_hat_mean: Option<f64>,
+    /// 1 − Σ‖x − x̂‖²/Σ‖x − μ‖², with μ the mean of all activations.
+    pub r2: f64,
+    /// Spearman's rank correlation of the number of active features and the standard deviation of
+    /// the patch's pixels; none for the class token and where one of the two does not vary.
+    pub spearman_l0_contrast: Option<f64>,
 }
 
 /// What is found of a known dictionary, each of whose features is matched to at most one of the

@@ -35,8 +35,8 @@ pub use corpus::{
 pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
-    Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, LatentScores,
-    Reconstruction, Sparsity,
+    Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, ImagePart, ImageScores,
+    KHatStatistics, LabelScores, LatentScores, PartScores, Reconstruction, Sparsity,
 };
 pub use features::{
     Attribution, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
@@ -51,9 +51,10 @@ pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, HalvingConfig, HarvestConfig, HostConfig, Metric,
-    PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens, StoresConfig, SweepConfig,
-    SweepPoint, TextsConfig, dotted_key, run_at_rung, run_keys,
+    BosPolicy, EvaluationConfig, HalvingConfig, HarvestConfig, HostConfig, ImageBackground,
+    ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig,
+    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key, run_at_rung,
+    run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -4,7 +4,9 @@ use toml::{Table, Value};
 
 use crate::{Error, Result};
 
-const PRESETS: [(&str, &str); 3] = [
+const PRESETS: [(&str, &str); 5] = [
+    ("paper-clip", include_str!("presets/paper-clip.toml")),
+    ("paper-llm", include_str!("presets/paper-llm.toml")),
     ("softsae-clip", include_str!("presets/softsae-clip.toml")),
     ("softsae-clip-sweep", include_str!("presets/softsae-clip-sweep.toml")),
     ("softsae-llm", include_str!("presets/softsae-llm.toml")),
@@ -56,7 +58,8 @@ mod tests {
             let text = format!("preset = \"{name}\"\ndata.store = \"s\"\narchitecture.k = 100");
             let config = run(&text).unwrap();
             let ArchitectureConfig::Soft(soft) = &config.architecture else { panic!("{name}") };
-            assert_eq!((soft.k, config.training.parity), (100, Parity::Official), "{name}");
+            let parity = if name.starts_with("paper") { Parity::None } else { Parity::Official };
+            assert_eq!((soft.k, config.training.parity), (100, parity), "{name}");
         }
     }
 
@@ -71,13 +74,41 @@ mod tests {
         assert_eq!(config.training.batch_size, 2048);
     }
 
+    /// The paper's presets are the published code's without its parity, and with what parity decides
+    /// of the method itself written out.
+    #[test]
+    fn the_presets_of_the_paper_are_those_of_its_code_without_its_defects() {
+        for (paper, code, k_max) in
+            [("paper-clip", "softsae-clip-sweep", 1024.0), ("paper-llm", "softsae-llm", 200.0)]
+        {
+            let settings = |name: &str, more: &str| {
+                let text = format!(
+                    "preset = \"{name}\"\ndata.store = \"s\"\narchitecture.k = 100\n\
+                     architecture.k_max = {k_max:?}\n{more}"
+                );
+                toml::Table::try_from(run(&text).unwrap()).unwrap()
+            };
+            let (mut paper, mut code) = (settings(paper, ""), settings(code, ""));
+            for settings in [&mut paper, &mut code] {
+                settings["training"].as_table_mut().unwrap().remove("parity").unwrap();
+            }
+            // In the first step the code of the second sees k itself.
+            let k_first = |settings: &mut Table| {
+                settings["architecture"].as_table_mut().unwrap().remove("k_first")
+            };
+            let firsts = (k_first(&mut paper), k_first(&mut code));
+            assert!(firsts.0 == firsts.1 || firsts.0.is_none(), "{firsts:?}");
+            assert_eq!(paper, code);
+        }
+    }
+
     #[test]
     fn an_unknown_preset_is_named() {
         let message = run("preset = \"softsae\"").unwrap_err().to_string();
         assert_eq!(
             message,
-            "`preset`: expected `softsae-clip` or `softsae-clip-sweep` or `softsae-llm`, got \
-             \"softsae\""
+            "`preset`: expected `paper-clip` or `paper-llm` or `softsae-clip` or \
+             `softsae-clip-sweep` or `softsae-llm`, got \"softsae\""
         );
     }
 }

@@ -28,8 +28,8 @@ pub use rung::run_at_rung;
 pub use search::SearchConfig;
 pub use slurm::SlurmConfig;
 pub use source::{
-    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, PlantedStoresConfig, SpecialTokens,
-    StoresConfig, TextsConfig,
+    BosPolicy, EvaluationConfig, HarvestConfig, HostConfig, ImageBackground, ImagePositions,
+    ImagesConfig, PlantedStoresConfig, SpecialTokens, StoresConfig, TextsConfig,
 };
 
 /// A sweep file: where the activations come from, and which runs to make of them.
@@ -41,18 +41,21 @@ pub use source::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepConfig {
-    /// The model whose activations are harvested; needs `harvest` and `texts`.
+    /// The model whose activations are harvested; needs `harvest`, and `texts` or `images`.
     pub host: Option<HostConfig>,
     /// Where in the host, and how.
     pub harvest: Option<HarvestConfig>,
     /// What the host reads.
     pub texts: Option<TextsConfig>,
+    /// What it sees, if it is a vision model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagesConfig>,
     /// How runs are judged.
     #[serde(default)]
     pub evaluation: EvaluationConfig,
-    /// Activations that exist already, in place of host, harvest and texts.
+    /// Activations that exist already, in place of a host and what it reads.
     pub stores: Option<StoresConfig>,
-    /// Activations made of known features, in place of host, harvest and texts.
+    /// Activations made of known features, in place of a host and what it reads.
     pub planted: Option<PlantedStoresConfig>,
     /// What is asked of a SLURM cluster for each run.
     pub slurm: Option<SlurmConfig>,
@@ -107,6 +110,7 @@ impl SweepConfig {
             ("host", self.host.is_some()),
             ("harvest", self.harvest.is_some()),
             ("texts", self.texts.is_some()),
+            ("images", self.images.is_some()),
             ("stores", self.stores.is_some() && source != "stores"),
         ] {
             if present {
@@ -121,17 +125,28 @@ impl SweepConfig {
         let missing = |key: &str| {
             Error::value(
                 key,
-                "`host`, `harvest` and `texts`, or `stores` or `planted` alone",
+                "`host`, `harvest` and `texts` or `images`, or `stores` or `planted` alone",
                 "nothing",
             )
         };
         let host = self.host.as_ref().ok_or_else(|| missing("host"))?;
         let harvest = self.harvest.as_ref().ok_or_else(|| missing("harvest"))?;
-        let texts = self.texts.as_ref().ok_or_else(|| missing("texts"))?;
         if host.name.is_some() == host.path.is_some() {
             let got = if host.name.is_some() { "both" } else { "neither" };
             return Err(Error::value("host", "one of `name` and `path`", got));
         }
+        if let Some(images) = &self.images {
+            if self.texts.is_some() {
+                let expected = "nothing where `images` is given";
+                return Err(Error::value("texts", expected, "`texts` beside `images`"));
+            }
+            if self.evaluation.max_tokens.is_some() {
+                let expected = "nothing where `images` is given";
+                return Err(Error::value("evaluation.max_tokens", expected, "a value"));
+            }
+            return images.check(harvest);
+        }
+        let texts = self.texts.as_ref().ok_or_else(|| missing("texts"))?;
         let context_length = harvest.context_length.unwrap_or(128);
         if harvest.skip_positions >= context_length {
             let expected = format!("less than context_length = {context_length}");
@@ -152,8 +167,9 @@ impl SweepConfig {
     fn root_paths(&mut self, folder: &Path) {
         let host = self.host.iter_mut().filter_map(|h| h.path.as_mut());
         let texts = self.texts.iter_mut().flat_map(|t| t.train.iter_mut().chain(&mut t.held_out));
+        let images = self.images.iter_mut().flat_map(|i| i.train.iter_mut().chain(&mut i.held_out));
         let stores = self.stores.iter_mut().flat_map(|s| [&mut s.train, &mut s.held_out]);
-        for path in host.chain(texts).chain(stores) {
+        for path in host.chain(texts).chain(images).chain(stores) {
             *path = folder.join(&*path);
         }
     }
@@ -223,6 +239,49 @@ mod tests {
         assert_eq!(none, "`texts.held_out`: expected at least one file, got an empty list");
         let leak = error(|s| s.texts.as_mut().unwrap().held_out.push("a.txt".into()));
         assert_eq!(leak, "`texts.held_out`: expected files that are not trained on, got a.txt");
+    }
+
+    #[test]
+    fn images_are_named_or_two_folders_and_read_as_no_text() {
+        let with = |text: &str| {
+            let images: ImagesConfig = toml::from_str(text).unwrap();
+            move |sweep: &mut SweepConfig| {
+                sweep.texts = None;
+                sweep.images = Some(images);
+            }
+        };
+        let mut sweep: SweepConfig = toml::from_str(SWEEP).unwrap();
+        for text in ["name = 'stamps'", "train = 'a'\nheld_out = 'b'"] {
+            with(text)(&mut sweep);
+            sweep.check().unwrap();
+        }
+        let expected = "`images`: expected `name`, or `train` and `held_out`, got ";
+        for (text, got) in [
+            ("", "neither"),
+            ("train = 'a'", "`train`"),
+            ("name = 'x'\nheld_out = 'b'", "`name` and `held_out`"),
+        ] {
+            assert_eq!(error(with(text)), format!("{expected}{got}"));
+        }
+        let leak = error(with("train = 'a'\nheld_out = 'a'"));
+        assert_eq!(leak, "`images.held_out`: expected a folder that is not trained on, got a");
+        let both = error(|s| s.images = toml::from_str("name = 'x'").ok());
+        assert!(both.starts_with("`texts`: expected nothing where `images` is given"), "{both}");
+        let with_length = error(|s| {
+            with("name = 'x'")(s);
+            s.harvest.as_mut().unwrap().context_length = Some(9);
+        });
+        assert!(with_length.starts_with("`harvest.context_length`: expected nothing"));
+        let with_tokens = error(|s| {
+            with("name = 'x'")(s);
+            s.evaluation.max_tokens = Some(9);
+        });
+        assert!(with_tokens.starts_with("`evaluation.max_tokens`: expected nothing"));
+        let folder = Path::new("sweeps");
+        let mut sweep: SweepConfig = toml::from_str(SWEEP).unwrap();
+        with("train = 'a'\nheld_out = 'b'")(&mut sweep);
+        sweep.root_paths(folder);
+        assert_eq!(sweep.images.unwrap().held_out, Some(folder.join("b")));
     }
 
     #[test]

@@ -87,6 +87,15 @@ pub enum Error {
         /// Loss with zeros.
         zero: f64,
     },
+    /// The mean activation at the hook point leaves every embedding of the host as it is, so there is
+    /// nothing to recover.
+    #[error(
+        "hook point `{hook}`: expected other embeddings with the mean activation, got the same"
+    )]
+    SameEmbedding {
+        /// The hook point.
+        hook: HookPoint,
+    },
     /// Codes could not be written to a temporary file, or not read again.
     #[error("a temporary file in {folder}: {source}", folder = folder.display())]
     Spool {

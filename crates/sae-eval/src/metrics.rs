@@ -152,6 +152,7 @@ impl Metrics {
             allocation: None,
             complexity: None,
             cross_entropy: None,
+            images: None,
             ground_truth: None,
             elsewhere: false,
             differences: Vec::new(),

@@ -4,6 +4,7 @@ mod features;
 mod golden;
 mod ground_truth;
 mod hosts;
+mod images;
 mod models;
 mod probing;
 mod properties;

@@ -12,7 +12,7 @@ use crate::hub::{self, Place};
 use crate::images::{ImageProcessor, PROCESSOR_FILE};
 use crate::tokenizer::HostTokenizer;
 use crate::weights::Weights;
-use crate::{Error, Result, gguf, huggingface};
+use crate::{Error, Result, gguf, huggingface, onnx};
 
 /// What a host is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +85,8 @@ impl std::fmt::Debug for HostModel {
 }
 
 impl HostModel {
-    /// Loads a host in f32: a GGUF file, or a folder with `config.json` and `model.safetensors`;
-    /// one of the hub by its name, `hf:owner/name[/path][@revision]`.
+    /// Loads a host in f32: a GGUF file, a folder with `config.json` and `model.safetensors`, or an
+    /// ONNX file of DINOv2; one of the hub by its name, `hf:owner/name[/path][@revision]`.
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be read; [`Error::File`], which names the file and field, if
@@ -108,6 +108,9 @@ impl HostModel {
         let is_folder = std::fs::metadata(path).map_err(Error::io(path))?.is_dir();
         let (config, source, tokenizer) = if is_folder {
             huggingface::open(path)?
+        } else if onnx::is_onnx(path) {
+            let (config, source) = onnx::open(path)?;
+            (config, source, None)
         } else {
             let (config, source, tokenizer) = gguf::open(path)?;
             (config, source, Some(tokenizer))
@@ -172,7 +175,15 @@ impl HostModel {
     /// # Errors
     /// As [`ImageProcessor::read`], of `preprocessor_config.json` in its folder.
     pub fn image_processor(&self) -> Result<ImageProcessor> {
-        ImageProcessor::read(&self.path.join(PROCESSOR_FILE))
+        match self.processor_file() {
+            Some(file) => ImageProcessor::read(&file),
+            None => Ok(onnx::image_processor()),
+        }
+    }
+
+    /// The file that says how it wants its images; an ONNX file has none.
+    pub(crate) fn processor_file(&self) -> Option<PathBuf> {
+        (!onnx::is_onnx(&self.path)).then(|| self.path.join(PROCESSOR_FILE))
     }
 
     /// Where its weights lie.

@@ -1,5 +1,6 @@
 //! Images: which files there are, and how a vision host wants them.
 
+mod background;
 mod decode;
 mod orientation;
 mod processor;
@@ -7,6 +8,7 @@ mod resize;
 
 use std::path::{Path, PathBuf};
 
+pub use background::Background;
 pub use processor::ImageProcessor;
 pub(crate) use processor::PROCESSOR_FILE;
 

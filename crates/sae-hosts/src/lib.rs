@@ -16,6 +16,7 @@ mod huggingface;
 mod images;
 mod layers;
 mod live;
+mod onnx;
 mod text;
 mod tokenizer;
 mod weights;
@@ -30,7 +31,7 @@ pub use harvest::{
 };
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
-pub use images::{Image, ImageProcessor};
+pub use images::{Background, Image, ImageProcessor};
 pub use live::Live;
 pub use text::Text;
 pub use tokenizer::{Bos, HostTokenizer, SpecialTokens};

@@ -21,3 +21,4 @@ mod support;
 mod tokenizer_folders;
 mod unknown;
 mod variants;
+mod vit;

@@ -20,6 +20,15 @@ pub(crate) fn smollm2() -> PathBuf {
     path.into()
 }
 
+/// The real ViT-S/14 in the layout of DINOv2, which `cargo xtask test` fetches.
+pub(crate) fn vit() -> PathBuf {
+    let path = std::env::var_os("SOFTSAE_VIT").expect(
+        "SOFTSAE_VIT must be the path of vit_s_focus.onnx; `cargo xtask test` fetches the file \
+         and sets it",
+    );
+    path.into()
+}
+
 /// The tensors of a safetensors file.
 pub(crate) fn tensors(name: &str) -> HashMap<String, Tensor> {
     let path = golden(name);

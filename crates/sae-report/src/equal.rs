@@ -13,12 +13,15 @@ const REACH: f64 = 1.25;
 /// Numbers of features that a table has room for.
 const MAX_COLUMNS: usize = 12;
 
-/// What is compared: its name, and its value in a run.
-type Measure = (&'static str, fn(&Evaluation) -> Option<f64>);
+/// What is compared: its name, its name in files, and its value in a run.
+type Measure = (&'static str, &'static str, fn(&Evaluation) -> Option<f64>);
 
-const MEASURES: [Measure; 2] = [
-    ("R²", |e| Some(e.reconstruction.r2)),
-    ("CE recovered", |e| Some(e.cross_entropy.as_ref()?.ce_recovered)),
+const MEASURES: [Measure; 3] = [
+    ("R²", "r2", |e| Some(e.reconstruction.r2)),
+    ("CE recovered", "ce_recovered", |e| Some(e.cross_entropy.as_ref()?.ce_recovered)),
+    ("embedding recovered", "embedding_recovered", |e| {
+        Some(e.images.as_ref()?.embedding_recovered)
+    }),
 ];
 
 /// (L0, value) of runs, by rising L0.
@@ -38,6 +41,8 @@ pub struct EqualL0 {
 pub struct Compared {
     /// The measure.
     pub name: &'static str,
+    /// Its name in files.
+    pub key: &'static str,
     /// A row a group and a cell an L0; none where no seed's runs reach it.
     pub cells: Vec<Vec<Option<Summary>>>,
 }
@@ -78,9 +83,9 @@ impl EqualL0 {
     #[must_use]
     pub fn of(runs: &[RunResult], groups: &Groups) -> Option<Self> {
         let mut measures = Vec::new();
-        let frontiers = MEASURES.map(|(_, value)| frontiers(runs, groups, value));
+        let frontiers = MEASURES.map(|(_, _, value)| frontiers(runs, groups, value));
         let l0 = columns(runs, &frontiers[0]);
-        for ((name, _), frontiers) in MEASURES.iter().zip(&frontiers) {
+        for ((name, key, _), frontiers) in MEASURES.iter().zip(&frontiers) {
             let cell = |seeds: &Vec<Points>, l0: f64| {
                 let values: Vec<f64> = seeds.iter().filter_map(|points| at(points, l0)).collect();
                 Summary::of(&values)
@@ -88,7 +93,7 @@ impl EqualL0 {
             let row = |seeds| l0.iter().map(|&l0| cell(seeds, l0)).collect();
             let cells: Vec<Vec<_>> = frontiers.iter().map(row).collect();
             if cells.iter().flatten().any(Option::is_some) {
-                measures.push(Compared { name, cells });
+                measures.push(Compared { name, key, cells });
             }
         }
         (!measures.is_empty()).then_some(Self { l0, measures })

@@ -10,7 +10,7 @@ mod stores;
 use clap::{Parser, Subcommand};
 
 pub(crate) use features::FeaturesArgs;
-pub(crate) use harvest::{BosPolicy, HarvestArgs, Positions, SpecialTokens};
+pub(crate) use harvest::{BosPolicy, HarvestArgs, SpecialTokens};
 pub(crate) use models::{ExportArgs, ImportArgs, InspectArgs};
 pub(crate) use runs::{EncodeArgs, EvalArgs, TrainArgs};
 pub(crate) use stores::{ConvertArgs, PlantArgs, StoreDtype, StoreFormat};
@@ -39,8 +39,8 @@ pub(crate) enum Command {
     Convert(ConvertArgs),
     /// Train an SAE on an activation store
     Train(TrainArgs),
-    /// Measure an SAE's fidelity, sparsity and cross-entropy recovered, and what it finds of
-    /// planted features
+    /// Measure an SAE's fidelity, sparsity, what its host loses of texts or images, and what it finds
+    /// of planted features
     Eval(EvalArgs),
     /// Store the sparse codes of an activation store
     Encode(EncodeArgs),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sae_config::Evaluation;
 
-use crate::{fail, run_toml, smollm2, str, succeed};
+use crate::{fail, run_toml, smollm2, softsae, str, succeed};
 
 /// Public-domain prose (Dickens, A Tale of Two Cities) and the shape of a list.
 const TEXT: &str = "It was the best of times, it was the worst of times, it was the age of wisdom, \
@@ -92,6 +92,7 @@ fn from_images_to_an_evaluation() {
     succeed(["train", str(&config), "--out", str(&run)]);
     let printed = succeed(["eval", str(&run.join("checkpoint")), "--data", str(&store)]);
     assert!(printed.contains("rows            68"), "{printed}");
+    on_images(&host, &photos, &run.join("checkpoint"), &store, folder.path());
 
     let other = at("other");
     let harvest = harvest.into_iter().chain(["--hook", "resid_post.1", "--out", str(&other)]);
@@ -107,4 +108,49 @@ fn from_images_to_an_evaluation() {
     assert!(!out.exists(), "nothing may be written");
     let neither = ["harvest", "--host", str(&host), "--hook", "resid_post.1", "--out", str(&out)];
     fail(neither, 2, &["--text <FILE>|--images <DIR>"]);
+}
+
+/// Embeddings of images with the reconstruction spliced in, and images that cannot be read.
+fn on_images(host: &Path, photos: &Path, checkpoint: &Path, store: &Path, folder: &Path) {
+    let out = folder.join("eval.json");
+    let eval = |images: &Path| {
+        ["eval", str(checkpoint), "--data", str(store), "--host", str(host), "--out", str(&out)]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(["--images".to_owned(), str(images).to_owned()])
+            .collect::<Vec<_>>()
+    };
+    let args = eval(photos);
+    let printed = succeed(args.iter().map(String::as_str));
+    assert!(printed.contains("over 4 images") && printed.contains("class_token"), "{printed}");
+    let evaluation: Evaluation = sae_config::read_json(&out).expect("a result");
+    let images = evaluation.images.expect("images were given");
+    assert!(images.cosine < 1.0 && images.cosine > -1.0, "{images:?}");
+    assert_eq!(images.labels.as_ref().map(|labels| labels.n_labels), Some(2));
+
+    let broken = folder.join("broken");
+    fs::create_dir_all(broken.join("a")).expect("a folder");
+    fs::copy(photos.join("a/wide.png"), broken.join("a/wide.png")).expect("an image");
+    fs::write(broken.join("a/broken.png"), b"\x89PNG\r\n\x1a\nnothing").expect("writes");
+    fail(eval(&broken).iter().map(String::as_str), 2, &["broken.png", "decoded"]);
+    let empty = folder.join("empty");
+    fs::create_dir(&empty).expect("a folder");
+    fail(eval(&empty).iter().map(String::as_str), 2, &["empty", "expected files that end in"]);
+    let alone = ["eval", str(checkpoint), "--data", str(store), "--images", str(photos)];
+    fail(alone, 2, &["--host"]);
+
+    let rest = folder.join("rest");
+    let harvest = ["harvest", "--host", str(host), "--images", str(&broken), "--hook"];
+    let harvest = harvest.into_iter().chain(["resid_post.1", "--out", str(&rest)]);
+    fail(harvest.clone(), 2, &["broken.png", "decoded"]);
+    let output = softsae(harvest.chain(["--skip-broken", "--background", "white"]));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("skipped 1 of 2 images"), "{said}");
+    assert!(said.contains("skipped: ") && said.contains("broken.png: image:"), "{said}");
+    let inspected = succeed(["inspect", str(&rest)]);
+    assert!(
+        inspected.contains("skipped_images") && inspected.contains("a/broken.png"),
+        "{inspected}"
+    );
+    assert!(inspected.contains("background") && inspected.contains("white"), "{inspected}");
 }

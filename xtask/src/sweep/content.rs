@@ -70,7 +70,7 @@ impl Contents {
 }
 
 /// The files below a folder that are not hidden, each with its name from there, in order.
-fn files(root: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
+pub(super) fn files(root: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     let (mut left, mut seen) = (vec![(String::new(), root.to_owned())], BTreeSet::new());
     while let Some((prefix, folder)) = left.pop() {

@@ -68,8 +68,8 @@ pub(super) fn csv(results: &SweepResults) -> Result<String> {
     header.extend(keys.iter().map(|&k| groups.keys[k].clone()));
     header.push("l0".into());
     for measure in &equal.measures {
-        let name = if measure.name == "R²" { "r2" } else { "ce_recovered" };
-        header.extend(["mean", "sd_seeds", "n_seeds"].map(|part| format!("{name}_{part}")));
+        let key = measure.key;
+        header.extend(["mean", "sd_seeds", "n_seeds"].map(|part| format!("{key}_{part}")));
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(&header)?;

@@ -17,6 +17,7 @@ use super::runs_data;
 use super::source::Source;
 use super::stores::Activations;
 use crate::exit::usage;
+use crate::pictures::Pictures;
 use crate::workspace::Workspace;
 
 /// A checked sweep: where its activations come from, and its runs.
@@ -55,7 +56,7 @@ impl Plan {
         let selected = filter::select(filters, &points)?;
         let in_file = || file.display().to_string();
         let contents = Contents::new(workspace);
-        let (source, data) = Source::new(&config, &contents).with_context(in_file)?;
+        let (source, data) = Source::new(workspace, &config, &contents).with_context(in_file)?;
         let folder = std::path::absolute(&file)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
         let mut runs = Vec::new();
@@ -107,7 +108,7 @@ impl Plan {
         let made = |path| anyhow::Ok((path, open_store(path)?.content_hash()?));
         let stores = match &self.source {
             Source::Stores(pair) => pair.hashes()?,
-            Source::Host { .. } | Source::Planted { .. } => {
+            Source::Host { .. } | Source::Images(_) | Source::Planted { .. } => {
                 if let Some(truth) = PlantedTruth::file(&activations.held_out) {
                     self.contents.file("held-out activations", &truth)?;
                 }
@@ -115,6 +116,14 @@ impl Plan {
             }
         };
         Inputs::new(&self.contents, stores)
+    }
+
+    /// Pictures without which the ids of the runs are not known.
+    pub(super) fn to_fetch(&self) -> Option<&'static Pictures> {
+        match &self.source {
+            Source::Images(images) => images.to_fetch,
+            Source::Host { .. } | Source::Stores(_) | Source::Planted { .. } => None,
+        }
     }
 
     /// The runs that the filters let through.

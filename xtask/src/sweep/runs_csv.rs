@@ -2,15 +2,15 @@
 
 use anyhow::{Context as _, Result};
 use sae_config::{
-    Allocation, CrossEntropy, Evaluation, GroundTruth, LatentScores, Provenance, RunResult,
-    SweepResults,
+    Allocation, CrossEntropy, Evaluation, GroundTruth, ImagePart, ImageScores, LabelScores,
+    LatentScores, PartScores, Provenance, RunResult, SweepResults,
 };
 use sae_report::Groups;
 
 /// A column: name, and value of a run where it has one.
 type Column = (&'static str, fn(&RunResult) -> Option<String>);
 
-const COLUMNS: [Column; 48] = [
+const COLUMNS: [Column; 62] = [
     ("run_id", |r| Some(r.run_id.clone())),
     ("architecture", |r| Some(r.config.architecture.name().into())),
     ("k", |r| r.config.architecture.target_l0().map(|k| k.to_string())),
@@ -52,6 +52,20 @@ const COLUMNS: [Column; 48] = [
     }),
     ("spearman_l0_next_loss", |r| Some(spliced(r)?.spearman_l0_next_loss?.to_string())),
     ("spearman_l0_own_loss", |r| Some(spliced(r)?.spearman_l0_own_loss?.to_string())),
+    ("embedding_recovered", |r| Some(images(r)?.embedding_recovered.to_string())),
+    ("embedding_cosine", |r| Some(images(r)?.cosine.to_string())),
+    ("embedding_cosine_mean", |r| Some(images(r)?.cosine_mean.to_string())),
+    ("nearest_label", |r| Some(labels(r)?.spliced.to_string())),
+    ("nearest_label_clean", |r| Some(labels(r)?.clean.to_string())),
+    ("nearest_label_mean", |r| Some(labels(r)?.mean.to_string())),
+    ("l0_class_token", |r| Some(part(r, ImagePart::ClassToken)?.l0_mean.to_string())),
+    ("r2_class_token", |r| Some(part(r, ImagePart::ClassToken)?.r2.to_string())),
+    ("l0_object", |r| Some(part(r, ImagePart::Object)?.l0_mean.to_string())),
+    ("r2_object", |r| Some(part(r, ImagePart::Object)?.r2.to_string())),
+    ("l0_edge", |r| Some(part(r, ImagePart::Edge)?.l0_mean.to_string())),
+    ("r2_edge", |r| Some(part(r, ImagePart::Edge)?.r2.to_string())),
+    ("l0_background", |r| Some(part(r, ImagePart::Background)?.l0_mean.to_string())),
+    ("r2_background", |r| Some(part(r, ImagePart::Background)?.r2.to_string())),
     ("variant", |r| r.variant.clone()),
     ("failure", |r| r.failure.clone()),
     ("version", |r| Some(provenance(r)?.version.clone())),
@@ -69,6 +83,18 @@ fn evaluation(run: &RunResult) -> Option<&Evaluation> {
 
 fn spliced(run: &RunResult) -> Option<&CrossEntropy> {
     evaluation(run)?.cross_entropy.as_ref()
+}
+
+fn images(run: &RunResult) -> Option<&ImageScores> {
+    evaluation(run)?.images.as_ref()
+}
+
+fn labels(run: &RunResult) -> Option<&LabelScores> {
+    images(run)?.labels.as_ref()
+}
+
+fn part(run: &RunResult, part: ImagePart) -> Option<&PartScores> {
+    images(run)?.parts.iter().find(|scores| scores.part == part)
 }
 
 fn truth(run: &RunResult) -> Option<&GroundTruth> {

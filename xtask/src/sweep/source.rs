@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use sae_config::{
-    BosPolicy, HarvestConfig, PlantedStoresConfig, SpecialTokens, SweepConfig, TRAINING_VERSION,
-    TextsConfig,
+    BosPolicy, HarvestConfig, HostConfig, PlantedStoresConfig, SpecialTokens, SweepConfig,
+    TRAINING_VERSION, TextsConfig,
 };
 use sae_data::PlantedConfig;
 use serde::Serialize;
 use toml::{Table, Value};
 
 use super::content::{Contents, short_hash};
+use super::images::ImageSource;
 use super::pair::Pair;
 use super::texts;
 use crate::assets::{self, Asset};
@@ -20,8 +21,10 @@ use crate::workspace::Workspace;
 
 /// Where activations come from.
 pub(super) enum Source {
-    /// They are harvested from a host.
+    /// They are harvested from a host that reads texts.
     Host { host: Host, harvest: HarvestConfig, train: Recipe, held_out: Recipe },
+    /// They are harvested from a host that sees images.
+    Images(ImageSource),
     /// They exist.
     Stores(Pair),
     /// They are made of known features.
@@ -52,7 +55,11 @@ pub(super) struct Recipe {
 
 impl Source {
     /// The source of a checked sweep, and what stands for its data in the ids of runs.
-    pub(super) fn new(config: &SweepConfig, contents: &Contents) -> Result<(Self, String)> {
+    pub(super) fn new(
+        workspace: &Workspace,
+        config: &SweepConfig,
+        contents: &Contents,
+    ) -> Result<(Self, String)> {
         if let Some(stores) = &config.stores {
             let pair =
                 Pair::open(("stores.train", &stores.train), ("stores.held_out", &stores.held_out))?;
@@ -64,19 +71,18 @@ impl Source {
             let data = format!("train {}, held out {}", train.id, held_out.id);
             return Ok((Self::Planted { train, held_out }, data));
         }
-        let (Some(host), Some(harvest), Some(texts)) =
-            (&config.host, &config.harvest, &config.texts)
-        else {
-            bail!(usage("expected `host`, `harvest` and `texts`, or `stores` or `planted`"));
+        let missing = || {
+            usage("expected `host`, `harvest` and `texts` or `images`, or `stores` or `planted`")
         };
-        let (host, host_id) = match (&host.name, &host.path) {
-            (Some(name), _) => {
-                let asset = assets::find(name)?;
-                (Host::Pinned(asset), asset.sha256().to_owned())
-            }
-            (None, Some(path)) => (Host::Own(path.clone()), contents.tree("host.path", path)?),
-            (None, None) => bail!(usage("host: expected `name` or `path`, got neither")),
-        };
+        let (host, harvest) =
+            config.host.as_ref().zip(config.harvest.as_ref()).ok_or_else(missing)?;
+        let (host, host_id) = Host::new(host, contents)?;
+        if let Some(images) = &config.images {
+            let (source, data) =
+                ImageSource::new(workspace, host, &host_id, &harvest.hook, images, contents)?;
+            return Ok((Self::Images(source), data));
+        }
+        let texts = config.texts.as_ref().ok_or_else(missing)?;
         let (train, held_out) = Recipe::pair(&host_id, harvest, texts, contents)?;
         texts::check(texts, contents)?;
         let judged = match config.evaluation.max_tokens {
@@ -92,6 +98,7 @@ impl Source {
         let (train, held_out) = match self {
             Self::Stores(_) => return None,
             Self::Host { train, held_out, .. } => (&train.id, &held_out.id),
+            Self::Images(images) => (&images.train.id, &images.held_out.id),
             Self::Planted { train, held_out } => (&train.id, &held_out.id),
         };
         Some([train, held_out].map(|id| stores_folder(workspace).join(id)))
@@ -106,6 +113,7 @@ impl Source {
                     say!("{name} activations {id}: {} of {n} texts", harvest.hook);
                 }
             }
+            Self::Images(images) => images.print()?,
             Self::Stores(pair) => {
                 let [train, held_out] = pair.paths();
                 say!("train activations: {}", train.display());
@@ -119,6 +127,28 @@ impl Source {
             }
         }
         Ok(())
+    }
+}
+
+impl Host {
+    /// A checked host, and what stands for it in the ids of runs.
+    fn new(config: &HostConfig, contents: &Contents) -> Result<(Self, String)> {
+        match (&config.name, &config.path) {
+            (Some(name), _) => {
+                let asset = assets::find("host.name", name, &[])?;
+                Ok((Self::Pinned(asset), asset.sha256().to_owned()))
+            }
+            (None, Some(path)) => Ok((Self::Own(path.clone()), contents.tree("host.path", path)?)),
+            (None, None) => bail!(usage("host: expected `name` or `path`, got neither")),
+        }
+    }
+
+    /// Where it is, once it is fetched.
+    pub(super) fn fetch(&self, workspace: &Workspace) -> Result<PathBuf> {
+        match self {
+            Self::Pinned(asset) => asset.fetch(workspace),
+            Self::Own(path) => Ok(path.canonicalize()?),
+        }
     }
 }
 
@@ -212,7 +242,8 @@ mod tests {
         let file = folder.join("sweep.toml");
         fs::write(&file, format!("{sweep}\n[base]\n")).unwrap();
         let config = SweepConfig::read(&file).unwrap();
-        Source::new(&config, &Contents::new(&Workspace::at(folder))).unwrap().1
+        let workspace = Workspace::at(folder);
+        Source::new(&workspace, &config, &Contents::new(&workspace)).unwrap().1
     }
 
     #[test]

@@ -9,10 +9,11 @@ use sae_config::{HarvestConfig, read_json};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Log};
+use super::images::{ImageFolder, ImageSource};
 use super::made;
 use super::plan::Plan;
 use super::progress::Spinner;
-use super::source::{self, Host, Planted, Recipe, Source};
+use super::source::{self, Planted, Recipe, Source};
 use crate::exit::usage;
 use crate::workspace::Workspace;
 
@@ -23,6 +24,17 @@ pub(super) struct Activations {
     pub(super) held_out: PathBuf,
     /// The host and its held-out texts, where cross-entropy can be measured.
     pub(super) texts: Option<HostTexts>,
+    /// The host and its held-out images, where it sees images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) images: Option<HostImages>,
+}
+
+/// A host, and the images that it embeds with reconstructions spliced in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct HostImages {
+    pub(super) host: PathBuf,
+    pub(super) hook: String,
+    pub(super) folder: PathBuf,
 }
 
 /// A host, and what it reads to measure cross-entropy.
@@ -52,19 +64,19 @@ fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activa
         Source::Stores(pair) => {
             let [train, held_out] = pair.paths();
             let (train, held_out) = (train.canonicalize()?, held_out.canonicalize()?);
-            return Ok(Activations { train, held_out, texts: None });
+            return Ok(Activations { train, held_out, texts: None, images: None });
+        }
+        Source::Images(images) => {
+            return harvest_images(workspace, images, &plan.devices[0], program, hashes);
         }
         Source::Planted { train, held_out } => {
             let plant = |name, planted| plant(name, planted, &folder, program, hashes);
             let (train, held_out) = (plant("train", train)?, plant("held-out", held_out)?);
-            return Ok(Activations { train, held_out, texts: None });
+            return Ok(Activations { train, held_out, texts: None, images: None });
         }
         Source::Host { host, harvest, train, held_out } => (host, harvest, train, held_out),
     };
-    let host = match host {
-        Host::Pinned(asset) => asset.fetch(workspace)?,
-        Host::Own(path) => path.canonicalize()?,
-    };
+    let host = host.fetch(workspace)?;
     let store = |name: &str, recipe: &Recipe| {
         let place = folder.join(&recipe.id);
         if !made::is_there(&place, hashes) {
@@ -95,6 +107,40 @@ fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activa
             texts: held_out.texts.iter().map(|t| t.canonicalize()).collect::<Result<_, _>>()?,
             harvest: harvest.clone(),
             max_tokens: plan.config.evaluation.max_tokens,
+        }),
+        images: None,
+    })
+}
+
+/// Fetches a vision host and harvests what is not there yet.
+fn harvest_images(
+    workspace: &Workspace,
+    images: &ImageSource,
+    device: &str,
+    program: &Path,
+    hashes: &Path,
+) -> Result<Activations> {
+    let host = images.host.fetch(workspace)?;
+    let store = |name: &str, of: &ImageFolder| {
+        let place = source::stores_folder(workspace).join(&of.id);
+        if !made::is_there(&place, hashes) {
+            let mut command = Command::new(program);
+            command.args(["harvest", "--device", device, "--host"]).arg(&host);
+            command.args(["--hook", &images.hook, "--images"]).arg(&of.folder);
+            command.args(["--positions", images.positions.name()]);
+            command.args(["--background", images.background.name()]);
+            make(&mut command, &format!("harvesting {name} activations"), &place, hashes)?;
+        }
+        anyhow::Ok(place)
+    };
+    Ok(Activations {
+        train: store("train", &images.train)?,
+        held_out: store("held-out", &images.held_out)?,
+        texts: None,
+        images: Some(HostImages {
+            hook: images.hook.clone(),
+            folder: images.held_out.folder.canonicalize()?,
+            host,
         }),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{Evaluation, LatentScores, RunResult, RunStatus, SweepResults};
+use sae_config::{Evaluation, ImagePart, LatentScores, RunResult, RunStatus, SweepResults};
 use sae_report::{Groups, Summary, short};
 
 use super::runs_csv::spearman;
@@ -25,11 +25,16 @@ const fn cell(
     Cell { name, value, digits, with_sd }
 }
 
-const CELLS: [Cell; 13] = [
+const CELLS: [Cell; 18] = [
     cell("L0", 1, false, |e| Some(e.sparsity.l0_mean)),
     cell("sd over rows", 1, false, |e| Some(e.sparsity.l0_sd)),
     cell("R²", 4, true, |e| Some(e.reconstruction.r2)),
     cell("CE recovered", 4, true, |e| Some(e.cross_entropy.as_ref()?.ce_recovered)),
+    cell("embedding recovered", 4, true, |e| Some(e.images.as_ref()?.embedding_recovered)),
+    cell("cosine", 4, true, |e| Some(e.images.as_ref()?.cosine)),
+    cell("nearest %", 1, true, |e| Some(100.0 * e.images.as_ref()?.labels.as_ref()?.spliced)),
+    cell("L0 object", 1, false, |e| l0_of(e, ImagePart::Object)),
+    cell("background", 1, false, |e| l0_of(e, ImagePart::Background)),
     cell("Spearman", 3, true, |e| spearman(e.ground_truth.as_ref()?)),
     cell("matched cosine", 3, true, |e| Some(e.ground_truth.as_ref()?.mean_matched_cosine)),
     cell("recovered %", 1, false, |e| Some(100.0 * e.ground_truth.as_ref()?.recovered_above_0_9)),
@@ -40,6 +45,12 @@ const CELLS: [Cell; 13] = [
     cell("unique", 3, false, |e| Some(latents(e)?.uniqueness)),
     cell("dead %", 1, false, |e| Some(100.0 * e.sparsity.dead_fraction)),
 ];
+
+/// The mean number of active features where an image holds this.
+fn l0_of(evaluation: &Evaluation, part: ImagePart) -> Option<f64> {
+    let parts = &evaluation.images.as_ref()?.parts;
+    parts.iter().find(|scores| scores.part == part).map(|scores| scores.l0_mean)
+}
 
 fn latents(evaluation: &Evaluation) -> Option<&LatentScores> {
     evaluation.ground_truth.as_ref()?.latents.as_ref()

@@ -52,22 +52,19 @@ impl HalvingConfig {
         if self.min_steps == Some(0) {
             return Err(Error::value("halving.min_steps", "at least 1", 0));
         }
-        let (needs_host, name) = match self.metric {
+        let (is_measured, without) = match self.metric {
             Metric::R2 | Metric::Fve => return Ok(()),
-            Metric::CeRecovered | Metric::KlRecovered => (true, self.metric.name()),
-            Metric::MatchedCosine => (false, self.metric.name()),
+            Metric::CeRecovered | Metric::KlRecovered => {
+                (sweep.host.is_some() && sweep.images.is_none(), "a host that reads texts")
+            }
+            Metric::EmbeddingRecovered => (sweep.images.is_some(), "a host that sees images"),
+            Metric::MatchedCosine => (sweep.host.is_none(), "known features"),
         };
-        match (needs_host, sweep.host.is_some()) {
-            (true, false) => {
-                let expected = "a metric that is measured without a host, such as `r2`";
-                Err(Error::value("halving.metric", expected, name))
-            }
-            (false, true) => {
-                let expected = "a metric that needs no known features, such as `r2`";
-                Err(Error::value("halving.metric", expected, name))
-            }
-            _ => Ok(()),
+        if is_measured {
+            return Ok(());
         }
+        let expected = format!("a metric that is measured without {without}, such as `r2`");
+        Err(Error::value("halving.metric", expected, self.metric.name()))
     }
 
     /// The steps of each rung of runs of so many steps, the last one with all of them.
@@ -195,6 +192,13 @@ mod tests {
             ("rungs = 1", "", topk, "", "`halving.rungs`: expected at least 2, got 1"),
             ("min_steps = 0", "", topk, "", "`halving.min_steps`: expected at least 1, got 0"),
             ("rungs = 2, metric = 'ce_recovered'", "", topk, "", "`halving.metric`: expected"),
+            (
+                "rungs = 2, metric = 'embedding_recovered'",
+                "",
+                topk,
+                "",
+                "`halving.metric`: expected a metric that is measured without a host that sees",
+            ),
             ("rungs = 2, group = ['kk']", "", topk, "", "`halving.group`: expected keys that some"),
             (
                 "rungs = 2",

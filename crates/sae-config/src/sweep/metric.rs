@@ -13,18 +13,27 @@ pub enum Metric {
     R2,
     /// The fraction of the variance explained, as the published code has it.
     Fve,
-    /// The part of the host's loss that the reconstruction keeps; needs a host.
+    /// The part of the host's loss that the reconstruction keeps; needs a host that reads texts.
     CeRecovered,
-    /// The same of the divergence of its predictions; needs a host.
+    /// The same of the divergence of its predictions.
     KlRecovered,
+    /// The part of the embeddings of images that the reconstruction keeps; needs a host that sees
+    /// images.
+    EmbeddingRecovered,
     /// The mean cosine of true features and those found; needs data whose features are known.
     MatchedCosine,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::R2, Self::Fve, Self::CeRecovered, Self::KlRecovered, Self::MatchedCosine];
+    pub const ALL: [Self; 6] = [
+        Self::R2,
+        Self::Fve,
+        Self::CeRecovered,
+        Self::KlRecovered,
+        Self::EmbeddingRecovered,
+        Self::MatchedCosine,
+    ];
 
     /// The name in files, and the column of `results.csv`.
     #[must_use]
@@ -34,6 +43,7 @@ impl Metric {
             Self::Fve => "fve",
             Self::CeRecovered => "ce_recovered",
             Self::KlRecovered => "kl_recovered",
+            Self::EmbeddingRecovered => "embedding_recovered",
             Self::MatchedCosine => "matched_cosine",
         }
     }
@@ -46,6 +56,7 @@ impl Metric {
             Self::Fve => Some(evaluation.reconstruction.frac_variance_explained),
             Self::CeRecovered => Some(evaluation.cross_entropy.as_ref()?.ce_recovered),
             Self::KlRecovered => Some(evaluation.cross_entropy.as_ref()?.kl_recovered),
+            Self::EmbeddingRecovered => Some(evaluation.images.as_ref()?.embedding_recovered),
             Self::MatchedCosine => Some(evaluation.ground_truth.as_ref()?.mean_matched_cosine),
         }
     }

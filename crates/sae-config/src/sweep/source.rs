@@ -102,6 +102,111 @@ pub struct TextsConfig {
     pub held_out: Vec<PathBuf>,
 }
 
+/// Images that a vision host reads: pictures by the name of a package that is fetched and split, or
+/// two folders of one's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesConfig {
+    /// Name of pictures that are fetched.
+    pub name: Option<String>,
+    /// Folder of images that SAEs are trained on, relative to the sweep file.
+    pub train: Option<PathBuf>,
+    /// Folder of images that SAEs are judged by, relative to the sweep file.
+    pub held_out: Option<PathBuf>,
+    /// The positions of each image that are rows.
+    #[serde(default)]
+    pub positions: ImagePositions,
+    /// What is seen through transparent pixels.
+    #[serde(default)]
+    pub background: ImageBackground,
+}
+
+/// The positions of an image that are rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImagePositions {
+    /// All of them.
+    All,
+    /// The class token alone.
+    Class,
+    /// The patches.
+    #[default]
+    Patches,
+}
+
+impl ImagePositions {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::All, Self::Class, Self::Patches];
+
+    /// Its name, as files and the command line have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Class => "class",
+            Self::Patches => "patches",
+        }
+    }
+}
+
+/// What is seen through the transparent pixels of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageBackground {
+    /// The colours that the file has for them.
+    #[default]
+    Stored,
+    /// White.
+    White,
+    /// Black.
+    Black,
+}
+
+impl ImageBackground {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Stored, Self::White, Self::Black];
+
+    /// Its name, as files and the command line have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::White => "white",
+            Self::Black => "black",
+        }
+    }
+}
+
+impl ImagesConfig {
+    pub(super) fn check(&self, harvest: &HarvestConfig) -> Result<()> {
+        let given = [self.name.is_some(), self.train.is_some(), self.held_out.is_some()];
+        if !matches!(given, [true, false, false] | [false, true, true]) {
+            let names = ["`name`", "`train`", "`held_out`"].into_iter().zip(given);
+            let got: Vec<_> = names.filter(|(_, given)| *given).map(|(name, _)| name).collect();
+            let got = if got.is_empty() { "neither".to_owned() } else { got.join(" and ") };
+            return Err(Error::value("images", "`name`, or `train` and `held_out`", got));
+        }
+        if let Some(both) =
+            self.train.as_ref().filter(|train| Some(*train) == self.held_out.as_ref())
+        {
+            let expected = "a folder that is not trained on";
+            return Err(Error::value("images.held_out", expected, both.display()));
+        }
+        // What says how texts are read.
+        for (key, is_given) in [
+            ("context_length", harvest.context_length.is_some()),
+            ("skip_positions", harvest.skip_positions != default_skip_positions()),
+            ("bos", harvest.bos != BosPolicy::default()),
+            ("special_tokens", harvest.special_tokens != SpecialTokens::default()),
+            ("max_tokens", harvest.max_tokens.is_some()),
+        ] {
+            if is_given {
+                let key = format!("harvest.{key}");
+                return Err(Error::value(key, "nothing where `images` is given", "a value"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How runs are judged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +272,15 @@ mod tests {
         }
         for special in SpecialTokens::ALL {
             assert_eq!(read("special_tokens", special.name()).special_tokens, special);
+        }
+        let read = |key: &str, name: &str| {
+            toml::from_str::<ImagesConfig>(&format!("name = \"x\"\n{key} = \"{name}\"")).unwrap()
+        };
+        for positions in ImagePositions::ALL {
+            assert_eq!(read("positions", positions.name()).positions, positions);
+        }
+        for background in ImageBackground::ALL {
+            assert_eq!(read("background", background.name()).background, background);
         }
     }
 }

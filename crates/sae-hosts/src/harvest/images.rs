@@ -1,14 +1,15 @@
 //! A vision model over images.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
+use std::str::FromStr;
 
 use sae_data::{Compression, Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
 use tch::Tensor;
 
 use super::{HarvestProgress, append, file_hash, of_host, values};
 use crate::corpus::Skipped;
-use crate::images::{Image, ImageProcessor, PROCESSOR_FILE};
+use crate::images::{Background, Image, ImageProcessor};
 use crate::{Error, HookPoint, HostInput, HostModel, Result};
 
 /// Which positions of an image are stored.
@@ -23,11 +24,47 @@ pub enum ImagePositions {
     Patches,
 }
 
+impl ImagePositions {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::All, Self::Class, Self::Patches];
+
+    /// Its name, as the provenance of a store has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Class => "class",
+            Self::Patches => "patches",
+        }
+    }
+
+    /// Which of an image's positions these are.
+    pub fn range(self, n_positions: usize, class_token: bool) -> Range<usize> {
+        match self {
+            Self::All => 0..n_positions,
+            Self::Class => 0..1,
+            Self::Patches => usize::from(class_token)..n_positions,
+        }
+    }
+}
+
+impl FromStr for ImagePositions {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|positions| positions.name() == text);
+        found.ok_or_else(|| Error::input("positions", "all, class or patches", text))
+    }
+}
+
 /// What is harvested of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageOptions {
     /// Which positions are stored (the patches).
     pub positions: ImagePositions,
+    /// What is seen through transparent pixels (the colours stored in them).
+    pub background: Background,
+    /// Names of images that were left out, for the provenance (none).
+    pub skipped: Vec<String>,
     /// Images computed at once (16).
     pub batch_size: usize,
     /// Element type of the store (f32).
@@ -42,6 +79,8 @@ impl Default for ImageOptions {
     fn default() -> Self {
         Self {
             positions: ImagePositions::default(),
+            background: Background::default(),
+            skipped: Vec::new(),
             batch_size: 16,
             dtype: Dtype::F32,
             compression: None,
@@ -78,7 +117,7 @@ pub fn harvest_images(
         return Err(Error::input("positions", "a host with a class token", &host.info().family));
     }
     hook.check(host.info())?;
-    let processor = host.image_processor()?;
+    let processor = host.image_processor()?.with_background(options.background);
     let d_model = host.info().d_model;
     let mut spec = StoreSpec::new(d_model, options.dtype);
     spec.compression = options.compression;
@@ -86,7 +125,6 @@ pub fn harvest_images(
     spec.provenance = image_provenance(host, images, hook, options)?;
     let mut writer = StoreWriter::resume(out, spec)?;
 
-    let first_patch = usize::from(class_token);
     let (mut present, mut n_seen) = (writer.n_rows(), 0_u64);
     // How many rows an image has is known once one was computed; until then batches are computed
     // whose rows may all be there.
@@ -101,11 +139,7 @@ pub fn harvest_images(
         }
         let rows = image_rows(host, &processor, batch, hook, &mut size)?;
         let n_positions = rows.len() / (batch.len() * d_model);
-        let stored = match options.positions {
-            ImagePositions::All => 0..n_positions,
-            ImagePositions::Class => 0..1,
-            ImagePositions::Patches => first_patch..n_positions,
-        };
+        let stored = options.positions.range(n_positions, class_token);
         n_stored = Some(stored.len());
         let first = n_seen as usize - batch.len();
         for (i, rows) in rows.chunks_exact(n_positions * d_model).enumerate() {
@@ -151,7 +185,7 @@ fn check_size(
         (None, _) if got != [own; 2] => text([own; 2]),
         _ => return Ok(*before.insert(got)),
     };
-    let path = host.path().join(PROCESSOR_FILE);
+    let path = host.processor_file().unwrap_or_else(|| host.path().to_owned());
     Err(Error::file(&path, format!("size of {}", image.name), expected, text(got)))
 }
 
@@ -182,22 +216,28 @@ fn image_provenance(
     hook: HookPoint,
     options: &ImageOptions,
 ) -> Result<Provenance> {
-    let positions = match options.positions {
-        ImagePositions::All => "all",
-        ImagePositions::Class => "class",
-        ImagePositions::Patches => "patches",
+    let preprocessor = match host.processor_file() {
+        Some(file) => file_hash(&[file])?,
+        None => "of the host".to_owned(),
     };
-    let settings = [
-        ("positions", positions.to_owned()),
+    let mut settings = vec![
+        ("positions", options.positions.name().to_owned()),
         ("batch_size", options.batch_size.to_string()),
         ("host_kind", format!("{:?}", host.kind())),
-        ("preprocessor_hash", file_hash(&[host.path().join(PROCESSOR_FILE)])?),
+        ("preprocessor_hash", preprocessor),
     ];
+    if !options.skipped.is_empty() {
+        settings.push(("skipped_images", options.skipped.join(", ")));
+    }
+    // Stores of earlier versions do not say it.
+    if options.background != Background::Stored {
+        settings.push(("background", options.background.name().to_owned()));
+    }
     let hashes = images.iter().map(|image| file_hash(std::slice::from_ref(&image.path)));
     Ok(Provenance {
         image_hashes: hashes.collect::<Result<_>>()?,
         image_names: images.iter().map(|image| image.name.clone()).collect(),
-        settings: settings.map(|(key, value)| (key.to_owned(), value)).into(),
+        settings: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         ..of_host(host, hook)?
     })
 }

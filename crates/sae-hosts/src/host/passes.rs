@@ -78,10 +78,20 @@ impl HostModel {
     /// # Errors
     /// [`Error::Input`], as [`HostModel::activations`], or if the host reads tokens.
     pub fn image_embeddings(&self, pixels: &Tensor) -> Result<Tensor> {
-        if !matches!(self.info.input, HostInput::Images { .. }) {
-            return Err(Error::input("host", "a vision model", &self.info.family));
-        }
+        self.check_vision()?;
         self.whole(pixels)
+    }
+
+    /// Goes on from a hook point with other activations, to the embedding of each image.
+    ///
+    /// # Shapes
+    /// `[batch, positions, d_model]` to `[batch, size]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`], as [`HostModel::logits_from`], or if the host reads tokens.
+    pub fn image_embeddings_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
+        self.check_vision()?;
+        self.go_on(prefix, activations)
     }
 
     /// The logits of the next token at each position.
@@ -150,6 +160,11 @@ impl HostModel {
     /// or if the host reads images.
     pub fn logits_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
         self.check_language()?;
+        self.go_on(prefix, activations)
+    }
+
+    /// Goes on from a hook point with other activations, to what the head returns.
+    fn go_on(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
         let describe = |x: &Tensor| format!("{:?} {:?} on {:?}", x.kind(), x.size(), x.device());
         let (expected, got) = (describe(&prefix.activations), describe(activations));
         if expected != got {
@@ -231,6 +246,15 @@ impl HostModel {
             HostInput::Tokens { .. } => Ok(()),
             HostInput::Images { .. } => {
                 Err(Error::input("host", "a language model", &self.info.family))
+            }
+        }
+    }
+
+    fn check_vision(&self) -> Result<()> {
+        match self.info.input {
+            HostInput::Images { .. } => Ok(()),
+            HostInput::Tokens { .. } => {
+                Err(Error::input("host", "a vision model", &self.info.family))
             }
         }
     }

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use fast_image_resize::{FilterType, ResizeAlg};
+use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
 use super::resize::{Size, resized};
-use super::{Image, decode};
+use super::{Background, Image, decode};
 use crate::config::HostConfig;
 use crate::{Error, Result};
 
@@ -33,12 +34,15 @@ const IGNORED: [&str; 11] = [
 #[derive(Debug, Clone)]
 pub struct ImageProcessor {
     resize: Option<(Size, ResizeAlg)>,
+    /// Whether what is resized is put into the middle of a square of its longest edge.
+    pads: bool,
     /// Height and width.
     crop: Option<(u32, u32)>,
     /// From bytes to the values that mean and deviation are of.
     factor: f32,
     mean: [f32; 3],
     deviation: [f32; 3],
+    background: Background,
 }
 
 /// The processors of transformers that are known.
@@ -88,11 +92,33 @@ impl ImageProcessor {
         config.finish(&IGNORED)?;
         Ok(Self {
             resize: resizes.then_some((resize, algorithm)),
+            pads: false,
             crop: if crops { Some(crop) } else { None },
             factor: if rescales { factor } else { 1.0 },
             mean: if normalizes { mean } else { neutral_mean },
             deviation: if normalizes { deviation } else { neutral_deviation },
+            background: Background::Stored,
         })
+    }
+
+    /// Fits images into a square, the rest of which is background (black, where images are seen as
+    /// they are stored), and scales their colours from 0 to 1 by mean and deviation.
+    pub(crate) fn fitting(edge: u32, mean: [f32; 3], deviation: [f32; 3]) -> Self {
+        Self {
+            resize: Some((Size::LongestEdge(edge), ResizeAlg::Convolution(FilterType::Bilinear))),
+            pads: true,
+            crop: None,
+            factor: 1.0 / 255.0,
+            mean,
+            deviation,
+            background: Background::Stored,
+        }
+    }
+
+    /// The same for images that are seen in front of a background.
+    #[must_use]
+    pub fn with_background(self, background: Background) -> Self {
+        Self { background, ..self }
     }
 
     /// The pixels of an image as the host reads them.
@@ -104,11 +130,57 @@ impl ImageProcessor {
     /// [`Error::Io`] or [`Error::File`] for an image that cannot be read or is smaller than what is
     /// cut out of it, by name.
     pub fn pixels(&self, image: &Image) -> Result<(Vec<f32>, [usize; 2])> {
-        let mut rgb = decode::read(&image.path)?;
+        let behind = Rgb(self.background.colour().unwrap_or_default());
+        let rgb = decode::read(&image.path)?.onto(self.background);
+        let rgb = self.fitted(image, rgb, behind)?;
+        let (width, height) = rgb.dimensions();
+        let mut pixels = Vec::with_capacity(3 * (width * height) as usize);
+        for colour in 0..3 {
+            let (mean, deviation) = (self.mean[colour], self.deviation[colour]);
+            let value =
+                |Rgb(pixel): &Rgb<u8>| (f32::from(pixel[colour]) * self.factor - mean) / deviation;
+            pixels.extend(rgb.pixels().map(value));
+        }
+        Ok((pixels, [height as usize, width as usize]))
+    }
+
+    /// How opaque each pixel of an image is, from 0 to 1, resized and cut out as
+    /// [`ImageProcessor::pixels`] are; none where all are. What an image is fitted into is not.
+    ///
+    /// # Shapes
+    /// `[height, width]`, row-major.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::pixels`].
+    pub fn opacity(&self, image: &Image) -> Result<Option<Vec<f32>>> {
+        let decoded = decode::read(&image.path)?;
+        let (width, height) = decoded.dimensions();
+        let grey = match &decoded.alpha {
+            Some(alpha) => {
+                RgbImage::from_fn(width, height, |x, y| Rgb([alpha.get_pixel(x, y).0[0]; 3]))
+            }
+            None => RgbImage::from_pixel(width, height, Rgb([255; 3])),
+        };
+        let fitted = self.fitted(image, grey, Rgb([0; 3]))?;
+        let is_opaque = fitted.iter().all(|value| *value == 255);
+        let opacity = fitted.pixels().map(|pixel| f32::from(pixel.0[0]) / 255.0);
+        Ok((!is_opaque).then(|| opacity.collect()))
+    }
+
+    /// Resizes, pads and cuts out.
+    fn fitted(&self, image: &Image, mut rgb: RgbImage, behind: Rgb<u8>) -> Result<RgbImage> {
         if let Some((size, algorithm)) = self.resize {
             rgb = resized(&rgb, size, algorithm).map_err(|error| {
                 Error::file(&image.path, "image", "one that can be resized", error)
             })?;
+        }
+        if self.pads {
+            let (width, height) = rgb.dimensions();
+            let edge = width.max(height);
+            let mut square = RgbImage::from_pixel(edge, edge, behind);
+            let (left, top) = ((edge - width) / 2, (edge - height) / 2);
+            image::imageops::replace(&mut square, &rgb, left.into(), top.into());
+            rgb = square;
         }
         let (width, height) = rgb.dimensions();
         let (crop_height, crop_width) = self.crop.unwrap_or((height, width));
@@ -117,16 +189,7 @@ impl ImageProcessor {
             return Err(Error::file(&image.path, "image", expected, format!("{height} × {width}")));
         }
         let (top, left) = ((height - crop_height) / 2, (width - crop_width) / 2);
-        let mut pixels = Vec::with_capacity(3 * (crop_height * crop_width) as usize);
-        for colour in 0..3 {
-            let (mean, deviation) = (self.mean[colour], self.deviation[colour]);
-            for y in top..top + crop_height {
-                pixels.extend((left..left + crop_width).map(|x| {
-                    (f32::from(rgb.get_pixel(x, y).0[colour]) * self.factor - mean) / deviation
-                }));
-            }
-        }
-        Ok((pixels, [crop_height as usize, crop_width as usize]))
+        Ok(image::imageops::crop_imm(&rgb, left, top, crop_width, crop_height).to_image())
     }
 }
 

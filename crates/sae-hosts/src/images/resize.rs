@@ -7,8 +7,13 @@ use image::RgbImage;
 /// To which size images are resized.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Size {
-    Exact { height: u32, width: u32 },
+    Exact {
+        height: u32,
+        width: u32,
+    },
     ShortestEdge(u32),
+    /// The other one is rounded, and at least 1.
+    LongestEdge(u32),
 }
 
 pub(super) fn resized(
@@ -19,6 +24,15 @@ pub(super) fn resized(
     let (width, height) = rgb.dimensions();
     let (new_height, new_width) = match size {
         Size::Exact { height, width } => (height, width),
+        Size::LongestEdge(edge) => {
+            let longest = u64::from(width.max(height).max(1));
+            let of = |side: u32| {
+                let rounded = (u64::from(edge) * u64::from(side) + longest / 2) / longest;
+                // No more than the longest edge.
+                rounded.max(1) as u32
+            };
+            (of(height), of(width))
+        }
         Size::ShortestEdge(edge) => {
             let long = |long: u32, short: u32| {
                 u32::try_from(u64::from(edge) * u64::from(long) / u64::from(short.max(1)))

@@ -26,6 +26,9 @@ const SEEDS = unique(RUNS.map((run) => run.config.training.seed));
 const DASHES = ["", "7 4", "2 4", "10 3 2 3", "1 2", "14 4"];
 const dashOf = (run) => DASHES[Math.max(0, TARGETS.indexOf(target(run))) % DASHES.length];
 const ce = (run) => run.evaluation?.cross_entropy ?? null;
+const images = (run) => run.evaluation?.images ?? null;
+/** Sparsity and fidelity on what images hold. */
+const part = (run, name) => images(run)?.parts.find((scores) => scores.part === name);
 const truth = (run) => run.evaluation?.ground_truth ?? null;
 
 /** What tells a run from the others. */
@@ -107,6 +110,14 @@ const COLUMNS = [
   ["cosine", (run) => run.evaluation?.reconstruction.cosine, digits(4)],
   ["CE recovered", (run) => ce(run)?.ce_recovered, digits(4)],
   ["KL recovered", (run) => ce(run)?.kl_recovered, digits(4)],
+  ["embedding recovered", (run) => images(run)?.embedding_recovered, digits(4)],
+  ["embedding cosine", (run) => images(run)?.cosine, digits(4)],
+  ["nearest of label", (run) => images(run)?.labels?.spliced, share],
+  ["… clean", (run) => images(run)?.labels?.clean, share],
+  ["L0 class token", (run) => part(run, "class_token")?.l0_mean, digits(1)],
+  ["L0 object", (run) => part(run, "object")?.l0_mean, digits(1)],
+  ["L0 edge", (run) => part(run, "edge")?.l0_mean, digits(1)],
+  ["L0 background", (run) => part(run, "background")?.l0_mean, digits(1)],
   ["dead", (run) => run.evaluation?.sparsity.dead_fraction, share],
   ["k̂ sd", (run) => run.evaluation?.k_hat?.sd, digits(1)],
   ["Spearman(true k)", (run) => truth(run)?.spearman_k_hat ?? truth(run)?.spearman_l0_true_l0, digits(3)],
@@ -279,6 +290,7 @@ function draw() {
   controls();
   frontier("frontier-r2", "Variance explained", "R²", (run) => run.evaluation.reconstruction.r2);
   frontier("frontier-ce", "Loss of the host with the reconstruction spliced in", "cross-entropy recovered", (run) => ce(run)?.ce_recovered ?? null);
+  frontier("frontier-images", "Embeddings of images with the reconstruction spliced in", "embedding recovered", (run) => images(run)?.embedding_recovered ?? null);
   equal();
   table();
   curves();

@@ -18,12 +18,14 @@ use super::corpus::CorpusArgs;
   softsae harvest --host SmolLM2-135M-Instruct.Q4_1.gguf --text austen.txt \\
       --hook mlp_in.15 --hook mlp_out.15 --out stores/austen
   softsae harvest --host dinov2-small --images photos --hook resid_post.5 --out stores/photos
+  softsae harvest --host vit_s_focus.onnx --images photos --background white --positions all \\
+      --hook resid_post.8 --out stores/photos
 
-Images need a host folder with preprocessor_config.json.")]
+Images need a host folder with preprocessor_config.json, or an ONNX file of DINOv2.")]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["text", "corpus", "images"])))]
 pub(crate) struct HarvestArgs {
-    /// Host model: a GGUF file or a folder with config.json and model.safetensors, local or
-    /// hf:OWNER/NAME[/PATH][@REVISION]
+    /// Host model: a GGUF file, a folder with config.json and model.safetensors, or an ONNX file of
+    /// DINOv2, local or hf:OWNER/NAME[/PATH][@REVISION]
     #[arg(long, value_name = "PATH")]
     pub(crate) host: PathBuf,
     /// UTF-8 text file, for a language model; may be given several times
@@ -81,6 +83,12 @@ pub(crate) struct HarvestArgs {
     /// Positions of each image that are stored
     #[arg(long, value_enum, default_value_t = Positions::Patches, conflicts_with_all = ["text", "corpus"])]
     pub(crate) positions: Positions,
+    /// What is seen through transparent pixels
+    #[arg(long, value_enum, default_value_t = Background::Stored, conflicts_with_all = ["text", "corpus"])]
+    pub(crate) background: Background,
+    /// Leave out images that cannot be decoded, count and list them, instead of stopping at the first
+    #[arg(long, conflicts_with_all = ["text", "corpus"])]
+    pub(crate) skip_broken: bool,
     /// Stop after this many images, by name
     #[arg(long, value_name = "N", conflicts_with_all = ["text", "corpus"])]
     pub(crate) max_images: Option<NonZeroUsize>,
@@ -158,4 +166,33 @@ pub(crate) enum Positions {
     Class,
     /// The patches
     Patches,
+}
+
+impl From<Positions> for sae_hosts::ImagePositions {
+    fn from(positions: Positions) -> Self {
+        match positions {
+            Positions::All => Self::All,
+            Positions::Class => Self::Class,
+            Positions::Patches => Self::Patches,
+        }
+    }
+}
+
+/// What is seen through the transparent pixels of an image.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Background {
+    /// The colours that the file has for them, as if all were opaque
+    Stored,
+    White,
+    Black,
+}
+
+impl From<Background> for sae_hosts::Background {
+    fn from(background: Background) -> Self {
+        match background {
+            Background::Stored => Self::Stored,
+            Background::White => Self::White,
+            Background::Black => Self::Black,
+        }
+    }
 }

@@ -36,7 +36,9 @@ pub(crate) struct TrainArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   softsae eval runs/first/checkpoint --data stores/held-out \\
-      --host SmolLM2-135M-Instruct.Q4_1.gguf --text held-out.txt")]
+      --host SmolLM2-135M-Instruct.Q4_1.gguf --text held-out.txt
+  softsae eval runs/vit/checkpoint --data stores/photos --host dinov2-small --images photos")]
+#[command(group(clap::ArgGroup::new("read").args(["text", "images"])))]
 pub(crate) struct EvalArgs {
     /// A checkpoint folder
     #[arg(value_name = "CHECKPOINT")]
@@ -50,12 +52,17 @@ pub(crate) struct EvalArgs {
     /// Leave out rows whose norm exceeds this multiple of the median norm of rows not zero; 0 keeps all
     #[arg(long, value_name = "RATIO", default_value_t = 0.0)]
     pub(crate) max_norm_ratio: f64,
-    /// Host model, to measure cross-entropy with the reconstruction spliced in
-    #[arg(long, value_name = "PATH", requires = "text")]
+    /// Host model, to measure cross-entropy on texts, or embeddings of images, with the
+    /// reconstruction spliced in
+    #[arg(long, value_name = "PATH", requires = "read")]
     pub(crate) host: Option<PathBuf>,
     /// Held-out UTF-8 text for the host; may be given several times
     #[arg(long, value_name = "FILE", requires = "host")]
     pub(crate) text: Vec<PathBuf>,
+    /// Folder of held-out images for the host, read as the store was harvested; their labels are
+    /// the folders that they are in
+    #[arg(long, value_name = "DIR", requires = "host")]
+    pub(crate) images: Option<PathBuf>,
     /// Hook point, as `harvest` takes it; default: the one the store was harvested at
     #[arg(long, value_name = "HOOK")]
     pub(crate) hook: Option<String>,
@@ -63,10 +70,10 @@ pub(crate) struct EvalArgs {
     #[arg(long)]
     pub(crate) elsewhere: bool,
     /// Tokens a context; default: as the store was harvested
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "images")]
     pub(crate) context_length: Option<usize>,
     /// First positions of each context left as they are; default: as the store was harvested
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "images")]
     pub(crate) skip_positions: Option<usize>,
     /// Beginning-of-text token at the front of each context; default: as the store was harvested
     #[arg(
@@ -74,15 +81,16 @@ pub(crate) struct EvalArgs {
         value_enum,
         value_name = "WHEN",
         default_missing_value = "always",
-        num_args = 0..=1
+        num_args = 0..=1,
+        conflicts_with = "images"
     )]
     pub(crate) bos: Option<BosPolicy>,
     /// Special tokens in the text, left as they are and not counted, or taken as all others;
     /// default: as the store was harvested
-    #[arg(long, value_enum, value_name = "WHAT")]
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "images")]
     pub(crate) special_tokens: Option<SpecialTokens>,
     /// Tokens read of each text at most; default: all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "images")]
     pub(crate) max_tokens: Option<u64>,
     /// Write the evaluation as JSON to this file too
     #[arg(long, value_name = "FILE")]

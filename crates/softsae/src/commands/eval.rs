@@ -1,6 +1,7 @@
-//! `softsae eval`: fidelity and sparsity on a store, cross-entropy recovered on text, and what is
-//! found of planted features.
+//! `softsae eval`: fidelity and sparsity on a store, cross-entropy recovered on text, embeddings of
+//! images, and what is found of planted features.
 
+mod images;
 mod splice;
 mod summary;
 
@@ -29,7 +30,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         let texts = args.text.iter().map(PathBuf::as_path);
         let inputs = [args.checkpoint.as_path(), &args.data].into_iter();
-        let others = args.host.as_deref().into_iter().chain(args.target.as_deref());
+        let others = [&args.host, &args.target, &args.images];
+        let others = others.into_iter().filter_map(|path| path.as_deref());
         let inputs: Vec<&Path> = inputs.chain(others).chain(texts).collect();
         check_apart(out, &inputs)?;
     }
@@ -67,7 +69,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
     let mut evaluation = measure(&sae, &stores, &whole, truth.as_ref())?;
     if let Some(spliced) = spliced {
-        evaluation.cross_entropy = Some(spliced.measure(&sae)?);
+        spliced.measure(&sae, &mut evaluation)?;
     }
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     summary::print(&evaluation);

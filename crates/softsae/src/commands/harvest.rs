@@ -8,11 +8,11 @@ use sae_config::CorpusConfig;
 use sae_hosts::corpus::{self, Documents, Texts};
 use sae_hosts::{
     Cut, Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Image, ImageOptions,
-    ImagePositions, harvest_at, harvest_images,
+    harvest_at, harvest_images,
 };
 
 use super::{device, read_texts};
-use crate::cli::{HarvestArgs, Positions};
+use crate::cli::HarvestArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
 use crate::output::say;
@@ -23,6 +23,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let texts = read_texts(&args.text)?;
     let images = args.images.as_deref().map(|dir| images(dir, args.max_images)).transpose()?;
     let host = HostModel::load(&args.host, device).or_usage()?;
+    let images = images.map(|images| readable(args, &host, images)).transpose()?;
     let places = places(args, &host)?;
     let stores: Vec<(HookPoint, &Path)> = places.iter().map(|(h, out)| (*h, &**out)).collect();
     let corpus = args.corpus.config(args.max_tokens);
@@ -46,15 +47,15 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let harvested = match (&images, corpus.as_ref().zip(documents)) {
-        (Some(images), _) => {
-            host.image_processor().or_usage()?;
-            let positions = match args.positions {
-                Positions::All => ImagePositions::All,
-                Positions::Class => ImagePositions::Class,
-                Positions::Patches => ImagePositions::Patches,
+        (Some((images, skipped)), _) => {
+            let options = ImageOptions {
+                positions: args.positions.into(),
+                background: args.background.into(),
+                skipped: skipped.clone(),
+                dtype: args.dtype.into(),
+                compression: args.compress,
+                ..ImageOptions::default()
             };
-            let (dtype, compression) = (args.dtype.into(), args.compress);
-            let options = ImageOptions { positions, dtype, compression, ..ImageOptions::default() };
             let [(hook, out)] = stores[..] else {
                 let error = anyhow::anyhow!("--hook: expected one with --images, got several");
                 return Err(Failure::usage(error));
@@ -79,6 +80,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let done = harvested.map_err(|error| match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
         Error::Input { .. }
+        | Error::Io { .. }
         | Error::File { .. }
         | Error::NotUtf8 { .. }
         | Error::HookLayer { .. }
@@ -132,4 +134,39 @@ fn images(folder: &Path, most: Option<NonZeroUsize>) -> Result<Vec<Image>, Failu
     let mut images = Image::find(folder).or_usage()?;
     images.truncate(most.map_or(usize::MAX, NonZeroUsize::get));
     Ok(images)
+}
+
+/// The images that are harvested, and the names of those that are left out since they cannot be
+/// decoded, which is said.
+fn readable(
+    args: &HarvestArgs,
+    host: &HostModel,
+    images: Vec<Image>,
+) -> Result<(Vec<Image>, Vec<String>), Failure> {
+    let processor = host.image_processor().or_usage()?;
+    if !args.skip_broken {
+        return Ok((images, Vec::new()));
+    }
+    let n_images = images.len();
+    let mut progress = Progress::new("decode", "images", n_images as u64);
+    let (mut kept, mut skipped) = (Vec::new(), Vec::new());
+    for (image, done) in images.into_iter().zip(1..) {
+        match processor.pixels(&image) {
+            Ok(_) => kept.push(image),
+            Err(error) => skipped.push((image.name, error)),
+        }
+        progress.at(done, String::new);
+    }
+    drop(progress);
+    for (_, error) in &skipped {
+        eprintln!("skipped: {error}");
+    }
+    if !skipped.is_empty() {
+        eprintln!("skipped {} of {n_images} images", skipped.len());
+    }
+    if kept.is_empty() {
+        let error = anyhow::anyhow!("--images: expected an image that can be decoded, got none");
+        return Err(Failure::usage(error));
+    }
+    Ok((kept, skipped.into_iter().map(|(name, _)| name).collect()))
 }

@@ -49,6 +49,10 @@ impl Job {
                 command.arg("--text").arg(text);
             }
         }
+        if let Some(images) = &self.activations.images {
+            command.arg("--host").arg(&images.host).args(["--hook", &images.hook]);
+            command.arg("--images").arg(&images.folder);
+        }
         command
     }
 

@@ -1,25 +1,31 @@
-//! The host's loss on text with reconstructions spliced in.
+//! The host on text or images with reconstructions spliced in.
 
 use std::path::Path;
 
-use sae_config::CrossEntropy;
+use sae_config::{CrossEntropy, Evaluation};
 use sae_data::ActivationStore;
 use sae_eval::{CrossEntropyOptions, cross_entropy};
 use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_provenance};
 use sae_models::{Sae, TrainedOn};
 use sae_train::origin_of;
 
+use super::images::SplicedImages;
 use crate::cli::EvalArgs;
 use crate::commands::{Differences, read_texts};
 use crate::failure::{Blame as _, Failure};
 use crate::progress::Progress;
 
-/// The host, hook and text of a measurement of cross-entropy.
+/// A host, a hook point, and what the host reads.
 pub(super) struct Spliced {
     host: HostModel,
     hook: HookPoint,
-    texts: Vec<Text>,
-    options: CrossEntropyOptions,
+    reads: Reads,
+}
+
+/// What the host reads, and how.
+enum Reads {
+    Texts(Vec<Text>, CrossEntropyOptions),
+    Images(SplicedImages),
 }
 
 impl Spliced {
@@ -36,14 +42,13 @@ impl Spliced {
                 args.data.display()
             ))
         })?;
+        let hook = hook.parse::<HookPoint>().or_usage()?;
         let host = HostModel::load(host, device).or_usage()?;
-        let options = reading(args, &host, store)?;
-        Ok(Self {
-            host,
-            hook: hook.parse::<HookPoint>().or_usage()?,
-            texts: read_texts(&args.text)?,
-            options,
-        })
+        let reads = match &args.images {
+            Some(folder) => Reads::Images(SplicedImages::open(args, folder, &host, store)?),
+            None => Reads::Texts(read_texts(&args.text)?, reading(args, &host, store)?),
+        };
+        Ok(Self { host, hook, reads })
     }
 
     /// In what host and hook point differ from those of the model, or where these are not known
@@ -65,15 +70,33 @@ impl Spliced {
         Ok(found)
     }
 
-    pub(super) fn measure(&self, sae: &Sae) -> Result<CrossEntropy, Failure> {
-        let texts: Vec<&str> = self.texts.iter().map(|text| text.content.as_str()).collect();
+    /// Measures, and adds what was found to an evaluation.
+    pub(super) fn measure(&self, sae: &Sae, evaluation: &mut Evaluation) -> Result<(), Failure> {
+        match &self.reads {
+            Reads::Texts(texts, options) => {
+                evaluation.cross_entropy = Some(self.on_texts(sae, texts, *options)?);
+            }
+            Reads::Images(images) => {
+                evaluation.images = Some(images.measure(sae, &self.host, self.hook)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_texts(
+        &self,
+        sae: &Sae,
+        texts: &[Text],
+        options: CrossEntropyOptions,
+    ) -> Result<CrossEntropy, Failure> {
+        let texts: Vec<&str> = texts.iter().map(|text| text.content.as_str()).collect();
         let mut progress = None;
         let mut report = |done, total| {
             let progress =
                 progress.get_or_insert_with(|| Progress::new("splice", "contexts", total));
             progress.at(done, String::new);
         };
-        cross_entropy(sae, &self.host, self.hook, &texts, self.options, &mut report).or_run()
+        cross_entropy(sae, &self.host, self.hook, &texts, options, &mut report).or_run()
     }
 }
 

@@ -1,6 +1,6 @@
 //! An evaluation in words.
 
-use sae_config::{CrossEntropy, Evaluation, GroundTruth};
+use sae_config::{CrossEntropy, Evaluation, GroundTruth, ImageScores};
 
 use crate::output::say;
 
@@ -58,8 +58,42 @@ pub(super) fn print(evaluation: &Evaluation) {
     if let Some(ce) = &evaluation.cross_entropy {
         print_cross_entropy(ce);
     }
+    if let Some(images) = &evaluation.images {
+        print_images(images);
+    }
     if let Some(truth) = &evaluation.ground_truth {
         print_truth(truth);
+    }
+}
+
+fn print_images(images: &ImageScores) {
+    say!(
+        "embeddings      cosine {:.4} spliced, {:.4} with the mean, over {} images",
+        images.cosine,
+        images.cosine_mean,
+        images.n_images
+    );
+    say!("recovered       {:.4}", images.embedding_recovered);
+    if let Some(labels) = &images.labels {
+        say!(
+            "nearest image   of the label {:.4} clean, {:.4} spliced, {:.4} with the mean ({} labels)",
+            labels.clean,
+            labels.spliced,
+            labels.mean,
+            labels.n_labels
+        );
+    }
+    for of in &images.parts {
+        let k_hat = of.k_hat_mean.map_or_else(String::new, |k_hat| format!(", k̂ {k_hat:.2}"));
+        say!(
+            "  {:<12}  R² {:.4}, L0 {:.2} (sd {:.2}){k_hat}, Spearman with contrast {}, {} rows",
+            of.part.name(),
+            of.r2,
+            of.l0_mean,
+            of.l0_sd,
+            number(of.spearman_l0_contrast),
+            of.n_rows
+        );
     }
 }
 

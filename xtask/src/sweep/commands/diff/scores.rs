@@ -7,10 +7,11 @@ use super::super::opened::labels;
 /// What is compared of two runs: name, and value where it was measured.
 pub(super) type Score = (&'static str, fn(&Evaluation) -> Option<f64>);
 
-pub(super) const SCORES: [Score; 4] = [
+pub(super) const SCORES: [Score; 5] = [
     ("L0", |e| Some(e.sparsity.l0_mean)),
     ("R²", |e| Some(e.reconstruction.r2)),
     ("CE recovered", |e| Some(e.cross_entropy.as_ref()?.ce_recovered)),
+    ("embedding recovered", |e| Some(e.images.as_ref()?.embedding_recovered)),
     ("dead", |e| Some(e.sparsity.dead_fraction)),
 ];
 

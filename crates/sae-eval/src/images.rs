@@ -1,0 +1,212 @@
+//! What a vision host makes of images when reconstructions take the place of its activations.
+
+mod labels;
+mod parts;
+mod picture;
+
+use sae_config::ImageScores;
+use sae_hosts::{HookPoint, HostInput, HostModel, Image, ImagePositions, ImageProcessor};
+use sae_models::Sae;
+use tch::{Kind, Tensor};
+
+use self::labels::{cosine, label_scores};
+use self::parts::{PartSums, Position};
+use self::picture::Picture;
+use crate::metrics::to_f64s;
+use crate::pass::Forward;
+use crate::{Error, Result};
+
+/// How far below 1 the cosine of embeddings that differ in rounding alone may lie.
+const SAME: f64 = 1e-9;
+
+/// How images are read for [`splice_images`].
+#[derive(Debug, Clone)]
+pub struct ImageSpliceOptions {
+    /// How images become pixels.
+    pub processor: ImageProcessor,
+    /// The positions that are replaced: those that the SAE was trained on. The others keep their
+    /// activations.
+    pub positions: ImagePositions,
+    /// What takes the place of each activation for comparison: their mean, of `d_model` values.
+    pub mean: Vec<f64>,
+    /// Images computed at once; decides speed and memory, not the result.
+    pub batch_size: usize,
+}
+
+/// The host's embeddings of images: untouched, with reconstructions, and with the mean activation at
+/// a hook point; and sparsity and fidelity by what is in a patch.
+///
+/// The label of an image is the folder in its name. `progress` is told the images done and the
+/// images in all.
+///
+/// # Errors
+/// [`Error::Setting`]; [`Error::Dimension`] if the SAE is of another `d_model` than the host or the
+/// mean; [`Error::Empty`] without images; [`Error::SameEmbedding`] if the mean leaves every embedding as it
+/// is; [`Error::NotFinite`] for an embedding that is NaN, infinite or 0; [`Error::Host`] and
+/// [`Error::Model`].
+pub fn splice_images(
+    sae: &Sae,
+    host: &HostModel,
+    hook: HookPoint,
+    images: &[Image],
+    options: &ImageSpliceOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ImageScores> {
+    options.check(sae, host)?;
+    let mut splice = Splice::new(sae, host, hook, options)?;
+    let mut done = 0;
+    let mut ahead: Option<Picture> = None;
+    while done < images.len() {
+        let mut batch = Vec::new();
+        while batch.len() < options.batch_size && done + batch.len() < images.len() {
+            let image = &images[done + batch.len()];
+            let picture = match ahead.take() {
+                Some(picture) => picture,
+                None => Picture::read(&options.processor, image)?,
+            };
+            // Images of one batch are of one size.
+            if batch.first().is_some_and(|first: &Picture| first.size != picture.size) {
+                ahead = Some(picture);
+                break;
+            }
+            batch.push(picture);
+        }
+        splice.add(&batch)?;
+        done += batch.len();
+        progress(done as u64, images.len() as u64);
+    }
+    splice.finish(images)
+}
+
+impl ImageSpliceOptions {
+    fn check(&self, sae: &Sae, host: &HostModel) -> Result<()> {
+        if sae.config().is_transcoder() {
+            let expected = "an autoencoder: what it rebuilds takes the place of what it reads";
+            return Err(Error::Ports { expected });
+        }
+        let expected = sae.config().d_model;
+        for (got, of) in [(host.info().d_model, "the host"), (self.mean.len(), "the mean")] {
+            if expected != got {
+                return Err(Error::Dimension { expected, got, of });
+            }
+        }
+        if self.batch_size == 0 {
+            let expected = "at least 1".to_owned();
+            return Err(Error::Setting { name: "batch_size", expected, got: "0".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+/// Embeddings of images, and sums over their positions.
+struct Splice<'a> {
+    sae: &'a Sae,
+    host: &'a HostModel,
+    hook: HookPoint,
+    options: &'a ImageSpliceOptions,
+    forward: Forward,
+    /// The mean activation, `[d_model]`.
+    mean: Tensor,
+    clean: Vec<Tensor>,
+    spliced: Vec<Tensor>,
+    mean_ablated: Vec<Tensor>,
+    parts: PartSums,
+}
+
+impl<'a> Splice<'a> {
+    fn new(
+        sae: &'a Sae,
+        host: &'a HostModel,
+        hook: HookPoint,
+        options: &'a ImageSpliceOptions,
+    ) -> Result<Self> {
+        let mean = Tensor::f_from_slice(&options.mean)?;
+        let mean = mean.f_to_kind(host.kind())?.f_to_device(host.device())?;
+        let (clean, spliced, mean_ablated) = Default::default();
+        let (forward, parts) = (Forward::new(sae), PartSums::default());
+        Ok(Self { sae, host, hook, options, forward, mean, clean, spliced, mean_ablated, parts })
+    }
+
+    /// Adds images of one size.
+    fn add(&mut self, pictures: &[Picture]) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let [height, width] = pictures[0].size.map(|edge| edge as i64);
+        let pixels: Vec<f32> = pictures.iter().flat_map(|p| &p.pixels).copied().collect();
+        let pixels = Tensor::f_from_slice(&pixels)?
+            .f_reshape([pictures.len() as i64, -1, height, width])?
+            .f_to_device(self.host.device())?
+            .f_to_kind(self.host.kind())?;
+        let prefix = self.host.prefix(&pixels, self.hook)?;
+        let n_positions = prefix.activations().size()[1];
+        let HostInput::Images { class_token, .. } = self.host.info().input else {
+            return Err(Error::Setting {
+                name: "host",
+                expected: "a vision model".to_owned(),
+                got: self.host.info().family.clone(),
+            });
+        };
+        let stored = self.options.positions.range(n_positions as usize, class_token);
+        let (first, length) = (stored.start as i64, stored.len() as i64);
+        let after = n_positions - first - length;
+        let replaced = prefix.activations().f_narrow(1, first, length)?;
+        let embed = |replacement: &Tensor| -> Result<Tensor> {
+            let kept = prefix.activations();
+            let activations = Tensor::f_cat(
+                &[
+                    &kept.f_narrow(1, 0, first)?,
+                    replacement,
+                    &kept.f_narrow(1, first + length, after)?,
+                ],
+                1,
+            )?;
+            Ok(self.host.image_embeddings_from(&prefix, &activations)?)
+        };
+        let whole = self.host.image_embeddings_from(&prefix, prefix.activations())?;
+        let ablated = embed(&self.mean.f_expand_as(&replaced)?)?;
+        let first_patch = usize::from(class_token);
+        let positions = pictures
+            .iter()
+            .map(|picture| picture.positions(stored.clone(), n_positions as usize, first_patch))
+            .collect::<Result<Vec<_>>>()?;
+        let positions: Vec<Position> = positions.into_iter().flatten().collect();
+        let rows = replaced.f_reshape([-1, replaced.size()[2]])?;
+        let rows = rows.f_to_device(self.sae.device())?.f_to_kind(self.sae.kind())?;
+        let (parts, mean) = (&mut self.parts, &self.mean);
+        let x_hat = self.forward.apply(self.sae, &rows, |x_hat, features, k_hat| {
+            let k_hat = k_hat.map(to_f64s).transpose()?;
+            parts.add(&positions, [&rows, x_hat, mean], &features.l0()?, k_hat.as_deref())?;
+            Ok(x_hat.shallow_clone())
+        })?;
+        let x_hat = x_hat.f_to_device(replaced.device())?.f_to_kind(replaced.kind())?;
+        let spliced = embed(&x_hat.f_view_as(&replaced)?)?;
+        for (all, embeddings) in [
+            (&mut self.clean, whole),
+            (&mut self.spliced, spliced),
+            (&mut self.mean_ablated, ablated),
+        ] {
+            all.push(embeddings.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?);
+        }
+        Ok(())
+    }
+
+    fn finish(self, images: &[Image]) -> Result<ImageScores> {
+        if images.is_empty() {
+            return Err(Error::Empty { what: "images" });
+        }
+        let unit = |embeddings: &[Tensor]| labels::unit(&Tensor::f_cat(embeddings, 0)?);
+        let (clean, spliced) = (unit(&self.clean)?, unit(&self.spliced)?);
+        let mean = unit(&self.mean_ablated)?;
+        let (with_sae, with_mean) = (cosine(&clean, &spliced)?, cosine(&clean, &mean)?);
+        if with_mean >= 1.0 - SAME {
+            return Err(Error::SameEmbedding { hook: self.hook });
+        }
+        Ok(ImageScores {
+            n_images: images.len() as u64,
+            cosine: with_sae,
+            cosine_mean: with_mean,
+            embedding_recovered: (with_sae - with_mean) / (1.0 - with_mean),
+            labels: label_scores(images, [&clean, &spliced, &mean])?,
+            parts: self.parts.finish(),
+        })
+    }
+}
