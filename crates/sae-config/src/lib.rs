@@ -33,10 +33,10 @@ pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, KHatStatistics, LatentScores,
-    Reconstruction, Sparsity,
+    Profile, Reconstruction, Sparsity, Spent, SpentText, TokenText,
 };
 pub use features::{
-    Attribution, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
+    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
     Neighbor, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
@@ -53,7 +53,7 @@ pub use settings::{
 };
 pub use soft::{Budget, KEstimator, SelectionGradient, SoftConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, HalvingConfig, HarvestConfig, HostConfig, Metric,
+    BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig, Metric,
     PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens, StoresConfig, SweepConfig,
     SweepPoint, TextsConfig, dotted_key, run_at_rung, run_keys,
 };

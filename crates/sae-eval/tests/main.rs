@@ -6,6 +6,7 @@ mod ground_truth;
 mod hosts;
 mod models;
 mod probing;
+mod profile;
 mod properties;
 mod special_tokens;
 mod stores;

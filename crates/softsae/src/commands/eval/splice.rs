@@ -5,7 +5,7 @@ use std::path::Path;
 use sae_config::CrossEntropy;
 use sae_data::ActivationStore;
 use sae_eval::{CrossEntropyOptions, cross_entropy};
-use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_provenance};
+use sae_hosts::{Bos, HookPoint, HostInput, HostModel, HostTokenizer, SpecialTokens, Text, host_provenance};
 use sae_models::{Sae, TrainedOn};
 use sae_train::origin_of;
 
@@ -63,6 +63,11 @@ impl Spliced {
             found.add(Differences::find(of, &here, &source, args.elsewhere)?);
         }
         Ok(found)
+    }
+
+    /// The tokenizer of the host.
+    pub(super) fn tokenizer(&self) -> Result<&HostTokenizer, Failure> {
+        self.host.tokenizer().or_usage()
     }
 
     pub(super) fn measure(&self, sae: &Sae) -> Result<CrossEntropy, Failure> {
