@@ -36,7 +36,9 @@ fn is_there(program: &str) -> bool {
 
 fn install_chromium() -> Result<()> {
     if !is_there("apt-get") || !rustix::process::geteuid().is_root() {
-        anyhow::bail!("expected one of {BROWSERS:?} (Debian: `apt-get install chromium`), found none");
+        anyhow::bail!(
+            "expected one of {BROWSERS:?} (Debian: `apt-get install chromium`), found none"
+        );
     }
     note("installing chromium");
     let apt = |arguments: &[&str]| {

@@ -36,8 +36,8 @@ pub use evaluation::{
     Profile, Reconstruction, Sparsity, Spent, SpentText, TokenText,
 };
 pub use features::{
-    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
-    Neighbor, Quantile, TokenLogit,
+    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,
+    Histogram, Neighbor, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};

@@ -110,9 +110,8 @@ impl ProfileObserver {
                 return Vec::new();
             }
         }
-        let spent = |(document, rows): (u32, Vec<u32>)| {
-            self.spent(&rows, document.into(), document.into())
-        };
+        let spent =
+            |(document, rows): (u32, Vec<u32>)| self.spent(&rows, document.into(), document.into());
         groups.into_iter().map(spent).collect()
     }
 

@@ -114,7 +114,8 @@ fn describe(
     assert_eq!(describer.l0(), n_active as f64 / N_ROWS as f64);
     assert_eq!((describer.n_rows(), describer.n_coactivation_rows()), (150, 150));
     assert_eq!(describer.n_outlier_rows(), 1);
-    let starts = places().windows(2).filter(|pair| {
+    let places = places();
+    let starts = places.windows(2).filter(|pair| {
         pair[0].document != pair[1].document || pair[0].position >= pair[1].position
     });
     let n_contexts = if describer.has_tokens() { starts.count() + 1 } else { N_ROWS };

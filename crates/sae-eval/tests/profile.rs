@@ -16,11 +16,8 @@ const N_ROWS: usize = 450;
 
 /// Three texts in contexts of 50.
 fn places() -> Vec<RowMeta> {
-    let place = |at: u32| RowMeta {
-        token_id: 1 + (at * at) % 23,
-        document: at / 150,
-        position: at % 50,
-    };
+    let place =
+        |at: u32| RowMeta { token_id: 1 + (at * at) % 23, document: at / 150, position: at % 50 };
     (0..N_ROWS as u32).map(place).collect()
 }
 
@@ -83,8 +80,7 @@ fn groups_are_those_of_a_direct_computation() {
             places.filter(|(place, _)| is_in(place)).map(|(_, row)| *row).collect()
         };
         let bounds: Vec<_> = found.by_position.iter().map(|of| (of.from, of.to)).collect();
-        let expected =
-            [(0., 0.), (1., 1.), (2., 3.), (4., 7.), (8., 15.), (16., 31.), (32., 63.)];
+        let expected = [(0., 0.), (1., 1.), (2., 3.), (4., 7.), (8., 15.), (16., 31.), (32., 63.)];
         assert_eq!(bounds, expected);
         for group in &found.by_position {
             let range = group.from as u32..=group.to as u32;

@@ -46,11 +46,7 @@ pub fn render(report: &Report) -> String {
     // Nothing in the data can end the script element that holds it.
     let data = data.replace('<', "\\u003c");
     let title = escape(&report.results.name);
-    let parts = [
-        ("{{title}}", title.as_str()),
-        ("{{style}}", STYLE),
-        ("{{script}}", SCRIPT),
-    ];
+    let parts = [("{{title}}", title.as_str()), ("{{style}}", STYLE), ("{{script}}", SCRIPT)];
     let mut page = FRAME.to_owned();
     for (mark, text) in parts {
         page = page.replace(mark, text);

@@ -166,7 +166,8 @@ impl Browser {
         let Some(folder) = std::env::var_os("SOFTSAE_SCREENSHOTS") else { return };
         let answer = self.ask("Page.captureScreenshot", &json!({"format": "png"}));
         let data = answer["data"].as_str().expect("a picture");
-        let script = format!("Uint8Array.from(atob({}), (c) => c.charCodeAt(0)).join()", json!(data));
+        let script =
+            format!("Uint8Array.from(atob({}), (c) => c.charCodeAt(0)).join()", json!(data));
         let bytes = self.text(&script);
         let bytes: Vec<u8> = bytes.split(',').map(|byte| byte.parse().expect("a byte")).collect();
         std::fs::create_dir_all(&folder).expect("a folder");

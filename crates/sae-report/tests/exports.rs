@@ -46,7 +46,8 @@ fn shown(id: u32) -> String {
 
 /// Checks the activation of a row, whose own token has a gap of two before it.
 fn check(found: &Value, row: u32, feature: u32) {
-    let mut rows: Vec<Option<u32>> = (row.saturating_sub(3)..N_ROWS.min(row + 4)).map(Some).collect();
+    let mut rows: Vec<Option<u32>> =
+        (row.saturating_sub(3)..N_ROWS.min(row + 4)).map(Some).collect();
     let at = rows.iter().position(|of| *of == Some(row)).unwrap();
     rows.insert(at, None);
     let tokens: Vec<String> = rows
@@ -101,10 +102,14 @@ fn check_feature(found: &Value, feature: u32) {
     assert_eq!(found["neg_str"], json!(logits(5).collect::<Vec<_>>()));
     assert_eq!(found["pos_values"], json!([2.0, 1.0, 0.0]));
     assert_eq!(found["neuron_alignment_indices"], json!([feature % 7]));
-    assert_eq!((&found["neuron_alignment_values"], &found["neuron_alignment_l1"]), (&json!([0.5]), &json!([0.125])));
+    assert_eq!(
+        (&found["neuron_alignment_values"], &found["neuron_alignment_l1"]),
+        (&json!([0.5]), &json!([0.125]))
+    );
     let near: Vec<u32> = (1..4).map(|i| (feature + 2 * i) % N_FEATURES).collect();
     assert_eq!(found["correlated_features_indices"], json!(near));
-    let cosines: Vec<f32> = serde_json::from_value(found["correlated_features_l1"].clone()).unwrap();
+    let cosines: Vec<f32> =
+        serde_json::from_value(found["correlated_features_l1"].clone()).unwrap();
     assert_eq!(cosines, [0.5, 0.25, 1.0 / 6.0]);
     assert_eq!(found["correlated_neurons_indices"], json!([]));
     assert_eq!((&found["n_prompts_total"], &found["n_tokens_in_prompt"]), (&json!(40), &json!(10)));
@@ -120,7 +125,10 @@ fn check_feature(found: &Value, feature: u32) {
         for context in &quantile.contexts {
             let found = rest.next().unwrap();
             let number = |key: &str| found[key].as_f64().unwrap();
-            assert_eq!((number("bin_min") as f32, number("bin_max") as f32), (quantile.from, quantile.to));
+            assert_eq!(
+                (number("bin_min") as f32, number("bin_max") as f32),
+                (quantile.from, quantile.to)
+            );
             assert_eq!(number("bin_contains"), quantile.n as f64 / f64::from(N_ROWS));
             check(found, context.row as u32, feature);
         }
@@ -174,12 +182,18 @@ fn neuronpedia_gets_the_same_features_and_their_sources() {
                 assert!(ids.insert(found["id"].to_string()), "ids differ");
                 assert_eq!(found["id"].as_str().unwrap().len(), 25);
                 assert_eq!((&found["tokens"], &found["values"]), (&of["tokens"], &of["values"]));
-                assert_eq!((&found["binMin"], &found["binContains"]), (&of["bin_min"], &of["bin_contains"]));
+                assert_eq!(
+                    (&found["binMin"], &found["binContains"]),
+                    (&of["bin_min"], &of["bin_contains"])
+                );
                 assert_eq!(found["qualifyingTokenIndex"], of["qualifying_token_index"]);
                 let values: Vec<f64> = serde_json::from_value(of["values"].clone()).unwrap();
                 let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-                assert_eq!((&found["maxValue"], &found["minValue"]), (&json!(largest), &json!(least)));
+                assert_eq!(
+                    (&found["maxValue"], &found["minValue"]),
+                    (&json!(largest), &json!(least))
+                );
                 let place = values.iter().position(|value| *value == largest);
                 assert_eq!(found["maxValueTokenIndex"], json!(place));
                 most = most.max(largest);

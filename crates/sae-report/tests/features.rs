@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sae_config::{
-    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
-    Neighbor, Quantile, TokenLogit,
+    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,
+    Histogram, Neighbor, Quantile, TokenLogit,
 };
 use sae_report::{Error, FeaturePages, Vocabulary};
 use serde_json::Value;

@@ -268,7 +268,9 @@ fn the_same_number_is_compared_in_two_saes() {
     browser.until("document.querySelectorAll('#features tbody tr').length > 0");
     // An address alone loads nothing from elsewhere.
     browser.value("location.hash = '#beside=7'");
-    browser.until("document.querySelector('[role=alert]')?.textContent.startsWith('Expected the folder')");
+    browser.until(
+        "document.querySelector('[role=alert]')?.textContent.startsWith('Expected the folder')",
+    );
     let beside = |browser: &mut Browser, number: u32, other: &str| {
         go(browser, &format!("#feature={number}"), &format!("Feature {number}"));
         browser.value(&format!(
@@ -286,5 +288,7 @@ fn the_same_number_is_compared_in_two_saes() {
     let errors = browser.errors();
     assert_eq!(errors, Vec::<String>::new());
     beside(&mut browser, 8, "../three");
-    browser.until("document.querySelector('[role=alert]')?.textContent.startsWith('../three/features-data/')");
+    browser.until(
+        "document.querySelector('[role=alert]')?.textContent.startsWith('../three/features-data/')",
+    );
 }

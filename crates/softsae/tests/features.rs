@@ -226,7 +226,8 @@ fn pages_become_files_of_other_tools() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = |name: &str| folder.path().join(name);
     made(&at, "name = \"soft\"\nk = 4");
-    let (checkpoint, store, host, pages) = (at("run/checkpoint"), at("store"), at("host"), at("pages"));
+    let (checkpoint, store, host, pages) =
+        (at("run/checkpoint"), at("store"), at("host"), at("pages"));
     let features = ["features", str(&checkpoint), "--data", str(&store), "--host", str(&host)];
     succeed(features.into_iter().chain(["--out", str(&pages)]));
     let before = files(&pages);
@@ -264,7 +265,11 @@ fn pages_become_files_of_other_tools() {
         }
     }
     assert_eq!(n_seen, 256);
-    fail(export("saedashboard", &set).iter().map(String::as_str), 2, &["--out: expected", "has files"]);
+    fail(
+        export("saedashboard", &set).iter().map(String::as_str),
+        2,
+        &["--out: expected", "has files"],
+    );
     let printed = succeeded(&export("neuronpedia", &["--set", "mine"]));
     let made = Path::new(printed.trim());
     for name in ["release.jsonl", "model.jsonl", "sourceset.jsonl", "source.jsonl"] {

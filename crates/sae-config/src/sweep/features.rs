@@ -59,14 +59,18 @@ mod tests {
             let wrong = error(&format!("architectures = ['topk']\nk = {k}"));
             assert!(wrong.starts_with("`features.k`: expected a number above 0"), "{wrong}");
         }
-        assert!(toml::from_str::<FeaturesConfig>("architectures = ['topk']\nk = 4\nl0 = 3").is_err());
+        assert!(
+            toml::from_str::<FeaturesConfig>("architectures = ['topk']\nk = 4\nl0 = 3").is_err()
+        );
     }
 
     #[test]
     fn runs_of_the_architecture_and_the_k_compete() {
         let features = FeaturesConfig { architectures: vec!["topk".into()], k: 4.0 };
         let run = |architecture: &str| -> RunConfig {
-            let text = format!("data.store = 'x'\nsae.n_features = 9\ntraining.steps = 1\ntraining.batch_size = 1\narchitecture = {{ {architecture} }}");
+            let text = format!(
+                "data.store = 'x'\nsae.n_features = 9\ntraining.steps = 1\ntraining.batch_size = 1\narchitecture = {{ {architecture} }}"
+            );
             toml::from_str(&text).unwrap()
         };
         assert!(features.competes("topk", &run("name = 'topk', k = 4")));

@@ -80,9 +80,10 @@ impl Feature {
         let set = pages.set();
         let n_prompts_total = set.n_contexts;
         // The least and largest that the tool's intervals have for its group of the largest.
-        let top = record.top.iter().map(|context| {
-            Activation::new(context, pages, [-1.0, record.max], -1.0)
-        });
+        let top = record
+            .top
+            .iter()
+            .map(|context| Activation::new(context, pages, [-1.0, record.max], -1.0));
         let fifths = record.quantiles.iter().rev().flat_map(|of| {
             let share = of.n as f64 / set.n_rows as f64;
             of.contexts

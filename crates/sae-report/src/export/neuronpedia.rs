@@ -33,7 +33,8 @@ pub(super) fn write_metadata(
 }
 
 fn release(names: &ExportNames) -> Value {
-    let urls: Vec<&str> = Some(names.url.as_str()).filter(|url| !url.is_empty()).into_iter().collect();
+    let urls: Vec<&str> =
+        Some(names.url.as_str()).filter(|url| !url.is_empty()).into_iter().collect();
     json!({
         "name": names.release, "description": names.title, "creatorName": names.creator,
         "creatorId": names.creator_id, "visibility": "PUBLIC", "isNewUi": false, "featured": false,

@@ -46,16 +46,8 @@ type Bins = (f32, f32, Vec<u64>);
 
 /// Row, place, activation, which token; then the tokens, and of those that have one the other
 /// activations, the gaps before them, and which are outliers.
-type Context = (
-    u64,
-    Option<[u32; 2]>,
-    f32,
-    usize,
-    Vec<u32>,
-    Vec<(usize, f32)>,
-    Vec<(usize, u32)>,
-    Vec<usize>,
-);
+type Context =
+    (u64, Option<[u32; 2]>, f32, usize, Vec<u32>, Vec<(usize, f32)>, Vec<(usize, u32)>, Vec<usize>);
 
 impl Compact {
     pub(super) fn new(record: &FeatureRecord) -> Self {
@@ -77,9 +69,10 @@ impl Compact {
             pearson: near(&record.pearson),
             pearson_cosine: record.pearson_cosine.clone(),
             jaccard: near(&record.jaccard),
-            logits: record.attribution.as_ref().map(|of| {
-                (logits(&of.promoted), logits(&of.suppressed), bins(&of.histogram))
-            }),
+            logits: record
+                .attribution
+                .as_ref()
+                .map(|of| (logits(&of.promoted), logits(&of.suppressed), bins(&of.histogram))),
             k_hat: record.k_hat.map(|k_hat| (k_hat.mean, k_hat.correlation)),
         }
     }

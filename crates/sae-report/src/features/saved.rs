@@ -71,8 +71,7 @@ impl SavedFeatures {
             return Err(wrong(&path, format!("\"{FORMAT}\" {VERSION}"), got));
         }
         let parsed = |e: serde_json::Error| wrong(&path, "the index of feature pages", e);
-        let Index { set, features_per_file, .. } =
-            serde_json::from_value(index).map_err(parsed)?;
+        let Index { set, features_per_file, .. } = serde_json::from_value(index).map_err(parsed)?;
         if features_per_file == 0 {
             return Err(wrong(&path, "at least one of features_per_file", 0));
         }

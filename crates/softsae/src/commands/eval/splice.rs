@@ -5,7 +5,9 @@ use std::path::Path;
 use sae_config::CrossEntropy;
 use sae_data::ActivationStore;
 use sae_eval::{CrossEntropyOptions, cross_entropy};
-use sae_hosts::{Bos, HookPoint, HostInput, HostModel, HostTokenizer, SpecialTokens, Text, host_provenance};
+use sae_hosts::{
+    Bos, HookPoint, HostInput, HostModel, HostTokenizer, SpecialTokens, Text, host_provenance,
+};
 use sae_models::{Sae, TrainedOn};
 use sae_train::origin_of;
 

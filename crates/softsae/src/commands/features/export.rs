@@ -41,7 +41,9 @@ fn names(args: &FeaturesExportArgs, pages: &SavedFeatures) -> Result<ExportNames
     let set = pages.set();
     let unknown = |what: &str, other: &str| {
         let pages = args.pages.display();
-        Failure::usage(anyhow::anyhow!("{pages}: expected pages that know their {what}, got {other}"))
+        Failure::usage(anyhow::anyhow!(
+            "{pages}: expected pages that know their {what}, got {other}"
+        ))
     };
     let model = args.model.clone().or_else(|| set.host.clone());
     let model = model.ok_or_else(|| unknown("host", "none; --model NAME says it"))?;
