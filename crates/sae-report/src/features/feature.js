@@ -61,7 +61,9 @@ function logits([promoted, suppressed, all]) {
 
 /** All contexts of a feature. */
 function contexts(record, set) {
-  const most = Math.abs(record.max);
+  // The full colour is that of the largest activation in a row of common norm.
+  const common = record.top.find(([, , , at, , , , outliers]) => !outliers.includes(at));
+  const most = Math.abs(common ? common[2] : record.max);
   const items = (all) => element("ol", { class: "contexts" }, ...all.map((one) => context(one, most)));
   const parts = record.quantiles.map(([from, to, n, all], number) => {
     const range = `${20 * number} to ${20 * (number + 1)} % of the activations by magnitude: ${format(from)} to ${format(to)}, ${n} rows`;
