@@ -7,6 +7,7 @@ mod exit;
 
 mod assets;
 mod bench;
+mod browser;
 mod bundle;
 mod ci;
 mod device_tests;

@@ -20,6 +20,7 @@ mod local;
 mod made;
 mod memory;
 mod metrics;
+mod pages;
 mod pair;
 mod plan;
 mod program;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::workspace::Workspace;
-use crate::{assets, process, setup};
+use crate::{assets, browser, process, setup};
 
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Example:\n  cargo xtask test\n  cargo xtask test -- gguf
@@ -25,6 +25,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     let smollm2 = assets::SMOLLM2.fetch(workspace)?;
     let vit = assets::VIT_S_FOCUS.fetch(workspace)?;
+    let axe = browser::prepare(workspace);
     // One crate works with and without libtorch; the workspace's features turn it on.
     let alone = ["--package", "soft-topk", "--no-default-features"];
     for (what, selection) in [
@@ -34,6 +35,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         let mut command = process::cargo(workspace);
         command.arg("test").args(selection).env("SOFTSAE_SMOLLM2", &smollm2);
         command.env("SOFTSAE_VIT", &vit);
+        if let Some(axe) = &axe {
+            command.env("SOFTSAE_AXE", axe);
+        }
         process::run(command.arg("--").args(&args.filter), what)?;
     }
     Ok(())

@@ -8,5 +8,6 @@ mod halving;
 mod identity;
 mod kills;
 mod npy;
+mod pages;
 mod slurm;
 mod slurm_ends;

@@ -20,6 +20,9 @@ pub struct Evaluation {
     /// Whether inputs that are more complex get more features, where numbers of features differ.
     #[serde(default)]
     pub complexity: Option<Complexity>,
+    /// Which rows get how many features; none in results of versions that did not measure it.
+    #[serde(default)]
+    pub profile: Option<Profile>,
     /// The host's loss with the reconstruction spliced in, where a host was given.
     pub cross_entropy: Option<CrossEntropy>,
     /// What a vision host makes of images with the reconstruction spliced in, where they were given.
@@ -121,6 +124,76 @@ pub struct Complexity {
     pub spearman_l0_dimension: Option<f64>,
 }
 
+/// Which rows get how many features, and how well they are rebuilt. A list is empty where the store
+/// does not know what it is about.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// By position in the context: 0, 1, 2 to 3, 4 to 7, and so forth.
+    pub by_position: Vec<Spent>,
+    /// By document, where there are at most 16.
+    pub by_document: Vec<Spent>,
+    /// By how often the row's token is in the store: once, 2 to 3 times, 4 to 7 times, and so forth.
+    pub by_frequency: Vec<Spent>,
+    /// In ten groups of equal size, by the share of their squared norm that is not rebuilt.
+    pub by_error: Vec<Spent>,
+    /// The stretches of text that get fewest features, the fewest first, where numbers of features
+    /// differ and the texts of tokens are known.
+    pub fewest: Vec<SpentText>,
+    /// Those that get most, the most first.
+    pub most: Vec<SpentText>,
+}
+
+/// What rows of a group get.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    /// The least of what the group is made by.
+    pub from: f64,
+    /// The largest.
+    pub to: f64,
+    /// Rows.
+    pub n: u64,
+    /// Mean number of active features.
+    pub l0: f64,
+    /// Mean k̂, where the architecture chooses one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k_hat: Option<f64>,
+    /// Σ‖x − x̂‖²/Σ‖x‖², where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<f64>,
+}
+
+/// Neighbouring rows of one text, and how many features each gets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpentText {
+    /// The document.
+    pub document: u32,
+    /// The position of the first row.
+    pub position: u32,
+    /// Mean of `values`.
+    pub mean: f64,
+    /// The tokens; none for one whose text is not known.
+    pub tokens: Vec<Option<TokenText>>,
+    /// k̂ of each row, or its number of active features where the architecture has no k̂.
+    pub values: Vec<f32>,
+}
+
+/// What a token stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TokenText {
+    /// Whole characters.
+    Whole(String),
+    /// Bytes that are none.
+    Broken(Vec<u8>),
+}
+
+impl From<&[u8]> for TokenText {
+    fn from(bytes: &[u8]) -> Self {
+        let text = std::str::from_utf8(bytes);
+        text.map_or_else(|_| Self::Broken(bytes.to_owned()), |text| Self::Whole(text.to_owned()))
+    }
+}
+
 /// The host's next-token loss on held-out text, in nats a token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CrossEntropy {
@@ -147,6 +220,9 @@ pub struct CrossEntropy {
     /// The same with the loss on the token at the position itself.
     #[serde(default)]
     pub spearman_l0_own_loss: Option<f64>,
+    /// In ten groups of equal size, by the untouched host's loss on the next token.
+    #[serde(default)]
+    pub by_next_loss: Vec<Spent>,
 }
 
 /// What a vision host makes of held-out images with the reconstruction in place of its activations.

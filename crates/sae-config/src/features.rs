@@ -21,6 +21,9 @@ pub struct FeatureSet {
     pub hook_point: Option<String>,
     /// Rows of the store.
     pub n_rows: u64,
+    /// Stretches of rows that are of one document and in the order of their positions; rows of a store
+    /// without places are each alone.
+    pub n_contexts: u64,
     /// Size of the dictionary.
     pub n_features: usize,
     /// Mean number of active features a row.
@@ -56,6 +59,8 @@ pub struct FeatureRecord {
     pub max: f32,
     /// Norm of its decoder row, in the units of the activations where rows share a scale.
     pub decoder_norm: f32,
+    /// The largest components of its decoder row, in the same units, the largest first.
+    pub components: Vec<Component>,
     /// Activations that are not 0.
     pub histogram: Histogram,
     /// The contexts of the activations of largest magnitude, the largest first; none lies in the
@@ -67,6 +72,8 @@ pub struct FeatureRecord {
     pub cosine: Vec<Neighbor>,
     /// The features of highest correlation of activations, of those active in a row with it.
     pub pearson: Vec<Neighbor>,
+    /// Cosine of its activations over rows with those of each of `pearson`.
+    pub pearson_cosine: Vec<f32>,
     /// The features that share most rows: |both active| / |either active|.
     pub jaccard: Vec<Neighbor>,
     /// What its decoder row does to the host's logits.
@@ -134,6 +141,17 @@ pub struct Neighbor {
     pub feature: u32,
     /// The cosine, correlation or share.
     pub value: f32,
+}
+
+/// A component of a decoder row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Component {
+    /// Which dimension of the activations.
+    pub dimension: u32,
+    /// Its value.
+    pub value: f32,
+    /// Its share of the sum of magnitudes.
+    pub share: f32,
 }
 
 /// The logits that the host's head gives of a decoder row alone, scaled to a root mean square of 1,

@@ -36,11 +36,12 @@ pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, ImagePart, ImageScores,
-    KHatStatistics, LabelScores, LatentScores, PartScores, Reconstruction, Sparsity,
+    KHatStatistics, LabelScores, LatentScores, PartScores, Profile, Reconstruction, Sparsity, Spent,
+    SpentText, TokenText,
 };
 pub use features::{
-    Attribution, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
-    Neighbor, Quantile, TokenLogit,
+    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,
+    Histogram, Neighbor, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
@@ -51,10 +52,10 @@ pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, HalvingConfig, HarvestConfig, HostConfig, ImageBackground,
-    ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig,
-    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key, run_at_rung,
-    run_keys,
+    BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
+    ImageBackground, ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig,
+    SlurmConfig, SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key,
+    run_at_rung, run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -2,6 +2,7 @@
 
 mod axes;
 mod expand;
+mod features;
 mod halving;
 mod keys;
 mod metric;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, read_toml};
 
+pub use features::FeaturesConfig;
 pub use halving::HalvingConfig;
 pub use keys::{dotted_key, run_keys};
 #[cfg(test)]
@@ -83,6 +85,9 @@ pub struct SweepConfig {
     /// Runs beyond the axes, each a set of keys; `variant` names what it is a run of.
     #[serde(default)]
     pub extra: Vec<toml::Table>,
+    /// Which runs get feature pages; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeaturesConfig>,
 }
 
 impl SweepConfig {
@@ -101,6 +106,7 @@ impl SweepConfig {
     fn check(&self) -> Result<()> {
         self.slurm.as_ref().map_or(Ok(()), SlurmConfig::check)?;
         self.halving.as_ref().map_or(Ok(()), |halving| halving.check(self))?;
+        self.features.as_ref().map_or(Ok(()), FeaturesConfig::check)?;
         let source = match (&self.stores, &self.planted) {
             (None, None) => return self.check_harvest(),
             (Some(_), None) => "stores",

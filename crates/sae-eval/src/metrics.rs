@@ -151,6 +151,7 @@ impl Metrics {
             }),
             allocation: None,
             complexity: None,
+            profile: None,
             cross_entropy: None,
             images: None,
             ground_truth: None,

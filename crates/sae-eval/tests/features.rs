@@ -114,6 +114,12 @@ fn describe(
     assert_eq!(describer.l0(), n_active as f64 / N_ROWS as f64);
     assert_eq!((describer.n_rows(), describer.n_coactivation_rows()), (150, 150));
     assert_eq!(describer.n_outlier_rows(), 1);
+    let places = places();
+    let starts = places.windows(2).filter(|pair| {
+        pair[0].document != pair[1].document || pair[0].position >= pair[1].position
+    });
+    let n_contexts = if describer.has_tokens() { starts.count() + 1 } else { N_ROWS };
+    assert_eq!(describer.n_contexts() as usize, n_contexts);
     (records, recorder)
 }
 
@@ -226,6 +232,23 @@ fn check_neighbors(record: &FeatureRecord, recorder: &Recorder, sae: &Sae) {
     let together: Vec<usize> = others().filter(|other| shared(*other).0 > 0).collect();
     let jaccard = |other: &usize| shared(*other).0 as f64 / shared(*other).1 as f64;
     check_nearest(&record.jaccard, together.iter().map(|other| (*other, jaccard(other))));
+    assert_eq!(record.pearson_cosine.len(), record.pearson.len());
+    for (near, found) in record.pearson.iter().zip(&record.pearson_cosine) {
+        let other = recorder.column(near.feature as usize);
+        let sum = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let expected = sum(&own, &other) / (sum(&own, &own) * sum(&other, &other)).sqrt();
+        assert!((f64::from(*found) - expected).abs() < 1e-5);
+    }
+    let row: Vec<f64> = decoder.get(feature as i64).try_into().unwrap();
+    let mut order: Vec<usize> = (0..row.len()).collect();
+    order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+    let total: f64 = row.iter().map(|value| value.abs()).sum();
+    assert_eq!(record.components.len(), 3);
+    for (found, &at) in record.components.iter().zip(&order) {
+        assert_eq!(found.dimension as usize, at);
+        assert!((f64::from(found.value) - row[at]).abs() < 1e-6);
+        assert!((f64::from(found.share) - row[at].abs() / total).abs() < 1e-6);
+    }
     let pearson = |other: &usize| correlation(&own, &recorder.column(*other));
     check_nearest(&record.pearson, together.iter().map(|other| (*other, pearson(other))));
 }

@@ -7,6 +7,7 @@ mod hosts;
 mod images;
 mod models;
 mod probing;
+mod profile;
 mod properties;
 mod special_tokens;
 mod stores;

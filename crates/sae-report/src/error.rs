@@ -26,6 +26,26 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Data of feature pages are not what they should be.
+    #[error("{path}: expected {expected}, got {got}", path = path.display())]
+    Pages {
+        /// The file.
+        path: PathBuf,
+        /// What was expected.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// Feature pages lack what another tool's files need, or a name is none for it.
+    #[error("{what}: expected {expected}, got {got}")]
+    Export {
+        /// The option or the pages.
+        what: &'static str,
+        /// What was expected.
+        expected: &'static str,
+        /// What came.
+        got: String,
+    },
     /// A line of a metrics file is no JSON object.
     #[error("{path}, line {line}: expected a JSON object, got {got}", path = path.display())]
     Metrics {

@@ -4,6 +4,7 @@
 //! one function.
 
 mod record;
+mod saved;
 mod tokens;
 mod words;
 
@@ -13,16 +14,19 @@ use std::path::{Path, PathBuf};
 
 use sae_config::{FeatureRecord, FeatureSet};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::{Error, Result};
+use record::Compact;
+pub use saved::SavedFeatures;
+use saved::{Columns, FORMAT, Index, VERSION};
 pub use tokens::Vocabulary;
 use words::Words;
 
 const FRAME: &str = include_str!("features/features.html");
 const STYLE: &str = concat!(include_str!("page/page.css"), include_str!("features/features.css"));
 const SCRIPT: &str = concat!(
-    include_str!("page/chart.js"),
+    include_str!("page/svg.js"),
+    include_str!("page/text.js"),
     include_str!("features/data.js"),
     include_str!("features/text.js"),
     include_str!("features/list.js"),
@@ -58,21 +62,6 @@ pub struct FeaturePages {
     columns: Columns,
     used: BTreeSet<u32>,
     words: Words,
-}
-
-/// What the list shows: a number for each feature.
-#[derive(Debug, Default, Serialize)]
-struct Columns {
-    n_active: Vec<u64>,
-    max: Vec<f32>,
-    mean: Vec<f32>,
-    norm: Vec<f32>,
-    /// Correlation with k̂.
-    k_hat: Vec<Option<f32>>,
-    /// The different tokens of largest activation, in the order of the top contexts.
-    peaks: Vec<Vec<u32>>,
-    /// The token of the largest logit.
-    promoted: Vec<Option<u32>>,
 }
 
 impl FeaturePages {
@@ -141,11 +130,14 @@ impl FeaturePages {
             self.write(&format!("words/{number}.js"), &format!("words/{number}"), part)?;
         }
         self.write("tokens.js", "tokens", &self.vocabulary.of(&self.used))?;
-        let firsts: Vec<&str> = words.iter().map(|part| part[0].0.as_str()).collect();
-        let index = json!({
-            "format": "softsae-features", "version": 1, "set": set, "columns": self.columns,
-            "features_per_file": FEATURES_PER_FILE, "words": firsts,
-        });
+        let index = Index {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            set: set.clone(),
+            columns: std::mem::take(&mut self.columns),
+            features_per_file: FEATURES_PER_FILE,
+            words: words.iter().map(|part| part[0].0.clone()).collect(),
+        };
         self.write("index.js", "index", &index)?;
         // Once for all files: there may be thousands.
         let sync = |folder: File| rustix::fs::syncfs(folder).map_err(std::io::Error::from);
@@ -167,7 +159,7 @@ impl FeaturePages {
     fn flush(&mut self) -> Result<()> {
         let Some(first) = self.waiting.first() else { return Ok(()) };
         let number = first.feature as usize / FEATURES_PER_FILE;
-        let records: Vec<_> = self.waiting.iter().map(record::compact).collect();
+        let records: Vec<_> = self.waiting.iter().map(Compact::new).collect();
         self.waiting.clear();
         self.write(&format!("features/{number}.js"), &format!("features/{number}"), &records)
     }

@@ -6,8 +6,17 @@ use crate::{Report, Result};
 
 const FRAME: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const CHART: &str = include_str!("page/chart.js");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(
+    include_str!("page/svg.js"),
+    include_str!("page/text.js"),
+    include_str!("page/data.js"),
+    include_str!("page/chart.js"),
+    include_str!("page/state.js"),
+    include_str!("page/runs.js"),
+    include_str!("page/plots.js"),
+    include_str!("page/profile.js"),
+    include_str!("page/page.js"),
+);
 
 /// Reads a sweep folder and writes its `report.html`; gives the path of the page.
 ///
@@ -37,12 +46,7 @@ pub fn render(report: &Report) -> String {
     // Nothing in the data can end the script element that holds it.
     let data = data.replace('<', "\\u003c");
     let title = escape(&report.results.name);
-    let parts = [
-        ("{{title}}", title.as_str()),
-        ("{{style}}", STYLE),
-        ("{{chart}}", CHART),
-        ("{{script}}", SCRIPT),
-    ];
+    let parts = [("{{title}}", title.as_str()), ("{{style}}", STYLE), ("{{script}}", SCRIPT)];
     let mut page = FRAME.to_owned();
     for (mark, text) in parts {
         page = page.replace(mark, text);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use sae_config::{RunResult, RunStatus, SweepResults, read_json};
+use sae_config::{Profile, RunResult, RunStatus, SweepResults, read_json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,6 +16,9 @@ const MAX_POINTS: usize = 400;
 
 /// Points that the curves of all runs share, so that a page of many runs stays light.
 const ALL_POINTS: usize = 60_000;
+
+/// Runs up to which the texts of their profiles are on the page.
+const MAX_WITH_TEXTS: usize = 100;
 
 /// Lines shown of the log of a run that did not end well.
 const LOG_LINES: usize = 15;
@@ -33,6 +36,10 @@ pub struct Report {
     pub curves: BTreeMap<String, Curves>,
     /// The ends of the logs of failed, stopped and stale runs, by run id.
     pub logs: BTreeMap<String, String>,
+    /// What processes of runs were started by, by run id.
+    pub commands: BTreeMap<String, Vec<String>>,
+    /// Where the feature pages of runs are, from the folder of the report, by run id.
+    pub pages: BTreeMap<String, String>,
     /// What could not be read and is left out.
     pub notes: Vec<String>,
     /// The text of the sweep file.
@@ -42,11 +49,17 @@ pub struct Report {
 impl Report {
     /// A report of results alone.
     #[must_use]
-    pub fn new(results: SweepResults) -> Self {
+    pub fn new(mut results: SweepResults) -> Self {
+        if results.runs.len() > MAX_WITH_TEXTS {
+            for profile in results.runs.iter_mut().filter_map(profile) {
+                profile.fewest.clear();
+                profile.most.clear();
+            }
+        }
         let groups = Groups::of(&results.runs);
         let equal = EqualL0::of(&results.runs, &groups);
-        let (curves, logs, notes) = Default::default();
-        Self { results, groups, equal, curves, logs, notes, sweep: None }
+        let (curves, logs, commands, pages, notes) = Default::default();
+        Self { results, groups, equal, curves, logs, commands, pages, notes, sweep: None }
     }
 
     /// Reads the files of a sweep folder.
@@ -87,9 +100,18 @@ impl Report {
                 Some(Ok(curves)) => drop(self.curves.insert(run.run_id.clone(), curves)),
                 Some(Err(e)) => self.notes.push(format!("{e}; the run has no curves here")),
             }
+            let log = own.join("log.txt");
+            let commands = last_commands(&log);
+            if !commands.is_empty() {
+                self.commands.insert(run.run_id.clone(), commands);
+            }
+            if features_of(folder, &run.run_id).is_file() {
+                let page = features_of(Path::new(""), &run.run_id);
+                self.pages.insert(run.run_id.clone(), page.display().to_string());
+            }
             let is_shown =
                 matches!(run.status, RunStatus::Failed | RunStatus::Stopped | RunStatus::Stale);
-            if is_shown && let Some(end) = tail(&own.join("log.txt"), LOG_LINES) {
+            if is_shown && let Some(end) = tail(&log, LOG_LINES) {
                 self.logs.insert(run.run_id.clone(), end);
             }
         }
@@ -123,6 +145,31 @@ pub fn read_results(path: &Path) -> Result<(SweepResults, Vec<String>)> {
         }
     }
     Ok((SweepResults { name: any.name, runs, steps_done: any.steps_done }, notes))
+}
+
+fn profile(run: &mut RunResult) -> Option<&mut Profile> {
+    run.evaluation.as_mut()?.profile.as_mut()
+}
+
+/// Where the feature pages of a run of a sweep are, if it has them.
+#[must_use]
+pub fn features_of(folder: &Path, run_id: &str) -> PathBuf {
+    folder.join("runs").join(run_id).join("features/features.html")
+}
+
+/// The last of the commands of each kind that a log has, such as `train` and `eval`; each is a line
+/// that begins with `$`.
+fn last_commands(log: &Path) -> Vec<String> {
+    let text = std::fs::read(log).unwrap_or_default();
+    let mut commands: Vec<(String, String)> = Vec::new();
+    for line in String::from_utf8_lossy(&text).lines() {
+        let Some(command) = line.strip_prefix("$ ") else { continue };
+        let known = ["train", "eval", "features"];
+        let kind = command.split(' ').find(|word| known.contains(word)).unwrap_or_default();
+        commands.retain(|(other, _)| other != kind);
+        commands.push((kind.to_owned(), command.to_owned()));
+    }
+    commands.into_iter().map(|(_, command)| command).collect()
 }
 
 /// The last lines of a text file, if it can be read.
@@ -166,13 +213,19 @@ mod tests {
         let results = SweepResults { name: "x".into(), runs, ..SweepResults::default() };
         sae_config::write_json(&folder.path().join("results.json"), &results).unwrap();
         write(folder.path(), "runs/good/metrics.jsonl", "{\"step\": 1, \"loss\": 2}\n");
-        write(folder.path(), "runs/good/log.txt", "fine\n");
+        let log = "$ x train a\nfine\n$ x eval b\n$ x train a --resume\n";
+        write(folder.path(), "runs/good/log.txt", log);
+        write(folder.path(), "runs/good/features/features.html", "");
         write(folder.path(), "runs/bad/metrics.jsonl", "\0\0\0\n{}\n");
         write(folder.path(), "runs/bad/log.txt", "one\nno memory\n");
         let report = Report::read(folder.path()).unwrap();
         assert_eq!(report.results, results);
         assert_eq!(report.curves.keys().collect::<Vec<_>>(), ["good"]);
         assert_eq!(report.logs, [("bad".to_owned(), "one\nno memory".to_owned())].into());
+        let commands = vec!["x eval b".to_owned(), "x train a --resume".to_owned()];
+        assert_eq!(report.commands, [("good".to_owned(), commands)].into());
+        let page = "runs/good/features/features.html".to_owned();
+        assert_eq!(report.pages, [("good".to_owned(), page)].into());
         assert_eq!(report.notes.len(), 1);
         assert!(report.notes[0].contains("runs/bad/metrics.jsonl, line 1"), "{:?}", report.notes);
         assert_eq!(report.equal.unwrap().l0, [4.0]);

@@ -145,6 +145,42 @@ impl Browser {
         self.ask("Emulation.setEmulatedMedia", &scheme);
     }
 
+    /// What axe-core finds that is serious or critical; says that it is skipped without `SOFTSAE_AXE`.
+    pub(crate) fn barriers(&mut self) -> Vec<String> {
+        let Some(path) = std::env::var_os("SOFTSAE_AXE") else {
+            println!("skipped: axe-core, as SOFTSAE_AXE does not say where axe.min.js is");
+            return Vec::new();
+        };
+        let script = std::fs::read_to_string(path).expect("axe.min.js");
+        // It gives nothing that could be returned.
+        self.value(&format!("(() => {{ {script}\n }})()"));
+        let found = self.value(
+            "axe.run(document).then((all) => all.violations.filter((one) => ['serious', 'critical'].includes(one.impact)) \
+             .map((one) => `${one.id}: ${one.nodes.slice(0, 3).map((node) => node.html).join(' | ')}`))",
+        );
+        serde_json::from_value(found).expect("a list of texts")
+    }
+
+    /// Writes a picture of the page into the folder that `SOFTSAE_SCREENSHOTS` names, if it does.
+    pub(crate) fn picture(&mut self, name: &str) {
+        let Some(folder) = std::env::var_os("SOFTSAE_SCREENSHOTS") else { return };
+        let answer = self.ask("Page.captureScreenshot", &json!({"format": "png"}));
+        let data = answer["data"].as_str().expect("a picture");
+        let script =
+            format!("Uint8Array.from(atob({}), (c) => c.charCodeAt(0)).join()", json!(data));
+        let bytes = self.text(&script);
+        let bytes: Vec<u8> = bytes.split(',').map(|byte| byte.parse().expect("a byte")).collect();
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).expect("writes");
+    }
+
+    /// Moves the pointer to a place of the screen, with a button held or not.
+    pub(crate) fn pointer(&mut self, kind: &str, [x, y]: [f64; 2], buttons: u32) {
+        let button = if kind == "mouseMoved" && buttons == 0 { "none" } else { "left" };
+        let event = json!({"type": kind, "x": x, "y": y, "button": button, "buttons": buttons, "clickCount": 1});
+        self.ask("Input.dispatchMouseEvent", &event);
+    }
+
     /// What the console said of errors.
     pub(crate) fn errors(&self) -> Vec<String> {
         let is_error = |event: &&Value| match event["method"].as_str() {

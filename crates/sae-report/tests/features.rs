@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sae_config::{
-    Attribution, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet, Histogram,
-    Neighbor, Quantile, TokenLogit,
+    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,
+    Histogram, Neighbor, Quantile, TokenLogit,
 };
 use sae_report::{Error, FeaturePages, Vocabulary};
 use serde_json::Value;
@@ -78,7 +78,7 @@ fn context(row: u32, feature: u32) -> FeatureContext {
     }
 }
 
-fn record(feature: u32) -> FeatureRecord {
+pub(crate) fn record(feature: u32) -> FeatureRecord {
     let order = order(feature);
     let values: Vec<f32> = order.iter().map(|row| activation(*row, feature)).collect();
     let near = |by: u32| {
@@ -109,11 +109,13 @@ fn record(feature: u32) -> FeatureRecord {
         mean: values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len().max(1) as f64,
         max: values.first().copied().unwrap_or_default(),
         decoder_norm: 1.0 + feature as f32 / 1000.0,
+        components: vec![Component { dimension: feature % 7, value: 0.5, share: 0.125 }],
         histogram: Histogram { from: 0.0, to: 2.0, counts: vec![3, 0, order.len() as u64] },
         top: order.iter().take(20).map(|row| context(*row, feature)).collect(),
         quantiles,
         cosine: near(1).collect(),
         pearson: near(2).collect(),
+        pearson_cosine: near(2).map(|near| near.value / 2.0).collect(),
         jaccard: near(3).collect(),
         attribution: Some(Attribution {
             promoted: logits(0).collect(),
@@ -131,7 +133,10 @@ pub(crate) fn set() -> FeatureSet {
         architecture: "soft".into(),
         store: "stores/\"held out\" {{script}}".into(),
         store_hash: "5e".into(),
+        host: Some("tiny".into()),
+        hook_point: Some("resid_post.3".into()),
         n_rows: N_ROWS.into(),
+        n_contexts: 40,
         n_features: N_FEATURES as usize,
         l0: 12.5,
         n_coactivation_rows: 100,
@@ -147,7 +152,8 @@ pub(crate) fn vocabulary() -> Vocabulary {
     let others = [vec![b' ', 0xe2, 0x80], b"<bos>".to_vec()];
     let known = (0..).zip(texts.into_iter().chain(others));
     let word = WORD.into_iter().zip([b" Zeb".to_vec(), b"ras".to_vec()]);
-    Vocabulary::new(known.chain(word), [SPECIAL])
+    let spelling = |id| (id == BROKEN).then(|| "ĠâĢ".to_owned());
+    Vocabulary::new(known.chain(word), [SPECIAL]).with_spelling(spelling)
 }
 
 /// Writes pages of all features.

@@ -252,6 +252,43 @@ fn features_are_compared_pinned_and_fit_the_screen() {
              || it.getAttribute('aria-label') || it.closest('label')?.textContent.trim())).map((it) => it.outerHTML)",
         );
         assert_eq!(unnamed, json!([]), "{address}");
+        assert_eq!(browser.barriers(), Vec::<String>::new(), "{address}");
+        browser.picture(&format!("features-{}", address.trim_start_matches('#').replace('=', "-")));
     }
     assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn the_same_number_is_compared_in_two_saes() {
+    let Some(mut browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let page = write(&folder.path().join("one"));
+    write(&folder.path().join("two"));
+    browser.open(&page);
+    browser.until("document.querySelectorAll('#features tbody tr').length > 0");
+    // An address alone loads nothing from elsewhere.
+    browser.value("location.hash = '#beside=7'");
+    browser.until(
+        "document.querySelector('[role=alert]')?.textContent.startsWith('Expected the folder')",
+    );
+    let beside = |browser: &mut Browser, number: u32, other: &str| {
+        go(browser, &format!("#feature={number}"), &format!("Feature {number}"));
+        browser.value(&format!(
+            "(() => {{ const it = document.getElementById('beside'); it.value = {}; it.form.requestSubmit(); }})()",
+            json!(other)
+        ));
+    };
+    beside(&mut browser, 7, "../two/");
+    browser.until("document.getElementById('heading')?.textContent === 'Feature 7 in two SAEs'");
+    let links = browser.value("[...document.querySelectorAll('article h3:first-child a')].map((a) => a.getAttribute('href'))");
+    assert_eq!(links, json!(["#feature=7", "../two/features.html#feature=7"]));
+    let both = browser.value("[...document.querySelectorAll('article')].map((one) => one.querySelector('ol').textContent)");
+    assert_eq!(both[0], both[1]);
+    assert!(both[0].as_str().unwrap().len() > 100);
+    let errors = browser.errors();
+    assert_eq!(errors, Vec::<String>::new());
+    beside(&mut browser, 8, "../three");
+    browser.until(
+        "document.querySelector('[role=alert]')?.textContent.startsWith('../three/features-data/')",
+    );
 }

@@ -9,7 +9,9 @@ mod stores;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use features::FeaturesArgs;
+pub(crate) use features::{
+    FeaturesArgs, FeaturesCommand, FeaturesExportArgs, FeaturesFormat, PagesArgs,
+};
 pub(crate) use harvest::{BosPolicy, HarvestArgs, SpecialTokens};
 pub(crate) use models::{ExportArgs, ImportArgs, InspectArgs};
 pub(crate) use runs::{EncodeArgs, EvalArgs, TrainArgs};
@@ -44,7 +46,7 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Store the sparse codes of an activation store
     Encode(EncodeArgs),
-    /// Make pages of what every feature of an SAE is active on
+    /// Make pages of what every feature of an SAE is active on, and files of them for other tools
     Features(FeaturesArgs),
     /// Describe an activation store or a checkpoint
     Inspect(InspectArgs),

@@ -5,7 +5,7 @@ use sae_config::RunStatus;
 
 use super::job::Job;
 use super::plan::Plan;
-use super::{child, frontier, results};
+use super::{child, frontier, pages, results};
 use crate::exit::note;
 
 /// Ends of logs that are shown at most.
@@ -14,6 +14,7 @@ const MOST_LOGS: usize = 5;
 /// Writes and prints the results; an error if a selected run has failed.
 pub(super) fn conclude(plan: &Plan, job: &Job) -> Result<()> {
     let results = results::refresh(plan, job)?;
+    let pages = pages::make(plan, job)?;
     let page = sae_report::write_report(&job.out)?;
     say!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {
@@ -21,6 +22,9 @@ pub(super) fn conclude(plan: &Plan, job: &Job) -> Result<()> {
     }
     say!("results: {}", job.out.join("results.csv").display());
     say!("report:  {}", page.display());
+    for (name, page) in pages {
+        say!("features of {name}: {}", page.display());
+    }
     let mut n_failed = 0;
     for run in plan.selected() {
         let result = job.result(run);

@@ -133,6 +133,11 @@ impl Job {
             return Ok(result);
         }
         self.clear_dropped(id, &folder)?;
+        // They would be of another model.
+        let pages = folder.join("features");
+        if pages.exists() {
+            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
+        }
         let mut config = config.clone();
         config.data.store = self.activations.train.clone();
         config.training.device = device(&folder, &place.device);

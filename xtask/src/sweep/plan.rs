@@ -12,6 +12,7 @@ use super::content::Contents;
 use super::filter;
 use super::inputs::Inputs;
 use super::made;
+use super::pages;
 use super::pair::Pair;
 use super::runs_data;
 use super::source::Source;
@@ -67,6 +68,7 @@ impl Plan {
             runs.push(PlannedRun { id, point, is_selected });
         }
         refuse_equal(&runs).with_context(in_file)?;
+        pages::check(&config, &runs).with_context(in_file)?;
         let plan = Self { name: stem.into(), config, source, devices, runs, contents };
         plan.check_present(workspace).with_context(in_file)?;
         Ok(plan)

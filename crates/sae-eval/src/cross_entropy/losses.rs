@@ -1,6 +1,6 @@
 //! Losses of the host on its next tokens, untouched and with activations replaced.
 
-use sae_config::CrossEntropy;
+use sae_config::{CrossEntropy, Spent};
 use sae_hosts::{HookPoint, HostModel};
 use sae_models::Sae;
 use tch::{Kind, Tensor};
@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use crate::correlation::spearman;
 use crate::metrics::to_f64s;
 use crate::pass::Forward;
+use crate::profile::tenths;
 use crate::{Error, Result};
 
 /// Sums over predictions.
@@ -34,6 +35,17 @@ impl Pairs {
     fn add(&mut self, l0: &[f64], loss: &[f64]) {
         self.l0.extend(l0);
         self.loss.extend(loss);
+    }
+
+    fn by_loss(&self) -> Vec<Spent> {
+        let spent = |rows: Vec<u32>| {
+            let loss = |at: usize| self.loss[rows[at] as usize];
+            let total: f64 = rows.iter().map(|row| self.l0[*row as usize]).sum();
+            let n = rows.len();
+            let (from, to, l0) = (loss(0), loss(n - 1), total / n as f64);
+            Spent { from, to, n: n as u64, l0, k_hat: None, error: None }
+        };
+        tenths(&self.loss).into_iter().map(spent).collect()
     }
 
     fn spearman(&self) -> Option<f64> {
@@ -174,6 +186,7 @@ impl Sums {
             kl_recovered: 1.0 - self.kl_spliced / self.kl_zero,
             spearman_l0_next_loss: self.next.spearman(),
             spearman_l0_own_loss: self.own.spearman(),
+            by_next_loss: self.next.by_loss(),
         })
     }
 }

@@ -37,6 +37,15 @@ pub(super) struct Sums {
     touched: Vec<u32>,
 }
 
+/// The features whose activity goes with that of one.
+#[derive(Debug)]
+pub(super) struct Near {
+    pub(super) pearson: Vec<Neighbor>,
+    /// Cosine of activations with each of `pearson`.
+    pub(super) cosine: Vec<f32>,
+    pub(super) jaccard: Vec<Neighbor>,
+}
+
 impl Sums {
     pub(super) fn new(n_features: usize) -> Self {
         let (products, together) = (vec![0.0; n_features], vec![0; n_features]);
@@ -92,15 +101,15 @@ impl Coactivation {
         self.n_rows
     }
 
-    /// The `most` features of highest correlation with a feature, and those that share most rows
-    /// with it, of those that are active in a row with it.
+    /// The `most` features of highest correlation with a feature, the cosines of activations with
+    /// these, and the features that share most rows with it, of those that are active in a row with it.
     pub(super) fn nearest(
         &self,
         feature: u32,
         of: Activations<'_>,
         sums: &mut Sums,
         most: usize,
-    ) -> [Vec<Neighbor>; 2] {
+    ) -> Near {
         for (&row, &value) in of.rows.iter().zip(of.values) {
             let codes = self.starts[row as usize]..self.starts[row as usize + 1];
             for (&other, &its) in self.features[codes.clone()].iter().zip(&self.values[codes]) {
@@ -127,10 +136,28 @@ impl Coactivation {
                 pearson.add(other, correlation as f32);
             }
         }
-        [pearson, jaccard].map(|found| {
+        let list = |found: Largest| -> Vec<Neighbor> {
             let found = found.finish().into_iter();
             found.map(|(feature, value)| Neighbor { feature, value }).collect()
-        })
+        };
+        let pearson = list(pearson);
+        let cosine = |near: &Neighbor| {
+            self.cosine(feature as usize, near.feature as usize, near.value.into()) as f32
+        };
+        Near { cosine: pearson.iter().map(cosine).collect(), pearson, jaccard: list(jaccard) }
+    }
+
+    /// The cosine of the activations of two features of this correlation.
+    fn cosine(&self, a: usize, b: usize, correlation: f64) -> f64 {
+        let n = self.n_rows as f64;
+        let moments = |at: usize| {
+            let (_, sum, squares) = self.sums[at];
+            (sum, (squares - sum * sum / n).sqrt(), squares)
+        };
+        let ((sum_a, deviation_a, squares_a), (sum_b, deviation_b, squares_b)) =
+            (moments(a), moments(b));
+        let product = correlation * deviation_a * deviation_b + sum_a * sum_b / n;
+        (product / (squares_a * squares_b).sqrt()).clamp(-1.0, 1.0)
     }
 
     /// Pearson's correlation over all rows gone through, zeros included; none where one of the two
@@ -185,7 +212,7 @@ mod tests {
             (count(&|row| has(row, 0) && has(row, 1)), count(&|row| has(row, 0) || has(row, 1)));
         let all: Vec<u32> = (0..4000).filter(|row| has(&u64::from(*row), 0)).collect();
         let active = Activations { rows: &all, values: &vec![1.0; all.len()] };
-        let [_, jaccard] = sample.nearest(0, active, &mut Sums::new(3), 2);
+        let Near { jaccard, .. } = sample.nearest(0, active, &mut Sums::new(3), 2);
         let found = jaccard.iter().find(|found| found.feature == 1).unwrap();
         assert_eq!(found.value, (both as f64 / either as f64) as f32);
     }

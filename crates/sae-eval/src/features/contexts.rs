@@ -75,16 +75,22 @@ impl Rows {
         f64::from(self.norms[row]) > self.limit
     }
 
+    /// Stretches of rows that are of one document and in the order of their positions.
+    pub(super) fn n_contexts(&self) -> u64 {
+        let Some(meta) = self.meta.as_ref().filter(|_| self.has_tokens) else {
+            return self.norms.len() as u64;
+        };
+        let n_starts = meta.windows(2).filter(|pair| !follows(&pair[0], &pair[1])).count();
+        n_starts as u64 + u64::from(!meta.is_empty())
+    }
+
     /// The rows shown around `row`: the neighbours in the store that are of the same context, which
     /// positions ascend in.
     pub(super) fn around(&self, row: usize) -> Range<usize> {
         let Some(meta) = self.meta.as_ref().filter(|_| self.has_tokens) else {
             return row..row + 1;
         };
-        let follows = |at: usize| {
-            let (before, after) = (&meta[at], &meta[at + 1]);
-            before.document == after.document && before.position < after.position
-        };
+        let follows = |at: usize| follows(&meta[at], &meta[at + 1]);
         let (mut start, mut end) = (row, row + 1);
         while start > 0 && row - start < self.window && follows(start - 1) {
             start -= 1;
@@ -137,6 +143,11 @@ impl Rows {
     }
 }
 
+/// Whether a row is of the same context as the one before.
+fn follows(before: &RowMeta, after: &RowMeta) -> bool {
+    before.document == after.document && before.position < after.position
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +196,7 @@ mod tests {
                 ],
             }
         );
-        assert_eq!(found.n_outliers(), 1);
+        assert_eq!((found.n_outliers(), found.n_contexts()), (1, 3));
     }
 
     #[test]

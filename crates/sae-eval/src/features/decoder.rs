@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use sae_config::{Attribution, Neighbor, TokenLogit};
+use sae_config::{Attribution, Component, Neighbor, TokenLogit};
 use sae_hosts::HostModel;
 use sae_models::{Normalizer, Role, Sae};
 use tch::{Device, Kind, Tensor};
@@ -15,6 +15,9 @@ use crate::Result;
 
 /// Tokens listed at each end.
 const N_TOKENS: usize = 10;
+
+/// Components listed.
+const N_COMPONENTS: usize = 3;
 
 /// Decoder rows on the CPU.
 #[derive(Debug)]
@@ -43,6 +46,26 @@ impl Decoder {
 
     pub(super) fn norm(&self, feature: u32) -> f32 {
         self.norms[feature as usize]
+    }
+
+    /// The largest components of each of `features`; none for a row of zeros.
+    pub(super) fn components(&self, features: Range<u32>) -> Result<Vec<Vec<Component>>> {
+        let rows = self.rows(&features)?;
+        let d_model = self.units.size()[1] as usize;
+        let is_zero = self.is_zero();
+        let of = |(feature, row): (u32, &[f32])| {
+            let total: f64 = row.iter().map(|value| f64::from(value.abs())).sum();
+            let mut largest = Largest::new(if is_zero(feature) { 0 } else { N_COMPONENTS });
+            (0..).zip(row).for_each(|(dimension, &value)| largest.add(dimension, value));
+            let component = |(dimension, unit): (u32, f32)| Component {
+                dimension,
+                value: unit * self.norm(feature),
+                share: (f64::from(unit.abs()) / total) as f32,
+            };
+            largest.finish().into_iter().map(component).collect()
+        };
+        let rows = view::<f32>(&rows)?;
+        Ok(features.zip(rows.chunks(d_model)).map(of).collect())
     }
 
     /// Of each of `features`, the `most` others of highest cosine; none for a row of zeros.

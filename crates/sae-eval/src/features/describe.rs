@@ -149,6 +149,7 @@ impl<'a> FeatureDescriber<'a> {
         let features = first..activity.block.features.end.min(first + AT_ONCE);
         self.next = features.end;
         let cosines = self.decoder.nearest(features.clone(), N_NEIGHBORS)?;
+        let components = self.decoder.components(features.clone())?;
         let attributions = match self.host {
             Some(host) => self.decoder.attribution(features.clone(), host)?,
             None => vec![None; features.len()],
@@ -157,8 +158,10 @@ impl<'a> FeatureDescriber<'a> {
         let describe = |sums: &mut Sums, feature| activity.describe(feature, sums);
         let records = features.into_par_iter().map_init(|| Sums::new(n_features), describe);
         let mut records: Vec<FeatureRecord> = records.collect();
-        for ((record, cosine), attribution) in records.iter_mut().zip(cosines).zip(attributions) {
+        let said = components.into_iter().zip(cosines).zip(attributions);
+        for (record, ((components, cosine), attribution)) in records.iter_mut().zip(said) {
             record.decoder_norm = self.decoder.norm(record.feature);
+            record.components = components;
             (record.cosine, record.attribution) = (cosine, attribution);
         }
         Ok(records)
@@ -192,6 +195,12 @@ impl<'a> FeatureDescriber<'a> {
     #[must_use]
     pub fn n_coactivation_rows(&self) -> u64 {
         self.activity.coactivation.n_rows()
+    }
+
+    /// Stretches of rows that are of one document and in the order of their positions.
+    #[must_use]
+    pub fn n_contexts(&self) -> u64 {
+        self.activity.rows.n_contexts()
     }
 
     /// Whether rows are of tokens.
@@ -228,7 +237,7 @@ impl Activity {
                 contexts: contexts(sample(rows, feature, self.options.seed, N_OF_QUANTILE)),
             }
         });
-        let [pearson, jaccard] = self.coactivation.nearest(feature, active, sums, N_NEIGHBORS);
+        let near = self.coactivation.nearest(feature, active, sums, N_NEIGHBORS);
         let total: f64 = active.values.iter().map(|value| f64::from(*value)).sum();
         FeatureRecord {
             feature,
@@ -238,8 +247,9 @@ impl Activity {
             histogram: histogram(active.values),
             quantiles: quantiles.collect(),
             top: contexts(top),
-            pearson,
-            jaccard,
+            pearson: near.pearson,
+            pearson_cosine: near.cosine,
+            jaccard: near.jaccard,
             k_hat: self
                 .k_hat
                 .as_ref()

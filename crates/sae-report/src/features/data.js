@@ -8,22 +8,24 @@ const loaded = new Map();
 
 /** What every file of data calls. */
 function softsae(name, value) {
-  loaded.set(name, value);
+  loaded.set(document.currentScript.dataset.folder + name, value);
 }
 
-/** The value of a name, from its file. */
-function load(name) {
-  if (loaded.has(name)) return Promise.resolve(loaded.get(name));
+/** The value of a name, from its file in a folder of data. */
+function load(name, folder = FOLDER) {
+  const key = folder + name;
+  if (loaded.has(key)) return Promise.resolve(loaded.get(key));
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    const fail = () => reject(new Error(`${FOLDER}${name}.js cannot be read; the page needs this folder beside it`));
+    const fail = () => reject(new Error(`${key}.js cannot be read${folder === FOLDER ? "; the page needs this folder beside it" : ""}`));
     script.onload = () => {
       script.remove();
-      if (loaded.has(name)) resolve(loaded.get(name));
+      if (loaded.has(key)) resolve(loaded.get(key));
       else fail();
     };
     script.onerror = fail;
-    script.src = `${FOLDER}${name}.js`;
+    script.dataset.folder = folder;
+    script.src = `${key}.js`;
     document.head.append(script);
   });
 }
@@ -33,16 +35,30 @@ let SET = null;
 let COLUMNS = null;
 
 /** A feature, whose number must be there. */
-async function feature(number) {
-  const file = Math.floor(number / INDEX.features_per_file);
+async function feature(number, index = INDEX, folder = FOLDER) {
+  const file = Math.floor(number / index.features_per_file);
   const name = `features/${file}`;
-  const records = await load(name);
+  const records = await load(name, folder);
   // The files used last are the last of the map.
-  loaded.delete(name);
-  loaded.set(name, records);
-  const files = [...loaded.keys()].filter((key) => key.startsWith("features/"));
+  loaded.delete(folder + name);
+  loaded.set(folder + name, records);
+  const files = [...loaded.keys()].filter((key) => key.includes("features-data/features/"));
   for (const old of files.slice(0, Math.max(0, files.length - MOST_FILES))) loaded.delete(old);
-  return records[number - file * INDEX.features_per_file];
+  return records[number - file * index.features_per_file];
+}
+
+/** The index of other pages, whose folder somebody has typed: what an address says is not loaded. */
+async function otherIndex(folder) {
+  const data = `${folder}/${FOLDER}`;
+  const [index, tokens] = await Promise.all([load("index", data), load("tokens", data)]);
+  if (index.version !== INDEX.version) throw new Error(`${data}index.js: expected version ${INDEX.version}, got ${index.version}`);
+  tokens.ids.forEach((id, at) => {
+    const [own, other] = [TOKENS.get(id) ?? null, tokens.texts[at]];
+    if (own !== null && other !== null && String(own) !== String(other)) throw new Error(`${data}tokens.js: expected the texts of the same tokenizer, got another one for token ${id}`);
+    if (own === null) TOKENS.set(id, other);
+  });
+  for (const id of tokens.special) SPECIAL.add(id);
+  return index;
 }
 
 /** The features with a word in their top contexts that begins so. */

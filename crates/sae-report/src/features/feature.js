@@ -1,12 +1,12 @@
 // One feature, or two side by side.
 
-function facts(number, record) {
+function facts(record, set) {
   const facts = [
-    ["active in", `${percent(record.n_active / SET.n_rows)} of rows`], ["rows", record.n_active.toLocaleString("en")],
+    ["active in", `${percent(record.n_active / set.n_rows)} of rows`], ["rows", record.n_active.toLocaleString("en")],
     ["largest", format(record.max)], ["mean where active", format(record.mean)], ["decoder norm", format(record.norm)],
   ];
   if (record.k_hat) {
-    facts.push(["mean k̂ where active", `${format(record.k_hat[0])} (all: ${format(SET.k_hat[0])})`]);
+    facts.push(["mean k̂ where active", `${format(record.k_hat[0])} (all: ${format(set.k_hat[0])})`]);
     facts.push(["correlation with k̂", format(record.k_hat[1])]);
   }
   return element("dl", {}, ...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
@@ -40,11 +40,11 @@ function pairs(title, explanation, head, rows) {
   return element("div", {}, element("h3", { title: explanation }, title), rows.length > 0 ? element("div", { class: "scroll" }, table) : element("p", { class: "muted" }, "None."));
 }
 
-function neighbors(number, record) {
-  const link = (other) => element("span", {}, element("a", { href: `#feature=${other}` }, String(other)), " ",
-    element("a", { class: "muted", href: `#compare=${number},${other}`, "aria-label": `Compare ${number} with ${other}` }, "compare"));
+function neighbors(number, record, { set, page }) {
+  const link = (other) => element("span", {}, element("a", { href: `${page}#feature=${other}` }, String(other)), " ",
+    page !== "" ? "" : element("a", { class: "muted", href: `#compare=${number},${other}`, "aria-label": `Compare ${number} with ${other}` }, "compare"));
   const rows = (near) => near.map(([other, value]) => [link(other), value]);
-  const of = SET.n_coactivation_rows < SET.n_rows ? `, over a sample of ${SET.n_coactivation_rows} rows` : "";
+  const of = set.n_coactivation_rows < set.n_rows ? `, over a sample of ${set.n_coactivation_rows} rows` : "";
   return element("div", { class: "trio" },
     pairs("Nearest by decoder", "Cosine of the decoder rows", ["feature", "cosine"], rows(record.cosine)),
     pairs("Nearest by correlation", `Pearson's correlation of activations over rows${of}`, ["feature", "correlation"], rows(record.pearson)),
@@ -60,8 +60,10 @@ function logits([promoted, suppressed, all]) {
 }
 
 /** All contexts of a feature. */
-function contexts(record) {
-  const most = Math.abs(record.max);
+function contexts(record, set) {
+  // The full colour is that of the largest activation in a row of common norm.
+  const common = record.top.find(([, , , at, , , , outliers]) => !outliers.includes(at));
+  const most = Math.abs(common ? common[2] : record.max);
   const items = (all) => element("ol", { class: "contexts" }, ...all.map((one) => context(one, most)));
   const parts = record.quantiles.map(([from, to, n, all], number) => {
     const range = `${20 * number} to ${20 * (number + 1)} % of the activations by magnitude: ${format(from)} to ${format(to)}, ${n} rows`;
@@ -70,19 +72,19 @@ function contexts(record) {
   if (record.top.length === 0) return [element("p", {}, "It is active in no row.")];
   return [
     element("h3", {}, "Top contexts"),
-    ...(SET.has_tokens ? [element("p", { class: "muted" }, "The underlined token has the value in front; the colour of each is its own activation.")] : []),
+    ...(set.has_tokens ? [element("p", { class: "muted" }, "The underlined token has the value in front; the colour of each is its own activation.")] : []),
     items(record.top),
     element("h3", {}, "Drawn from each fifth of the activations"), ...parts,
   ];
 }
 
-/** All that is known of a feature. */
-function article(number, record, level) {
-  return element("article", { id: `feature-${number}` }, ...(level ? [element("h3", {}, element("a", { href: `#feature=${number}` }, `Feature ${number}`))] : []),
-    facts(number, record),
-    element("p", { class: "bar" }, pinner(number)),
+/** All that is known of a feature, of this SAE or of the one that `page` shows; with a title or none. */
+function article(number, record, title, { set, page } = { set: SET, page: "" }) {
+  return element("article", page === "" ? { id: `feature-${number}` } : {}, ...(title ? [element("h3", {}, element("a", { href: `${page}#feature=${number}` }, title))] : []),
+    facts(record, set),
+    ...(page === "" ? [element("p", { class: "bar" }, pinner(number))] : []),
     histogram("Activations that are not 0", record.histogram, "activation"),
-    ...contexts(record), ...(record.logits ? [logits(record.logits)] : []), neighbors(number, record));
+    ...contexts(record, set), ...(record.logits ? [logits(record.logits)] : []), neighbors(number, record, { set, page }));
 }
 
 function valuesButton() {
@@ -104,8 +106,8 @@ async function featureView(number) {
   });
   const link = (to, text) => (to < 0 || to >= SET.n_features ? element("span", { class: "muted" }, text) : element("a", { href: `#feature=${to}` }, text));
   return () => show(`Feature ${number}`, [
-    element("div", { class: "bar" }, link(number - 1, "← before"), link(number + 1, "after →"), valuesButton(), form),
-    article(number, record, false),
+    element("div", { class: "bar" }, link(number - 1, "← before"), link(number + 1, "after →"), valuesButton(), form, besideForm(number)),
+    article(number, record, null),
   ]);
 }
 
@@ -116,6 +118,37 @@ async function compareView(left, right) {
   return () => show(`Features ${left} and ${right}`, [
     element("p", { class: "muted" }, known.length > 0 ? `Between the two: ${known.join(", ")}.` : "Neither is among the nearest of the other."),
     element("div", { class: "bar" }, valuesButton()),
-    element("div", { class: "sides" }, article(left, records[0], true), article(right, records[1], true)),
+    element("div", { class: "sides" }, article(left, records[0], `Feature ${left}`), article(right, records[1], `Feature ${right}`)),
+  ]);
+}
+
+// The folder of other pages that was typed last.
+let otherFolder = "";
+
+/** Asks for other pages, to show the same number of their SAE. */
+function besideForm(number) {
+  const folder = element("input", { id: "beside", size: 18, autocomplete: "off", placeholder: "../../RUN/features" });
+  folder.value = otherFolder;
+  const form = element("form", {}, element("label", {}, "Same number in the pages in ", folder));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    otherFolder = folder.value.trim().replace(/\/+$/, "");
+    if (location.hash === `#beside=${number}`) route(false);
+    else location.hash = `#beside=${number}`;
+  });
+  return form;
+}
+
+async function besideView(number) {
+  if (otherFolder === "") throw new Error("Expected the folder of other pages, which the page of a feature asks for.");
+  const folder = otherFolder;
+  const index = await otherIndex(folder);
+  if (number >= index.set.n_features) throw new Error(`${folder}: expected a feature below ${index.set.n_features}, got ${number}`);
+  const [own, other] = await Promise.all([feature(number), feature(number, index, `${folder}/${FOLDER}`)]);
+  const title = (set) => `Feature ${number} of ${set.checkpoint}`;
+  return () => show(`Feature ${number} in two SAEs`, [
+    element("p", { class: "muted" }, "The same number means the same feature only where both SAEs began with the same weights."),
+    element("div", { class: "bar" }, valuesButton(), besideForm(number)),
+    element("div", { class: "sides" }, article(number, own, title(SET)), article(number, other, title(index.set), { set: index.set, page: `${folder}/features.html` })),
   ]);
 }

@@ -108,6 +108,7 @@ async function route(isFirst) {
     const numbers = (n) => parsed(decodeURIComponent(rest.join("=")), n);
     if (name === "feature") draw = await featureView(numbers(1)[0]);
     else if (name === "compare") draw = await compareView(...numbers(2));
+    else if (name === "beside") draw = await besideView(numbers(1)[0]);
     else if (name === "pinned") draw = pinnedView;
     if (own !== turn) return;
     $("main").classList.remove("values");

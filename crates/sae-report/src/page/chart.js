@@ -1,62 +1,4 @@
-"use strict";
 // Charts in SVG: axes, lines and marks that answer the pointer.
-
-const SVG = "http://www.w3.org/2000/svg";
-
-/** An SVG element with attributes and children. */
-function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-/** A number for people: four significant digits, no trailing zeros. */
-function format(value) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) {
-    return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e").replace("-", "−");
-  }
-  return String(Number(value.toPrecision(4))).replace("-", "−");
-}
-
-/** Round values that cover a range, about `count` of them. */
-function ticks(low, high, count) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
-  const first = Math.ceil(low / step - 1e-9);
-  const last = Math.floor(high / step + 1e-9);
-  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
-}
-
-/** Powers of ten in a range of logarithms; round values between them where there is but one. */
-function logTicks(low, high) {
-  const powers = [];
-  for (let p = Math.ceil(low - 1e-9); p <= high + 1e-9; p++) powers.push(p);
-  if (powers.length > 1) return powers;
-  return ticks(10 ** low, 10 ** high, 5).filter((t) => t > 0).map(Math.log10);
-}
-
-const SHAPES = [
-  (r) => `M${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`,
-  (r) => `M${-r} ${-r}h${2 * r}v${2 * r}h${-2 * r}z`,
-  (r) => `M0 ${-1.35 * r}L${1.35 * r} 0L0 ${1.35 * r}L${-1.35 * r} 0z`,
-  (r) => `M0 ${-1.2 * r}L${1.2 * r} ${r}H${-1.2 * r}z`,
-  (r) => `M0 ${1.2 * r}L${1.2 * r} ${-r}H${-1.2 * r}z`,
-];
-
-/** The mark of series number `index`: a colour and a shape, so that neither alone must tell. */
-function mark(index, x, y, radius) {
-  return svg("path", {
-    d: SHAPES[index % SHAPES.length](radius), transform: `translate(${x} ${y})`,
-    fill: colour(index), stroke: "var(--panel)", "stroke-width": 1.5,
-  });
-}
-
-function colour(index) {
-  return `var(--c${index % 9})`;
-}
 
 /** Shows `text` beside the pointer; nothing hides it. */
 function tip(event, text) {
@@ -69,11 +11,55 @@ function tip(event, text) {
   box.style.top = `${Math.max(8, event.clientY - box.offsetHeight - 12)}px`;
 }
 
+/** Lets a drag over part of a chart show that part alone; a double click shows the whole again. */
+function zoomable(figure, root, { area, width, unX, unY }, again) {
+  const box = svg("rect", { class: "zoom", visibility: "hidden" });
+  root.append(box);
+  let start = null;
+  const place = (event) => {
+    const bounds = root.getBoundingClientRect();
+    const scale = width / bounds.width;
+    const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+    return [clamp((event.clientX - bounds.left) * scale, area.left, area.right), clamp((event.clientY - bounds.top) * scale, area.top, area.bottom)];
+  };
+  const sides = (event) => {
+    const end = place(event);
+    return [0, 1].map((at) => [Math.min(start[at], end[at]), Math.max(start[at], end[at])]);
+  };
+  root.addEventListener("pointerdown", (event) => {
+    if (event.pointerType !== "touch" && event.button === 0) {
+      start = place(event);
+      root.setPointerCapture(event.pointerId);
+    }
+  });
+  root.addEventListener("pointermove", (event) => {
+    if (start === null) return;
+    const [[x0, x1], [y0, y1]] = sides(event);
+    for (const [name, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0, visibility: "visible" })) box.setAttribute(name, value);
+  });
+  root.addEventListener("pointerup", (event) => {
+    if (start === null) return;
+    const [[x0, x1], [y0, y1]] = sides(event);
+    start = null;
+    box.setAttribute("visibility", "hidden");
+    if (x1 - x0 < 8 || y1 - y0 < 8) return;
+    figure.zoom = { x: [unX(x0), unX(x1)], y: [unY(y1), unY(y0)] };
+    again();
+  });
+  root.addEventListener("pointercancel", () => { start = null; box.setAttribute("visibility", "hidden"); });
+  root.addEventListener("dblclick", () => {
+    figure.zoom = null;
+    again();
+  });
+}
+
 /**
  * A chart of series in place of what `figure` holds.
- * A series: {index, dash, points: [{x, y, text}], line: [[x, y]], marks}.
+ * A series: {index, name, dash, points: [{x, y, text}], line: [[x, y]], bars: [{x, low, high}], marks}.
  */
-function chart(figure, { title, xLabel, yLabel, series, xLog, yLog, xTick, wide }) {
+function chart(figure, options) {
+  const { title, xLabel, yLabel, series, xLog, yLog, xTick, wide, data } = options;
+  const open = figure.querySelector("details")?.open;
   const caption = document.createElement("figcaption");
   caption.textContent = title;
   figure.replaceChildren(caption);
@@ -99,8 +85,9 @@ function chart(figure, { title, xLabel, yLabel, series, xLog, yLog, xTick, wide 
     if (high - low < 1e-12) [low, high] = [low - 0.5, high + 0.5];
     return [low - pad * (high - low), high + pad * (high - low)];
   };
-  const [x0, x1] = range(points.map((p) => toX(p.x)), wide ? 0.01 : 0.06);
-  const [y0, y1] = range(points.map((p) => toY(p.y)), 0.07);
+  const bars = series.flatMap((s) => s.bars ?? []);
+  const [x0, x1] = figure.zoom?.x ?? range(points.map((p) => toX(p.x)), wide ? 0.01 : 0.06);
+  const [y0, y1] = figure.zoom?.y ?? range([...points.map((p) => p.y), ...bars.flatMap((b) => [b.low, b.high])].map(toY), 0.07);
   const px = (v) => area.left + ((toX(v) - x0) / (x1 - x0)) * (area.right - area.left);
   const py = (v) => area.bottom - ((toY(v) - y0) / (y1 - y0)) * (area.bottom - area.top);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
@@ -127,14 +114,23 @@ function chart(figure, { title, xLabel, yLabel, series, xLog, yLog, xTick, wide 
   yName.textContent = yLabel;
   root.append(xName, yName);
 
-  for (const { index, dash, line } of series) {
+  const clip = `${figure.id}-clip`;
+  const inside = svg("g", { "clip-path": `url(#${clip})` });
+  root.append(svg("clipPath", { id: clip }, svg("rect", { x: area.left, y: area.top - 6, width: area.right - area.left + 6, height: area.bottom - area.top + 6 })), inside);
+  for (const { index, dash, line, bars: spread } of series) {
+    for (const { x, low, high } of spread ?? []) {
+      const bar = svg("line", { class: "spread", x1: px(x), x2: px(x), y1: py(low), y2: py(high), stroke: colour(index), "stroke-width": 6, "stroke-opacity": 0.35 });
+      inside.append(bar);
+    }
     if (line.length < 2) continue;
     const d = line.map(([x, y], i) => `${i ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
-    root.append(svg("path", { d, fill: "none", stroke: colour(index), "stroke-width": 2, "stroke-dasharray": dash ?? "", "stroke-linejoin": "round" }));
+    inside.append(svg("path", { d, class: "line", fill: "none", stroke: colour(index), "stroke-width": 2, "stroke-dasharray": dash ?? "", "stroke-linejoin": "round" }));
   }
   for (const { index, points, marks } of series) {
-    if (marks) root.append(...points.map((p) => mark(index, px(p.x), py(p.y), 5)));
+    if (marks) inside.append(...points.map((p) => mark(index, px(p.x), py(p.y), 5)));
   }
+  const isSeen = (p) => toX(p.x) >= x0 && toX(p.x) <= x1 && toY(p.y) >= y0 && toY(p.y) <= y1;
+  const seen = points.filter(isSeen);
   const ring = svg("circle", { r: 8, fill: "none", "stroke-width": 2, visibility: "hidden" });
   root.append(ring);
   root.addEventListener("pointermove", (event) => {
@@ -142,8 +138,8 @@ function chart(figure, { title, xLabel, yLabel, series, xLog, yLog, xTick, wide 
     const scale = width / box.width;
     const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     const distance = (p) => Math.hypot(px(p.x) - x, py(p.y) - y);
-    const nearest = points.reduce((a, b) => (distance(b) < distance(a) ? b : a));
-    const near = distance(nearest) < 40;
+    const nearest = seen.reduce((a, b) => (distance(b) < distance(a) ? b : a), points[0]);
+    const near = seen.length > 0 && distance(nearest) < 40;
     ring.setAttribute("visibility", near ? "visible" : "hidden");
     ring.setAttribute("stroke", colour(nearest.index));
     ring.setAttribute("cx", px(nearest.x));
@@ -154,11 +150,17 @@ function chart(figure, { title, xLabel, yLabel, series, xLog, yLog, xTick, wide 
     ring.setAttribute("visibility", "hidden");
     tip(event, "");
   });
+  const unX = (x) => x0 + ((x - area.left) / (area.right - area.left)) * (x1 - x0);
+  const unY = (y) => y0 + ((area.bottom - y) / (area.bottom - area.top)) * (y1 - y0);
+  zoomable(figure, root, { area, width, unX, unY }, () => chart(figure, options));
   figure.append(root);
+  const rows = () => series.flatMap((s) => s.points.map((p) => [s.name, p.x, p.y]));
+  tools(figure, root, { title, head: ["series", xLabel, yLabel], rows, open, ...data });
 }
 
 /** Horizontal ranges, one a row: {index, name, low, middle, high, mean, text}. */
 function ranges(figure, { title, xLabel, rows }) {
+  const open = figure.querySelector("details")?.open;
   const caption = document.createElement("figcaption");
   caption.textContent = title;
   figure.replaceChildren(caption);
@@ -191,4 +193,6 @@ function ranges(figure, { title, xLabel, rows }) {
   xName.textContent = xLabel;
   root.append(xName);
   figure.append(root);
+  const head = ["run", "5th percentile", "median", "mean", "95th percentile"];
+  tools(figure, root, { title, head, rows: () => rows.map((r) => [r.name, r.low, r.middle, r.mean, r.high]), open });
 }

@@ -13,8 +13,8 @@ use sae_data::{
     ActivationStore, OutputLock, PlantedTruth, Port, Ports, Selection, open_store, zip,
 };
 use sae_eval::{
-    AllocationObserver, ComplexityObserver, EvaluateOptions, Metrics, Observer, TruthObserver,
-    observe,
+    AllocationObserver, ComplexityObserver, EvaluateOptions, Metrics, Observer, ProfileObserver,
+    TruthObserver, observe,
 };
 use sae_models::{ModelConfig, Sae, load_checkpoint};
 use sae_train::origin;
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     };
     let stores = kept_rows(&whole, args.max_norm_ratio)?;
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
-    let mut evaluation = measure(&sae, &stores, &whole, truth.as_ref())?;
+    let mut evaluation = measure(&sae, &stores, &whole, truth.as_ref(), spliced.as_ref())?;
     if let Some(spliced) = spliced {
         spliced.measure(&sae, &mut evaluation)?;
     }
@@ -131,8 +131,8 @@ fn kept_rows(whole: &Stores, max_norm_ratio: f64) -> Result<Stores, Failure> {
     Ok(Ports { input: Arc::new(kept) as _, target: target.map(|target| Arc::new(target) as _) })
 }
 
-/// Fidelity, sparsity, allocation and complexity on `stores`, and where there is a truth what is found
-/// of it, in one pass.
+/// Fidelity, sparsity, allocation, complexity and profile on `stores`, and where there is a truth what
+/// is found of it, in one pass.
 ///
 /// The truth is of all rows, `whole`: a filter of `stores` takes it a pass of its own.
 fn measure(
@@ -140,15 +140,17 @@ fn measure(
     stores: &Stores,
     whole: &Stores,
     truth: Option<&PlantedTruth>,
+    spliced: Option<&Spliced>,
 ) -> Result<Evaluation, Failure> {
     let mut metrics = Metrics::new(sae.config().output_dimension(), sae.config().n_features);
     let mut allocation = AllocationObserver::new(sae);
     let mut complexity = ComplexityObserver::new(stores.input.n_rows());
+    let mut profile = ProfileObserver::default();
     let mut found =
         truth.map(|truth| TruthObserver::new(sae, &*whole.input, truth)).transpose().or_run()?;
     let is_whole = stores.input.n_rows() == whole.input.n_rows();
     let mut observers: Vec<&mut dyn Observer> =
-        vec![&mut metrics, &mut allocation, &mut complexity];
+        vec![&mut metrics, &mut allocation, &mut complexity, &mut profile];
     if let Some(found) = found.as_mut().filter(|_| is_whole) {
         observers.push(found);
     }
@@ -159,6 +161,10 @@ fn measure(
     let mut evaluation = metrics.finish().or_run()?;
     evaluation.allocation = allocation.finish(evaluation.sparsity.l0_mean).or_run()?;
     evaluation.complexity = complexity.finish().or_run()?;
+    let tokenizer = spliced.map(Spliced::tokenizer).transpose()?.flatten();
+    let piece = tokenizer.map(|tokenizer| |id| tokenizer.piece(id));
+    let piece = piece.as_ref().map(|piece| piece as &dyn Fn(u32) -> Option<Vec<u8>>);
+    evaluation.profile = Some(profile.finish(&*stores.input, piece).or_run()?);
     evaluation.ground_truth = found.map(|found| found.finish()).transpose().or_run()?;
     Ok(evaluation)
 }

@@ -1,5 +1,7 @@
 //! `softsae features`: pages of what every feature is active on.
 
+mod export;
+
 use std::path::Path;
 
 use sae_config::FeatureSet;
@@ -11,12 +13,21 @@ use sae_report::{FeaturePages, Vocabulary};
 use sae_train::{origin, origin_of};
 
 use super::{Differences, check_apart, check_dimension, device, locked};
-use crate::cli::FeaturesArgs;
+use crate::cli::{FeaturesArgs, FeaturesCommand, PagesArgs};
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
+    match (&args.command, &args.pages) {
+        (Some(FeaturesCommand::Export(args)), _) => export::run(args),
+        (None, Some(args)) => pages(args),
+        // Not reached: without a subcommand clap asks for the checkpoint.
+        (None, None) => Err(Failure::usage(anyhow::anyhow!("expected a checkpoint, got none"))),
+    }
+}
+
+fn pages(args: &PagesArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
     let inputs = [args.checkpoint.as_path(), &args.data].into_iter().chain(args.host.as_deref());
     check_apart(&args.out, &inputs.collect::<Vec<_>>())?;
@@ -64,7 +75,7 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
 
 /// Encodes the store.
 fn pass<'a>(
-    args: &FeaturesArgs,
+    args: &PagesArgs,
     sae: &Sae,
     store: &dyn ActivationStore,
     host: Option<&'a Host>,
@@ -97,6 +108,7 @@ fn describe(
     Ok(FeatureSet {
         architecture: sae.config().code.name().to_owned(),
         n_rows: describer.n_rows(),
+        n_contexts: describer.n_contexts(),
         n_features,
         l0: describer.l0(),
         median_norm: describer.median_norm(),
@@ -165,7 +177,7 @@ impl Host {
     /// In what it differs from the host of the model and of the store.
     fn differences(
         &self,
-        args: &FeaturesArgs,
+        args: &PagesArgs,
         path: &Path,
         store: &dyn ActivationStore,
         of_model: &TrainedOn,
@@ -204,6 +216,7 @@ impl Host {
             return Ok(Vocabulary::default());
         };
         let pieces = (0..vocabulary as u32).filter_map(|id| Some((id, tokenizer.piece(id)?)));
-        Ok(Vocabulary::new(pieces, tokenizer.special_ids()))
+        let known = Vocabulary::new(pieces, tokenizer.special_ids());
+        Ok(known.with_spelling(|id| tokenizer.token(id)))
     }
 }

@@ -56,6 +56,17 @@ impl Job {
         command
     }
 
+    /// The process that makes feature pages of a run into a folder.
+    pub(in crate::sweep) fn features(&self, folder: &Path, out: &Path, device: &str) -> Command {
+        let mut command = self.program();
+        command.arg("features").arg(folder.join("checkpoint")).arg("--out").arg(out);
+        command.arg("--data").arg(&self.activations.held_out).args(["--device", device]);
+        if let Some(texts) = &self.activations.texts {
+            command.arg("--host").arg(&texts.host);
+        }
+        command
+    }
+
     fn command(&self, place: &Place) -> Command {
         let mut command = self.program();
         if let Some(threads) = place.threads {

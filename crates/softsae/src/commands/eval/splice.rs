@@ -5,7 +5,9 @@ use std::path::Path;
 use sae_config::{CrossEntropy, Evaluation};
 use sae_data::ActivationStore;
 use sae_eval::{CrossEntropyOptions, cross_entropy};
-use sae_hosts::{Bos, HookPoint, HostInput, HostModel, SpecialTokens, Text, host_provenance};
+use sae_hosts::{
+    Bos, HookPoint, HostInput, HostModel, HostTokenizer, SpecialTokens, Text, host_provenance,
+};
 use sae_models::{Sae, TrainedOn};
 use sae_train::origin_of;
 
@@ -68,6 +70,14 @@ impl Spliced {
             found.add(Differences::find(of, &here, &source, args.elsewhere)?);
         }
         Ok(found)
+    }
+
+    /// The tokenizer of the host, where it reads texts.
+    pub(super) fn tokenizer(&self) -> Result<Option<&HostTokenizer>, Failure> {
+        match self.reads {
+            Reads::Texts(..) => self.host.tokenizer().map(Some).or_usage(),
+            Reads::Images(_) => Ok(None),
+        }
     }
 
     /// Measures, and adds what was found to an evaluation.

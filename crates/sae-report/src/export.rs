@@ -1,0 +1,144 @@
+//! Feature pages as the files of other tools.
+
+mod dashboard;
+mod neuronpedia;
+mod staged;
+
+use std::path::{Path, PathBuf};
+
+use sae_config::TokenText;
+use serde::Serialize;
+
+use crate::{Error, Result, SavedFeatures};
+use dashboard::{Batch, Feature};
+use staged::Staged;
+
+/// Files of features in a batch, each of 64.
+const FILES_PER_BATCH: usize = 2;
+
+/// Whose files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// `batch-N.json` of SAEDashboard's Neuronpedia runner.
+    SaeDashboard,
+    /// What Neuronpedia imports in bulk.
+    Neuronpedia,
+}
+
+/// What other tools call the model, the layer and the SAE.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExportNames {
+    /// The host.
+    pub model: String,
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The hook point within the layer, as TransformerLens names it.
+    pub hook: String,
+    /// The set of SAEs, one a layer, that this one belongs to.
+    pub set: String,
+    /// What the set is, for readers.
+    pub description: String,
+    /// The release that the set belongs to.
+    pub release: String,
+    /// What the release is, for readers.
+    pub title: String,
+    /// Who made it.
+    pub creator: String,
+    /// The creator's id in Neuronpedia's database.
+    pub creator_id: String,
+    /// Where to read more; may be empty.
+    pub url: String,
+    /// The texts.
+    pub dataset: String,
+    /// When, as ISO 8601 writes it.
+    pub created: String,
+}
+
+/// Writes feature pages as files of another tool into `out/MODEL/LAYER-SET`; gives that folder.
+///
+/// # Errors
+/// [`Error::Export`] for names that the tool cannot take, pages without the texts of tokens, or a
+/// folder that has files; [`Error::Io`], [`Error::Pages`].
+pub fn export_features(
+    pages: &SavedFeatures,
+    format: ExportFormat,
+    names: &ExportNames,
+    out: &Path,
+) -> Result<PathBuf> {
+    check(pages, names)?;
+    let source = format!("{}-{}", names.layer, names.set);
+    let staged = Staged::create(&out.join(&names.model), &source)?;
+    if format == ExportFormat::Neuronpedia {
+        neuronpedia::write_metadata(&staged, pages, names, &source)?;
+    }
+    for first in (0..pages.n_files()).step_by(FILES_PER_BATCH) {
+        let number = first / FILES_PER_BATCH;
+        let mut features: Vec<Feature> = Vec::new();
+        for file in first..pages.n_files().min(first + FILES_PER_BATCH) {
+            let records = pages.read(file)?;
+            features.extend(records.iter().map(|record| Feature::new(record, pages, names)));
+        }
+        match format {
+            ExportFormat::SaeDashboard => {
+                let batch = Batch::new(names, features);
+                staged.write(&format!("batch-{number}.json"), &text(&batch))?;
+            }
+            ExportFormat::Neuronpedia => {
+                neuronpedia::write_batch(&staged, pages, names, &source, number, &features)?;
+            }
+        }
+    }
+    staged.finish()
+}
+
+/// Refuses what would give files that say nothing, or that are not where they seem to be.
+fn check(pages: &SavedFeatures, names: &ExportNames) -> Result<()> {
+    let is_id = |name: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !name.is_empty() && name.chars().all(fits) && !name.starts_with('.')
+    };
+    let expected = "letters, digits, `-`, `_` and `.`, not `.` first";
+    for (what, name) in [("--model", &names.model), ("--set", &names.set)] {
+        if !is_id(name) {
+            return Err(Error::Export { what, expected, got: format!("{name:?}") });
+        }
+    }
+    if !is_id(&names.release) {
+        return Err(Error::Export {
+            what: "--release",
+            expected,
+            got: format!("{:?}", names.release),
+        });
+    }
+    let texts = &pages.texts().texts;
+    if !pages.set().has_tokens || texts.iter().all(Option::is_none) {
+        return Err(Error::Export {
+            what: "feature pages",
+            expected: "those of tokens, made with --host",
+            got: "rows or numbers of tokens without texts".into(),
+        });
+    }
+    Ok(())
+}
+
+/// JSON of what is strings, numbers and lists.
+fn text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings, numbers and lists are valid JSON")
+}
+
+impl SavedFeatures {
+    /// A token as both tools show it: characters as they are; pieces of them as the vocabulary spells
+    /// them, its signs for spaces and line feeds replaced.
+    fn token(&self, id: u32) -> String {
+        let texts = self.texts();
+        let at = texts.ids.binary_search(&id).ok();
+        match at.and_then(|at| texts.texts[at].as_ref()) {
+            Some(TokenText::Whole(text)) => text.clone(),
+            Some(TokenText::Broken(bytes)) => match texts.spelled.get(&id) {
+                Some(spelled) => spelled.replace('Ġ', " ").replace('Ċ', "\n").replace('ĉ', "\t"),
+                None => bytes.iter().map(|byte| format!("<0x{byte:02X}>")).collect(),
+            },
+            None => "<|outofrange|>".to_owned(),
+        }
+    }
+}
