@@ -203,7 +203,8 @@ mod tests {
     fn objects_keep_their_order() {
         let text = r#"{"z":1,"a":{"y":[],"b":null},"m":-2.5,"t":"x"}"#;
         let value: Json = serde_json::from_str(text).unwrap();
-        let expected = text.replace(':', ": ").replace(',', ", ");
+        // As the template engine prints them.
+        let expected = "{'z': 1, 'a': {'y': [], 'b': None}, 'm': -2.5, 't': 'x'}";
         assert_eq!(minijinja::Value::from(&value).to_string(), expected);
         let Json::Object(object) = serde_json::from_str(r#"{"a":1,"a":2}"#).unwrap() else {
             panic!("no object")
