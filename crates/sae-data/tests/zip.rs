@@ -177,9 +177,8 @@ fn a_loader_refuses_slices_and_targets_that_do_not_fit() {
 #[test]
 fn rows_of_two_hook_points_of_one_harvest_belong_together_one_by_one() {
     let dir = tempfile::tempdir().unwrap();
-    let rows: Vec<_> = (0..8)
-        .map(|n| RowMeta { token_id: 100 + n, document: 0, position: 1 + n % 4 })
-        .collect();
+    let rows: Vec<_> =
+        (0..8).map(|n| RowMeta { token_id: 100 + n, document: 0, position: 1 + n % 4 }).collect();
     let store = |name: &str, change: &dyn Fn(&mut StoreSpec), rows: &[RowMeta]| {
         let mut spec = StoreSpec::new(2, Dtype::F32);
         spec.provenance.host_hash = Some("of the host".into());
