@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let model = HostModel::load_as(folder.path(), device, *kind)?;
             let (input, hook) = ((host.input)(device, *kind), host.hook.parse::<HookPoint>()?);
             measure(&mut criterion, &id, device, &mut || {
-                std::hint::black_box(
+                let _ = std::hint::black_box(
                     model.activations(&input, hook).expect("a host and its input"),
                 );
             });

@@ -94,7 +94,7 @@ impl Activation {
 /// s of GELU's approximation x·σ(s(x)): (1 + tanh(u)) / 2 is σ(2u).
 #[inline(always)]
 fn gelu_argument(x: f32) -> f32 {
-    const SCALE: f32 = 1.595_769_1;
+    const SCALE: f32 = 1.595_769;
     SCALE * (x + 0.044_715 * x * x * x)
 }
 
