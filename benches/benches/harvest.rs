@@ -47,7 +47,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for host in [smollm2(), dinov2()] {
         let folder = tempfile::tempdir()?;
         let id = |mark: &str| format!("harvest/{}{mark}/{on}", host.name);
-        if wanted.as_ref().is_some_and(|w| precisions.iter().all(|(mark, _)| !id(mark).contains(w))) {
+        if wanted.as_ref().is_some_and(|w| precisions.iter().all(|(mark, _)| !id(mark).contains(w)))
+        {
             continue;
         }
         host.write(folder.path())?;
@@ -56,7 +57,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let model = HostModel::load_as(folder.path(), device, *kind)?;
             let (input, hook) = ((host.input)(device, *kind), host.hook.parse::<HookPoint>()?);
             measure(&mut criterion, &id, device, &mut || {
-                std::hint::black_box(model.activations(&input, hook).expect("a host and its input"));
+                let _ = std::hint::black_box(
+                    model.activations(&input, hook).expect("a host and its input"),
+                );
             });
             table.add(&id, None);
             positions.push((id, BATCH * host.positions));

@@ -120,7 +120,10 @@ mod tests {
     #[test]
     fn benches_are_those_that_the_device_runs() {
         assert_eq!(selected(&args(None, "cpu")).unwrap().len(), BENCHES.len());
-        assert_eq!(selected(&args(None, "cuda:1")).unwrap(), ["soft-topk", "train-step", "harvest"]);
+        assert_eq!(
+            selected(&args(None, "cuda:1")).unwrap(),
+            ["soft-topk", "train-step", "harvest"]
+        );
         assert_eq!(selected(&args(Some("encode"), "cpu")).unwrap(), ["encode"]);
         for (name, device) in [("encode", "cuda"), ("nothing", "cpu")] {
             let error = selected(&args(Some(name), device)).unwrap_err().to_string();

@@ -115,8 +115,7 @@ impl fmt::Debug for FrameWriter {
 
 impl FrameWriter {
     pub(crate) fn new(frames: Frames, row_bytes: usize, dtype: Dtype, path: &Path) -> Result<Self> {
-        let compressor =
-            Compressor::new(frames.compression.level).map_err(Error::io(path))?;
+        let compressor = Compressor::new(frames.compression.level).map_err(Error::io(path))?;
         Ok(Self {
             compressor,
             frame_bytes: to_usize(frames.rows) * row_bytes,

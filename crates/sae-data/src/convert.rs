@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::store::to_usize;
 use crate::{
-    ActivationStore, Compression, Dtype, Error, NpyWriter, Provenance, Result, RowMeta, StoreSpec, StoreWriter,
+    ActivationStore, Compression, Dtype, Error, NpyWriter, Provenance, Result, RowMeta, StoreSpec,
+    StoreWriter,
 };
 
 /// Bytes of f32 copied at a time.

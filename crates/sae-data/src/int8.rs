@@ -12,8 +12,7 @@ const STEPS: f32 = 127.0;
 const ZERO_BITS: u32 = 0x7f;
 
 /// The largest f32 that a row may hold.
-pub(crate) const LARGEST: f32 =
-    STEPS * f32::from_bits((f32::MAX / STEPS).to_bits() & !ZERO_BITS);
+pub(crate) const LARGEST: f32 = STEPS * f32::from_bits((f32::MAX / STEPS).to_bits() & !ZERO_BITS);
 
 /// The least magnitude of the largest value of a row, but for rows of zeros: below it a scale loses
 /// its precision.
@@ -70,10 +69,12 @@ mod tests {
     /// Rows of any magnitude that a row may have.
     fn row() -> impl Strategy<Value = Vec<f32>> {
         let values = prop::collection::vec(-1.0_f32..=1.0, 1..40);
-        (values, prop_oneof![-118..120_i32, Just(-118), Just(120)]).prop_map(|(mut row, exponent)| {
-            row[0] = if row[0] < 0.0 { -1.0 } else { 1.0 };
-            row.iter().map(|x| x * 2_f32.powi(exponent)).collect()
-        })
+        (values, prop_oneof![-118..120_i32, Just(-118), Just(120)]).prop_map(
+            |(mut row, exponent)| {
+                row[0] = if row[0] < 0.0 { -1.0 } else { 1.0 };
+                row.iter().map(|x| x * 2_f32.powi(exponent)).collect()
+            },
+        )
     }
 
     proptest! {

@@ -205,7 +205,8 @@ fn open_shard(
         let got = file.blake3_from(layout.index_offset())?;
         check_hash(&file, "checksums and metadata of the rows", &shard.columns_blake3, got)?;
     }
-    let frames = format.frames.map(|frames| FrameIndex::read(frames, &file, &layout)).transpose()?;
+    let frames =
+        format.frames.map(|frames| FrameIndex::read(frames, &file, &layout)).transpose()?;
     Ok(OpenShard { file, layout, frames })
 }
 

@@ -287,7 +287,9 @@ impl ShardWriter {
         let layout =
             layout.ok_or_else(|| Error::format(&self.path, "a size that fits 64 bits", n_rows))?;
         let scales = bytemuck::cast_slice(&self.scales);
-        for bytes in std::iter::once(scales).chain(self.columns.iter().map(|c| bytemuck::cast_slice(c))) {
+        for bytes in
+            std::iter::once(scales).chain(self.columns.iter().map(|c| bytemuck::cast_slice(c)))
+        {
             columns.update(bytes);
             self.file.write_all(bytes).map_err(Error::io(&self.path))?;
         }

@@ -223,7 +223,8 @@ fn copies_of_int8_are_exact_and_mixtures_become_f32() {
     write(&at("int8"), &values, spec(6, 20, Dtype::Int8));
     let store = open_store(&at("int8")).unwrap();
     let compression = Compression::zstd(3).unwrap();
-    convert(&*store, &at("again"), Format::Compressed(compression), Dtype::Int8, &mut |_| ()).unwrap();
+    convert(&*store, &at("again"), Format::Compressed(compression), Dtype::Int8, &mut |_| ())
+        .unwrap();
     let again = open_store(&at("again")).unwrap();
     assert_eq!((again.dtype(), read_all(&*again)), (Dtype::Int8, read_all(&*store)));
     let both = Concatenation::new(vec![(store.clone(), 1.0), (again, 1.0)]).unwrap();

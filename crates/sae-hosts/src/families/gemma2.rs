@@ -153,9 +153,9 @@ impl Gemma2 {
     fn attend(&self, layer: &Layer, x: &Tensor) -> Tensor {
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
         let (batch, positions, _) = x.size3().expect("a residual stream has three dimensions");
-        let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
-        let mut qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
+        let mut qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
         let qk = self.rotary.forward(&mut qkv, heads + kv_heads);
+        let qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
         let out = layer.attention.forward(
             &qk.narrow(2, 0, heads),
             &qk.narrow(2, heads, kv_heads),

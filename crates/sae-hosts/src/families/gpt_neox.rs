@@ -118,9 +118,9 @@ impl Family for GptNeoX {
         let layer = &self.layers[layer];
         let (batch, positions, d_model) =
             x.size3().expect("a residual stream has three dimensions");
-        let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
-        let mut qkv = qkv.view([batch, positions, 3 * self.heads, d_model / self.heads]);
+        let mut qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
         let qk = self.rotary.forward(&mut qkv, 2 * self.heads);
+        let qkv = qkv.view([batch, positions, 3 * self.heads, d_model / self.heads]);
         let attended = self.attention.forward(
             &qk.narrow(2, 0, self.heads),
             &qk.narrow(2, self.heads, self.heads),

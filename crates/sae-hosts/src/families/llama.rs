@@ -198,14 +198,17 @@ impl Llama {
     fn attend(&self, layer: &Layer, x: &Tensor) -> Tensor {
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
         let (batch, positions, _) = x.size3().expect("a residual stream has three dimensions");
-        let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
-        let mut qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
+        let mut qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
+        let by_head = [batch, positions, heads + 2 * kv_heads, head_dim];
         if let Some((query_norm, key_norm)) = &layer.head_norms {
-            let queries = query_norm.forward(&qkv.narrow(2, 0, heads));
-            let keys = key_norm.forward(&qkv.narrow(2, heads, kv_heads));
-            qkv = Tensor::cat(&[queries, keys, qkv.narrow(2, heads + kv_heads, kv_heads)], 2);
+            let part = |start, n| qkv.view(by_head).narrow(2, start, n);
+            let queries = query_norm.forward(&part(0, heads)).flatten(2, 3);
+            let keys = key_norm.forward(&part(heads, kv_heads)).flatten(2, 3);
+            let values = part(heads + kv_heads, kv_heads).flatten(2, 3);
+            qkv = Tensor::cat(&[queries, keys, values], 2);
         }
         let qk = self.rotary.forward(&mut qkv, heads + kv_heads);
+        let qkv = qkv.view(by_head);
         let out = layer.attention.forward(
             &qk.narrow(2, 0, heads),
             &qk.narrow(2, heads, kv_heads),

@@ -51,7 +51,14 @@ impl Attention {
         };
         let out = match self.softcap {
             None => Tensor::scaled_dot_product_attention(
-                &q, &k, &v, bias, 0.0, causal, self.scale, is_fused && shared > 1,
+                &q,
+                &k,
+                &v,
+                bias,
+                0.0,
+                causal,
+                self.scale,
+                is_fused && shared > 1,
             ),
             Some(cap) => {
                 let scores = q.matmul(&k.transpose(2, 3)) * (self.scale / cap);

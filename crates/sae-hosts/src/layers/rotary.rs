@@ -64,15 +64,16 @@ impl Rotary {
     /// position is 0; in place where that is faster.
     ///
     /// # Shapes
-    /// `[batch, positions, heads, head_dim]`; returns `[batch, positions, n_turning, head_dim]`.
+    /// `[batch, positions, heads · head_dim]`; returns `[batch, positions, n_turning, head_dim]`.
     pub(crate) fn forward(&self, heads: &mut Tensor, n_turning: i64) -> Tensor {
-        let (batch, positions, _, head_dim) =
-            heads.size4().expect("queries and keys have four dimensions");
-        let turns = self.turns(positions);
-        if cpu::turn(heads, n_turning.unsigned_abs() as usize, &turns.view_as_real()).is_some() {
-            return heads.narrow(2, 0, n_turning);
+        let (batch, positions, _) = heads.size3().expect("projections have three dimensions");
+        let (head_dim, turns) = (self.head_dim, self.turns(positions));
+        let [of_head, turning] = [head_dim, n_turning].map(|n| n.unsigned_abs() as usize);
+        let in_place = cpu::turn(heads, of_head, turning, &turns.view_as_real()).is_some();
+        let heads = heads.view([batch, positions, -1, head_dim]).narrow(2, 0, n_turning);
+        if in_place {
+            return heads;
         }
-        let heads = heads.narrow(2, 0, n_turning);
         let turning = heads.narrow(-1, 0, self.size).to_kind(Kind::Float);
         let complex =
             turning.reshape([batch, positions, n_turning, self.size / 2, 2]).view_as_complex();
@@ -130,7 +131,7 @@ mod tests {
             let (heads, positions) = (3, 5);
             let x = Tensor::randn([heads * head_dim, positions], (Kind::Float, Device::Cpu));
             let paired = rotary.pair(&x).transpose(0, 1).contiguous();
-            let paired = paired.view([1, positions, heads, head_dim]);
+            let paired = paired.view([1, positions, heads * head_dim]);
             let in_place = rotary.forward(&mut paired.copy(), heads - 1);
             let copied = rotary.forward(&mut paired.shallow_clone(), heads - 1);
             let expected = |position: i64, head: i64| {
@@ -151,7 +152,7 @@ mod tests {
                     }
                 }
             }
-            let read = Tensor::cat(&[rotary.pair(&x).transpose(0, 1)], 0).view([1, positions, heads, head_dim]);
+            let read = rotary.pair(&x).transpose(0, 1).reshape([1, positions, heads * head_dim]);
             assert_eq!(paired, read, "a tensor that others hold was changed");
         }
     }
