@@ -10,6 +10,7 @@ mod kills;
 mod memory;
 mod places;
 mod planted;
+mod presets;
 mod replaced;
 mod signals;
 mod stores;
