@@ -5,7 +5,7 @@ mod parts;
 mod picture;
 
 use sae_config::ImageScores;
-use sae_hosts::{HookPoint, HostInput, HostModel, Image, ImagePositions, ImageProcessor};
+use sae_hosts::{HookPoint, HostInput, HostModel, Image, ImagePositions, ImageProcessor, Prefix};
 use sae_models::Sae;
 use tch::{Kind, Tensor};
 
@@ -130,55 +130,27 @@ impl<'a> Splice<'a> {
     /// Adds images of one size.
     fn add(&mut self, pictures: &[Picture]) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let [height, width] = pictures[0].size.map(|edge| edge as i64);
-        let pixels: Vec<f32> = pictures.iter().flat_map(|p| &p.pixels).copied().collect();
-        let pixels = Tensor::f_from_slice(&pixels)?
-            .f_reshape([pictures.len() as i64, -1, height, width])?
-            .f_to_device(self.host.device())?
-            .f_to_kind(self.host.kind())?;
-        let prefix = self.host.prefix(&pixels, self.hook)?;
-        let n_positions = prefix.activations().size()[1];
-        let HostInput::Images { class_token, .. } = self.host.info().input else {
-            return Err(Error::Setting {
-                name: "host",
-                expected: "a vision model".to_owned(),
-                got: self.host.info().family.clone(),
-            });
-        };
-        let stored = self.options.positions.range(n_positions as usize, class_token);
+        let (prefix, class_token) = self.prefix(pictures)?;
+        let n_positions = prefix.activations().size()[1] as usize;
+        let stored = self.options.positions.range(n_positions, class_token);
         let (first, length) = (stored.start as i64, stored.len() as i64);
-        let after = n_positions - first - length;
         let replaced = prefix.activations().f_narrow(1, first, length)?;
+        let host = self.host;
         let embed = |replacement: &Tensor| -> Result<Tensor> {
-            let kept = prefix.activations();
-            let activations = Tensor::f_cat(
-                &[
-                    &kept.f_narrow(1, 0, first)?,
-                    replacement,
-                    &kept.f_narrow(1, first + length, after)?,
-                ],
-                1,
-            )?;
-            Ok(self.host.image_embeddings_from(&prefix, &activations)?)
+            let kept = |from: i64, to: i64| prefix.activations().f_narrow(1, from, to - from);
+            let before = kept(0, first)?;
+            let after = kept(first + length, n_positions as i64)?;
+            let activations = Tensor::f_cat(&[&before, replacement, &after], 1)?;
+            Ok(host.image_embeddings_from(&prefix, &activations)?)
         };
-        let whole = self.host.image_embeddings_from(&prefix, prefix.activations())?;
+        let whole = host.image_embeddings_from(&prefix, prefix.activations())?;
         let ablated = embed(&self.mean.f_expand_as(&replaced)?)?;
-        let first_patch = usize::from(class_token);
-        let positions = pictures
-            .iter()
-            .map(|picture| picture.positions(stored.clone(), n_positions as usize, first_patch))
-            .collect::<Result<Vec<_>>>()?;
-        let positions: Vec<Position> = positions.into_iter().flatten().collect();
-        let rows = replaced.f_reshape([-1, replaced.size()[2]])?;
-        let rows = rows.f_to_device(self.sae.device())?.f_to_kind(self.sae.kind())?;
-        let (parts, mean) = (&mut self.parts, &self.mean);
-        let x_hat = self.forward.apply(self.sae, &rows, |x_hat, features, k_hat| {
-            let k_hat = k_hat.map(to_f64s).transpose()?;
-            parts.add(&positions, [&rows, x_hat, mean], &features.l0()?, k_hat.as_deref())?;
-            Ok(x_hat.shallow_clone())
-        })?;
-        let x_hat = x_hat.f_to_device(replaced.device())?.f_to_kind(replaced.kind())?;
-        let spliced = embed(&x_hat.f_view_as(&replaced)?)?;
+        let mut positions = Vec::new();
+        for picture in pictures {
+            let first_patch = usize::from(class_token);
+            positions.extend(picture.positions(stored.clone(), n_positions, first_patch)?);
+        }
+        let spliced = embed(&self.rebuild(&replaced, &positions)?)?;
         for (all, embeddings) in [
             (&mut self.clean, whole),
             (&mut self.spliced, spliced),
@@ -187,6 +159,39 @@ impl<'a> Splice<'a> {
             all.push(embeddings.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?);
         }
         Ok(())
+    }
+
+    /// The host's state at the hook point, and whether its first position is a class token.
+    fn prefix(&self, pictures: &[Picture]) -> Result<(Prefix, bool)> {
+        let HostInput::Images { class_token, .. } = self.host.info().input else {
+            return Err(Error::Setting {
+                name: "host",
+                expected: "a vision model".to_owned(),
+                got: self.host.info().family.clone(),
+            });
+        };
+        let [height, width] = pictures[0].size.map(|edge| edge as i64);
+        let pixels: Vec<f32> = pictures.iter().flat_map(|p| &p.pixels).copied().collect();
+        let pixels = Tensor::f_from_slice(&pixels)?
+            .f_reshape([pictures.len() as i64, -1, height, width])?
+            .f_to_device(self.host.device())?
+            .f_to_kind(self.host.kind())?;
+        Ok((self.host.prefix(&pixels, self.hook)?, class_token))
+    }
+
+    /// Activations `[images, positions, d_model]` as the SAE rebuilds them, which are added to the
+    /// sums.
+    fn rebuild(&mut self, activations: &Tensor, positions: &[Position]) -> Result<Tensor> {
+        let rows = activations.f_reshape([-1, activations.size()[2]])?;
+        let rows = rows.f_to_device(self.sae.device())?.f_to_kind(self.sae.kind())?;
+        let (parts, mean) = (&mut self.parts, &self.mean);
+        let x_hat = self.forward.apply(self.sae, &rows, |x_hat, features, k_hat| {
+            let k_hat = k_hat.map(to_f64s).transpose()?;
+            parts.add(positions, [&rows, x_hat, mean], &features.l0()?, k_hat.as_deref())?;
+            Ok(x_hat.shallow_clone())
+        })?;
+        let x_hat = x_hat.f_to_device(activations.device())?.f_to_kind(activations.kind())?;
+        Ok(x_hat.f_view_as(activations)?)
     }
 
     fn finish(self, images: &[Image]) -> Result<ImageScores> {

@@ -11,6 +11,7 @@ mod live;
 mod memory;
 mod places;
 mod planted;
+mod presets;
 mod replaced;
 mod signals;
 mod stores;

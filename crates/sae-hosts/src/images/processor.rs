@@ -294,3 +294,43 @@ fn algorithm(config: &HostConfig) -> Result<ResizeAlg> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use image::{Rgba, RgbaImage};
+
+    use super::*;
+
+    /// 20 × 10 pixels of red whose right half is clear, in a square of 8.
+    #[test]
+    fn images_are_fitted_into_the_middle_of_a_square() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| Image { name: name.into(), path: folder.path().join(name) };
+        let (clear, opaque) = (place("clear.png"), place("square.png"));
+        let red = |x, _| Rgba([255, 0, 0, if x < 10 { 255 } else { 0 }]);
+        RgbaImage::from_fn(20, 10, red).save(&clear.path).unwrap();
+        RgbaImage::from_pixel(10, 10, Rgba([255, 0, 0, 255])).save(&opaque.path).unwrap();
+        let processor = ImageProcessor::fitting(8, [0.5; 3], [0.5; 3]);
+        for (background, behind) in [(Background::White, 1.0), (Background::Black, -1.0)] {
+            let processor = processor.clone().with_background(background);
+            let (pixels, size) = processor.pixels(&clear).unwrap();
+            assert_eq!((size, pixels.len()), ([8, 8], 3 * 64));
+            let at = |colour: usize, y: usize, x: usize| pixels[64 * colour + 8 * y + x];
+            for colour in 0..3 {
+                // Above and below, and where the image is clear.
+                for (y, x) in [(0, 0), (1, 5), (6, 2), (7, 7), (3, 6), (5, 7)] {
+                    assert_eq!(at(colour, y, x), behind, "{background} {colour} {y} {x}");
+                }
+                let red = if colour == 0 { 1.0 } else { -1.0 };
+                assert_eq!((at(colour, 2, 0), at(colour, 5, 1)), (red, red));
+            }
+        }
+        let opacity = processor.opacity(&clear).unwrap().unwrap();
+        assert_eq!(
+            (opacity[0], opacity[8 * 2], opacity[8 * 5 + 1], opacity[8 * 4 + 7]),
+            (0.0, 1.0, 1.0, 0.0)
+        );
+        assert_eq!(processor.opacity(&opaque).unwrap(), None);
+        assert_eq!(processor.pixels(&opaque).unwrap().1, [8, 8]);
+    }
+}

@@ -62,7 +62,10 @@ impl Sizes {
         let name = node(positions)?.inputs.first().copied().unwrap_or_default();
         let [1, n_patches, _] = *shape(name)? else { return Err(wrong(name, shape(name)?)) };
         let grid = n_patches.isqrt();
+        let all = [d_model, d_mlp, patch_size, n_patches];
         for (what, is_whole) in [
+            // Far above any model, far below overflow.
+            ("sizes below 2^20", all.iter().all(|size| *size < 1 << 20)),
             ("position embeddings of a square", grid * grid == n_patches),
             ("heads that divide the dimension", d_model > 0 && d_model % n_heads == 0),
             ("an MLP of a multiple of the dimension", d_model > 0 && d_mlp % d_model == 0),

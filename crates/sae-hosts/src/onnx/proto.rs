@@ -215,3 +215,56 @@ impl<'a> Tensor<'a> {
         (self.kind == INT64).then(|| values.map(|bytes| i64::from_le_bytes(*bytes)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::wire::writing::{bytes, integer};
+    use super::*;
+
+    /// A tensor with these fields, and raw data of so many bytes.
+    fn tensor(shape: &[i64], kind: i64, n_bytes: usize, more: &[(u32, i64)]) -> Vec<u8> {
+        let mut message = Vec::new();
+        shape.iter().for_each(|size| integer(1, *size, &mut message));
+        integer(2, kind, &mut message);
+        bytes(8, b"w", &mut message);
+        bytes(9, &vec![0; n_bytes], &mut message);
+        more.iter().for_each(|(number, value)| integer(*number, *value, &mut message));
+        message
+    }
+
+    #[test]
+    fn tensors_are_raw_and_whole_or_refused() {
+        let whole = tensor(&[2, 3], FLOAT, 24, &[(14, 0)]);
+        let (name, read) = Tensor::read(&whole).unwrap();
+        assert_eq!((name, read.shape.as_slice()), ("w", &[2, 3][..]));
+        assert_eq!((read.floats(), read.integers()), (Some(vec![0.0; 6]), None));
+        for (message, part) in [
+            (tensor(&[2, 3], FLOAT, 20, &[]), "20 bytes of `w`, whose shape is [2, 3]"),
+            (tensor(&[i64::MAX, i64::MAX], FLOAT, 0, &[]), "0 bytes of `w`"),
+            (tensor(&[-1], INT64, 8, &[]), "size -1 of `w`"),
+            (tensor(&[2], FLOAT, 8, &[(14, 1)]), "in another file"),
+            (tensor(&[2], FLOAT, 8, &[(4, 1)]), "one by one"),
+            (tensor(&[2], FLOAT, 8, &[(99, 1)]), "field 99 of tensor `w`"),
+        ] {
+            let error = Tensor::read(&message).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_model_or_an_error(content in any::<Vec<u8>>(), number in 0_u32..30) {
+            let _ = Model::read(&content);
+            // In each of the fields of a graph, and of a node in it.
+            for of in [1, 5] {
+                let (mut part, mut graph, mut model) = (Vec::new(), Vec::new(), Vec::new());
+                bytes(number, &content, &mut part);
+                bytes(of, &part, &mut graph);
+                bytes(7, &graph, &mut model);
+                let _ = Model::read(&model);
+            }
+        }
+    }
+}

@@ -109,6 +109,13 @@ fn a_preset_names_the_architecture_whose_settings_hold() {
     assert_eq!(points[0].value("hard_steps"), Some(json!(10)));
     assert_eq!(points[0].value("auxk.weight"), Some(json!(0.1)));
     assert_eq!(points[0].value("parity"), Some(json!("official")));
+    sweep.base.remove("sae");
+    for preset in ["paper-clip", "paper-llm"] {
+        sweep.base.insert("preset".into(), preset.into());
+        let points = sweep.points().unwrap();
+        assert_eq!(points[1].value("budget"), Some(json!("one_sided")), "{preset}");
+        assert_ne!(points[1].value("parity"), Some(json!("official")), "{preset}");
+    }
 }
 
 #[test]
