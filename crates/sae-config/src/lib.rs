@@ -5,6 +5,7 @@
 mod architectures;
 mod checked;
 mod code;
+mod comparison;
 mod data;
 mod error;
 mod evaluation;
@@ -26,6 +27,7 @@ mod training;
 pub use architectures::*;
 pub use checked::{CheckedRun, CheckedTraining};
 pub use code::{Code, EstimatorNetwork, Kept, Rounding, SoftCode};
+pub use comparison::{Comparison, Fate, Fates, FeatureMatch, SharedFeatures};
 pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{

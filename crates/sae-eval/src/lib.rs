@@ -19,6 +19,7 @@ mod pass;
 mod probing;
 mod reconstruction;
 mod sparsity;
+mod stability;
 mod tpp;
 
 pub use allocation::AllocationObserver;
@@ -32,4 +33,5 @@ pub use metrics::Metrics;
 pub use monosemanticity::monosemanticity;
 pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe};
 pub use probing::{Probe, ProbeScores, SparseProbe, sparse_probing};
+pub use stability::{ActiveFeatures, compare};
 pub use tpp::{Perturbation, targeted_probe_perturbation};

@@ -8,4 +8,5 @@ mod models;
 mod probing;
 mod properties;
 mod special_tokens;
+mod stability;
 mod stores;

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use features::FeaturesArgs;
 pub(crate) use harvest::{BosPolicy, HarvestArgs, Positions, SpecialTokens};
-pub(crate) use models::{ExportArgs, ImportArgs, InspectArgs};
+pub(crate) use models::{CompareArgs, ExportArgs, ImportArgs, InspectArgs};
 pub(crate) use runs::{EncodeArgs, EvalArgs, TrainArgs};
 pub(crate) use stores::{ConvertArgs, PlantArgs, StoreDtype, StoreFormat};
 
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     /// Measure an SAE's fidelity, sparsity and cross-entropy recovered, and what it finds of
     /// planted features
     Eval(EvalArgs),
+    /// Tell how far two SAEs share their features
+    Compare(CompareArgs),
     /// Store the sparse codes of an activation store
     Encode(EncodeArgs),
     /// Make pages of what every feature of an SAE is active on
