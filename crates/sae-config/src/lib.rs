@@ -5,6 +5,7 @@
 mod architectures;
 mod checked;
 mod code;
+mod comparison;
 mod corpus;
 mod data;
 mod error;
@@ -28,6 +29,7 @@ mod training;
 pub use architectures::*;
 pub use checked::{CheckedRun, CheckedTraining};
 pub use code::{Code, EstimatorNetwork, Kept, Rounding, SoftCode};
+pub use comparison::{Comparison, Fate, Fates, FeatureMatch, SharedFeatures};
 pub use corpus::{
     ChatConfig, CorpusConfig, CorpusFormat, Damaged, HUB_PREFIX, Packing, Separator, ShuffleConfig,
     Split, TokenType,
@@ -36,8 +38,8 @@ pub use data::{DataConfig, WeightedStore};
 pub use error::{Error, Result};
 pub use evaluation::{
     Allocation, Complexity, CrossEntropy, Evaluation, GroundTruth, ImagePart, ImageScores,
-    KHatStatistics, LabelScores, LatentScores, PartScores, Profile, Reconstruction, Sparsity, Spent,
-    SpentText, TokenText,
+    KHatStatistics, LabelScores, LatentScores, PartScores, Profile, Reconstruction, Sparsity,
+    Spent, SpentText, TokenText,
 };
 pub use features::{
     Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,

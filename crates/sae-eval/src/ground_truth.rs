@@ -219,7 +219,7 @@ impl TruthMetrics {
 }
 
 /// Each row over its norm, in f64 on the CPU; a row of zeros stays one.
-fn unit_rows(name: &'static str, matrix: &Tensor) -> Result<Tensor> {
+pub(crate) fn unit_rows(name: &'static str, matrix: &Tensor) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let matrix = matrix.f_detach()?.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?;
     let norms = matrix.f_norm_scalaropt_dim(2.0, 1i64, true)?;

@@ -21,6 +21,7 @@ mod probing;
 mod profile;
 mod reconstruction;
 mod sparsity;
+mod stability;
 mod tpp;
 
 pub use allocation::AllocationObserver;
@@ -36,4 +37,5 @@ pub use monosemanticity::monosemanticity;
 pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe};
 pub use probing::{Probe, ProbeScores, SparseProbe, sparse_probing};
 pub use profile::ProfileObserver;
+pub use stability::{ActiveFeatures, compare};
 pub use tpp::{Perturbation, targeted_probe_perturbation};

@@ -10,4 +10,5 @@ mod probing;
 mod profile;
 mod properties;
 mod special_tokens;
+mod stability;
 mod stores;

@@ -13,7 +13,7 @@ pub(crate) use features::{
     FeaturesArgs, FeaturesCommand, FeaturesExportArgs, FeaturesFormat, PagesArgs,
 };
 pub(crate) use harvest::{BosPolicy, HarvestArgs, SpecialTokens};
-pub(crate) use models::{ExportArgs, ImportArgs, InspectArgs};
+pub(crate) use models::{CompareArgs, ExportArgs, ImportArgs, InspectArgs};
 pub(crate) use runs::{EncodeArgs, EvalArgs, TrainArgs};
 pub(crate) use stores::{ConvertArgs, PlantArgs, StoreDtype, StoreFormat};
 
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     /// Measure an SAE's fidelity, sparsity, what its host loses of texts or images, and what it finds
     /// of planted features
     Eval(EvalArgs),
+    /// Tell how far two SAEs share their features
+    Compare(CompareArgs),
     /// Store the sparse codes of an activation store
     Encode(EncodeArgs),
     /// Make pages of what every feature of an SAE is active on, and files of them for other tools

@@ -49,6 +49,7 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Convert(args) => commands::convert::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
+        Command::Compare(args) => commands::compare::run(args),
         Command::Encode(args) => commands::encode::run(args),
         Command::Features(args) => commands::features::run(args),
         Command::Inspect(args) => commands::inspect::run(args),

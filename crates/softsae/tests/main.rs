@@ -1,6 +1,7 @@
 //! The command line as a user meets it: real weights, real text, exit codes and messages.
 
 mod bad_input;
+mod compare;
 mod disks;
 mod end_to_end;
 mod faults;

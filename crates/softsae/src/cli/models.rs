@@ -1,4 +1,5 @@
-//! Arguments of the commands about models and their files: `inspect`, `export`, `import`.
+//! Arguments of the commands about models and their files: `inspect`, `compare`, `export`,
+//! `import`.
 
 use std::path::PathBuf;
 
@@ -12,6 +13,30 @@ pub(crate) struct InspectArgs {
     /// An activation store or a checkpoint folder
     #[arg(value_name = "STORE|CHECKPOINT")]
     pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  softsae compare runs/seed-0/checkpoint runs/seed-1/checkpoint --data stores/held-out
+
+Features are compared by the directions of their decoders; beside the scores stand those of random
+directions.")]
+pub(crate) struct CompareArgs {
+    /// A checkpoint folder
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) first: PathBuf,
+    /// Another
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) second: PathBuf,
+    /// Compare only features that are active on a row of this store; default: all
+    #[arg(long, value_name = "STORE")]
+    pub(crate) data: Option<PathBuf>,
+    /// Let pass checkpoints of different hosts or hook points
+    #[arg(long)]
+    pub(crate) elsewhere: bool,
+    /// Write the comparison, with every feature of the smaller dictionary, as JSON to this file too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
