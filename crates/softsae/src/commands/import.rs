@@ -46,7 +46,7 @@ fn local(dir: &Path) -> Result<PathBuf, Failure> {
         return Ok(dir.to_path_buf());
     };
     let hub = Hub::from_env();
-    let listing = hub.listing(&name.parse().or_usage()?, Kind::Model).or_usage()?;
+    let listing = hub.listing(&name.parse::<Reference>().or_usage()?, Kind::Model).or_usage()?;
     say!("{}", listing.reference);
     hub.fetch(&listing, &listing.files).or_usage()
 }
