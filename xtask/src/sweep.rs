@@ -202,9 +202,11 @@ fn do_runs(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> 
     if stop::requested() {
         bail!(Interrupted);
     }
+    // The last that the program does.
+    let pages = pages::make(plan, &job)?;
     slurm::drop_finished(&job)?;
     program::drop_others(out, &slurm::programs_in_use(out)?)?;
-    conclude::conclude(plan, &job)
+    conclude::conclude(plan, &job, &pages)
 }
 
 /// Carries out runs, by rungs where they are halved, or leaves them to a cluster.

@@ -1,20 +1,21 @@
 //! The end of a sweep: its tables, and the runs that have failed.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use sae_config::RunStatus;
 
 use super::job::Job;
 use super::plan::Plan;
-use super::{child, frontier, pages, results};
+use super::{child, frontier, results};
 use crate::exit::note;
 
 /// Ends of logs that are shown at most.
 const MOST_LOGS: usize = 5;
 
-/// Writes and prints the results; an error if a selected run has failed.
-pub(super) fn conclude(plan: &Plan, job: &Job) -> Result<()> {
+/// Writes and prints the results and where feature pages are; an error if a selected run has failed.
+pub(super) fn conclude(plan: &Plan, job: &Job, pages: &[(String, PathBuf)]) -> Result<()> {
     let results = results::refresh(plan, job)?;
-    let pages = pages::make(plan, job)?;
     let page = sae_report::write_report(&job.out)?;
     say!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {
