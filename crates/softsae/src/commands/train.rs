@@ -22,7 +22,10 @@ use crate::output::say;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
-    let written = RunConfig::read(&args.config).or_usage()?;
+    let mut written = RunConfig::read(&args.config).or_usage()?;
+    if let Some(live) = &mut written.data.live {
+        live.corpus = sae_hosts::corpus::pin(&live.corpus).or_usage()?;
+    }
     let config = written.check().or_usage()?;
     let device = run_device(&config)
         .map_err(|error| Failure::usage(anyhow::anyhow!("{}: {error}", args.config.display())))?;
