@@ -306,8 +306,8 @@ pub struct PartScores {
     pub l0_sd: f64,
     /// Mean k̂, of architectures that choose k per input.
     pub k_hat_mean: Option<f64>,
-    /// 1 − Σ‖x − x̂‖²/Σ‖x − μ‖², with μ the mean of all activations.
-    pub r2: f64,
+    /// 1 − Σ‖x − x̂‖²/Σ‖x − μ‖², with μ the mean of all activations; none where each is μ.
+    pub r2: Option<f64>,
     /// Spearman's rank correlation of the number of active features and the standard deviation of
     /// the patch's pixels; none for the class token and where one of the two does not vary.
     pub spearman_l0_contrast: Option<f64>,

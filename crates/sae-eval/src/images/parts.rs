@@ -73,7 +73,7 @@ impl PartSums {
                 l0_mean,
                 l0_sd: (squares / n).sqrt(),
                 k_hat_mean: seen.k_hat.map(|sum| sum / n),
-                r2: 1.0 - seen.error / seen.variance,
+                r2: (seen.variance > 0.0).then(|| 1.0 - seen.error / seen.variance),
                 spearman_l0_contrast: is_patch
                     .then(|| spearman(&seen.l0, &seen.contrast))
                     .flatten(),
@@ -118,7 +118,9 @@ mod tests {
         assert_eq!((object.l0_mean, object.l0_sd), (6.0, 2.0));
         assert!((object.k_hat_mean.unwrap() - 6.4).abs() < 1e-12);
         // Errors 1 and 4; distances from the mean 4 + 1 and 4.
-        assert!((object.r2 - (1.0 - 5.0 / 9.0)).abs() < 1e-12);
+        assert!((object.r2.unwrap() - (1.0 - 5.0 / 9.0)).abs() < 1e-12);
+        // The one row of it is the mean.
+        assert_eq!((whole[2].part, whole[2].r2), (ImagePart::Background, None));
         assert_eq!(object.spearman_l0_contrast, Some(1.0));
         assert_eq!((whole[0].part, whole[0].spearman_l0_contrast), (ImagePart::ClassToken, None));
     }

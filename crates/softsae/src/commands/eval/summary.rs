@@ -86,9 +86,9 @@ fn print_images(images: &ImageScores) {
     for of in &images.parts {
         let k_hat = of.k_hat_mean.map_or_else(String::new, |k_hat| format!(", k̂ {k_hat:.2}"));
         say!(
-            "  {:<12}  R² {:.4}, L0 {:.2} (sd {:.2}){k_hat}, Spearman with contrast {}, {} rows",
+            "  {:<12}  R² {}, L0 {:.2} (sd {:.2}){k_hat}, Spearman with contrast {}, {} rows",
             of.part.name(),
-            of.r2,
+            number(of.r2),
             of.l0_mean,
             of.l0_sd,
             number(of.spearman_l0_contrast),
