@@ -43,7 +43,8 @@ fn seeds_and_widths_are_compared() {
     assert_eq!((f.kept + f.split + f.changed + f.lost, widths.features.len()), (32, 32));
 
     fail(["compare", str(&a), str(&small)], 2, &["expected features of dimension 16", "got 12"]);
-    let data = ["compare", str(&a), str(&b), "--data", str(&at("other"))];
+    let other = at("other");
+    let data = ["compare", str(&a), str(&b), "--data", str(&other)];
     fail(data, 2, &["expected rows of dimension 16"]);
     let inside = a.join("comparison.json");
     fail(["compare", str(&a), str(&b), "--out", str(&inside)], 2, &["--out", "no part of"]);
