@@ -24,6 +24,20 @@ pub enum Error {
         /// What it holds.
         got: String,
     },
+    /// A folder holds a store that was begun with other settings or of other inputs.
+    #[error(
+        "{}: expected {expected}, got {got}, of a store that was begun otherwise: remove it, or name \
+         another folder",
+        path.display()
+    )]
+    OtherStore {
+        /// The store's manifest.
+        path: PathBuf,
+        /// The setting, and what it should be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
     /// A file is shorter or longer than its header says.
     #[error("{}: expected {expected} bytes, got {got}", path.display())]
     Length {

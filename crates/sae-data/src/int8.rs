@@ -36,9 +36,8 @@ fn encode_row(row: &[f32], bytes: &mut [u8]) -> f32 {
     let largest = row.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
     let scale = f32::from_bits(((largest / STEPS).to_bits() + ZERO_BITS) & !ZERO_BITS);
     if scale > 0.0 {
-        let by = 1.0 / f64::from(scale);
         for (q, x) in bytes.iter_mut().zip(row) {
-            *q = (f64::from(*x) * by + ROUND).to_bits() as u8;
+            *q = (f64::from(*x) / f64::from(scale) + ROUND).to_bits() as u8;
         }
     }
     scale

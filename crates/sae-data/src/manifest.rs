@@ -129,9 +129,11 @@ impl Manifest {
             })
         };
         match difference("", &spec(wanted), &spec(self)) {
-            Some((field, expected, got)) => {
-                Err(Error::format(path, format!("{field} {expected}"), got))
-            }
+            Some((field, expected, got)) => Err(Error::OtherStore {
+                path: path.to_owned(),
+                expected: format!("{field} {expected}"),
+                got,
+            }),
             None => Ok(()),
         }
     }

@@ -93,7 +93,7 @@ impl StoreWriter {
     }
 
     /// Goes on with an unfinished store after its last whole shard ([`Self::n_rows`]), or starts
-    /// a new one where there is none. Appending the same rows as before from there on ends in the
+    /// a new one where there is none or it has no shard yet. Appending the same rows as before from there on ends in the
     /// same bytes as without the interruption.
     ///
     /// # Errors
@@ -111,13 +111,17 @@ impl StoreWriter {
         let (lock, found) = prepare(dir, &spec)?;
         let wanted = Manifest::of(spec);
         let Some(found) = found else { return Self::start(dir, wanted, lock).map(Some) };
-        found.check_same_spec(&wanted, &dir.join(FILE_NAME))?;
+        // Where there are no rows yet, nothing is lost by another beginning.
+        let is_begun = found.complete || !found.shards.is_empty();
+        if is_begun {
+            found.check_same_spec(&wanted, &dir.join(FILE_NAME))?;
+        }
         if found.complete {
             return Ok(None);
         }
         let is_shard = |name: &str| name.starts_with("shard-") && name.ends_with(".safetensors");
         remove_unfinished(dir, |name| is_shard(name) || name == FILE_NAME)?;
-        Self::start(dir, found, lock).map(Some)
+        Self::start(dir, if is_begun { found } else { wanted }, lock).map(Some)
     }
 
     fn start(dir: &Path, manifest: Manifest, lock: OutputLock) -> Result<Self> {

@@ -114,6 +114,16 @@ fn random_directions_are_far_from_the_score_of_equal_ones() {
     assert!(comparison.floor.pw_mcc < 0.35);
 }
 
+#[test]
+fn the_floor_is_no_decoder_that_a_model_starts_from() {
+    for seed in 0..3 {
+        let start = sae_models::InitRng::new(seed).directions(40, 64, 1.0).to_device(test_device());
+        for comparison in [of(&start, &start), of(&start, &(&start * 2.0))] {
+            assert!(comparison.floor.pw_mcc < 0.35, "seed {seed}: {comparison:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

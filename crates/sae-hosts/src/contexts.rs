@@ -178,7 +178,7 @@ impl<'a> Contexts<'a> {
             context.documents.insert(0, context.documents[0]);
             context.counted.insert(0, context.counted[0]);
         }
-        host.check_ids(&context.ids)?;
+        host.check_ids(&context.ids).map_err(|error| of_document(error, &context))?;
         Ok(Some(context))
     }
 
@@ -251,5 +251,22 @@ impl<'a> Contexts<'a> {
         let of_corpus = self.before + (after - self.before) * within;
         let of_limit = self.seen as f64 / self.cut.max_tokens as f64;
         of_corpus.max(of_limit).min(1.0)
+    }
+}
+
+/// The error of a context names the documents that it is of.
+fn of_document(error: Error, context: &Context) -> Error {
+    match error {
+        Error::Input { name, expected, got } => {
+            let (first, last) = (context.documents.first(), context.documents.last());
+            let documents = match (first, last) {
+                (Some(first), Some(last)) if first != last => {
+                    format!("documents {first} to {last}")
+                }
+                _ => format!("document {}", first.copied().unwrap_or_default()),
+            };
+            Error::Input { name, expected, got: format!("{got} in {documents}") }
+        }
+        other => other,
     }
 }

@@ -163,7 +163,7 @@ impl HostModel {
             Some(id) => {
                 let token = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token(*id));
                 let expected = format!("ids from 0 to {} of the host", vocabulary - 1);
-                let got = format!("{id} (`{}`)", token.unwrap_or_default());
+                let got = token.map_or(id.to_string(), |token| format!("{id} (`{token}`)"));
                 Err(Error::input("tokens of the text", expected, got))
             }
             None => Ok(()),

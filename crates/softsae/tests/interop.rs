@@ -60,7 +60,12 @@ fn what_a_tool_does_not_have_is_refused() {
         let all = ["export", str(&checkpoint), "--out", str(&out)];
         all.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()
     };
-    fail(export(&["--format", "sparsify"]), 2, &["architecture", "`topk`", "sparsify", "got soft"]);
+    fail(
+        export(&["--format", "sparsify"]),
+        2,
+        &["architecture", "sparsify has (topk)", "got soft"],
+    );
+    assert!(!out.exists(), "nothing may be written");
     fail(export(&["--format", "pickle"]), 2, &["--format", "saelens", "pickle"]);
     let wide = at("wide");
     plant(&wide, 100, 32);

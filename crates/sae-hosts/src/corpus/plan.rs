@@ -65,6 +65,7 @@ impl Plan {
         let (roots, names) = roots(config)?;
         let files = Files::list(config, &roots)?;
         check_settings(config, files.format)?;
+        check_document_end(config, tokenizer)?;
         let chat = match &config.chat {
             Some(chat) => Some(ChatRenderer::new(tokenizer, chat)?),
             None => None,
@@ -243,6 +244,15 @@ fn check_settings(config: &CorpusConfig, format: CorpusFormat) -> Result<()> {
     }
     if config.token_type.is_some() && format != CorpusFormat::Bin {
         return refused("token_type", "bin");
+    }
+    Ok(())
+}
+
+/// Refuses a token that no document can end with.
+fn check_document_end(config: &CorpusConfig, tokenizer: &HostTokenizer) -> Result<()> {
+    let Some(id) = config.document_end else { return Ok(()) };
+    if tokenizer.token(id).is_none() {
+        return Err(Error::input("document_end", "a token of the host", id));
     }
     Ok(())
 }

@@ -155,7 +155,15 @@ pub fn harvest_at(
             "tokens after the first {} positions of a context, special ones {}",
             options.skip_positions, options.special_tokens
         );
-        return Err(Error::input("texts", expected, format!("none in {n_seen} tokens")));
+        let skipped = batches.contexts().documents().skipped();
+        let got = match skipped.examples.first() {
+            None => format!("none in {n_seen} tokens"),
+            Some(first) => format!(
+                "none in {n_seen} tokens, {} damaged files and documents left out, such as {first}",
+                skipped.count
+            ),
+        };
+        return Err(Error::input("texts", expected, got));
     }
     stores.finish()?;
     let skipped = batches.contexts().documents().skipped();

@@ -6,8 +6,36 @@ use sae_config::{
     TokenType,
 };
 
+/// The arguments that say how a corpus is read.
+const OF_CORPUS: [&str; 17] = [
+    "files",
+    "format",
+    "field",
+    "token_type",
+    "document_end",
+    "chat",
+    "roles",
+    "chat_template",
+    "date",
+    "packed",
+    "separator",
+    "shuffle",
+    "window",
+    "split",
+    "held_out",
+    "skip_damaged",
+    "total_tokens",
+];
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Corpus")]
+#[command(group(
+    // An argument that is required is not asked for beside one that it conflicts with.
+    clap::ArgGroup::new("of_corpus")
+        .multiple(true)
+        .args(OF_CORPUS)
+        .conflicts_with_all(["text", "images"])
+))]
 pub(crate) struct CorpusArgs {
     /// Files or folders of documents (text, JSON lines, Parquet, token ids), local or
     /// hf:OWNER/NAME[@REVISION]; may be given several times
@@ -174,6 +202,7 @@ pub(crate) enum Part {
     /// What is not held out
     Train,
     /// What is held out
+    #[value(alias = "held_out")]
     HeldOut,
 }
 

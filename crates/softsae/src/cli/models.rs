@@ -20,7 +20,9 @@ pub(crate) struct InspectArgs {
   softsae compare runs/seed-0/checkpoint runs/seed-1/checkpoint --data stores/held-out
 
 Features are compared by the directions of their decoders; beside the scores stand those of random
-directions.")]
+directions. PW-MCC: mean cosine of the best one-to-one matching (arXiv 2505.20254). A feature of the
+smaller SAE is kept where one of the larger has a cosine of 0.7 with it; else it is split, changed or
+lost, as it is the nearest, at 0.4 at least, of several features, of one or of none.")]
 pub(crate) struct CompareArgs {
     /// A checkpoint folder
     #[arg(value_name = "CHECKPOINT")]
@@ -31,7 +33,7 @@ pub(crate) struct CompareArgs {
     /// Compare only features that are active on a row of this store; default: all
     #[arg(long, value_name = "STORE")]
     pub(crate) data: Option<PathBuf>,
-    /// Let pass checkpoints of different hosts or hook points
+    /// Let pass checkpoints and stores of different hosts or hook points
     #[arg(long)]
     pub(crate) elsewhere: bool,
     /// Write the comparison, with every feature of the smaller dictionary, as JSON to this file too

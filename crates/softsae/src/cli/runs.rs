@@ -33,12 +33,28 @@ pub(crate) struct TrainArgs {
     pub(crate) profile: bool,
 }
 
+/// The arguments of `eval` that say what its host reads, and how.
+const OF_HOST: [&str; 8] = [
+    "text",
+    "images",
+    "hook",
+    "context_length",
+    "skip_positions",
+    "bos",
+    "special_tokens",
+    "max_tokens",
+];
+
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   softsae eval runs/first/checkpoint --data stores/held-out \\
       --host SmolLM2-135M-Instruct.Q4_1.gguf --text held-out.txt
   softsae eval runs/vit/checkpoint --data stores/photos --host dinov2-small --images photos")]
 #[command(group(clap::ArgGroup::new("read").args(["text", "images"])))]
+#[command(group(
+    // An argument that is required is not asked for beside one that it conflicts with.
+    clap::ArgGroup::new("of_host").multiple(true).args(OF_HOST).requires("host").conflicts_with("target")
+))]
 pub(crate) struct EvalArgs {
     /// A checkpoint folder
     #[arg(value_name = "CHECKPOINT")]

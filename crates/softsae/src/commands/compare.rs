@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use sae_config::{Comparison, SharedFeatures};
-use sae_data::{ActivationStore, OutputLock, open_store};
+use sae_data::{ActivationStore, OutputLock, Port, open_store};
 use sae_eval::{ActiveFeatures, EvaluateOptions, observe};
 use sae_models::{Role, Sae, load_checkpoint};
+use sae_train::origin;
 use tch::Device;
 
 use super::{Differences, check_apart, check_dimension, locked};
@@ -27,8 +28,11 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), Failure> {
     check_alike(args, &saes)?;
     let store = args.data.as_deref().map(open_store).transpose().or_usage()?;
     if let (Some(store), Some(data)) = (&store, &args.data) {
-        for sae in &saes {
+        let place = origin(&Port::of_store(store.as_ref())).or_usage()?;
+        for (sae, checkpoint) in saes.iter().zip(checkpoints) {
             check_dimension(sae, store.as_ref(), data)?;
+            let against = format!("{}: against {}", data.display(), checkpoint.display());
+            Differences::find(&sae.trained_on, &place, &against, args.elsewhere)?;
         }
     }
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;

@@ -55,6 +55,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
     let data = format!("{}: against the model", args.data.display());
     let found = Differences::find(of_model, &place, &data, args.elsewhere)?;
     check_apart(&args.out, &[&args.checkpoint, &args.data])?;
+    check_same_codes(args)?;
     let _lock = locked(OutputLock::directory(&args.out))?;
     let mut progress = Progress::new("encode", "rows", store.n_rows());
     let mut shards = Vec::new();
@@ -79,6 +80,25 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
         shards,
     };
     sae_config::write_json(&args.out.join("codes.json"), &codes).or_run()
+}
+
+/// Refuses a folder with the codes of another checkpoint or store.
+fn check_same_codes(args: &EncodeArgs) -> Result<(), Failure> {
+    let path = args.out.join("codes.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let there: serde_json::Value = sae_config::read_json(&path).or_usage()?;
+    for (key, expected) in [("checkpoint", &args.checkpoint), ("store", &args.data)] {
+        let got = there[key].as_str().unwrap_or_default();
+        if Path::new(got) != expected {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "--out: expected a folder without codes of another {key}, got {} with those of {got}",
+                args.out.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Encodes rows `start..end` into one CSR file: `indptr [n + 1]`, `indices` and `values [nnz]`,

@@ -17,11 +17,26 @@ const VERIFY_ROWS: u64 = 4096;
 /// rounding explains.
 const TOLERANCE: f64 = 1e-5;
 
+/// Refuses a folder with files in it: those of another export would stay beside the new ones.
+fn check_free(out: &Path) -> Result<(), Failure> {
+    let is_hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
+    let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+    match entries.map(|entry| entry.file_name()).find(|name| !is_hidden(name)) {
+        None => Ok(()),
+        Some(name) => Err(Failure::usage(anyhow::anyhow!(
+            "--out: expected a new or empty folder, got {} with {}",
+            out.display(),
+            name.display()
+        ))),
+    }
+}
+
 /// Share of rows in which rounding may choose another feature at the boundary of a selection.
 const OTHER_ROWS: f64 = 1e-3;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     check_no_checkpoint(&args.out)?;
+    check_free(&args.out)?;
     let sae = load_checkpoint(&args.checkpoint, Device::Cpu).or_usage()?;
     let store = args.data.as_ref().map(|path| open_store(path)).transpose().or_usage()?;
     let d_model = sae.config().d_model;

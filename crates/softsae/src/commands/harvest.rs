@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use sae_config::CorpusConfig;
+use sae_config::{CorpusConfig, HUB_PREFIX};
 use sae_hosts::corpus::{self, Documents, Texts};
 use sae_hosts::{
     Cut, Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Image, ImageOptions,
     harvest_at, harvest_images,
 };
 
-use super::{device, read_texts};
+use super::{check_apart, device, read_texts};
 use crate::cli::HarvestArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
@@ -20,6 +20,10 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
+    let corpus_paths = args.corpus.corpus.iter().filter(|path| !path.starts_with(HUB_PREFIX));
+    let inputs = args.text.iter().chain(&args.images).map(PathBuf::as_path);
+    let inputs = inputs.chain([&*args.host]).chain(corpus_paths.map(Path::new));
+    check_apart(&args.out, &inputs.collect::<Vec<_>>())?;
     let texts = read_texts(&args.text)?;
     let images = args.images.as_deref().map(|dir| images(dir, args.max_images)).transpose()?;
     let host = HostModel::load(&args.host, device).or_usage()?;
@@ -85,7 +89,9 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
         | Error::NotUtf8 { .. }
         | Error::HookLayer { .. }
         | Error::HookName { .. } => Failure::usage(error),
-        Error::Store(sae_data::Error::Locked { .. }) => Failure::usage(error),
+        Error::Store(sae_data::Error::Locked { .. } | sae_data::Error::OtherStore { .. }) => {
+            Failure::usage(error)
+        }
         other => Failure::run(other),
     })?;
     for (_, out) in &stores {

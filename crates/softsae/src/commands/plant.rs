@@ -18,7 +18,9 @@ pub(crate) fn run(args: &PlantArgs) -> Result<(), Failure> {
     let File { planted } = sae_config::read_toml(&args.config).or_usage()?;
     planted.check().map_err(|error| in_file(args, error))?;
     planted.write(&args.out, Dtype::F32).map_err(|error| match error {
-        Error::Value { .. } | Error::Locked { .. } => Failure::usage(error),
+        Error::Value { .. } | Error::Locked { .. } | Error::OtherStore { .. } => {
+            Failure::usage(error)
+        }
         other => Failure::run(other),
     })?;
     say!("{}: {} rows of {} features", args.out.display(), planted.n_rows, planted.n_features);
