@@ -160,11 +160,13 @@ fn port(place: PathBuf, dimension: usize, provenance: Provenance) -> Port {
     Port { place, dimension, dtype: Dtype::F32, provenances: vec![provenance] }
 }
 
-/// A hash of all that decides the rows; not of the host's name, which is that of its place.
+/// A hash of all that decides the rows; not of the names of host and corpus, which are those of their
+/// places.
 fn identity(ports: &Ports<Port>, wanted: &std::ops::RangeInclusive<u32>) -> String {
     let mut hasher = blake3::Hasher::new();
     for provenance in ports.each().flat_map(|port| &port.provenances) {
-        let nameless = Provenance { host: String::new(), ..provenance.clone() };
+        let mut nameless = Provenance { host: String::new(), ..provenance.clone() };
+        nameless.settings.remove("corpus");
         let json = serde_json::to_vec(&nameless).expect("a provenance is always valid JSON");
         hasher.update(&json);
         hasher.update(b"\n");
