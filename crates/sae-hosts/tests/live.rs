@@ -228,6 +228,9 @@ fn the_identity_is_that_of_what_can_come() {
     std::fs::rename(folder.path().join("host"), &moved).unwrap();
     assert_eq!(identity(&format!("host = {moved:?}"), 4, 0), plain, "nor where the host lies");
     std::fs::rename(&moved, folder.path().join("host")).unwrap();
+    std::fs::rename(folder.path().join("texts"), &moved).unwrap();
+    assert_eq!(identity(&format!("corpus.path = {moved:?}"), 4, 0), plain, "nor the corpus");
+    std::fs::rename(&moved, folder.path().join("texts")).unwrap();
     let mut all = vec![plain.clone()];
     for more in [
         "hook = 'mlp_in.1'",
