@@ -40,7 +40,8 @@ pub(super) struct LivePosition {
     pub(super) window: u64,
     /// Where the window begins in the corpus.
     pub(super) start: ContextPosition,
-    /// Damaged files and documents left out before the window in this epoch.
+    /// Damaged files and documents left out in this epoch, up to the end of the window where it has
+    /// been harvested.
     pub(super) skipped: u64,
     /// Rows of the window that were given.
     pub(super) row: u64,
@@ -60,7 +61,7 @@ impl LivePosition {
             epoch,
             window,
             start,
-            skipped: start.document.skipped,
+            skipped: live.window.as_ref().map_or(start.document.skipped, |window| window.skipped),
             row: live.row as u64,
             seed: live.settings.seed,
             window_rows: live.settings.window_rows as u64,

@@ -15,19 +15,21 @@ pub(super) struct Window {
     pub(super) order: Vec<u32>,
     /// The window after this one.
     pub(super) next: Place,
+    /// Damaged files and documents left out in this epoch, up to the end of the window.
+    pub(super) skipped: u64,
 }
 
 impl Live {
     /// Harvests the window at the present place, if it is not there.
     pub(super) fn fill(&mut self) -> Result<()> {
         while self.window.is_none() {
-            let (rows, next) = self.harvest()?;
+            let (rows, next, skipped) = self.harvest()?;
             let d_model = self.host.info().d_model;
             let n_rows = rows.input.len() / d_model;
             let Place { epoch, window, .. } = self.place;
             if n_rows > 0 {
                 let order = window_order(self.settings.seed, epoch, window, n_rows, d_model);
-                self.window = Some(Window { rows, order, next });
+                self.window = Some(Window { rows, order, next, skipped });
             } else if window > 0 {
                 // What is left of the corpus has no row.
                 self.place = next;
@@ -54,19 +56,23 @@ impl Live {
         }
     }
 
-    /// The rows of the window at the present place, and the place of the next one.
-    fn harvest(&mut self) -> Result<(Ports<Vec<f32>>, Place)> {
+    /// The rows of the window at the present place, the place of the next one, and how many damaged
+    /// files and documents were left out up to there.
+    fn harvest(&mut self) -> Result<(Ports<Vec<f32>>, Place, u64)> {
         let Self { host, hooks, ports, batches, settings, place, ahead, .. } = self;
         let hooks: Vec<_> = hooks.each().copied().collect();
         let d_model = host.info().d_model;
         let mut rows = ports.as_ref().map(|_| Vec::new());
         reserve(&mut rows, settings.window_rows * d_model)?;
+        let mut skipped = batches.contexts().documents().skipped().count;
         let next = loop {
             let (start, batch) = match ahead.take() {
                 Some(ahead) => ahead,
                 None => {
                     let start = batches.position();
-                    match batches.next(host)? {
+                    let batch = batches.next(host)?;
+                    skipped = batches.contexts().documents().skipped().count;
+                    match batch {
                         Some(batch) => (start, batch),
                         None => {
                             let next = place.next_epoch();
@@ -87,7 +93,7 @@ impl Live {
                 each.zip(found).for_each(|(rows, found)| rows.extend_from_slice(&found));
             }
         };
-        Ok((rows, next))
+        Ok((rows, next, skipped))
     }
 }
 

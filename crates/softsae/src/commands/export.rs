@@ -1,5 +1,7 @@
 //! `softsae export`: a checkpoint as the files of another tool.
 
+use std::path::Path;
+
 use sae_data::{ActivationStore, OutputLock, Port, open_store};
 use sae_models::{Exported, Format, Normalizer, Origin, Sae, load_checkpoint};
 use sae_train::origin;
