@@ -1,11 +1,11 @@
 //! `softsae encode`: the sparse codes of a store, as safetensors shards.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sae_data::{ActivationStore, OutputLock, Port, open_store};
 use sae_models::{Sae, SparseCoder, load_checkpoint, write_tensors};
 use sae_train::origin;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Differences, check_apart, check_dimension, device, locked};
@@ -82,19 +82,28 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
     sae_config::write_json(&args.out.join("codes.json"), &codes).or_run()
 }
 
+/// Of what a folder's codes are.
+#[derive(Deserialize)]
+struct Origin {
+    checkpoint: PathBuf,
+    store: PathBuf,
+}
+
 /// Refuses a folder with the codes of another checkpoint or store.
 fn check_same_codes(args: &EncodeArgs) -> Result<(), Failure> {
     let path = args.out.join("codes.json");
     if !path.exists() {
         return Ok(());
     }
-    let there: serde_json::Value = sae_config::read_json(&path).or_usage()?;
-    for (key, expected) in [("checkpoint", &args.checkpoint), ("store", &args.data)] {
-        let got = there[key].as_str().unwrap_or_default();
-        if Path::new(got) != expected {
+    let there: Origin = sae_config::read_json(&path).or_usage()?;
+    for (key, expected, got) in
+        [("checkpoint", &args.checkpoint, there.checkpoint), ("store", &args.data, there.store)]
+    {
+        if got != *expected {
             return Err(Failure::usage(anyhow::anyhow!(
-                "--out: expected a folder without codes of another {key}, got {} with those of {got}",
-                args.out.display()
+                "--out: expected a folder without codes of another {key}, got {} with those of {}",
+                args.out.display(),
+                got.display()
             )));
         }
     }
