@@ -1,4 +1,4 @@
-//! What commands print on standard output.
+//! What commands print.
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write as _};
@@ -9,10 +9,20 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// As `eprintln!`, but nobody has to listen.
+macro_rules! note {
+    ($($arguments:tt)*) => { $crate::output::to_stderr(format_args!($($arguments)*)) };
+}
+pub(crate) use note;
+
+pub(crate) fn to_stderr(line: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 pub(crate) fn line(line: Arguments<'_>) {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("error: standard output: {error}");
+            note!("error: standard output: {error}");
             std::process::exit(1);
         }
         _ => {}

@@ -107,7 +107,7 @@ fn from_images_to_an_evaluation() {
     fail(blind, 2, &["preprocessor_config.json"]);
     assert!(!out.exists(), "nothing may be written");
     let neither = ["harvest", "--host", str(&host), "--hook", "resid_post.1", "--out", str(&out)];
-    fail(neither, 2, &["--text <FILE>|--images <DIR>"]);
+    fail(neither, 2, &["--text <FILE>|--corpus <PATH>|--images <DIR>"]);
 }
 
 /// Embeddings of images with the reconstruction spliced in, and images that cannot be read.

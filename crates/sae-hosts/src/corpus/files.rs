@@ -1,9 +1,10 @@
 //! The files of a corpus: found, told apart by their formats, and hashed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sae_config::{CorpusConfig, CorpusFormat};
 
@@ -25,6 +26,25 @@ pub(super) struct Shard {
     /// Its path within the folder that the corpus names.
     pub(super) name: String,
     pub(super) n_bytes: u64,
+    /// When it was changed last, where the system tells it.
+    modified: Option<SystemTime>,
+}
+
+impl Shard {
+    fn new(path: PathBuf, name: String, metadata: &Metadata) -> Self {
+        Self { path, name, n_bytes: metadata.len(), modified: metadata.modified().ok() }
+    }
+
+    /// Refuses a file that is no longer what it was when the corpus was listed and hashed.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
+        let metadata = std::fs::metadata(&self.path).map_err(Error::io(&self.path))?;
+        if *self == Self::new(self.path.clone(), self.name.clone(), &metadata) {
+            return Ok(());
+        }
+        let expected = format!("the {} bytes of when the corpus was opened", self.n_bytes);
+        let got = format!("a file of {} bytes that was changed since", metadata.len());
+        Err(Error::file(&self.path, "content", expected, got))
+    }
 }
 
 /// The files of a corpus in the order of their paths, and their format.
@@ -150,7 +170,7 @@ fn walk(folder: &Path, prefix: String, found: &mut Vec<Shard>) -> Result<()> {
         if metadata.is_dir() {
             walk(&path, format!("{name}/"), found)?;
         } else {
-            found.push(Shard { path, name, n_bytes: metadata.len() });
+            found.push(Shard::new(path, name, &metadata));
         }
     }
     Ok(())
@@ -158,8 +178,8 @@ fn walk(folder: &Path, prefix: String, found: &mut Vec<Shard>) -> Result<()> {
 
 fn shard(path: PathBuf, root: &Path) -> Result<Shard> {
     let name = path.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
-    let n_bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
-    Ok(Shard { path, name, n_bytes })
+    let metadata = std::fs::metadata(&path).map_err(Error::io(&path))?;
+    Ok(Shard::new(path, name, &metadata))
 }
 
 fn none_found(config: &CorpusConfig, root: &Path) -> Error {

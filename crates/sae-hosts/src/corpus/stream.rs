@@ -43,6 +43,12 @@ impl Stream {
         records.next()
     }
 
+    /// Refuses a file that was changed since the corpus was opened, which is no damage.
+    fn check_unchanged(&self) -> Result<()> {
+        let section = &self.plan.sections[self.at.section as usize];
+        self.plan.files.shards[section.shard].check_unchanged()
+    }
+
     fn next_section(&mut self) {
         self.records = None;
         self.at.section += 1;
@@ -84,6 +90,9 @@ impl Stream {
 impl Documents for Stream {
     fn next(&mut self) -> Result<Option<Document>> {
         while (self.at.section as usize) < self.plan.sections.len() {
+            if self.records.is_none() {
+                self.check_unchanged()?;
+            }
             match self.record() {
                 Ok(Some(record)) => {
                     let number = self.at.number;
@@ -99,6 +108,7 @@ impl Documents for Stream {
                     }
                 }
                 Ok(None) => {
+                    self.check_unchanged()?;
                     let is_empty = self.at.record == 0;
                     let section = &self.plan.sections[self.at.section as usize];
                     let path = &self.plan.files.shards[section.shard].path;

@@ -5,7 +5,7 @@ use sae_data::{Dtype, Error, Format, convert, open_store};
 use super::check_apart;
 use crate::cli::{ConvertArgs, StoreDtype, StoreFormat};
 use crate::failure::{Blame as _, Failure};
-use crate::output::say;
+use crate::output::{note, say};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
         other => Failure::run(other),
     })?;
     if args.format != StoreFormat::Native && store.provenance().is_some() {
-        eprintln!(
+        note!(
             "note: tokens, documents, positions, host and hook point have no place in a .npy file"
         );
     }

@@ -15,7 +15,7 @@ use sae_train::{origin, origin_of};
 use super::{Differences, check_apart, check_dimension, device, locked};
 use crate::cli::{FeaturesArgs, FeaturesCommand, PagesArgs};
 use crate::failure::{Blame as _, Failure};
-use crate::output::say;
+use crate::output::{note, say};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
@@ -67,7 +67,7 @@ fn pages(args: &PagesArgs) -> Result<(), Failure> {
     set.host = place.host.or(of_model.host.clone());
     set.hook_point = place.hook_point.or(of_model.hook_point.clone());
     (set.window, set.seed) = (args.window.into(), args.seed);
-    set.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    set.notes.iter().for_each(|note| note!("note: {note}"));
     let page = pages.finish(&set).or_run()?;
     say!("{}", page.display());
     Ok(())
@@ -204,7 +204,7 @@ impl Host {
                     path.display()
                 )));
             }
-            eprintln!("warning: --host {}: against the store: {what}", path.display());
+            note!("warning: --host {}: against the store: {what}", path.display());
             found.add(Differences { elsewhere: true, lines: vec![what] });
         }
         Ok(found)

@@ -15,7 +15,7 @@ use super::{check_apart, device, read_texts};
 use crate::cli::HarvestArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
-use crate::output::say;
+use crate::output::{note, say};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
@@ -165,10 +165,10 @@ fn readable(
     }
     drop(progress);
     for (_, error) in &skipped {
-        eprintln!("skipped: {error}");
+        note!("skipped: {error}");
     }
     if !skipped.is_empty() {
-        eprintln!("skipped {} of {n_images} images", skipped.len());
+        note!("skipped {} of {n_images} images", skipped.len());
     }
     if kept.is_empty() {
         let error = anyhow::anyhow!("--images: expected an image that can be decoded, got none");

@@ -19,6 +19,7 @@ use sae_hosts::Text;
 use sae_models::{Sae, TrainedOn};
 
 use crate::failure::{Blame as _, Failure};
+use crate::output::note;
 
 /// The device of `--device`, if it is there.
 fn device(name: &str) -> Result<tch::Device, Failure> {
@@ -100,7 +101,7 @@ impl Differences {
         }
         let otherwise = model.made_otherwise(activations);
         let lines: Vec<_> = other.iter().chain(&otherwise).map(ToString::to_string).collect();
-        lines.iter().for_each(|line| eprintln!("warning: {source}: {line}"));
+        lines.iter().for_each(|line| note!("warning: {source}: {line}"));
         Ok(Self { elsewhere: !other.is_empty(), lines })
     }
 

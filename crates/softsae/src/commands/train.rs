@@ -18,7 +18,7 @@ use super::check_apart;
 use crate::cli::TrainArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
-use crate::output::say;
+use crate::output::{note, say};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
@@ -151,7 +151,7 @@ fn say_if_elsewhere(init: &Path, ports: &Ports<Port>) -> Result<(), Failure> {
     let of_init = checkpoint_origin(init).or_usage()?;
     let say = |of_init: &TrainedOn, port: &Port| {
         for difference in of_init.elsewhere(&origin(port).or_usage()?) {
-            eprintln!("note: training.init: {}: {difference}", init.display());
+            note!("note: training.init: {}: {difference}", init.display());
         }
         Ok(())
     };
@@ -175,7 +175,7 @@ fn keep_written(config: &Path, out: &Path) -> Result<(), Failure> {
     if text.contains('#') {
         let copy = out.join("run.written.toml");
         std::fs::copy(config, &copy).or_run()?;
-        eprintln!(
+        note!(
             "note: {} is replaced by the resolved one; it stays as {}",
             config.display(),
             copy.display()

@@ -15,6 +15,7 @@ use super::images::SplicedImages;
 use crate::cli::EvalArgs;
 use crate::commands::{Differences, read_texts};
 use crate::failure::{Blame as _, Failure};
+use crate::output::note;
 use crate::progress::Progress;
 
 /// A host, a hook point, and what the host reads.
@@ -216,7 +217,7 @@ fn note_differences(
         ),
     ] {
         if let Some(harvested) = harvested.filter(|harvested| *harvested != used) {
-            eprintln!("note: {flag}: {used}, but the store was harvested with {harvested}");
+            note!("note: {flag}: {used}, but the store was harvested with {harvested}");
         }
     }
     Ok(())
