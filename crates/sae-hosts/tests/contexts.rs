@@ -251,6 +251,8 @@ fn a_folder_of_texts_gives_the_rows_of_the_texts() {
     // Another corpus does not go on with a store.
     assert!(run(&packed, "other", 0).is_err());
     std::fs::write(at("lines.jsonl"), "{\"text\": \"abab\"}").unwrap();
-    let error = run(&packed, "other", usize::MAX).unwrap_err().to_string();
+    let error = run(&packed, "packed", usize::MAX).unwrap_err().to_string();
     assert!(error.contains("provenance.settings.corpus_"), "{error}");
+    // One without rows has nothing to go on with, and begins anew.
+    run(&packed, "other", usize::MAX).unwrap();
 }

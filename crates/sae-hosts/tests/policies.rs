@@ -197,7 +197,10 @@ fn tokens_that_the_host_lacks_are_refused() {
     let host = host_in(folder.path(), &files).unwrap();
     let options = HarvestOptions { context_length: 8, ..HarvestOptions::default() };
     let error = run(&host, &["acz"], &options).unwrap_err().to_string();
-    assert_eq!(error, "tokens of the text: expected ids from 0 to 96 of the host, got 97 (`z`)");
+    assert_eq!(
+        error,
+        "tokens of the text: expected ids from 0 to 96 of the host, got 97 (`z`) in document 0"
+    );
     // What is not taken need not be there.
     run(&host, &["acz"], &HarvestOptions { max_tokens: Some(2), ..options.clone() }).unwrap();
     let lead = HarvestOptions { bos: Bos::Token(97), ..options };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
-use sae_config::{CorpusConfig, CorpusFormat, Damaged};
+use sae_config::{CorpusConfig, CorpusFormat, Damaged, TokenType};
 use sae_data::Provenance;
 
 use super::chat::ChatRenderer;
@@ -65,7 +65,6 @@ impl Plan {
         let (roots, names) = roots(config)?;
         let files = Files::list(config, &roots)?;
         check_settings(config, files.format)?;
-        check_document_end(config, tokenizer)?;
         let chat = match &config.chat {
             Some(chat) => Some(ChatRenderer::new(tokenizer, chat)?),
             None => None,
@@ -245,14 +244,11 @@ fn check_settings(config: &CorpusConfig, format: CorpusFormat) -> Result<()> {
     if config.token_type.is_some() && format != CorpusFormat::Bin {
         return refused("token_type", "bin");
     }
-    Ok(())
-}
-
-/// Refuses a token that no document can end with.
-fn check_document_end(config: &CorpusConfig, tokenizer: &HostTokenizer) -> Result<()> {
-    let Some(id) = config.document_end else { return Ok(()) };
-    if tokenizer.token(id).is_none() {
-        return Err(Error::input("document_end", "a token of the host", id));
+    let most = u32::from(u16::MAX);
+    if let Some(end) = config.document_end.filter(|end| *end > most)
+        && config.token_type == Some(TokenType::U16)
+    {
+        return Err(Error::input("document_end", format!("at most {most} in files of u16"), end));
     }
     Ok(())
 }
