@@ -45,7 +45,7 @@ const SUITES: [(&str, &[&str]); 5] = [
             "stores::",
         ],
     ),
-    ("sae-hosts", &["golden_families::", "harvest::"]),
+    ("sae-hosts", &["golden_families::", "harvest::", "hooks::"]),
 ];
 
 /// Builds the programs that hold the tests; in a release, as the programs that are handed on.
