@@ -17,7 +17,7 @@ const PART: f64 = 0.4;
 
 /// Seed of the random directions that give the floor: one that no model starts from, since models
 /// draw their first decoder from the same generator.
-const SEED: u64 = 0x5eed_0f_f100_0000;
+const SEED: u64 = 0x005e_ed0f_f100_0000;
 
 /// Which features of an SAE are active on at least one row of a pass.
 #[derive(Debug)]

@@ -243,7 +243,7 @@ fn the_environment_names_hub_cache_and_token() {
         String::from_utf8(output.stdout).unwrap()
     };
     let offline = ("HF_HUB_OFFLINE", "1".to_owned());
-    assert!(run(&[offline.clone()]).contains("and offline"));
+    assert!(run(std::slice::from_ref(&offline)).contains("and offline"));
     let no_token = run(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1".to_owned())]);
     assert!(no_token.contains("got no token"), "{no_token}");
     assert!(run(&[("HF_TOKEN", "hf_wrong".to_owned())]).contains("got this token"));

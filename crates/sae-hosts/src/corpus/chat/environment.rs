@@ -10,7 +10,7 @@ use super::python::{self, Day};
 
 /// An environment with the template in it; else why it is none.
 pub(super) fn build(template: &str, date: Option<&str>) -> Result<Environment<'static>, String> {
-    let day = date.map(|date| Day::parse(date)).transpose()?;
+    let day = date.map(Day::parse).transpose()?;
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(|error| message(&error))?);
