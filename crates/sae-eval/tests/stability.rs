@@ -76,7 +76,8 @@ fn features_of_a_larger_dictionary_are_kept_split_changed_or_lost() {
         let mut max = [mean, (1.0 + 2.0 * cos + turned.0) / 5.0];
         let mut n = [4, 5];
         if is_swapped {
-            (max.reverse(), n.reverse());
+            max.reverse();
+            n.reverse();
         }
         assert_eq!(comparison.n_features, n);
         for (got, expected) in comparison.scores.mean_max_cosine.iter().zip(max) {
