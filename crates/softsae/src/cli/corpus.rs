@@ -38,7 +38,7 @@ const OF_CORPUS: [&str; 17] = [
 ))]
 pub(crate) struct CorpusArgs {
     /// Files or folders of documents (text, JSON lines, Parquet, token ids), local or
-    /// hf:OWNER/NAME[@REVISION]; may be given several times
+    /// hf:OWNER/NAME or hf:OWNER/NAME@REVISION; may be given several times
     #[arg(long, value_name = "PATH")]
     pub(crate) corpus: Vec<String>,
     /// Read only the files of a folder that fit a pattern, such as "data/train-*"

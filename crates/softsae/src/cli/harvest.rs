@@ -25,7 +25,7 @@ Images need a host folder with preprocessor_config.json, or an ONNX file of DINO
 #[command(group(clap::ArgGroup::new("input").required(true).args(["text", "corpus", "images"])))]
 pub(crate) struct HarvestArgs {
     /// Host model: a GGUF file, a folder with config.json and model.safetensors, or an ONNX file of
-    /// DINOv2, local or hf:OWNER/NAME[/PATH][@REVISION]
+    /// DINOv2, local or on the hub (hf:OWNER/NAME, hf:OWNER/NAME/PATH@REVISION)
     #[arg(long, value_name = "PATH")]
     pub(crate) host: PathBuf,
     /// UTF-8 text file, for a language model; may be given several times

@@ -76,7 +76,7 @@ pub(crate) struct ExportArgs {
 
 Every key and tensor is followed or refused; what a user has to know is printed as a note.")]
 pub(crate) struct ImportArgs {
-    /// Folder with the files, local or hf:OWNER/NAME[/PATH][@REVISION]
+    /// Folder with the files, local or on the hub (hf:OWNER/NAME, hf:OWNER/NAME/PATH@REVISION)
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// The tool whose files they are

@@ -85,8 +85,10 @@ fn first_rows(store: &dyn ActivationStore) -> Result<Tensor, Failure> {
     Ok(Tensor::from_slice(&rows).reshape([n as i64, store.d_model() as i64]))
 }
 
-/// Normal rows of the mean and mean squared norm that the model's normalisation expects.
+/// Normal rows of the mean and mean squared norm that the model's normalisation expects; the same ones
+/// each time.
 fn random_rows(sae: &Sae) -> Tensor {
+    tch::manual_seed(0);
     let d = sae.config().d_model as i64;
     let normal = Tensor::randn([VERIFY_ROWS as i64, d], (Kind::Float, Device::Cpu));
     let unit = normal / (d as f64).sqrt();
