@@ -5,10 +5,14 @@
 //! is another device's or kind's, or lies in memory that it may not use; the layer then takes
 //! libtorch. Results do not depend on the number of threads.
 
+mod attention;
+
 use pulp::Arch;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{matmul_into, view, view_mut};
+
+pub(super) use attention::attention;
 
 /// Elements that a task passes over.
 const ELEMENTS_PER_TASK: usize = 1 << 14;
@@ -121,6 +125,28 @@ pub(super) fn sigmoid_unit(x: &mut Tensor, argument: impl Fn(f32) -> f32 + Sync)
     Some(())
 }
 
+/// x·Φ(x) of each element, in place.
+pub(super) fn normal_unit(x: &mut Tensor) -> Option<()> {
+    let x = view_mut::<f32>(x).ok()?;
+    x.par_chunks_mut(ELEMENTS_PER_TASK).for_each(|x| {
+        Arch::new().dispatch(|| x.iter_mut().for_each(|x| *x *= normal(*x)));
+    });
+    Some(())
+}
+
+/// Each row times w, element by element, in place.
+pub(super) fn scale_rows(rows: &mut Tensor, weight: &Tensor) -> Option<()> {
+    if rows.size().last() != Some(&(weight.numel() as i64)) {
+        return None;
+    }
+    let weight = view::<f32>(weight).ok()?;
+    let rows = view_mut::<f32>(rows).ok()?;
+    each_row(rows, weight.len(), |_, row| {
+        row.iter_mut().zip(&*weight).for_each(|(x, w)| *x *= w);
+    });
+    Some(())
+}
+
 /// The first half of each row becomes g·σ(s(g))·u, where g is that half and u the other.
 pub(super) fn gated_unit(rows: &mut Tensor, argument: impl Fn(f32) -> f32 + Sync) -> Option<()> {
     let size = *rows.size().last()?;
@@ -196,6 +222,51 @@ fn exp(x: f32) -> f32 {
     (p * r * r + r + 1.0) * two_to_n
 }
 
+/// Φ(x) = erfc(−x/√2)/2, with the coefficients of Cephes (Moshier 1989).
+#[inline(always)]
+fn normal(x: f32) -> f32 {
+    const NEAR: [f32; 7] = [
+        7.853_861_4e-5,
+        -8.010_194e-4,
+        5.188_327_6e-3,
+        -2.685_381_2e-2,
+        1.128_358_5e-1,
+        -3.761_262_5e-1,
+        1.128_379_2,
+    ];
+    const MIDDLE: [f32; 9] = [
+        2.326_82e-2,
+        -1.387_039_4e-1,
+        3.687_424_7e-1,
+        -5.824_733e-1,
+        6.210_005e-1,
+        -4.944_515e-1,
+        3.404_88e-1,
+        -2.741_127e-1,
+        5.638_259_4e-1,
+    ];
+    const FAR: [f32; 8] = [
+        -1.047_766_4e1,
+        1.297_72e1,
+        -7.495_519,
+        2.921_019,
+        -1.015_265_3,
+        4.218_463_4e-1,
+        -2.820_767_4e-1,
+        5.641_895e-1,
+    ];
+    let polynomial = |coefficients: &[f32], x: f32| coefficients.iter().fold(0.0, |p, c| p * x + c);
+    let t = x * std::f32::consts::FRAC_1_SQRT_2;
+    let size = t.abs();
+    let near = 0.5 + 0.5 * t * polynomial(&NEAR, t * t);
+    let inverse = size.max(1.0).recip();
+    let square = inverse * inverse;
+    let of_square = if size < 2.0 { polynomial(&MIDDLE, square) } else { polynomial(&FAR, square) };
+    let tail = 0.5 * exp(-t * t) * inverse * of_square;
+    let outside = if x < 0.0 { tail } else { 1.0 - tail };
+    if size < 1.0 { near } else { outside }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -250,6 +321,9 @@ mod tests {
             let expected =
                 exact(&x).layer_norm([size], Some(&exact(&w)), Some(&exact(&b)), 1e-3, false);
             prop_assert!(error(&got, &expected) < 1e-5);
+            let mut scaled = x.copy();
+            scale_rows(&mut scaled, &w).unwrap();
+            prop_assert_eq!(&scaled, &(&x * &w));
             let mut sum = x.copy();
             let other = noise(&[batch, positions, size]);
             add(&other, &mut sum).unwrap();
@@ -293,6 +367,19 @@ mod tests {
     }
 
     #[test]
+    fn the_normal_distribution_is_exact() {
+        for i in -12_000..12_000 {
+            let x = i as f32 * 1e-3;
+            let exact = Tensor::from(-f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
+            let expected = 0.5 * exact.special_erfc().double_value(&[]);
+            let (got, allowed) = (f64::from(normal(x)), 1e-7 + 3e-6 * expected);
+            assert!((got - expected).abs() <= allowed.min(2e-7), "Φ({x}): {got}, {expected}");
+        }
+        assert!(normal(f32::NAN).is_nan());
+        assert_eq!([normal(f32::INFINITY), normal(f32::NEG_INFINITY)], [1.0, 0.0]);
+    }
+
+    #[test]
     fn results_do_not_depend_on_the_number_of_threads() {
         tch::manual_seed(3);
         let (x, weight) = (noise(&[300, 130]), noise(&[260, 130]));
@@ -322,5 +409,8 @@ mod tests {
         assert!(add(&noise(&[4, 6]), &mut other).is_none());
         assert!(gated_unit(&mut other, |x| x).is_none());
         assert!(sigmoid_unit(&mut other, |x| x).is_none());
+        assert!(normal_unit(&mut other).is_none());
+        assert!(scale_rows(&mut other, &w).is_none());
+        assert!(scale_rows(&mut x.copy(), &noise(&[4])).is_none());
     }
 }
