@@ -6,6 +6,8 @@
 //! libtorch. Results do not depend on the number of threads.
 
 mod attention;
+mod normal;
+mod rows;
 
 use pulp::Arch;
 use rayon::prelude::*;
@@ -14,11 +16,8 @@ use tch_autograd::{matmul_into, view, view_mut};
 
 pub(super) use attention::attention;
 
-/// Elements that a task passes over.
-const ELEMENTS_PER_TASK: usize = 1 << 14;
-
-/// Partial sums of a reduction.
-const N_LANES: usize = 32;
+use self::normal::normal;
+use self::rows::{ELEMENTS_PER_TASK, each_row, exp, sum};
 
 /// x·Wᵀ + b into a tensor of its own.
 ///
@@ -168,105 +167,6 @@ pub(super) fn is_ours(x: &Tensor) -> bool {
     x.device() == Device::Cpu && x.kind() == Kind::Float
 }
 
-/// Runs `pass` on each row and its number.
-fn each_row(rows: &mut [f32], size: usize, pass: impl Fn(usize, &mut [f32]) + Sync) {
-    let at_once = (ELEMENTS_PER_TASK / size.max(1)).max(1);
-    rows.par_chunks_mut(at_once * size.max(1)).enumerate().for_each(|(task, rows)| {
-        Arch::new().dispatch(|| {
-            for (i, row) in rows.chunks_exact_mut(size).enumerate() {
-                pass(task * at_once + i, row);
-            }
-        });
-    });
-}
-
-/// Σ f(x), with a fixed number of partial sums.
-#[inline(always)]
-fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0; N_LANES];
-    let (whole, rest) = row.as_chunks::<N_LANES>();
-    for part in whole {
-        for (lane, x) in lanes.iter_mut().zip(part) {
-            *lane += f(*x);
-        }
-    }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += f(*x);
-    }
-    let mut width = N_LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
-/// eˣ to two units in the last place, from e^−87 to e^88: 2ⁿ times a polynomial in the rest, with
-/// the coefficients of Cephes (Moshier 1989).
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    // The sum with it has n in its lowest bits.
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    // ln 2 in two parts, the first of which is exact in a product with n.
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = p * r + coefficient;
-    }
-    let two_to_n = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    (p * r * r + r + 1.0) * two_to_n
-}
-
-/// Φ(x) = erfc(−x/√2)/2, with the coefficients of Cephes (Moshier 1989).
-#[inline(always)]
-fn normal(x: f32) -> f32 {
-    const NEAR: [f32; 7] = [
-        7.853_861_4e-5,
-        -8.010_194e-4,
-        5.188_327_6e-3,
-        -2.685_381_2e-2,
-        1.128_358_5e-1,
-        -3.761_262_5e-1,
-        1.128_379_2,
-    ];
-    const MIDDLE: [f32; 9] = [
-        2.326_82e-2,
-        -1.387_039_4e-1,
-        3.687_424_7e-1,
-        -5.824_733e-1,
-        6.210_005e-1,
-        -4.944_515e-1,
-        3.404_88e-1,
-        -2.741_127e-1,
-        5.638_259_4e-1,
-    ];
-    const FAR: [f32; 8] = [
-        -1.047_766_4e1,
-        1.297_72e1,
-        -7.495_519,
-        2.921_019,
-        -1.015_265_3,
-        4.218_463_4e-1,
-        -2.820_767_4e-1,
-        5.641_895e-1,
-    ];
-    let polynomial = |coefficients: &[f32], x: f32| coefficients.iter().fold(0.0, |p, c| p * x + c);
-    let t = x * std::f32::consts::FRAC_1_SQRT_2;
-    let size = t.abs();
-    let near = 0.5 + 0.5 * t * polynomial(&NEAR, t * t);
-    let inverse = size.max(1.0).recip();
-    let square = inverse * inverse;
-    let of_square = if size < 2.0 { polynomial(&MIDDLE, square) } else { polynomial(&FAR, square) };
-    let tail = 0.5 * exp(-t * t) * inverse * of_square;
-    let outside = if x < 0.0 { tail } else { 1.0 - tail };
-    if size < 1.0 { near } else { outside }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -353,30 +253,6 @@ mod tests {
                 prop_assert_eq!(&whole.narrow(0, 3, less), &part);
             }
         }
-    }
-
-    #[test]
-    fn exp_is_exact_to_two_units_and_keeps_what_is_not_a_number() {
-        for i in -86_999..88_000 {
-            let x = i as f32 * 1e-3;
-            let (got, expected) = (f64::from(exp(x)), f64::from(x).exp());
-            assert!((got - expected).abs() <= 2.4e-7 * expected, "e^{x}: {got}");
-        }
-        assert!(exp(f32::NAN).is_nan());
-        assert!(exp(f32::INFINITY) > 1e38 && exp(f32::NEG_INFINITY) < 2e-38);
-    }
-
-    #[test]
-    fn the_normal_distribution_is_exact() {
-        for i in -12_000..12_000 {
-            let x = i as f32 * 1e-3;
-            let exact = Tensor::from(-f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
-            let expected = 0.5 * exact.special_erfc().double_value(&[]);
-            let (got, allowed) = (f64::from(normal(x)), 1e-7 + 3e-6 * expected);
-            assert!((got - expected).abs() <= allowed.min(2e-7), "Φ({x}): {got}, {expected}");
-        }
-        assert!(normal(f32::NAN).is_nan());
-        assert_eq!([normal(f32::INFINITY), normal(f32::NEG_INFINITY)], [1.0, 0.0]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use tch::{Device, Kind, Tensor};
 use tch_autograd::{Factor, View, multiply, view, view_mut};
 
 use super::super::attention::{Attention, Mask};
-use super::{N_LANES, exp, is_ours, sum};
+use super::is_ours;
+use super::rows::{N_LANES, exp, sum};
 
 /// Positions whose scores a task holds at a time.
 const BLOCK: usize = 64;
