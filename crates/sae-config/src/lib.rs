@@ -14,12 +14,15 @@ mod features;
 mod file;
 mod groups;
 mod identity;
+mod labels;
 mod live;
 mod preset;
 mod recipe;
 mod results;
 mod role;
 mod run;
+mod scores;
+mod suite;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -47,12 +50,15 @@ pub use features::{
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use labels::{LABELS_FILE, LabelTask, Labels, ProbeResult, TaskProbes};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
 pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
+pub use scores::{Interval, IntervalKind, Score, Scores, Worthless, scores_of};
+pub use suite::{Better, ScoreInfo, Suite};
 pub use sweep::{
     BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
     ImageBackground, ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig,
