@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::super::kept_rows;
-use super::{Suites};
+use super::Suites;
 use crate::cli::EvalArgs;
 use crate::commands::Differences;
 use crate::failure::{Blame as _, Failure};
