@@ -182,8 +182,19 @@ impl Job {
             evaluation,
             failure,
         };
-        write_json(&self.result_file(id), &result)?;
+        self.keep(&result)?;
         Ok(result)
+    }
+
+    /// Writes the result of an attempt; one that failed does not take the place of what an earlier one
+    /// has measured, such as where a suite that is asked for since cannot be measured.
+    fn keep(&self, result: &RunResult) -> Result<()> {
+        let (id, steps) = (&result.run_id, result.config.training.steps);
+        let is_measured = self.kept(id)?.is_some_and(|kept| is_of_length(&kept, steps));
+        match result.evaluation.is_none() && is_measured {
+            true => Ok(()),
+            false => Ok(write_json(&self.result_file(id), result)?),
+        }
     }
 
     /// Removes the pages of an earlier model, and the model of a run that was dropped.
