@@ -15,12 +15,15 @@ mod file;
 mod groups;
 mod identity;
 mod images;
+mod labels;
 mod live;
 mod preset;
 mod recipe;
 mod results;
 mod role;
 mod run;
+mod scores;
+mod suite;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -49,12 +52,15 @@ pub use features::{
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
 pub use images::{ImageBackground, ImagePositions};
+pub use labels::{LABELS_FILE, LabelTask, Labels, ProbeResult, TaskProbes};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
 pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
+pub use scores::{Interval, IntervalKind, Score, Scores, Worthless, scores_of};
+pub use suite::{Better, ScoreInfo, Suite};
 pub use sweep::{
     BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
     ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens,

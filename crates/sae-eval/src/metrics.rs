@@ -155,6 +155,8 @@ impl Metrics {
             cross_entropy: None,
             images: None,
             ground_truth: None,
+            scores: sae_config::Scores::new(),
+            probes: Vec::new(),
             elsewhere: false,
             differences: Vec::new(),
         })

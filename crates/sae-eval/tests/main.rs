@@ -12,3 +12,4 @@ mod properties;
 mod special_tokens;
 mod stability;
 mod stores;
+mod suites;

@@ -16,6 +16,7 @@ mod presets;
 mod replaced;
 mod signals;
 mod stores;
+mod suites;
 mod transcoders;
 
 use std::path::{Path, PathBuf};
