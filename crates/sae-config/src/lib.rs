@@ -46,7 +46,7 @@ pub use features::{
     Histogram, Neighbor, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
-pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use identity::{TRAINING_VERSION, difference, run_id, stream_difference};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
@@ -54,10 +54,10 @@ pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
-    ImageBackground, ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig,
-    SlurmConfig, SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key,
-    run_at_rung, run_keys,
+    BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HeldOutConfig,
+    HostConfig, ImageBackground, ImagePositions, ImagesConfig, Metric, PlantedStoresConfig,
+    SearchConfig, SlurmConfig, SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig,
+    dotted_key, run_at_rung, run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -132,16 +132,7 @@ impl Job {
         if let Some(result) = self.kept(id)?.filter(|result| is_of_length(result, steps)) {
             return Ok(result);
         }
-        self.clear_dropped(id, &folder)?;
-        // They would be of another model.
-        let pages = folder.join("features");
-        if pages.exists() {
-            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
-        }
-        let mut config = config.clone();
-        config.data.store = self.activations.train.clone();
-        config.training.device = device(&folder, &place.device);
-        write_toml(&folder.join("run.toml"), &config)?;
+        let config = self.begin(id, config, place)?;
         let started = account::start(&folder)?;
         let clock = Instant::now();
         let mut attempt = Attempt {
@@ -182,6 +173,21 @@ impl Job {
         Ok(result)
     }
 
+    /// Makes the folder of a run ready for its training: gives what its run file says.
+    pub(super) fn begin(&self, id: &str, config: &RunConfig, place: &Place) -> Result<RunConfig> {
+        let folder = self.folder(id);
+        self.clear_dropped(id, &folder)?;
+        // They would be of another model.
+        let pages = folder.join("features");
+        if pages.exists() {
+            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
+        }
+        let mut config = self.activations.provided(config)?;
+        config.training.device = device(&folder, &place.device);
+        write_toml(&folder.join("run.toml"), &config)?;
+        Ok(config)
+    }
+
     /// Removes the model of a run that was dropped.
     fn clear_dropped(&self, id: &str, folder: &Path) -> Result<()> {
         if self.kept(id)?.is_some_and(|result| result.status == RunStatus::Dropped) {
@@ -212,8 +218,7 @@ impl Job {
     pub(super) fn write_failure(&self, run: &PlannedRun, failure: &str) -> Result<()> {
         let folder = self.folder(&run.id);
         std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
-        let mut config = run.point.config.clone();
-        config.data.store = self.activations.train.clone();
+        let config = self.activations.provided(&run.point.config)?;
         let result = RunResult {
             run_id: run.id.clone(),
             variant: None,

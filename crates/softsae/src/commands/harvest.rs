@@ -8,10 +8,10 @@ use sae_config::{CorpusConfig, HUB_PREFIX};
 use sae_hosts::corpus::{self, Documents, Texts};
 use sae_hosts::{
     Cut, Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Image, ImageOptions,
-    harvest_at, harvest_images,
+    harvest_at, harvest_images_at,
 };
 
-use super::{check_apart, device, read_texts};
+use super::{check_apart, device, is_input, of_store, read_texts};
 use crate::cli::HarvestArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
@@ -60,11 +60,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
                 compression: args.compress,
                 ..ImageOptions::default()
             };
-            let [(hook, out)] = stores[..] else {
-                let error = anyhow::anyhow!("--hook: expected one with --images, got several");
-                return Err(Failure::usage(error));
-            };
-            harvest_images(&host, images, hook, &options, out, observer)
+            harvest_images_at(&host, images, &stores, &options, observer)
         }
         (None, Some((corpus, documents))) => {
             let options = HarvestOptions { max_tokens: None, ..options(args, &host) };
@@ -83,15 +79,8 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     drop(progress);
     let done = harvested.map_err(|error| match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
-        Error::Input { .. }
-        | Error::Io { .. }
-        | Error::File { .. }
-        | Error::NotUtf8 { .. }
-        | Error::HookLayer { .. }
-        | Error::HookName { .. } => Failure::usage(error),
-        Error::Store(sae_data::Error::Locked { .. } | sae_data::Error::OtherStore { .. }) => {
-            Failure::usage(error)
-        }
+        Error::Store(error) => of_store(error),
+        other if is_input(&other) => Failure::usage(other),
         other => Failure::run(other),
     })?;
     for (_, out) in &stores {
