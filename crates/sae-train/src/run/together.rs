@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use sae_config::{CheckedRun, RunConfig, stream_difference};
-use sae_data::BatchSource;
 
 use super::folder::RunFolder;
 use super::training::Run;
