@@ -176,20 +176,19 @@ impl Job {
     /// Makes the folder of a run ready for its training: gives what its run file says.
     pub(super) fn begin(&self, id: &str, config: &RunConfig, place: &Place) -> Result<RunConfig> {
         let folder = self.folder(id);
-        self.clear_dropped(id, &folder)?;
-        // They would be of another model.
-        let pages = folder.join("features");
-        if pages.exists() {
-            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
-        }
+        self.clear(id, &folder)?;
         let mut config = self.activations.provided(config)?;
         config.training.device = device(&folder, &place.device);
         write_toml(&folder.join("run.toml"), &config)?;
         Ok(config)
     }
 
-    /// Removes the model of a run that was dropped.
-    fn clear_dropped(&self, id: &str, folder: &Path) -> Result<()> {
+    /// Removes the pages of an earlier model, and the model of a run that was dropped.
+    fn clear(&self, id: &str, folder: &Path) -> Result<()> {
+        let pages = folder.join("features");
+        if pages.exists() {
+            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
+        }
         if self.kept(id)?.is_some_and(|result| result.status == RunStatus::Dropped) {
             // It has no state from which it could go on, and starts anew.
             let model = folder.join("checkpoint");

@@ -1,17 +1,18 @@
 //! Where the activations of a sweep come from, and what stands for them in the ids of its runs.
 
+mod planted;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use sae_config::{
-    BosPolicy, HarvestConfig, HostConfig, PlantedStoresConfig, SpecialTokens, SweepConfig,
-    SweepPoint, TRAINING_VERSION, TextsConfig,
+    BosPolicy, HarvestConfig, HostConfig, SpecialTokens, SweepConfig, SweepPoint, TRAINING_VERSION,
+    TextsConfig,
 };
-use sae_data::PlantedConfig;
 use serde::Serialize;
-use toml::{Table, Value};
 
+pub(super) use self::planted::Planted;
 use super::content::{Contents, short_hash};
 use super::images::ImageSource;
 use super::live::LiveSource;
@@ -34,14 +35,6 @@ pub(super) enum Source {
     Stores(Pair),
     /// They are made of known features.
     Planted { train: Planted, held_out: Planted },
-}
-
-/// What a planted store is made from.
-pub(super) struct Planted {
-    /// Hash of the settings.
-    pub(super) id: String,
-    /// What `softsae plant` reads.
-    pub(super) settings: Table,
 }
 
 /// A host model.
@@ -198,35 +191,6 @@ pub(super) fn stores_folder(workspace: &Workspace) -> PathBuf {
     workspace.target().join("stores")
 }
 
-impl Planted {
-    /// The stores to train on and to judge by: the rows of the second follow those of the first.
-    fn pair(config: &PlantedStoresConfig) -> Result<(Self, Self)> {
-        let wrong = |e: String| usage(format!("planted.data: {e}"));
-        let new = |first_row: u64, n_rows: u64| {
-            let data: PlantedConfig =
-                config.data.clone().try_into().map_err(|e| wrong(e.to_string()))?;
-            // A run's id would not tell what the model's files hold.
-            if let Some(model) = &data.model {
-                let expected = "nothing: `softsae plant` it, and give `stores`";
-                let got = model.display();
-                bail!(usage(format!("planted.data.model: expected {expected}, got {got}")));
-            }
-            let data = PlantedConfig { first_row, n_rows, ..data };
-            data.check().map_err(|e| wrong(e.to_string()))?;
-            // What is not written has its default, so that a default that is written changes no id.
-            let data = Value::try_from(&data).map_err(|e| wrong(e.to_string()))?;
-            let settings = Table::from_iter([("planted".to_owned(), data)]);
-            let identity = format!("{TRAINING_VERSION} {}", serde_json::to_string(&settings)?);
-            anyhow::Ok(Self { id: short_hash(&identity), settings })
-        };
-        Ok((new(0, config.train_rows)?, new(config.train_rows, config.held_out_rows)?))
-    }
-
-    fn n_rows(&self) -> &Value {
-        &self.settings["planted"]["n_rows"]
-    }
-}
-
 /// Tokens that a host sees at once where a sweep does not say it.
 const CONTEXT_LENGTH: usize = 128;
 
@@ -278,93 +242,4 @@ impl Recipe {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use super::*;
-
-    /// What stands for the data of a sweep file in this folder.
-    fn data(folder: &Path, sweep: &str) -> String {
-        let file = folder.join("sweep.toml");
-        fs::write(
-            &file,
-            format!(
-                "{sweep}\n[base]\nsae.n_features = 8\narchitecture = {{ name = 'topk', k = 2 }}\n\
-             training = {{ steps = 1, batch_size = 4 }}\n"
-            ),
-        )
-        .unwrap();
-        let config = SweepConfig::read(&file).unwrap();
-        let points = config.points().unwrap();
-        let workspace = Workspace::at(folder);
-        let (_, data) =
-            Source::new(&workspace, &config, &points, &Contents::new(&workspace)).unwrap();
-        data.into_values().next().unwrap()
-    }
-
-    #[test]
-    fn hosts_and_texts_are_known_by_their_content() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir(at("host")).unwrap();
-        for (name, text) in [("host/config.json", "{}"), ("a.txt", "one"), ("b.txt", "two")] {
-            fs::write(at(name), text).unwrap();
-        }
-        let sweep = |host: &str, more: &str| {
-            let text = format!(
-                "host.path = '{host}'\ntexts = {{ train = ['a.txt'], held_out = ['b.txt'] }}\n\
-                 harvest.hook = 'resid_post.1'\n{more}"
-            );
-            data(folder.path(), &text)
-        };
-        let before = sweep("host", "");
-        for name in ["host/config.json", "a.txt"] {
-            let file = fs::File::options().write(true).open(at(name)).unwrap();
-            file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-        }
-        fs::rename(at("host"), at("moved")).unwrap();
-        assert_eq!(sweep("moved", ""), before);
-        assert_eq!(sweep("moved", "harvest.context_length = 128\nharvest.bos = 'auto'"), before);
-        assert_ne!(sweep("moved", "harvest.context_length = 64"), before);
-        assert_ne!(sweep("moved", "evaluation.max_tokens = 9"), before);
-        for (name, text) in [("moved/config.json", "[]"), ("a.txt", "eno"), ("b.txt", "owt")] {
-            let before = sweep("moved", "");
-            let (file, new) = (at(name), at("new"));
-            let modified = fs::metadata(&file).unwrap().modified().unwrap();
-            fs::write(&new, text).unwrap();
-            fs::File::options().write(true).open(&new).unwrap().set_modified(modified).unwrap();
-            fs::rename(&new, &file).unwrap();
-            assert_ne!(sweep("moved", ""), before, "{name} of the same length and time");
-        }
-    }
-
-    #[test]
-    fn the_truth_that_runs_are_judged_by_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let plant = |name: &str, first_row: u64| {
-            let config = PlantedConfig { n_rows: 20, first_row, ..PlantedConfig::default() };
-            config.write(&folder.path().join(name), sae_data::Dtype::F32).unwrap();
-        };
-        plant("train", 0);
-        plant("held-out", 20);
-        let stores = || data(folder.path(), "stores = { train = 'train', held_out = 'held-out' }");
-        let before = stores();
-        fs::remove_file(folder.path().join("train/truth.safetensors")).unwrap();
-        assert_eq!(stores(), before, "no run is judged by that");
-        fs::remove_file(folder.path().join("held-out/truth.safetensors")).unwrap();
-        assert_ne!(stores(), before);
-    }
-
-    #[test]
-    fn a_default_of_planted_data_that_is_written_out_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let planted = |more: &str| {
-            let rows = "train_rows = 90\nplanted.held_out_rows = 9";
-            data(folder.path(), &format!("planted.{rows}\nplanted.data = {{ k_max = 6{more} }}"))
-        };
-        let before = planted("");
-        assert_eq!(planted(", seed = 0, d_model = 64, magnitude = 1"), before);
-        assert_ne!(planted(", seed = 1"), before);
-    }
-}
+mod tests;

@@ -2,8 +2,8 @@
 
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
-use std::str::FromStr;
 
+use sae_config::ImagePositions;
 use sae_data::{Compression, Dtype, Provenance, RowMeta, StoreSpec};
 use tch::Tensor;
 
@@ -12,50 +12,6 @@ use super::{HarvestProgress, file_hash, of_host, values};
 use crate::corpus::Skipped;
 use crate::images::{Background, Image, ImageProcessor};
 use crate::{Error, HookPoint, HostInput, HostModel, Result};
-
-/// Which positions of an image are stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ImagePositions {
-    /// All of them.
-    All,
-    /// The class token alone.
-    Class,
-    /// The patches by rows.
-    #[default]
-    Patches,
-}
-
-impl ImagePositions {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::All, Self::Class, Self::Patches];
-
-    /// Its name, as the provenance of a store has it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Class => "class",
-            Self::Patches => "patches",
-        }
-    }
-
-    /// Which of an image's positions these are.
-    pub fn range(self, n_positions: usize, class_token: bool) -> Range<usize> {
-        match self {
-            Self::All => 0..n_positions,
-            Self::Class => 0..1,
-            Self::Patches => usize::from(class_token)..n_positions,
-        }
-    }
-}
-
-impl FromStr for ImagePositions {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|positions| positions.name() == text);
-        found.ok_or_else(|| Error::input("positions", "all, class or patches", text))
-    }
-}
 
 /// What is harvested of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,16 +113,9 @@ pub fn harvest_images_at(
         let n_positions = rows[0].len() / (batch.len() * d_model);
         let stored = options.positions.range(n_positions, class_token);
         n_stored = Some(stored.len());
-        let of_image = |i: usize| {
-            let document = (first + i) as u32;
-            stored.clone().map(move |at| RowMeta { token_id: 0, document, position: at as u32 })
-        };
-        let meta: Vec<RowMeta> = (0..batch.len()).flat_map(of_image).collect();
-        let kept = |rows: &Vec<f32>| -> Vec<f32> {
-            let images = rows.chunks_exact(n_positions * d_model);
-            let kept = images.flat_map(|rows| &rows[stored.start * d_model..stored.end * d_model]);
-            kept.copied().collect()
-        };
+        let documents = first..first + batch.len();
+        let meta: Vec<RowMeta> = documents.flat_map(|n| image_meta(n, stored.clone())).collect();
+        let kept = |rows: &Vec<f32>| kept_rows(rows, n_positions, &stored, d_model);
         stores.append(&rows.iter().map(kept).collect::<Vec<_>>(), &meta)?;
         let fraction = n_seen as f64 / images.len() as f64;
         let (n_rows, n_total) = (stores.n_rows(), Some(images.len() as u64));
@@ -193,6 +142,19 @@ fn check_options(host: &HostModel, options: &ImageOptions) -> Result<bool> {
         return Err(Error::input("positions", "a host with a class token", &host.info().family));
     }
     Ok(class_token)
+}
+
+/// The rows of some positions of each image.
+fn kept_rows(rows: &[f32], n_positions: usize, kept: &Range<usize>, d_model: usize) -> Vec<f32> {
+    let images = rows.chunks_exact(n_positions * d_model);
+    images.flat_map(|rows| &rows[kept.start * d_model..kept.end * d_model]).copied().collect()
+}
+
+/// What the rows of an image are of.
+fn image_meta(document: usize, positions: Range<usize>) -> Vec<RowMeta> {
+    let of_position =
+        |position| RowMeta { token_id: 0, document: document as u32, position: position as u32 };
+    positions.map(of_position).collect()
 }
 
 /// The size of an image, if the host reads it and it is that of the images before it.
