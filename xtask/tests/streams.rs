@@ -27,9 +27,12 @@ fn bench() -> Bench {
     });
     fs::write(host.join("tokenizer.json"), tokenizer.to_string()).expect("writes");
     let document = |n: u64| {
-        let words: Vec<_> =
-            (0..60).map(|i: u64| format!("w{}", 4 + (i * i + 7 * n) % 90)).collect();
-        words.join(" ")
+        let mut state = n;
+        let mut word = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+            format!("w{}", 4 + (state >> 40) % 90)
+        };
+        (0..60).map(|_| word()).collect::<Vec<_>>().join(" ")
     };
     let lines: String = (0..80).map(|n| format!("{}\n", json!({ "text": document(n) }))).collect();
     fs::write(bench.at("lines.jsonl"), lines).expect("writes");

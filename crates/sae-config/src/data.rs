@@ -105,37 +105,16 @@ impl TryFrom<File> for DataConfig {
             window_bytes: file.window_bytes,
             statistics_rows: file.statistics_rows,
         };
-        if let Some(live) = live.decide()? {
-            for (key, is_written, instead) in [
-                ("store", store.is_some(), ""),
-                ("stores", !stores.is_empty(), ""),
-                ("target", target.is_some(), ": `target_hook` names what is rebuilt"),
-            ] {
-                if is_written {
-                    return Err(format!("expected no `host` beside `{key}`, got both{instead}"));
-                }
-            }
-            for (key, is_written) in
-                [("rows", rows.is_some()), ("max_norm_ratio", max_norm_ratio != 0.0)]
-            {
-                if is_written {
-                    return Err(format!("expected `{key}` beside `store` or `stores`, got `host`"));
-                }
-            }
-            let (store, stores, live) = (PathBuf::new(), vec![], Some(live));
-            return Ok(Self {
-                store,
-                target,
-                stores,
-                live,
-                hook,
-                rows,
-                min_position,
-                max_position,
-                max_norm_ratio,
-            });
-        }
+        let live = live.decide()?;
+        let written = [
+            ("store", store.is_some()),
+            ("stores", !stores.is_empty()),
+            ("target", target.is_some()),
+            ("rows", rows.is_some()),
+            ("max_norm_ratio", max_norm_ratio != 0.0),
+        ];
         let store = match (store, stores.is_empty()) {
+            _ if live.is_some() => refuse_beside_host(written).map(|()| PathBuf::new())?,
             (Some(store), true) => store,
             (None, false) => PathBuf::new(),
             (None, true) => return Err("expected `store`, `stores` or `host`, got none".into()),
@@ -144,7 +123,6 @@ impl TryFrom<File> for DataConfig {
         if target.is_some() && !stores.is_empty() {
             return Err("expected `store` beside `target`, got `stores`".into());
         }
-        let live = None;
         Ok(Self {
             store,
             target,
@@ -157,6 +135,22 @@ impl TryFrom<File> for DataConfig {
             max_norm_ratio,
         })
     }
+}
+
+/// Refuses keys of stores that are written where a host is given.
+fn refuse_beside_host(written: [(&str, bool); 5]) -> Result<(), String> {
+    let Some((key, _)) = written.into_iter().find(|(_, is_written)| *is_written) else {
+        return Ok(());
+    };
+    Err(match key {
+        "rows" | "max_norm_ratio" => {
+            format!("expected `{key}` beside `store` or `stores`, got `host`")
+        }
+        "target" => "expected no `host` beside `target`, got both: `target_hook` names what is \
+                     rebuilt"
+            .into(),
+        _ => format!("expected no `host` beside `{key}`, got both"),
+    })
 }
 
 impl From<DataConfig> for File {

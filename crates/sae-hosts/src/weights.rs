@@ -183,7 +183,7 @@ mod tests {
             assert!(error.ends_with(&got), "{error}");
             assert!(weights.check_fits(needed, |_| false).is_err(), "all of them are counted");
             assert_eq!(weights.n_bytes(), 0);
-            weights.take("b", &[500_000]).unwrap();
+            let _taken = weights.take("b", &[500_000]).unwrap();
             assert_eq!(weights.n_bytes(), needed / 5);
         }
         // Far more than any machine has.

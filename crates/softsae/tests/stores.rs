@@ -93,8 +93,9 @@ fn what_a_command_finds_in_its_place_is_a_mistake_of_usage() {
     // As a kill leaves it.
     let manifest = out.join("manifest.json");
     let text = fs::read_to_string(&manifest).expect("reads");
-    let text = text.replace("\"complete\": true", "\"complete\": false");
-    fs::write(&manifest, text).expect("writes");
+    let mut begun: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    (begun["complete"], begun["shards"]) = (false.into(), serde_json::json!([]));
+    fs::write(&manifest, begun.to_string()).expect("writes");
     fail(convert, 2, &["copy: expected no store, got an unfinished one", "delete it"]);
     let config = at("planted.toml");
     fs::write(&config, "[planted]\nn_rows = 20\nd_model = 8\nn_features = 16\nk_max = 3\n")

@@ -8,7 +8,7 @@ use sae_config::{ImageBackground, ImagePositions, ImagesConfig, TRAINING_VERSION
 use serde::Serialize;
 
 use super::content::{Contents, files, short_hash};
-use super::source::{Host, Ids};
+use super::source::{Host, Ids, stand_for};
 use crate::exit::usage;
 use crate::pictures::{self, Pictures};
 use crate::workspace::Workspace;
@@ -87,11 +87,7 @@ impl ImageSource {
             anyhow::Ok(ImageFolder { ids, folder })
         };
         let (train, held_out) = (new("images.train", train)?, new("images.held_out", held_out)?);
-        let both = train.ids.iter().zip(held_out.ids.values());
-        let data = both.map(|((hook, train), held_out)| {
-            (hook.clone(), format!("train {train}, held out {held_out}"))
-        });
-        let data = data.collect();
+        let data = stand_for(&train.ids, &held_out.ids, "");
         let (positions, background) = (images.positions, images.background);
         Ok((Self { host, positions, background, train, held_out, to_fetch }, data))
     }

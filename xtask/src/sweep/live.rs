@@ -203,7 +203,9 @@ fn corpus_arguments(command: &mut Command, corpus: &CorpusConfig) {
         max_document_tokens,
         max_tokens: _,
     } = corpus;
-    path.iter().for_each(|path| drop(command.args(["--corpus", path])));
+    for path in path {
+        command.args(["--corpus", path]);
+    }
     let mut option = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             command.arg(format!("--{name}={value}"));

@@ -54,6 +54,15 @@ pub(super) struct Recipe {
 /// A text for each hook point that runs read; that of runs whose hook point nothing names is empty.
 pub(super) type Ids = BTreeMap<String, String>;
 
+/// What stands for the data of the runs of each hook point: the stores, and how runs are judged.
+pub(super) fn stand_for(train: &Ids, held_out: &Ids, judged: &str) -> Ids {
+    let both = train.iter().zip(held_out.values());
+    both.map(|((hook, train), held_out)| {
+        (hook.clone(), format!("train {train}, held out {held_out}{judged}"))
+    })
+    .collect()
+}
+
 impl Source {
     /// The source of a checked sweep, and what stands for its data in the ids of the runs of each hook
     /// point.
@@ -100,11 +109,7 @@ impl Source {
             Some(max_tokens) => format!(", {max_tokens} tokens of each text"),
             None => String::new(),
         };
-        let both = train.ids.iter().zip(held_out.ids.values());
-        let data = both.map(|((hook, train), held_out)| {
-            (hook.clone(), format!("train {train}, held out {held_out}{judged}"))
-        });
-        let data = data.collect();
+        let data = stand_for(&train.ids, &held_out.ids, &judged);
         Ok((Self::Host { host, harvest: harvest.clone(), train, held_out }, data))
     }
 

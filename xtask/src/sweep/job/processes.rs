@@ -31,7 +31,9 @@ impl Job {
     pub(in crate::sweep) fn train_all(&self, folders: &[PathBuf], place: &Place) -> Command {
         let mut command = self.command(place);
         command.arg("train").args(folders.iter().map(|folder| folder.join("run.toml")));
-        folders.iter().for_each(|folder| drop(command.arg("--out").arg(folder)));
+        for folder in folders {
+            command.arg("--out").arg(folder);
+        }
         command.arg("--resume");
         command
     }
