@@ -205,7 +205,7 @@ fn several_hook_points_are_harvested_in_one_pass_with_the_same_rows() {
     let images = photos();
     let options =
         ImageOptions { batch_size: 3, rows_per_shard: Some(7), ..ImageOptions::default() };
-    let hooks = ["resid_post.1", "embed", "mlp_in.0"].map(|hook| hook.parse().unwrap());
+    let hooks = ["resid_post.1", "resid_pre.0", "mlp_in.0"].map(|hook| hook.parse().unwrap());
     let place = |within: &str, hook: &HookPoint| folder.path().join(within).join(hook.to_string());
     let hash = |path: &Path| open_store(path).unwrap().content_hash().unwrap();
     for hook in &hooks {

@@ -71,8 +71,9 @@ fn train(
         }
     }
     let left: Vec<&CheckedRun> = folders_left.iter().map(|(_, folder)| &folder.config).collect();
+    let Some(first) = left.first() else { return Ok(all_of(ended)) };
     check_memory(&left, source.ports().as_ref().map(|port| port.dimension))?;
-    let device = run_device(&configs[0])?;
+    let device = run_device(first)?;
     let mut at_work = Vec::new();
     for (index, folder) in folders_left {
         at_work.push((index, Run::start(folder, source.as_mut(), device)?));
@@ -83,13 +84,15 @@ fn train(
         beside.map(|(_, run)| run).try_for_each(|run| run.check_position(position))?;
         source.resume(position)?;
     }
-    if !at_work.is_empty() {
-        let mut pass = Pass { batches: Batches::new(source, device)?, ended, filtered };
-        pass.run(&mut at_work, options, observer)?;
-        ended = pass.ended;
-    }
+    let mut pass = Pass { batches: Batches::new(source, device)?, ended, filtered };
+    pass.run(&mut at_work, options, observer)?;
+    Ok(all_of(pass.ended))
+}
+
+/// How all runs ended.
+fn all_of(ended: Vec<Option<Result<RunSummary>>>) -> Vec<Result<RunSummary>> {
     let untold = || Err(Error::Data(sae_data::Error::Stopped));
-    Ok(ended.into_iter().map(|end| end.unwrap_or_else(untold)).collect())
+    ended.into_iter().map(|end| end.unwrap_or_else(untold)).collect()
 }
 
 /// A pass over a stream.
