@@ -16,6 +16,7 @@ mod init;
 mod inputs;
 mod job;
 mod limits;
+mod live;
 mod local;
 mod made;
 mod memory;
@@ -41,6 +42,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod together;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -156,6 +158,10 @@ pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
     }
     if !args.suite.is_empty() {
         plan.suites = suites::resolve(&args.suite, &plan.config)?;
+    }
+    if plan.config.share && args.launcher == Launcher::Slurm {
+        let expected = "--launcher local: each task of slurm trains one run";
+        bail!(usage(format!("share: expected {expected}, got `share = true` with slurm")));
     }
     let default = || workspace.root().join("runs").join(&plan.name);
     let out = args.out.clone().unwrap_or_else(default);

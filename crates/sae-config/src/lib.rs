@@ -50,7 +50,7 @@ pub use features::{
     Histogram, Neighbor, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
-pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use identity::{TRAINING_VERSION, difference, run_id, stream_difference};
 pub use images::{ImageBackground, ImagePositions};
 pub use labels::{LABELS_FILE, LabelTask, Labels, ProbeResult, TaskProbes};
 pub use live::LiveConfig;
@@ -62,9 +62,10 @@ pub use run::{Normalization, RunConfig, SaeConfig};
 pub use scores::{Interval, IntervalKind, Score, Scores, Worthless, scores_of};
 pub use suite::{Better, ScoreInfo, Suite};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
-    ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens,
-    StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key, run_at_rung, run_keys,
+    BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HeldOutConfig,
+    HostConfig, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig,
+    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key, run_at_rung,
+    run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -33,10 +33,11 @@ pub use device::run_device;
 pub use error::{Error, Result};
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};
 pub use origin::{origin, origin_of};
-pub use plan::{MemoryPlan, memory, plan};
+pub use plan::{MemoryPlan, memory, plan, plan_together};
 pub use profile::Profile;
 pub use report::{Step, StepReport};
 pub use run::{
     CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary, train_run,
+    train_runs,
 };
 pub use trainer::Trainer;

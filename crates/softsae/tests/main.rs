@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compare;
+mod corpora;
 mod disks;
 mod end_to_end;
 mod faults;
@@ -16,6 +17,7 @@ mod presets;
 mod replaced;
 mod signals;
 mod stores;
+mod streams;
 mod suites;
 mod transcoders;
 

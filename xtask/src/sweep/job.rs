@@ -141,11 +141,7 @@ impl Job {
         if let Some(result) = self.kept(id)?.filter(|result| self.is_whole(result, steps)) {
             return Ok(result);
         }
-        self.clear(id, &folder)?;
-        let mut config = config.clone();
-        config.data.store = self.activations.train.clone();
-        config.training.device = device(&folder, &place.device);
-        write_toml(&folder.join("run.toml"), &config)?;
+        let config = self.begin(id, config, place)?;
         let started = account::start(&folder)?;
         let clock = Instant::now();
         let mut attempt = Attempt {
@@ -197,6 +193,16 @@ impl Job {
         }
     }
 
+    /// Makes the folder of a run ready for its training: gives what its run file says.
+    pub(super) fn begin(&self, id: &str, config: &RunConfig, place: &Place) -> Result<RunConfig> {
+        let folder = self.folder(id);
+        self.clear(id, &folder)?;
+        let mut config = self.activations.provided(config)?;
+        config.training.device = device(&folder, &place.device);
+        write_toml(&folder.join("run.toml"), &config)?;
+        Ok(config)
+    }
+
     /// Removes the pages of an earlier model, and the model of a run that was dropped.
     fn clear(&self, id: &str, folder: &Path) -> Result<()> {
         let pages = folder.join("features");
@@ -231,8 +237,7 @@ impl Job {
     pub(super) fn write_failure(&self, run: &PlannedRun, failure: &str) -> Result<()> {
         let folder = self.folder(&run.id);
         std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
-        let mut config = run.point.config.clone();
-        config.data.store = self.activations.train.clone();
+        let config = self.activations.provided(&run.point.config)?;
         let result = RunResult {
             run_id: run.id.clone(),
             variant: None,

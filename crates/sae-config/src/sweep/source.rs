@@ -20,8 +20,8 @@ pub struct HostConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HarvestConfig {
-    /// The hook point, such as `resid_post.15`.
-    pub hook: String,
+    /// The hook point, such as `resid_post.15`; none where every run has its own.
+    pub hook: Option<String>,
     /// Tokens the host sees at once; 128, or as many as the host has positions, if absent.
     pub context_length: Option<usize>,
     /// First positions of each context that are left out: their norms dwarf all others.

@@ -13,17 +13,23 @@ use super::{BosPolicy, SpecialTokens};
   softsae train run.toml --out runs/first
   softsae train run.toml --out runs/first --resume
   softsae train run.toml --plan
+  softsae train k32.toml k64.toml --out runs/k32 --out runs/k64
+
+Several runs that read the same batches (the same [data], seed, batch size and device) train in one
+pass over them, each to the same bits as alone; with --resume, from the place of the one that has
+done the fewest steps.
 
 With `target = STORE` beside `store = STORE` in `[data]`, the run trains a transcoder: it rebuilds
 the rows of `target` from those of `store`, matched by document and position. With `host`, `hook` and
 `[data.corpus]` in the place of `store`, it takes its activations straight from the host.")]
 pub(crate) struct TrainArgs {
-    /// The run's configuration
-    #[arg(value_name = "RUN.toml")]
-    pub(crate) config: PathBuf,
-    /// Folder for checkpoint/, metrics.jsonl and the resolved run.toml
+    /// The run's configuration; several of them read one stream of batches
+    #[arg(value_name = "RUN.toml", required = true)]
+    pub(crate) config: Vec<PathBuf>,
+    /// Folder for checkpoint/, metrics.jsonl and the resolved run.toml; of several runs, one for each
+    /// in their order
     #[arg(long, value_name = "DIR", required_unless_present = "plan")]
-    pub(crate) out: Option<PathBuf>,
+    pub(crate) out: Vec<PathBuf>,
     /// Go on from the last checkpoint in the folder, if there is one
     #[arg(long)]
     pub(crate) resume: bool,

@@ -27,6 +27,29 @@ fn device(name: &str) -> Result<tch::Device, Failure> {
     tch_autograd::device(name).map_err(|error| Failure::usage(anyhow::anyhow!("--device: {error}")))
 }
 
+/// Whether a host or a corpus says that it was given what it cannot read.
+fn is_input(error: &sae_hosts::Error) -> bool {
+    use sae_hosts::Error as E;
+    matches!(
+        error,
+        E::Input { .. }
+            | E::Io { .. }
+            | E::File { .. }
+            | E::NotUtf8 { .. }
+            | E::HookLayer { .. }
+            | E::HookName { .. }
+            | E::Corpus { .. }
+    )
+}
+
+/// Whose failure an error of a store is that is read or written: the system's alone are the run's.
+fn of_store(error: Error) -> Failure {
+    match error {
+        Error::Io { .. } | Error::Stopped | Error::Source(_) => Failure::run(error),
+        other => Failure::usage(other),
+    }
+}
+
 /// Refuses a store of another dimension than the model's.
 fn check_dimension(sae: &Sae, store: &dyn ActivationStore, data: &Path) -> Result<(), Failure> {
     let (expected, got) = (sae.config().d_model, store.d_model());
@@ -75,10 +98,7 @@ fn check_no_checkpoint(out: &Path) -> Result<(), Failure> {
 
 /// The right to write a command's output: one that another process holds is the user's mistake.
 fn locked(lock: sae_data::Result<OutputLock>) -> Result<OutputLock, Failure> {
-    lock.map_err(|error| match error {
-        Error::Locked { .. } => Failure::usage(error),
-        other => Failure::run(other),
-    })
+    lock.map_err(of_store)
 }
 
 /// In what the activations that a model is applied to differ from those it was trained on.
