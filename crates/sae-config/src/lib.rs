@@ -14,17 +14,20 @@ mod features;
 mod file;
 mod groups;
 mod identity;
+mod interventions;
 mod live;
 mod preset;
 mod recipe;
 mod results;
 mod role;
 mod run;
+mod steering;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod timing;
 mod training;
+mod vision;
 
 pub use architectures::*;
 pub use checked::{CheckedRun, CheckedTraining};
@@ -47,12 +50,17 @@ pub use features::{
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use interventions::{
+    AttributeScores, FirstLetter, Interventions, LetterScores, LossGroup, Moved, ReplacedLoss,
+    SplicedLosses,
+};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
 pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
+pub use steering::{Continuation, Steering};
 pub use sweep::{
     BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
     ImageBackground, ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig,
@@ -61,3 +69,4 @@ pub use sweep::{
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};
+pub use vision::{AgainstChance, AucOf, LabelProbing, SpentOnParts, VisionScores};

@@ -11,6 +11,7 @@ mod evaluate;
 mod features;
 mod ground_truth;
 mod images;
+mod interventions;
 mod intrinsic_dimension;
 mod latent_scores;
 mod metrics;
@@ -21,7 +22,9 @@ mod probing;
 mod profile;
 mod reconstruction;
 mod sparsity;
+mod splice;
 mod stability;
+mod steering;
 mod tpp;
 
 pub use allocation::AllocationObserver;
@@ -31,11 +34,16 @@ pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use features::{DescribeOptions, FeatureDescriber, FeatureObserver};
 pub use ground_truth::{TruthMetrics, TruthObserver};
-pub use images::{ImageSpliceOptions, splice_images};
+pub use images::{ImageEncoder, ImageSpliceOptions, splice_images, vision_scores};
+pub use interventions::{
+    AttributeOptions, AttributeTable, FirstLetterOptions, LossOptions, disentanglement, first_letter,
+    splice_losses,
+};
 pub use metrics::Metrics;
 pub use monosemanticity::monosemanticity;
 pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe};
 pub use probing::{Probe, ProbeScores, SparseProbe, sparse_probing};
 pub use profile::ProfileObserver;
 pub use stability::{ActiveFeatures, compare};
+pub use steering::{SteerOptions, steer};
 pub use tpp::{Perturbation, targeted_probe_perturbation};

@@ -30,7 +30,7 @@ const TIMING_FILE: &str = "timing.json";
 pub const CONFIG_FILE: &str = "run.toml";
 /// Folder of the training states in a run's folder; of a run that has ended, the newest that a
 /// longer run can go on from.
-const TRAINING_FOLDER: &str = "training";
+pub const TRAINING_FOLDER: &str = "training";
 
 /// How a run is started and stopped.
 #[derive(Clone, Copy)]
@@ -128,7 +128,7 @@ fn train_to_the_end(
             return Err(refusal(out.into(), (&ours, &theirs), steps, steps, because));
         }
     }
-    let Opened { source, filtered } = (options.open)(config)?;
+    let Opened { source, filtered, .. } = (options.open)(config)?;
     check_memory(config, source.ports().as_ref().map(|port| port.dimension))?;
     let mut run = Run::start(written, out, source, states, init)?;
     let config = run.trainer.config().clone();

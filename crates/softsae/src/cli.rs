@@ -5,6 +5,7 @@ mod features;
 mod harvest;
 mod models;
 mod runs;
+mod steer;
 mod stores;
 
 use clap::{Parser, Subcommand};
@@ -15,6 +16,7 @@ pub(crate) use features::{
 pub(crate) use harvest::{BosPolicy, HarvestArgs, SpecialTokens};
 pub(crate) use models::{CompareArgs, ExportArgs, ImportArgs, InspectArgs};
 pub(crate) use runs::{EncodeArgs, EvalArgs, TrainArgs};
+pub(crate) use steer::SteerArgs;
 pub(crate) use stores::{ConvertArgs, PlantArgs, StoreDtype, StoreFormat};
 
 /// Trains, evaluates and inspects sparse autoencoders on model activations.
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Encode(EncodeArgs),
     /// Make pages of what every feature of an SAE is active on, and files of them for other tools
     Features(FeaturesArgs),
+    /// Let a language model write with a feature added to its activations
+    Steer(SteerArgs),
     /// Describe an activation store or a checkpoint
     Inspect(InspectArgs),
     /// Write a checkpoint as the files of another tool

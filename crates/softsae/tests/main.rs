@@ -15,6 +15,8 @@ mod planted;
 mod presets;
 mod replaced;
 mod signals;
+mod signs;
+mod steer;
 mod stores;
 mod transcoders;
 

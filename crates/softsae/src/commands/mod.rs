@@ -10,6 +10,8 @@ pub(crate) mod harvest;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod plant;
+mod signs;
+pub(crate) mod steer;
 pub(crate) mod train;
 
 use std::path::{Path, PathBuf};

@@ -9,12 +9,12 @@ use sae_data::{BatchSource, Error as DataError, Port, Ports, open_store};
 use sae_hosts::Live;
 use sae_models::{TrainedOn, checkpoint_origin};
 use sae_train::{
-    CONFIG_FILE, Error, Filtered, Opened, Profile, RunOptions, RunSummary, memory, open_stores,
-    origin, plan, run_device, train_run,
+    CHECKPOINT_FOLDER, CONFIG_FILE, Error, Filtered, Opened, Profile, RunOptions, RunSummary, TRAINING_FOLDER,
+    memory, open_stores, origin, plan, run_device, train_run,
 };
 use tch::Device;
 
-use super::check_apart;
+use super::{check_apart, signs};
 use crate::cli::TrainArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
@@ -98,9 +98,17 @@ fn train(
             Some(_) => {
                 let live = live.take().map_or_else(|| open_live(config, device), Ok);
                 let live = live.map_err(|error| DataError::Source(Box::new(error)))?;
-                Ok(Opened { source: Box::new(live), filtered: vec![] })
+                Ok(Opened { source: Box::new(live), filtered: vec![], stores: None })
             }
-            None => open_stores(config),
+            None => {
+                let opened = open_stores(config)?;
+                let has_begun = [CHECKPOINT_FOLDER, TRAINING_FOLDER];
+                let has_begun = has_begun.iter().any(|folder| out.join(folder).exists());
+                if let Some(stores) = opened.stores.as_ref().filter(|_| !has_begun) {
+                    signs::warn(config, stores);
+                }
+                Ok(opened)
+            }
         }
     };
     let options = RunOptions { open: &open, resume, stop: interrupt::flag() };

@@ -1,0 +1,10 @@
+//! What interventions on the host show of an SAE.
+
+mod absorption;
+mod attributes;
+mod first_letter;
+mod losses;
+
+pub use self::attributes::{AttributeOptions, AttributeTable, disentanglement};
+pub use self::first_letter::{FirstLetterOptions, first_letter};
+pub use self::losses::{LossOptions, splice_losses};
