@@ -15,13 +15,16 @@ mod file;
 mod groups;
 mod identity;
 mod interventions;
+mod labels;
 mod live;
 mod preset;
 mod recipe;
 mod results;
 mod role;
 mod run;
+mod scores;
 mod steering;
+mod suite;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -54,13 +57,16 @@ pub use interventions::{
     AttributeScores, FirstLetter, Interventions, LetterScores, LossGroup, Moved, ReplacedLoss,
     SplicedLosses,
 };
+pub use labels::{LABELS_FILE, LabelTask, Labels, ProbeResult, TaskProbes};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
 pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
+pub use scores::{Interval, IntervalKind, Score, Scores, Worthless, scores_of};
 pub use steering::{Continuation, Steering};
+pub use suite::{Better, ScoreInfo, Suite};
 pub use sweep::{
     BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
     ImageBackground, ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig,

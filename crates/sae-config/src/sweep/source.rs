@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Suite};
 
 /// A host model: a pinned one by name, or one's own by path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -213,6 +213,9 @@ impl ImagesConfig {
 pub struct EvaluationConfig {
     /// Upper bound of tokens of each held-out text for cross-entropy; all if absent.
     pub max_tokens: Option<u64>,
+    /// Suites of scores that runs are judged by; no part of what a run is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suites: Vec<Suite>,
 }
 
 /// Activation stores, relative to the sweep file.
