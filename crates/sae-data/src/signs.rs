@@ -77,7 +77,12 @@ impl Signs {
         let limit = MASSIVE * median;
         let d_model = store.d_model();
         let directions = Directions::new(d_model);
-        let mut seen = Seen { all: Moments::zero(d_model), kept: Moments::zero(d_model), hashes: vec![], massive: 0.0 };
+        let mut seen = Seen {
+            all: Moments::zero(d_model),
+            kept: Moments::zero(d_model),
+            hashes: vec![],
+            massive: 0.0,
+        };
         for_each_piece(
             store,
             |_, rows| Ok(Seen::of(rows, d_model, limit, &directions)),
@@ -95,7 +100,8 @@ impl Signs {
         let Some(path) = store.path() else { return Self::of(store) };
         let hash = store.content_hash()?;
         let sidecar = sidecar::path(path, &format!("signs-{}.json", &hash[..16]));
-        if let Some(found) = sidecar::read(&sidecar).filter(|of: &Self| of.n_rows == store.n_rows()) {
+        if let Some(found) = sidecar::read(&sidecar).filter(|of: &Self| of.n_rows == store.n_rows())
+        {
             return Ok(found);
         }
         let signs = Self::of(store)?;
@@ -204,7 +210,11 @@ impl Seen {
             n_zero_rows: norms.partition_point(|norm| *norm <= 0.0) as u64,
             n_duplicate_rows: n_rows - self.hashes.len() as u64,
             n_massive_rows: (norms.len() - above) as u64,
-            massive_share: if self.massive > 0.0 { self.massive / self.all.squared_norms } else { 0.0 },
+            massive_share: if self.massive > 0.0 {
+                self.massive / self.all.squared_norms
+            } else {
+                0.0
+            },
             largest_ratio: if median > 0.0 { largest / median } else { 0.0 },
             gamma: gamma(&self.all),
             gamma_without_massive: gamma(&self.kept),

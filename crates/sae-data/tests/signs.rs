@@ -61,7 +61,9 @@ fn a_dimension_far_from_zero_makes_directions_dead() {
     values.iter_mut().skip(5).step_by(16).for_each(|value| *value += 40.0);
     let found = signs(16, &values);
     assert_eq!(remedies(&found), [Remedy::Centre]);
-    assert!((found.gamma.unwrap() - gamma(&values, 16)).abs() < 1e-9 && found.gamma.unwrap() > 10.0);
+    assert!(
+        (found.gamma.unwrap() - gamma(&values, 16)).abs() < 1e-9 && found.gamma.unwrap() > 10.0
+    );
     let [outlier] = found.outlier_dimensions[..] else { panic!("{:?}", found.outlier_dimensions) };
     assert!(outlier.dimension == 5 && outlier.share > 0.999 && outlier.ratio > 50.0);
     // Directions against it are dead: nearly half of them.
@@ -69,7 +71,10 @@ fn a_dimension_far_from_zero_makes_directions_dead() {
     // The other sign tells the same, but for which directions those are.
     let turned: Vec<f32> = values.iter().map(|value| -value).collect();
     let turned = signs(16, &turned);
-    assert_eq!((turned.gamma, &turned.outlier_dimensions), (found.gamma, &found.outlier_dimensions));
+    assert_eq!(
+        (turned.gamma, &turned.outlier_dimensions),
+        (found.gamma, &found.outlier_dimensions)
+    );
     assert!(turned.dead_directions + found.dead_directions <= 1.0);
 }
 

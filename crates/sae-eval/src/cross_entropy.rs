@@ -98,10 +98,8 @@ fn measure(
 /// Of predictions with reconstructions first and with zeros second.
 pub(crate) fn summary(hook: HookPoint, all: &[Prediction]) -> Result<CrossEntropy> {
     let mean = |of: &dyn Fn(&Prediction) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;
-    let replaced = |at: usize| Loss {
-        ce: mean(&|of| of.replaced[at].ce),
-        kl: mean(&|of| of.replaced[at].kl),
-    };
+    let replaced =
+        |at: usize| Loss { ce: mean(&|of| of.replaced[at].ce), kl: mean(&|of| of.replaced[at].kl) };
     let (clean, spliced, zero) = (mean(&|of| of.clean), replaced(0), replaced(1));
     if zero.ce == clean || zero.kl <= 0.0 {
         return Err(Error::NoEffect { hook, clean, zero: zero.ce });

@@ -11,10 +11,10 @@ use sae_hosts::{HookPoint, HostInput, HostModel, Image, ImagePositions, ImagePro
 use sae_models::Sae;
 use tch::{Kind, Tensor};
 
+pub use self::content::{ImageEncoder, vision_scores};
 use self::labels::{cosine, label_scores};
 use self::parts::{PartSums, Position};
 use self::picture::Picture;
-pub use self::content::{ImageEncoder, vision_scores};
 use crate::metrics::to_f64s;
 use crate::pass::Forward;
 use crate::{Error, Result};

@@ -36,8 +36,8 @@ pub use features::{DescribeOptions, FeatureDescriber, FeatureObserver};
 pub use ground_truth::{TruthMetrics, TruthObserver};
 pub use images::{ImageEncoder, ImageSpliceOptions, splice_images, vision_scores};
 pub use interventions::{
-    AttributeOptions, AttributeTable, FirstLetterOptions, LossOptions, disentanglement, first_letter,
-    splice_losses,
+    AttributeOptions, AttributeTable, FirstLetterOptions, LossOptions, LossReport, disentanglement,
+    first_letter, image_scores, intervention_scores, splice_losses,
 };
 pub use metrics::Metrics;
 pub use monosemanticity::monosemanticity;

@@ -99,9 +99,8 @@ impl SteerOptions {
         if expected != got {
             return Err(Error::Dimension { expected, got, of: "the host" });
         }
-        let wrong = |name, expected: String, got: String| {
-            Err(Error::Setting { name, expected, got })
-        };
+        let wrong =
+            |name, expected: String, got: String| Err(Error::Setting { name, expected, got });
         let n_features = sae.config().n_features;
         if feature >= n_features {
             return wrong("feature", format!("0 to {}", n_features - 1), feature.to_string());
@@ -113,7 +112,8 @@ impl SteerOptions {
             return wrong("temperature", "0 or more".to_owned(), self.temperature.to_string());
         }
         if prompt.len() <= self.skip_positions {
-            let expected = format!("more tokens than the {} first left as they are", self.skip_positions);
+            let expected =
+                format!("more tokens than the {} first left as they are", self.skip_positions);
             return wrong("prompt", expected, prompt.len().to_string());
         }
         let HostInput::Tokens { max_positions, .. } = host.info().input else {
@@ -199,7 +199,13 @@ impl Steered<'_> {
     fn relative_norm(&self, prompt: &[u32]) -> Result<f64> {
         let x = self.host.activations(&self.tensor(prompt)?, self.hook)?;
         let rows = x.f_narrow(1, self.skip, x.size()[1] - self.skip)?.f_squeeze_dim(0)?;
-        let norms = |x: &Tensor| to_f64s(&x.f_to_kind(Kind::Double)?.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?);
+        let norms = |x: &Tensor| {
+            to_f64s(&x.f_to_kind(Kind::Double)?.f_norm_scalaropt_dim(
+                2.0,
+                [1i64].as_slice(),
+                false,
+            )?)
+        };
         let (of_rows, of_added) = (norms(&rows)?, norms(&self.direction(&rows, 1.0)?)?);
         let pairs = of_rows.iter().zip(of_added).filter(|(row, _)| **row > 0.0);
         let ratios: Vec<f64> = pairs.map(|(row, added)| added / row).collect();
@@ -215,7 +221,8 @@ impl Steered<'_> {
         let logits = self.host.logits_from(&prefix, prefix.activations())?;
         let log_p = logits.f_get(0)?.f_narrow(0, first - 1, n)?.f_log_softmax(-1, Kind::Double)?;
         let targets = input.f_get(0)?.f_narrow(0, first, n)?.f_unsqueeze(-1)?;
-        let loss = -log_p.f_gather(-1, &targets, false)?.f_mean(Kind::Double)?.f_double_value(&[])?;
+        let loss =
+            -log_p.f_gather(-1, &targets, false)?.f_mean(Kind::Double)?.f_double_value(&[])?;
         if !loss.is_finite() {
             return Err(Error::NotFinite { name: "loss of the host", row: 0, got: loss });
         }

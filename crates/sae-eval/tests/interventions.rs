@@ -31,7 +31,15 @@ fn losses(
     texts: &[(&str, &str)],
     largest: &[usize],
 ) -> (sae_config::CrossEntropy, sae_config::SplicedLosses) {
-    splice_losses(sae, host, hook("resid_post.1"), texts, &options(largest), &mut |_, _| {}).unwrap()
+    let options = options(largest);
+    let report =
+        splice_losses(sae, host, hook("resid_post.1"), texts, &options, &mut |_, _| {}).unwrap();
+    let score = |name: &str| report.scores[name].value;
+    assert_eq!(score("interventions.ce_recovered"), report.cross_entropy.ce_recovered);
+    assert!(
+        (score("interventions.kl_recovered") - report.cross_entropy.kl_recovered).abs() < 1e-12
+    );
+    (report.cross_entropy, report.losses)
 }
 
 #[test]
@@ -149,7 +157,8 @@ fn a_whole_activation_changes_everything_and_a_silent_sae_nothing() {
     let width = host.info().d_model;
     let table = table(&host);
     let measure = |sae: &Sae, n_features: Vec<usize>| {
-        let options = AttributeOptions { n_features, pairs_per_attribute: 10, ..Default::default() };
+        let options =
+            AttributeOptions { n_features, pairs_per_attribute: 10, ..Default::default() };
         disentanglement(sae, &host, hook("resid_pre.0"), &table, &options, &mut |_, _| {}).unwrap()
     };
     let perfect = measure(&linear(width, 1.0, 0.0), vec![1, 2 * width]);

@@ -48,7 +48,8 @@ fn the_decoders_row_is_added_in_the_scale_of_the_host() {
     let width = host.info().d_model;
     let mut sae = soft(width, 64, 5);
     let row = sae.parameters[Role::DecoderWeight].get(7);
-    let options = SteerOptions { strengths: vec![0.0, 30.0, -30.0], max_tokens: 6, ..Default::default() };
+    let options =
+        SteerOptions { strengths: vec![0.0, 30.0, -30.0], max_tokens: 6, ..Default::default() };
     let plain = go_on(&sae, &host, &options);
     for (of, strength) in plain.iter().zip([0.0, 30.0, -30.0]) {
         assert_eq!((of.strength, of.text.clone()), (strength, None));
@@ -58,7 +59,11 @@ fn the_decoders_row_is_added_in_the_scale_of_the_host() {
     // Activations that are normalised by a shift and a scale of 2: the direction is twice as long.
     let shift = Tensor::full([width as i64], 100.0, (Kind::Float, test_device()));
     sae.normalizer = Normalizer::ShiftScale { shift, scale: 2.0 };
-    let scaled = go_on(&sae, &host, &SteerOptions { strengths: vec![15.0], max_tokens: 6, ..Default::default() });
+    let scaled = go_on(
+        &sae,
+        &host,
+        &SteerOptions { strengths: vec![15.0], max_tokens: 6, ..Default::default() },
+    );
     assert_eq!(scaled[0].tokens, plain[1].tokens);
     assert!((scaled[0].relative_norm - plain[1].relative_norm).abs() < 1e-9);
 }
@@ -129,6 +134,14 @@ fn what_cannot_be_steered_is_refused_by_name() {
         let got = refused(&sae, 1, &PROMPT, &options);
         assert!(got.starts_with(&format!("{name}: expected")), "{got}");
     }
-    let error = steer(&sae, &host, hook(), 1, &PROMPT, &SteerOptions { max_tokens: 0, ..fine }, &mut |_, _| {});
+    let error = steer(
+        &sae,
+        &host,
+        hook(),
+        1,
+        &PROMPT,
+        &SteerOptions { max_tokens: 0, ..fine },
+        &mut |_, _| {},
+    );
     assert!(matches!(error, Err(Error::Setting { .. })));
 }

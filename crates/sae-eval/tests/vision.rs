@@ -25,7 +25,12 @@ fn many() -> Vec<Image> {
         .collect()
 }
 
-fn scores(sae: &Sae, images: &[Image], options: &ImageSpliceOptions, encoded: bool) -> VisionScores {
+fn scores(
+    sae: &Sae,
+    images: &[Image],
+    options: &ImageSpliceOptions,
+    encoded: bool,
+) -> VisionScores {
     let host = host();
     let encoder = ImageEncoder { host: &host, processor: processor() };
     let encoder = encoded.then_some(&encoder);
@@ -69,7 +74,8 @@ fn scores_are_those_of_counting_one_by_one() {
     assert!((label.value - expected).abs() < 1e-9, "{label:?} {expected}");
     assert!(label.chance >= 0.5 && label.chance < 1.0);
     // Alike are images to the host itself as to any encoder.
-    let flat: Vec<f32> = activations.iter().flat_map(|of| features.iter().map(|&f| of[f])).collect();
+    let flat: Vec<f32> =
+        activations.iter().flat_map(|of| features.iter().map(|&f| of[f])).collect();
     let flat = Tensor::from_slice(&flat).view([20, -1]);
     let embeddings: Vec<Tensor> = images
         .iter()
@@ -89,7 +95,8 @@ fn scores_are_those_of_counting_one_by_one() {
     let parts = crate::images::parts_of_transparent(&images[..4]);
     let (photo, parts) = parts;
     let mean = |part: ImagePart| {
-        let own: Vec<f64> = (0..16).filter(|&i| parts[i] == part).map(|i| k_hat[photo][i]).collect();
+        let own: Vec<f64> =
+            (0..16).filter(|&i| parts[i] == part).map(|i| k_hat[photo][i]).collect();
         own.iter().sum::<f64>() / own.len() as f64
     };
     assert!((spent.object - mean(ImagePart::Object)).abs() < 1e-4, "{spent:?}");
@@ -112,7 +119,8 @@ fn batches_change_nothing_and_what_is_missing_is_left_out() {
     // Few images: no feature is active on five, no label has ten.
     let few = scores(&sae, &images[..4], &options(ImagePositions::All, 2), true);
     assert_eq!((few.n_features, few.label_purity, few.label_probing), (0, None, None));
-    let silent = scores(&linear(WIDTH, 1.0, 0.0), &images[..1], &options(ImagePositions::All, 2), false);
+    let silent =
+        scores(&linear(WIDTH, 1.0, 0.0), &images[..1], &options(ImagePositions::All, 2), false);
     assert_eq!((silent.part_purity, silent.n_images), (None, 1));
     let none = vision_scores(
         &sae,

@@ -38,8 +38,8 @@ pub use plan::{MemoryPlan, memory, plan};
 pub use profile::Profile;
 pub use report::{Step, StepReport};
 pub use run::{
-    CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary, TRAINING_FOLDER,
-    train_run,
+    CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary,
+    TRAINING_FOLDER, train_run,
 };
 pub use signs::heeds;
 pub use trainer::Trainer;

@@ -55,12 +55,22 @@ fn the_massive_rows_of_the_real_host_are_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let host = smollm2();
-    let words: String = (0..60).map(|i| format!("It was day {i}, and the sea was calm. ")).collect();
+    let words: String =
+        (0..60).map(|i| format!("It was day {i}, and the sea was calm. ")).collect();
     fs::write(at("text.txt"), words).expect("writes");
     let (text, store) = (at("text.txt"), at("store"));
     succeed([
-        "harvest", "--host", str(&host), "--text", str(&text), "--hook", "resid_post.15",
-        "--skip-positions", "0", "--out", str(&store),
+        "harvest",
+        "--host",
+        str(&host),
+        "--text",
+        str(&text),
+        "--hook",
+        "resid_post.15",
+        "--skip-positions",
+        "0",
+        "--out",
+        str(&store),
     ]);
     let told = succeed(["inspect", str(&store)]);
     // The first position of each context.

@@ -16,7 +16,14 @@ fn a_feature_is_added_and_its_text_judged() {
     let store = at("store");
     let text = at("text.txt");
     succeed([
-        "harvest", "--host", str(&host), "--text", str(&text), "--hook", "resid_post.4", "--out",
+        "harvest",
+        "--host",
+        str(&host),
+        "--text",
+        str(&text),
+        "--hook",
+        "resid_post.4",
+        "--out",
         str(&store),
     ]);
     fs::write(at("run.toml"), run_toml(&store, "name = 'topk'\nk = 8", 5)).expect("writes");
@@ -25,7 +32,8 @@ fn a_feature_is_added_and_its_text_judged() {
     let (checkpoint, out) = (run.join("checkpoint"), at("steering.json"));
     let base =
         ["steer", str(&checkpoint), "--host", str(&host), "--feature", "3", "--prompt", "It was"];
-    let with = |more: &[&'static str]| base.into_iter().chain(more.iter().copied()).collect::<Vec<_>>();
+    let with =
+        |more: &[&'static str]| base.into_iter().chain(more.iter().copied()).collect::<Vec<_>>();
     let mut arguments = with(&["--strength", "0,-2.5,40", "--max-tokens", "6", "--out"]);
     arguments.push(str(&out));
     let told = succeed(arguments);

@@ -99,7 +99,8 @@ impl Signs {
             Remedy::DropZeros,
             format!("{} rows of zeros ({})", self.n_zero_rows, percent(of_rows(self.n_zero_rows))),
         );
-        let other_duplicates = self.n_duplicate_rows.saturating_sub(self.n_zero_rows.saturating_sub(1));
+        let other_duplicates =
+            self.n_duplicate_rows.saturating_sub(self.n_zero_rows.saturating_sub(1));
         add(
             of_rows(other_duplicates) > MANY_DUPLICATES,
             Remedy::DropDuplicates,

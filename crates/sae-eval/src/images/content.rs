@@ -63,7 +63,8 @@ pub fn vision_scores(
             let rows = prefix.activations().f_get(at as i64)?;
             let rows = rows.f_narrow(0, stored.start as i64, stored.len() as i64)?;
             let rows = rows.f_to_device(sae.device())?.f_to_kind(sae.kind())?;
-            forward.apply(sae, &rows, |_, features, k_hat| seen.add(&rows, &parts, features, k_hat))?;
+            forward
+                .apply(sae, &rows, |_, features, k_hat| seen.add(&rows, &parts, features, k_hat))?;
         }
         done += pictures.len();
         progress(done as u64, images.len() as u64);
@@ -126,7 +127,8 @@ impl Seen {
                 (greatest[feature], places[feature]) = (value, Some(row));
             }
         })?;
-        let mean = rows.f_to_kind(Kind::Double)?.f_mean_dim([0i64].as_slice(), false, Kind::Double)?;
+        let mean =
+            rows.f_to_kind(Kind::Double)?.f_mean_dim([0i64].as_slice(), false, Kind::Double)?;
         self.means.push(mean.f_to_device(tch::Device::Cpu)?);
         let spent = match k_hat {
             Some(k_hat) => to_f64s(k_hat)?,
@@ -149,10 +151,13 @@ impl Seen {
             return Err(Error::Empty { what: "images" });
         }
         let by_feature: Vec<Vec<f32>> = (0..self.n_features)
-            .map(|feature| self.greatest.iter().skip(feature).step_by(self.n_features).copied().collect())
+            .map(|feature| {
+                self.greatest.iter().skip(feature).step_by(self.n_features).copied().collect()
+            })
             .collect();
         let counts = |of: &Vec<f32>| of.iter().filter(|a| **a > 0.0).count() >= LEAST_IMAGES;
-        let counted: Vec<usize> = (0..self.n_features).filter(|f| counts(&by_feature[*f])).collect();
+        let counted: Vec<usize> =
+            (0..self.n_features).filter(|f| counts(&by_feature[*f])).collect();
         let labels = labels(images);
         let n_labels = labels.iter().flatten().max().map_or(0, |most| most + 1);
         let label_purity = match n_labels {
@@ -171,7 +176,11 @@ impl Seen {
                 .transpose()?
                 .flatten(),
             label_purity,
-            part_purity: if self.has_parts { self.part_purity(n, &counted, &by_feature)? } else { None },
+            part_purity: if self.has_parts {
+                self.part_purity(n, &counted, &by_feature)?
+            } else {
+                None
+            },
             label_probing: self.probing(&labels, n_labels)?,
             spent: spent_on_parts(&self.spent),
         })
@@ -232,7 +241,8 @@ impl Seen {
     /// Probes of each label with enough images: three fifths of them train and the others test.
     fn probing(&self, labels: &[Option<usize>], n_labels: usize) -> Result<Option<LabelProbing>> {
         let count = |label: usize| labels.iter().filter(|of| **of == Some(label)).count();
-        let tasks: Vec<usize> = (0..n_labels).filter(|label| count(*label) >= LEAST_OF_LABEL).collect();
+        let tasks: Vec<usize> =
+            (0..n_labels).filter(|label| count(*label) >= LEAST_OF_LABEL).collect();
         if tasks.is_empty() || n_labels < 2 {
             return Ok(None);
         }
@@ -240,7 +250,8 @@ impl Seen {
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for (image, label) in labels.iter().enumerate().filter_map(|(i, of)| Some((i, (*of)?))) {
             // Every second and fourth of five tests.
-            if seen[label] % 5 % 2 == 1 { &mut test } else { &mut train }.push((image as i64, label));
+            if seen[label] % 5 % 2 == 1 { &mut test } else { &mut train }
+                .push((image as i64, label));
             seen[label] += 1;
         }
         let rows = |of: &Tensor, at: &[(i64, usize)]| {

@@ -112,8 +112,9 @@ mod tests {
     fn chance_is_what_other_images_give() {
         // Two kinds, each with a feature of its own on ten images of it.
         let kinds: Vec<Option<usize>> = (0..40).map(|i| Some(i % 2)).collect();
-        let features: Vec<Vec<f32>> =
-            (0..2).map(|kind| (0..40).map(|i| f32::from(u8::from(i % 2 == kind))).collect()).collect();
+        let features: Vec<Vec<f32>> = (0..2)
+            .map(|kind| (0..40).map(|i| f32::from(u8::from(i % 2 == kind))).collect())
+            .collect();
         let scores = |deal: Option<u64>| {
             let order = deal.map_or_else(|| (0..40).collect(), |seed| dealt(40, seed));
             let kinds: Vec<Option<usize>> = order.iter().map(|&i| kinds[i]).collect();

@@ -41,17 +41,19 @@ pub(super) fn absorbed(parts: &[Part], projection: f64) -> Absorbed {
     let main: f64 = parts.iter().filter(|part| part.is_main).map(|part| part.projection).sum();
     let may_absorb =
         |part: &&Part| !part.is_main && part.cosine >= LEAST_COSINE && part.projection > 0.0;
-    let mut others: Vec<f64> = parts.iter().filter(may_absorb).map(|part| part.projection).collect();
+    let mut others: Vec<f64> =
+        parts.iter().filter(may_absorb).map(|part| part.projection).collect();
     others.sort_by(|a, b| b.total_cmp(a));
     let absorbing: f64 = others.iter().take(MOST_ABSORBING).sum();
-    let fraction = if main >= projection || projection <= 0.0 || absorbing < LEAST_SHARE * projection {
-        0.0
-    } else if main <= 0.0 {
-        1.0
-    } else {
-        let taken = absorbing.min(projection - main);
-        taken / (taken + main)
-    };
+    let fraction =
+        if main >= projection || projection <= 0.0 || absorbing < LEAST_SHARE * projection {
+            0.0
+        } else if main <= 0.0 {
+            1.0
+        } else {
+            let taken = absorbing.min(projection - main);
+            taken / (taken + main)
+        };
     Absorbed { fraction, is_full: is_full(parts, projection) }
 }
 
@@ -73,7 +75,8 @@ mod tests {
 
     /// The definition over every choice of at most three others.
     fn by_choice(parts: &[Part], p: f64) -> f64 {
-        let m: f64 = parts.iter().map(|part| if part.is_main { part.projection } else { 0.0 }).sum();
+        let m: f64 =
+            parts.iter().map(|part| if part.is_main { part.projection } else { 0.0 }).sum();
         let n = parts.len();
         let mut a: f64 = 0.0;
         for choice in 0_u32..1 << n {
@@ -132,9 +135,15 @@ mod tests {
         let part = |is_main, projection, cosine| Part { is_main, projection, cosine };
         let full = |parts: &[Part], p| absorbed(parts, p).is_full;
         assert!(full(&[part(false, 0.5, 0.03), part(false, 0.1, 0.9)], 1.0));
-        assert!(!full(&[part(false, 0.5, 0.02), part(false, 0.1, 0.9)], 1.0), "not of the direction");
+        assert!(
+            !full(&[part(false, 0.5, 0.02), part(false, 0.1, 0.9)], 1.0),
+            "not of the direction"
+        );
         assert!(!full(&[part(false, 0.39, 0.5)], 1.0), "too little");
-        assert!(!full(&[part(false, 0.5, 0.5), part(true, 0.01, 0.9)], 1.0), "a main one is active");
+        assert!(
+            !full(&[part(false, 0.5, 0.5), part(true, 0.01, 0.9)], 1.0),
+            "a main one is active"
+        );
         assert!(!full(&[part(false, 0.5, 0.5)], -1.0) && !full(&[], 1.0));
         assert_eq!(absorbed(&[part(false, 0.9, 0.5)], 1.0).fraction, 1.0);
         assert_eq!(absorbed(&[part(true, 0.5, 0.9), part(false, 0.5, 0.5)], 1.0).fraction, 0.5);

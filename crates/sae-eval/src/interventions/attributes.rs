@@ -78,7 +78,8 @@ pub fn disentanglement(
         (0..prompts.n_things()).partition(|thing| thing % 2 == 0);
     let n_attributes = prompts.n_attributes();
     let most = options.n_features.iter().copied().max().unwrap_or_default();
-    let mut trial = Trial { sae, host, prompts: &prompts, sizes: &options.n_features, tallies: vec![] };
+    let mut trial =
+        Trial { sae, host, prompts: &prompts, sizes: &options.n_features, tallies: vec![] };
     let pairs: Vec<Vec<Pair>> = (0..n_attributes)
         .map(|attribute| pairs(&prompts, attribute, &tried, options.pairs_per_attribute))
         .collect();
@@ -103,7 +104,9 @@ impl AttributeOptions {
             Err(Error::Setting { name, expected, got: got.to_string() })
         };
         match self.n_features.iter().find(|k| **k == 0 || **k > n) {
-            Some(&k) => return wrong("n_features", format!("1 to {n}, the features of the SAE"), k),
+            Some(&k) => {
+                return wrong("n_features", format!("1 to {n}, the features of the SAE"), k);
+            }
             None if self.n_features.is_empty() => {
                 return wrong("n_features", "at least one number".to_owned(), 0);
             }
@@ -126,7 +129,8 @@ fn pairs(prompts: &Prompts, attribute: usize, things: &[usize], most: usize) -> 
     let all = (1..n).flat_map(|step| {
         (0..n).map(move |i| Pair { base: things[i], source: things[(i + step * step) % n] })
     });
-    let others = |pair: &Pair| (0..prompts.n_attributes()).any(|b| b != attribute && differ(pair, b));
+    let others =
+        |pair: &Pair| (0..prompts.n_attributes()).any(|b| b != attribute && differ(pair, b));
     let mut pairs = Vec::new();
     for pair in all.filter(|pair| differ(pair, attribute) && others(pair)) {
         if pairs.len() < most && !pairs.contains(&pair) {
@@ -169,7 +173,9 @@ impl Trial<'_> {
             let said = self.say(of_base, of_source, order)?;
             let said = said.into_iter().map(|logits| self.prompts.said(asked, &logits));
             match asked == attribute {
-                true => caused = said.map(|said| f64::from(u8::from(said == Some(source)))).collect(),
+                true => {
+                    caused = said.map(|said| f64::from(u8::from(said == Some(source)))).collect()
+                }
                 false => isolated
                     .iter_mut()
                     .zip(said)

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{CrossEntropy, LossGroup, ReplacedLoss, SplicedLosses};
+use sae_config::{CrossEntropy, LossGroup, ReplacedLoss, Scores, SplicedLosses};
 use sae_hosts::{HookPoint, HostModel};
 use sae_models::Sae;
 
+use super::scores::loss_scores;
 use crate::cross_entropy::summary;
 use crate::splice::{Contexts, Loss, Prediction, Replacement, predictions};
 use crate::{CrossEntropyOptions, Error, Result};
@@ -43,9 +44,20 @@ impl LossOptions {
     }
 }
 
+/// What [`splice_losses`] measures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossReport {
+    /// As [`cross_entropy`](crate::cross_entropy) has it.
+    pub cross_entropy: CrossEntropy,
+    /// By text and position, with every replacement.
+    pub losses: SplicedLosses,
+    /// The scores of the suite `interventions` that are of losses, with intervals over contexts.
+    pub scores: Scores,
+}
+
 /// The host's loss on texts, of which each has a name: untouched, with reconstructions, with zeros,
 /// with random errors of the same size (Gurnee 2024), and with the largest features of each row
-/// alone; and the same as [`cross_entropy`](crate::cross_entropy) has it.
+/// alone.
 ///
 /// # Errors
 /// As [`cross_entropy`](crate::cross_entropy).
@@ -56,7 +68,7 @@ pub fn splice_losses(
     texts: &[(&str, &str)],
     options: &LossOptions,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(CrossEntropy, SplicedLosses)> {
+) -> Result<LossReport> {
     options.reading.check()?;
     if let Some(got) = options.largest.iter().find(|n| **n == 0) {
         let (name, expected) = ("largest", "at least 1".to_owned());
@@ -66,7 +78,11 @@ pub fn splice_losses(
     let contexts = Contexts::of_texts(host, &contents, &options.reading)?;
     let by = options.replacements();
     let all = predictions(sae, host, hook, &contexts, &options.reading, &by, progress)?;
-    Ok((summary(hook, &all)?, groups(&all, &by, &names)))
+    Ok(LossReport {
+        cross_entropy: summary(hook, &all)?,
+        losses: groups(&all, &by, &names),
+        scores: loss_scores(&all, &by),
+    })
 }
 
 fn groups(all: &[Prediction], by: &[Replacement], names: &[&str]) -> SplicedLosses {

@@ -36,7 +36,8 @@ impl Clean {
         let at: Vec<i64> = counted.iter().map(|&at| at as i64).collect();
         let targets: Vec<i64> = counted.iter().map(|&at| ids[at + 1].into()).collect();
         let at = Tensor::f_from_slice(&at)?.f_to_device(logits.device())?;
-        let targets = Tensor::f_from_slice(&targets)?.f_to_device(logits.device())?.f_unsqueeze(-1)?;
+        let targets =
+            Tensor::f_from_slice(&targets)?.f_to_device(logits.device())?.f_unsqueeze(-1)?;
         let log_p = log_softmax(logits, &at)?;
         let losses = losses(&log_p, &targets, before)?;
         Ok(Self { counted, at, targets, log_p, losses, before })

@@ -89,7 +89,8 @@ impl<'a> Replacer<'a> {
 /// Rows as the SAE rebuilds them from the n features of the greatest contribution alone.
 fn largest(sae: &Sae, rows: &Tensor, n: usize) -> Result<Tensor> {
     let Encoded { features, k_hat, rows: scale } = sae.encode(rows)?;
-    let norms = sae.parameters[Role::DecoderWeight].f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?;
+    let norms =
+        sae.parameters[Role::DecoderWeight].f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?;
     let contributions = features.f_abs()?.f_mul(&norms)?;
     let n = (n as i64).min(features.size()[1]);
     let (_, at) = contributions.f_topk(n, 1, true, false)?;

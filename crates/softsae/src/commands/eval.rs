@@ -2,6 +2,7 @@
 //! images, and what is found of planted features.
 
 mod images;
+mod interventions;
 mod splice;
 mod summary;
 

@@ -28,11 +28,17 @@ pub(super) fn print(signs: &Signs) {
     );
     say!("dimensions far from zero  {}", signs.outlier_dimensions.len());
     for MeanOutlier { dimension, ratio, share } in &signs.outlier_dimensions {
-        say!("  {dimension:<23} mean {ratio:.1} standard deviations, {:.1} % of the mean's square", 100.0 * share);
+        say!(
+            "  {dimension:<23} mean {ratio:.1} standard deviations, {:.1} % of the mean's square",
+            100.0 * share
+        );
     }
     say!("dead random directions    {:.1} %", 100.0 * signs.dead_directions);
     let advice = signs.advice();
-    say!("advised                   {}", if advice.is_empty() { "nothing beside the defaults" } else { "" });
+    say!(
+        "advised                   {}",
+        if advice.is_empty() { "nothing beside the defaults" } else { "" }
+    );
     advice.iter().for_each(|advice| say!("  {advice}"));
 }
 

@@ -9,8 +9,8 @@ use sae_data::{BatchSource, Error as DataError, Port, Ports, open_store};
 use sae_hosts::Live;
 use sae_models::{TrainedOn, checkpoint_origin};
 use sae_train::{
-    CHECKPOINT_FOLDER, CONFIG_FILE, Error, Filtered, Opened, Profile, RunOptions, RunSummary, TRAINING_FOLDER,
-    memory, open_stores, origin, plan, run_device, train_run,
+    CHECKPOINT_FOLDER, CONFIG_FILE, Error, Filtered, Opened, Profile, RunOptions, RunSummary,
+    TRAINING_FOLDER, memory, open_stores, origin, plan, run_device, train_run,
 };
 use tch::Device;
 

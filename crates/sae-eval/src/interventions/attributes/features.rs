@@ -29,7 +29,8 @@ pub(super) fn order(
     if let Some(most) = others.into_iter().reduce(|a, b| a.maximum(&b)) {
         score = score.f_sub(&most)?;
     }
-    let norms = sae.parameters[Role::DecoderWeight].f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?;
+    let norms =
+        sae.parameters[Role::DecoderWeight].f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?;
     let score = score.f_mul(&norms.f_to_kind(Kind::Double)?.f_square()?)?;
     let n = (n as i64).min(score.size()[0]);
     Ok(Vec::<i64>::try_from(score.f_topk(n, 0, true, true)?.1)?)

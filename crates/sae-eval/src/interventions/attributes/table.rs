@@ -43,9 +43,8 @@ impl AttributeTable {
     pub fn parse(text: &str) -> Result<Self> {
         let lines = (1..).zip(text.lines());
         let mut lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-        let mut next = |expected: &str| {
-            lines.next().ok_or_else(|| wrong("end", expected, "nothing more"))
-        };
+        let mut next =
+            |expected: &str| lines.next().ok_or_else(|| wrong("end", expected, "nothing more"));
         let (number, names) = next("a line that names the attributes")?;
         let attributes = fields(number, names, "", None)?;
         if attributes.len() < 2 {

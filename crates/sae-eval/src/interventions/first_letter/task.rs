@@ -57,8 +57,11 @@ impl Task {
     }
 
     pub(super) fn letter(&self, letter: usize) -> Result<LetterScores> {
-        let ((train, is_train), (test, is_test)) = (self.split(letter, false), self.split(letter, true));
-        let rows = |of: &Tensor, at: &[i64]| Ok::<_, Error>(of.f_index_select(0, &Tensor::f_from_slice(at)?)?);
+        let ((train, is_train), (test, is_test)) =
+            (self.split(letter, false), self.split(letter, true));
+        let rows = |of: &Tensor, at: &[i64]| {
+            Ok::<_, Error>(of.f_index_select(0, &Tensor::f_from_slice(at)?)?)
+        };
         let x = self.x.f_div_scalar(self.scale)?;
         let (x_train, x_test) = (rows(&x, &train)?, rows(&x, &test)?);
         let probe = Probe::fit(&x_train, &is_train)?;
@@ -72,7 +75,8 @@ impl Task {
         let (mut own, mut f1): (usize, Vec<f64>) = (1, Vec::new());
         for k in 1..=MOST_FEATURES.min(order.len()) {
             let columns = Tensor::f_from_slice(&order[..k])?;
-            let of = |at: &[i64]| Ok::<_, Error>(rows(&self.features, at)?.f_index_select(1, &columns)?);
+            let of =
+                |at: &[i64]| Ok::<_, Error>(rows(&self.features, at)?.f_index_select(1, &columns)?);
             let sparse = Probe::fit(&of(&train)?, &is_train)?;
             f1.push(sparse.scores(&of(&test)?, &is_test)?.f1);
             own = k;
@@ -152,7 +156,8 @@ fn directions(sae: &Sae, rows: &Tensor) -> Result<Tensor> {
     let mean = rows.f_to_kind(Kind::Double)?.f_mean_dim([0i64].as_slice(), true, Kind::Double)?;
     let (_, scale) = sae.normalizer.normalize(&mean);
     let raw = |x: &Tensor| -> Result<Tensor> {
-        let raw = sae.output_normalizer().denormalize(&x.f_to_device(sae.device())?, scale.as_ref())?;
+        let raw =
+            sae.output_normalizer().denormalize(&x.f_to_device(sae.device())?, scale.as_ref())?;
         Ok(raw.f_to_device(Device::Cpu)?)
     };
     let decoder = decoder.f_to_kind(Kind::Double)?;
@@ -200,7 +205,14 @@ mod tests {
         }
         let sums = sums(&words, &features).unwrap();
         let directions = Tensor::from_slice(&directions).view([-1, d as i64]);
-        Task { words, x: Tensor::from_slice(&x).view([n, -1]), features, directions, sums, scale: 1.0 }
+        Task {
+            words,
+            x: Tensor::from_slice(&x).view([n, -1]),
+            features,
+            directions,
+            sums,
+            scale: 1.0,
+        }
     }
 
     #[test]
@@ -208,7 +220,8 @@ mod tests {
         // Every third of the second letter's words.
         let absorbs = |letter: usize, at: usize| letter == 1 && at % 3 == 0;
         let task = planted(absorbs);
-        let letters: Vec<LetterScores> = (0..3).map(|letter| task.letter(letter).unwrap()).collect();
+        let letters: Vec<LetterScores> =
+            (0..3).map(|letter| task.letter(letter).unwrap()).collect();
         let n_test = (0..60).filter(|at| at % 5 % 2 == 1).count();
         let n_absorbed = (0..60).filter(|at| at % 5 % 2 == 1 && absorbs(1, *at)).count();
         let expected = n_absorbed as f64 / n_test as f64;
