@@ -1,6 +1,7 @@
 //! What a vision host makes of images when reconstructions take the place of its activations.
 
 mod content;
+mod label_probes;
 mod labels;
 mod parts;
 mod picture;

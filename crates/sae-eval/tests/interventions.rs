@@ -35,10 +35,8 @@ fn losses(
     let report =
         splice_losses(sae, host, hook("resid_post.1"), texts, &options, &mut |_, _| {}).unwrap();
     let score = |name: &str| report.scores[name].value;
-    assert_eq!(score("interventions.ce_recovered"), report.cross_entropy.ce_recovered);
-    assert!(
-        (score("interventions.kl_recovered") - report.cross_entropy.kl_recovered).abs() < 1e-12
-    );
+    assert!((score("interventions.ce_recovered") - report.cross_entropy.ce_recovered).abs() < 1e-9);
+    assert!((score("interventions.kl_recovered") - report.cross_entropy.kl_recovered).abs() < 1e-9);
     (report.cross_entropy, report.losses)
 }
 

@@ -49,9 +49,9 @@ fn the_decoders_row_is_added_in_the_scale_of_the_host() {
     let mut sae = soft(width, 64, 5);
     let row = sae.parameters[Role::DecoderWeight].get(7);
     let options =
-        SteerOptions { strengths: vec![0.0, 30.0, -30.0], max_tokens: 6, ..Default::default() };
+        SteerOptions { strengths: vec![0.0, 3000.0, -3000.0], max_tokens: 6, ..Default::default() };
     let plain = go_on(&sae, &host, &options);
-    for (of, strength) in plain.iter().zip([0.0, 30.0, -30.0]) {
+    for (of, strength) in plain.iter().zip([0.0, 3000.0, -3000.0]) {
         assert_eq!((of.strength, of.text.clone()), (strength, None));
         assert_eq!(of.tokens, greedy(&host, &(&row * strength), 6), "{strength}");
     }
@@ -62,10 +62,11 @@ fn the_decoders_row_is_added_in_the_scale_of_the_host() {
     let scaled = go_on(
         &sae,
         &host,
-        &SteerOptions { strengths: vec![15.0], max_tokens: 6, ..Default::default() },
+        &SteerOptions { strengths: vec![1500.0], max_tokens: 6, ..Default::default() },
     );
     assert_eq!(scaled[0].tokens, plain[1].tokens);
-    assert!((scaled[0].relative_norm - plain[1].relative_norm).abs() < 1e-9);
+    let (scaled, plain) = (scaled[0].relative_norm, plain[1].relative_norm);
+    assert!((scaled - plain).abs() < 1e-9 * plain);
 }
 
 #[test]

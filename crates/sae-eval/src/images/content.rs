@@ -3,23 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{AgainstChance, AucOf, ImagePart, LabelProbing, SpentOnParts, VisionScores};
+use sae_config::{AgainstChance, ImagePart, SpentOnParts, VisionScores};
 use sae_hosts::{HookPoint, HostModel, Image, ImageProcessor};
 use sae_models::{InitRng, Sae};
 use tch::{Kind, Tensor};
 
+use super::label_probes::label_probing;
 use super::labels::label_of;
 use super::purity::{LEAST_IMAGES, against_chance, dealt, purity};
 use super::{ImageSpliceOptions, batches, prefix};
 use crate::metrics::to_f64s;
 use crate::pass::Forward;
-use crate::{Error, Features, Probe, Result, monosemanticity, sparse_probing};
-
-/// Images of a label at least, so that its probe can be fitted and tested.
-const LEAST_OF_LABEL: usize = 10;
-
-/// Features that label probes read.
-const PROBED: [usize; 2] = [1, 5];
+use crate::{Error, Features, Result, monosemanticity};
 
 /// A model of images of its own, and how it wants them.
 #[derive(Debug)]
@@ -181,7 +176,12 @@ impl Seen {
             } else {
                 None
             },
-            label_probing: self.probing(&labels, n_labels)?,
+            label_probing: label_probing(
+                &self.features(n)?,
+                &Tensor::f_stack(&self.means, 0)?,
+                &labels,
+                n_labels,
+            )?,
             spent: spent_on_parts(&self.spent),
         })
     }
@@ -237,47 +237,6 @@ impl Seen {
             Ok(counted.iter().map(|&f| purity(&by_feature[f], &kinds(f))).collect())
         })
     }
-
-    /// Probes of each label with enough images: three fifths of them train and the others test.
-    fn probing(&self, labels: &[Option<usize>], n_labels: usize) -> Result<Option<LabelProbing>> {
-        let count = |label: usize| labels.iter().filter(|of| **of == Some(label)).count();
-        let tasks: Vec<usize> =
-            (0..n_labels).filter(|label| count(*label) >= LEAST_OF_LABEL).collect();
-        if tasks.is_empty() || n_labels < 2 {
-            return Ok(None);
-        }
-        let mut seen = vec![0_usize; n_labels];
-        let (mut train, mut test) = (Vec::new(), Vec::new());
-        for (image, label) in labels.iter().enumerate().filter_map(|(i, of)| Some((i, (*of)?))) {
-            // Every second and fourth of five tests.
-            if seen[label] % 5 % 2 == 1 { &mut test } else { &mut train }
-                .push((image as i64, label));
-            seen[label] += 1;
-        }
-        let rows = |of: &Tensor, at: &[(i64, usize)]| {
-            let at: Vec<i64> = at.iter().map(|(image, _)| *image).collect();
-            Ok::<_, Error>(of.f_index_select(0, &Tensor::f_from_slice(&at)?)?)
-        };
-        let is = |label: usize, at: &[(i64, usize)]| -> Vec<bool> {
-            at.iter().map(|(_, of)| *of == label).collect()
-        };
-        let (features, x) = (self.features(labels.len())?, Tensor::f_stack(&self.means, 0)?);
-        let ks: Vec<usize> = PROBED.into_iter().filter(|k| *k <= self.n_features).collect();
-        let (mut auc, mut auc_dense) = (vec![0.0; ks.len()], 0.0);
-        for &label in &tasks {
-            let (is_train, is_test) = (is(label, &train), is(label, &test));
-            let of_train = (&rows(&features, &train)?, is_train.as_slice());
-            let of_test = (&rows(&features, &test)?, is_test.as_slice());
-            for (sum, probe) in auc.iter_mut().zip(sparse_probing(of_train, of_test, &ks)?) {
-                *sum += probe.scores.auc.unwrap_or(0.5) / tasks.len() as f64;
-            }
-            let dense = Probe::fit(&rows(&x, &train)?, &is_train)?;
-            let dense = dense.scores(&rows(&x, &test)?, &is_test)?;
-            auc_dense += dense.auc.unwrap_or(0.5) / tasks.len() as f64;
-        }
-        let auc = ks.iter().zip(auc).map(|(&k, auc)| AucOf { k: k as u64, auc }).collect();
-        Ok(Some(LabelProbing { n_labels: tasks.len() as u64, auc, auc_dense }))
-    }
 }
 
 /// The numbers of images, in their own order or in that of a deal.
@@ -304,4 +263,44 @@ fn spent_on_parts(of_images: &[[f64; 2]]) -> Option<SpentOnParts> {
     let squares: f64 = of_images.iter().map(deviation).sum();
     let standard_error = (squares / (n - 1.0).max(1.0) / n).sqrt();
     (!of_images.is_empty()).then_some(SpentOnParts { object, background, standard_error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spent_is_compared_image_by_image() {
+        assert_eq!(spent_on_parts(&[]), None);
+        let of = spent_on_parts(&[[10.0, 4.0], [20.0, 10.0], [30.0, 28.0]]).unwrap();
+        assert_eq!((of.object, of.background), (20.0, 14.0));
+        // Differences 6, 10 and 2: a standard deviation of 4.
+        assert!((of.standard_error - 4.0 / 3f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn labels_are_folders_by_number() {
+        let image = |name: &str| Image { name: name.to_owned(), path: name.into() };
+        let all: Vec<Image> = ["b/1", "a/2", "3", "b/4", "b/c/5"].map(image).into();
+        assert_eq!(labels(&all), [Some(0), Some(1), None, Some(0), Some(2)]);
+    }
+
+    /// Places of an image, their activations of two features, and what is spent on each.
+    #[test]
+    fn the_greatest_activation_of_an_image_has_its_place() {
+        let mut seen = Seen::new(2);
+        let features = Tensor::from_slice(&[0.0f32, 1.0, 3.0, 0.0, 2.0, 0.5]).view([3, 2]);
+        let rows = Tensor::from_slice(&[1.0f32, 2.0, 6.0]).view([3, 1]);
+        let parts = [ImagePart::Background, ImagePart::Object, ImagePart::Object];
+        seen.add(&rows, &parts, Features::Dense(&features), None).unwrap();
+        assert_eq!(
+            (&seen.greatest[..], &seen.places[..]),
+            (&[3.0, 1.0][..], &[Some(1), Some(0)][..])
+        );
+        assert_eq!(seen.means[0].double_value(&[0]), 3.0);
+        assert_eq!(seen.spent, [[1.5, 1.0]]);
+        let k_hat = Tensor::from_slice(&[5.0f32, 7.0, 8.0]);
+        seen.add(&rows, &parts, Features::Dense(&features), Some(&k_hat)).unwrap();
+        assert_eq!(seen.spent[1], [7.5, 5.0]);
+    }
 }

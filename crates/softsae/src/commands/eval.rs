@@ -70,7 +70,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
     let mut evaluation = measure(&sae, &stores, &whole, truth.as_ref(), spliced.as_ref())?;
     if let Some(spliced) = spliced {
-        spliced.measure(&sae, &mut evaluation)?;
+        spliced.measure(&sae, |_| false, &mut evaluation)?;
     }
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     summary::print(&evaluation);

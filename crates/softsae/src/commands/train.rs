@@ -100,15 +100,7 @@ fn train(
                 let live = live.map_err(|error| DataError::Source(Box::new(error)))?;
                 Ok(Opened { source: Box::new(live), filtered: vec![], stores: None })
             }
-            None => {
-                let opened = open_stores(config)?;
-                let has_begun = [CHECKPOINT_FOLDER, TRAINING_FOLDER];
-                let has_begun = has_begun.iter().any(|folder| out.join(folder).exists());
-                if let Some(stores) = opened.stores.as_ref().filter(|_| !has_begun) {
-                    signs::warn(config, stores);
-                }
-                Ok(opened)
-            }
+            None => open_and_warn(config, out),
         }
     };
     let options = RunOptions { open: &open, resume, stop: interrupt::flag() };
@@ -128,6 +120,16 @@ fn train(
         Error::Data(DataError::Source(ref source)) if is_input(&**source) => Failure::usage(error),
         other => Failure::run(other),
     })
+}
+
+/// Opens the stores of a run, and says of one that begins what it will meet.
+fn open_and_warn(config: &CheckedRun, out: &Path) -> sae_train::Result<Opened> {
+    let opened = open_stores(config)?;
+    let has_begun = [CHECKPOINT_FOLDER, TRAINING_FOLDER].map(|folder| out.join(folder).exists());
+    if let Some(stores) = opened.stores.as_ref().filter(|_| has_begun == [false, false]) {
+        signs::warn(config, stores);
+    }
+    Ok(opened)
 }
 
 /// Whether a host says that it was given what it cannot read.
