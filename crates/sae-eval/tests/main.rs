@@ -14,4 +14,5 @@ mod special_tokens;
 mod stability;
 mod steering;
 mod stores;
+mod suites;
 mod vision;

@@ -4,6 +4,7 @@ mod corpus;
 mod features;
 mod harvest;
 mod models;
+mod probe_data;
 mod runs;
 mod steer;
 mod stores;
@@ -15,7 +16,8 @@ pub(crate) use features::{
 };
 pub(crate) use harvest::{BosPolicy, HarvestArgs, SpecialTokens};
 pub(crate) use models::{CompareArgs, ExportArgs, ImportArgs, InspectArgs};
-pub(crate) use runs::{EncodeArgs, EvalArgs, TrainArgs};
+pub(crate) use probe_data::{ProbeDataArgs, ProbeRows};
+pub(crate) use runs::{ALL_SUITES, EncodeArgs, EvalArgs, TrainArgs};
 pub(crate) use steer::SteerArgs;
 pub(crate) use stores::{ConvertArgs, PlantArgs, StoreDtype, StoreFormat};
 
@@ -37,6 +39,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run texts or images through a host model and store the activations at a hook point
     Harvest(HarvestArgs),
+    /// Run labelled texts or images through a host model and store activations with their labels, for
+    /// probes
+    ProbeData(ProbeDataArgs),
     /// Write an activation store made of known features, and what they are
     Plant(PlantArgs),
     /// Copy an activation store into another format

@@ -18,6 +18,7 @@ mod signals;
 mod signs;
 mod steer;
 mod stores;
+mod suites;
 mod transcoders;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use sae_config::RunStatus;
 
 use super::job::Job;
 use super::plan::Plan;
-use super::{child, frontier, results};
+use super::{child, frontier, results, seeds};
 use crate::exit::note;
 
 /// Ends of logs that are shown at most.
@@ -16,6 +16,7 @@ const MOST_LOGS: usize = 5;
 /// Writes and prints the results and where feature pages are; an error if a selected run has failed.
 pub(super) fn conclude(plan: &Plan, job: &Job, pages: &[(String, PathBuf)]) -> Result<()> {
     let results = results::refresh(plan, job)?;
+    seeds::compare(job, &results.runs)?;
     let page = sae_report::write_report(&job.out)?;
     say!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {

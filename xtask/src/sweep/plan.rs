@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use sae_config::{SweepConfig, SweepPoint, run_id};
+use sae_config::{Suite, SweepConfig, SweepPoint, run_id};
 use sae_data::{PlantedTruth, open_store};
 use toml::{Table, Value};
 
@@ -17,6 +17,7 @@ use super::pair::Pair;
 use super::runs_data;
 use super::source::Source;
 use super::stores::Activations;
+use super::suites;
 use crate::exit::usage;
 use crate::pictures::Pictures;
 use crate::workspace::Workspace;
@@ -31,6 +32,8 @@ pub(super) struct Plan {
     pub(super) runs: Vec<PlannedRun>,
     /// The hashes of the files that runs read.
     pub(super) contents: Contents,
+    /// What runs are judged by beside fidelity: those of the sweep file, unless others are set.
+    pub(super) suites: Vec<Suite>,
 }
 
 /// One run of the sweep.
@@ -69,7 +72,8 @@ impl Plan {
         }
         refuse_equal(&runs).with_context(in_file)?;
         pages::check(&config, &runs).with_context(in_file)?;
-        let plan = Self { name: stem.into(), config, source, devices, runs, contents };
+        let suites = suites::resolve(&[], &config).with_context(in_file)?;
+        let plan = Self { name: stem.into(), config, source, devices, runs, contents, suites };
         plan.check_present(workspace).with_context(in_file)?;
         Ok(plan)
     }

@@ -10,6 +10,7 @@ pub(crate) mod harvest;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod plant;
+pub(crate) mod probe_data;
 mod signs;
 pub(crate) mod steer;
 pub(crate) mod train;
@@ -42,6 +43,11 @@ fn check_dimension(sae: &Sae, store: &dyn ActivationStore, data: &Path) -> Resul
 
 /// Refuses an output that would replace an input: one of them itself, or a file in one.
 fn check_apart(out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    check_output_apart("--out", out, inputs)
+}
+
+/// The same of an output that is given by another argument.
+fn check_output_apart(key: &str, out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
     // Of a place that is not there yet, the folder that it will lie in.
     let absolute = std::path::absolute(out).or_run()?;
     let Some(place) = absolute.ancestors().find_map(|at| at.canonicalize().ok()) else {
@@ -51,7 +57,7 @@ fn check_apart(out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
     match inputs.iter().find(replaced) {
         None => Ok(()),
         Some(input) => Err(Failure::usage(anyhow::anyhow!(
-            "--out: expected a place that is no part of the input {}, got {}",
+            "{key}: expected a place that is no part of the input {}, got {}",
             input.display(),
             out.display()
         ))),

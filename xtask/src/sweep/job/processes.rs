@@ -39,6 +39,7 @@ impl Job {
         command.args(["--device", &config.training.device]);
         command.arg("--data").arg(&self.activations.held_out);
         command.args(["--max-norm-ratio", &config.data.max_norm_ratio.to_string()]);
+        self.suites.add_arguments(&mut command, &self.activations.train, &self.out.join("floors"));
         if let Some(texts) = &self.activations.texts {
             command.arg("--host").arg(&texts.host).args(["--hook", &texts.harvest.hook]);
             // How the host reads is what the store says.

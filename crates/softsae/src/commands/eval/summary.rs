@@ -1,6 +1,6 @@
 //! An evaluation in words.
 
-use sae_config::{CrossEntropy, Evaluation, GroundTruth, ImageScores};
+use sae_config::{CrossEntropy, Evaluation, GroundTruth, ImageScores, Suite, scores_of};
 
 use crate::output::say;
 
@@ -63,6 +63,28 @@ pub(super) fn print(evaluation: &Evaluation) {
     }
     if let Some(truth) = &evaluation.ground_truth {
         print_truth(truth);
+    }
+    print_scores(evaluation);
+}
+
+/// A line for each score: its interval, the best of the worthless dictionaries, the ceiling.
+fn print_scores(evaluation: &Evaluation) {
+    if evaluation.scores.is_empty() {
+        return;
+    }
+    say!("{:<26} {:>9}  {:<19} {:>8}  {:<31} ceiling", "score", "value", "95 %", "n", "floor");
+    for (info, score) in
+        Suite::ALL.into_iter().flat_map(|suite| scores_of(suite, &evaluation.scores))
+    {
+        let interval = score.interval.map_or_else(String::new, |interval| {
+            format!("{:.4} to {:.4}", interval.low, interval.high)
+        });
+        let floor = score
+            .floor(info)
+            .map_or_else(String::new, |(kind, value)| format!("{value:.4} ({})", kind.name()));
+        let ceiling = score.ceiling.map_or_else(String::new, |ceiling| format!("{ceiling:.4}"));
+        let (name, value, n) = (info.name, score.value, score.n);
+        say!("{name:<26} {value:>9.4}  {interval:<19} {n:>8}  {floor:<31} {ceiling}");
     }
 }
 
