@@ -34,19 +34,19 @@ fn a_feature_is_added_and_its_text_judged() {
         ["steer", str(&checkpoint), "--host", str(&host), "--feature", "3", "--prompt", "It was"];
     let with =
         |more: &[&'static str]| base.into_iter().chain(more.iter().copied()).collect::<Vec<_>>();
-    let mut arguments = with(&["--strength", "0,-2.5,40", "--max-tokens", "6", "--out"]);
+    let mut arguments = with(&["--strength", "-2.5,0,40", "--max-tokens", "6", "--out"]);
     arguments.push(str(&out));
     let told = succeed(arguments);
     assert!(told.contains("strength 0.0000") && told.contains("perplexity"), "{told}");
     let steering: Steering = sae_config::read_json(&out).expect("what was written");
     assert_eq!((steering.feature, steering.hook_point.as_str()), (3, "resid_post.4"));
     let strengths: Vec<f64> = steering.continuations.iter().map(|of| of.strength).collect();
-    assert_eq!(strengths, [0.0, -2.5, 40.0]);
+    assert_eq!(strengths, [-2.5, 0.0, 40.0]);
     for of in &steering.continuations {
         assert!(of.tokens.len() <= 6 && of.text.is_some() && of.perplexity >= 1.0, "{of:?}");
     }
     // What the host writes by itself is what it finds likely.
-    assert!(steering.continuations[0].perplexity < 20.0, "{:?}", steering.continuations[0]);
+    assert!(steering.continuations[1].perplexity < 20.0, "{:?}", steering.continuations[1]);
 
     fail(with(&["--strength", "1,x"]), 2, &["--strength", "x"]);
     fail(with(&["--temperature", "-1"]), 2, &["temperature", "0 or more"]);

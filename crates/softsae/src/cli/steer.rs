@@ -29,7 +29,7 @@ pub(crate) struct SteerArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: String,
     /// Activation that is added to the feature's; several with commas between them
-    #[arg(long, value_name = "S", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", value_delimiter = ',', allow_hyphen_values = true)]
     pub(crate) strength: Vec<f64>,
     /// New tokens at most
     #[arg(long, value_name = "N", default_value_t = 40)]
