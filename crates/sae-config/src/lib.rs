@@ -14,6 +14,7 @@ mod features;
 mod file;
 mod groups;
 mod identity;
+mod images;
 mod interventions;
 mod labels;
 mod live;
@@ -53,6 +54,7 @@ pub use features::{
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use images::{ImageBackground, ImagePositions};
 pub use interventions::{
     AttributeScores, FirstLetter, Interventions, LetterScores, LossGroup, Moved, ReplacedLoss,
     SplicedLosses,
@@ -69,9 +71,8 @@ pub use steering::{Continuation, Steering};
 pub use suite::{Better, ScoreInfo, Suite};
 pub use sweep::{
     BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
-    ImageBackground, ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig,
-    SlurmConfig, SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key,
-    run_at_rung, run_keys,
+    ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens,
+    StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key, run_at_rung, run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -5,6 +5,7 @@
 //! says is exact but for co-activations of stores with very many codes, which are those of a sample of
 //! rows.
 
+mod block;
 mod coactivation;
 mod contexts;
 mod decoder;

@@ -1,6 +1,5 @@
 //! Images: which files there are, and how a vision host wants them.
 
-mod background;
 mod decode;
 mod orientation;
 mod processor;
@@ -8,9 +7,9 @@ mod resize;
 
 use std::path::{Path, PathBuf};
 
-pub use background::Background;
 pub use processor::ImageProcessor;
 pub(crate) use processor::PROCESSOR_FILE;
+pub use sae_config::ImageBackground as Background;
 
 use crate::{Error, Result};
 

@@ -31,12 +31,19 @@ pub(super) fn conclude(plan: &Plan, job: &Job, pages: &[(String, PathBuf)]) -> R
     for run in plan.selected() {
         let result = job.result(run);
         let status = result.as_ref().map(|result| result.status);
-        if matches!(status, Some(RunStatus::Done | RunStatus::Dropped)) {
-            continue;
+        let is_measured = result.as_ref().is_some_and(|result| job.suites.are_measured(result));
+        match status {
+            Some(RunStatus::Dropped) => continue,
+            Some(RunStatus::Done) if is_measured => continue,
+            _ => {}
         }
         n_failed += 1;
         let failure = result.and_then(|result| result.failure);
-        let failure = failure.unwrap_or_else(|| "no result".into());
+        let none = match status {
+            Some(RunStatus::Done) => "a suite was not measured",
+            _ => "no result",
+        };
+        let failure = failure.unwrap_or_else(|| none.into());
         let log = job.folder(&run.id).join("log.txt");
         note(&format!("\nrun {} ({}) failed: {failure}", run.id, run.point));
         if n_failed <= MOST_LOGS {

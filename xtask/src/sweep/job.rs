@@ -141,12 +141,7 @@ impl Job {
         if let Some(result) = self.kept(id)?.filter(|result| self.is_whole(result, steps)) {
             return Ok(result);
         }
-        self.clear_dropped(id, &folder)?;
-        // They would be of another model.
-        let pages = folder.join("features");
-        if pages.exists() {
-            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
-        }
+        self.clear(id, &folder)?;
         let mut config = config.clone();
         config.data.store = self.activations.train.clone();
         config.training.device = device(&folder, &place.device);
@@ -187,12 +182,27 @@ impl Job {
             evaluation,
             failure,
         };
-        write_json(&self.result_file(id), &result)?;
+        self.keep(&result)?;
         Ok(result)
     }
 
-    /// Removes the model of a run that was dropped.
-    fn clear_dropped(&self, id: &str, folder: &Path) -> Result<()> {
+    /// Writes the result of an attempt; one that failed does not take the place of what an earlier one
+    /// has measured, such as where a suite that is asked for since cannot be measured.
+    fn keep(&self, result: &RunResult) -> Result<()> {
+        let (id, steps) = (&result.run_id, result.config.training.steps);
+        let is_measured = self.kept(id)?.is_some_and(|kept| is_of_length(&kept, steps));
+        match result.evaluation.is_none() && is_measured {
+            true => Ok(()),
+            false => Ok(write_json(&self.result_file(id), result)?),
+        }
+    }
+
+    /// Removes the pages of an earlier model, and the model of a run that was dropped.
+    fn clear(&self, id: &str, folder: &Path) -> Result<()> {
+        let pages = folder.join("features");
+        if pages.exists() {
+            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
+        }
         if self.kept(id)?.is_some_and(|result| result.status == RunStatus::Dropped) {
             // It has no state from which it could go on, and starts anew.
             let model = folder.join("checkpoint");

@@ -135,6 +135,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
         #[test]
         fn a_split_has_each_document_once_and_a_fifth_of_each_answer_tests(
             labels in prop::collection::vec(any::<bool>(), 1..200),

@@ -15,6 +15,10 @@ mod tests;
 /// Rows that projections on the decoder are computed of at most, evenly spread over the store.
 const MAX_PROJECTED: u64 = 2048;
 
+/// Projections that exceed the one that is shown are one in so many: far fewer than half, whose value
+/// is near 0 in any dictionary, and more than are active.
+const PROJECTED_SHARE: usize = 16;
+
 /// Sums over blocks of neighbouring rows, of which fidelity and sparsity are made.
 ///
 /// Memory is two vectors of `d_out` a block, and 2,048 rows.
@@ -110,7 +114,8 @@ impl<'a> CoreObserver<'a> {
         if !self.sae.config().is_transcoder() {
             let rows = Tensor::f_cat(&self.projected, 0)?;
             let n_rows = rows.size()[0] as u64;
-            let projection = decoder_projection(self.sae, &rows, self.fired.len() / 2)?;
+            let projection =
+                decoder_projection(self.sae, &rows, self.fired.len() / PROJECTED_SHARE)?;
             scores.insert("core.decoder_projection".into(), Score::new(projection, n_rows));
         }
         Ok(())
