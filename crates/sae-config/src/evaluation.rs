@@ -10,7 +10,7 @@ pub use allocation::{Allocation, Complexity, Profile, Spent, SpentText, TokenTex
 pub use host::{CrossEntropy, ImagePart, ImageScores, LabelScores, PartScores};
 pub use truth::{GroundTruth, LatentScores};
 
-use crate::{Scores, TaskProbes};
+use crate::{Interventions, Scores, TaskProbes, VisionScores};
 
 /// All metrics of one SAE on one set of held-out rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,12 @@ pub struct Evaluation {
     /// What probes found of each task, where the suite `probing` was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<TaskProbes>,
+    /// What interventions on the host show, where the suite was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interventions: Option<Interventions>,
+    /// What the features of a vision SAE are of, where the suite was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vision: Option<VisionScores>,
     /// Whether the activations are of another host or hook point than the model's, which
     /// `--elsewhere` let pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -15,6 +15,7 @@ mod file;
 mod groups;
 mod identity;
 mod images;
+mod interventions;
 mod labels;
 mod live;
 mod preset;
@@ -23,12 +24,14 @@ mod results;
 mod role;
 mod run;
 mod scores;
+mod steering;
 mod suite;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod timing;
 mod training;
+mod vision;
 
 pub use architectures::*;
 pub use checked::{CheckedRun, CheckedTraining};
@@ -52,6 +55,10 @@ pub use features::{
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id, stream_difference};
 pub use images::{ImageBackground, ImagePositions};
+pub use interventions::{
+    AttributeScores, FirstLetter, Interventions, LetterScores, LossGroup, Moved, ReplacedLoss,
+    SplicedLosses,
+};
 pub use labels::{LABELS_FILE, LabelTask, Labels, ProbeResult, TaskProbes};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
@@ -60,6 +67,7 @@ pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use scores::{Interval, IntervalKind, Score, Scores, Worthless, scores_of};
+pub use steering::{Continuation, Steering};
 pub use suite::{Better, ScoreInfo, Suite};
 pub use sweep::{
     BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HeldOutConfig,
@@ -69,3 +77,4 @@ pub use sweep::{
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};
+pub use vision::{AgainstChance, AucOf, LabelProbing, SpentOnParts, VisionScores};

@@ -14,11 +14,22 @@ pub enum Suite {
     Probing,
     /// How far other runs find the same features.
     Stability,
+    /// What other activations in the place of the host's, and features moved or added, do to it.
+    Interventions,
+    /// What the features of a vision SAE are of.
+    Vision,
 }
 
 impl Suite {
     /// All of them, in the order in which they are measured and shown.
-    pub const ALL: [Self; 4] = [Self::Core, Self::Truth, Self::Probing, Self::Stability];
+    pub const ALL: [Self; 6] = [
+        Self::Core,
+        Self::Truth,
+        Self::Probing,
+        Self::Stability,
+        Self::Interventions,
+        Self::Vision,
+    ];
 
     /// The name on the command line and in files.
     #[must_use]
@@ -28,6 +39,8 @@ impl Suite {
             Self::Truth => "truth",
             Self::Probing => "probing",
             Self::Stability => "stability",
+            Self::Interventions => "interventions",
+            Self::Vision => "vision",
         }
     }
 
@@ -39,6 +52,8 @@ impl Suite {
             Self::Truth => "a planted store, with its truth beside it",
             Self::Probing => "--probes, labelled stores that `softsae probe-data` makes",
             Self::Stability => "--against, checkpoints of other seeds, runs or widths",
+            Self::Interventions => "--host, a language model, and --text",
+            Self::Vision => "--host, a vision model, and --images",
         }
     }
 
@@ -50,6 +65,8 @@ impl Suite {
             Self::Truth => &TRUTH,
             Self::Probing => &PROBING,
             Self::Stability => &STABILITY,
+            Self::Interventions => &INTERVENTIONS,
+            Self::Vision => &VISION,
         }
     }
 
@@ -134,6 +151,31 @@ const PROBING: [ScoreInfo; 12] = [
 
 const STABILITY: [ScoreInfo; 2] =
     [high("stability.pw_mcc", "features"), high("stability.shared", "features")];
+
+const INTERVENTIONS: [ScoreInfo; 12] = [
+    high("interventions.ce_recovered", "predictions"),
+    high("interventions.kl_recovered", "predictions"),
+    low("interventions.kl_over_random", "predictions"),
+    high("interventions.ce_recovered_n1", "predictions"),
+    high("interventions.ce_recovered_n4", "predictions"),
+    high("interventions.ce_recovered_n16", "predictions"),
+    high("interventions.ce_recovered_n64", "predictions"),
+    low("interventions.absorption", "letters"),
+    low("interventions.full_absorption", "letters"),
+    low("interventions.features_per_letter", "letters"),
+    high("interventions.f1_one_feature", "letters"),
+    high("interventions.disentanglement", "pairs"),
+];
+
+const VISION: [ScoreInfo; 7] = [
+    high("vision.embedding_recovered", "images"),
+    high("vision.monosemanticity", "features"),
+    high("vision.label_purity", "features"),
+    high("vision.part_purity", "features"),
+    high("vision.label_auc_k1", "labels"),
+    high("vision.label_auc_k5", "labels"),
+    neither("vision.object_over_background", "images"),
+];
 
 #[cfg(test)]
 mod tests {

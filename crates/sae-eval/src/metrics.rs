@@ -157,6 +157,8 @@ impl Metrics {
             ground_truth: None,
             scores: sae_config::Scores::new(),
             probes: Vec::new(),
+            interventions: None,
+            vision: None,
             elsewhere: false,
             differences: Vec::new(),
         })

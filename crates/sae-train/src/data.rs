@@ -11,7 +11,7 @@ use sae_data::{
 use crate::Result;
 
 /// The store of a run, and that of its target.
-type Stores = Ports<Arc<dyn ActivationStore>>;
+pub type Stores = Ports<Arc<dyn ActivationStore>>;
 
 /// What a filter of the configuration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Opened {
     pub source: Box<dyn BatchSource>,
     /// What each filter kept.
     pub filtered: Vec<Filtered>,
+    /// The rows of an epoch, where they are of stores.
+    pub stores: Option<Stores>,
 }
 
 /// Opens what a run trains on; [`open_stores`] is one.
@@ -53,7 +55,8 @@ pub fn open_stores(config: &CheckedRun) -> Result<Opened> {
         seed: training.seed,
         ..LoaderConfig::default()
     };
-    Ok(Opened { source: Box::new(Loader::open(stores, loader)?), filtered })
+    let source = Box::new(Loader::open(stores.clone(), loader)?);
+    Ok(Opened { source, filtered, stores: Some(stores) })
 }
 
 /// Opens the stores of a configuration and leaves out the rows that it does not want, with their

@@ -25,7 +25,7 @@ const TIMING_FILE: &str = "timing.json";
 pub const CONFIG_FILE: &str = "run.toml";
 /// Folder of the training states in a run's folder; of a run that has ended, the newest that a
 /// longer run can go on from.
-const TRAINING_FOLDER: &str = "training";
+pub const TRAINING_FOLDER: &str = "training";
 
 /// How a run is started and stopped.
 #[derive(Clone, Copy)]

@@ -247,8 +247,8 @@ fn a_stream_is_read_once() {
     let runs: Vec<_> =
         [0, 5, 11].map(|i| (run(&store, i, 20), dir.path().join(i.to_string()))).into();
     let open = |config: &CheckedRun| -> sae_train::Result<Opened> {
-        let Opened { source, filtered } = open_stores(config)?;
-        Ok(Opened { source: Box::new(Counted(source, &BATCHES, &RESUMED)), filtered })
+        let Opened { source, filtered, stores } = open_stores(config)?;
+        Ok(Opened { source: Box::new(Counted(source, &BATCHES, &RESUMED)), filtered, stores })
     };
     // One of them is ahead by five steps.
     train(&runs[1].0, &runs[1].1, false, 5).unwrap_err();

@@ -6,6 +6,7 @@ mod harvest;
 mod models;
 mod probe_data;
 mod runs;
+mod steer;
 mod stores;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +18,7 @@ pub(crate) use harvest::{BosPolicy, HarvestArgs, SpecialTokens};
 pub(crate) use models::{CompareArgs, ExportArgs, ImportArgs, InspectArgs};
 pub(crate) use probe_data::{ProbeDataArgs, ProbeRows};
 pub(crate) use runs::{ALL_SUITES, EncodeArgs, EvalArgs, TrainArgs};
+pub(crate) use steer::SteerArgs;
 pub(crate) use stores::{ConvertArgs, PlantArgs, StoreDtype, StoreFormat};
 
 /// Trains, evaluates and inspects sparse autoencoders on model activations.
@@ -55,6 +57,8 @@ pub(crate) enum Command {
     Encode(EncodeArgs),
     /// Make pages of what every feature of an SAE is active on, and files of them for other tools
     Features(FeaturesArgs),
+    /// Let a language model write with a feature added to its activations
+    Steer(SteerArgs),
     /// Describe an activation store or a checkpoint
     Inspect(InspectArgs),
     /// Write a checkpoint as the files of another tool

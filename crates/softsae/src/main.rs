@@ -57,6 +57,7 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Compare(args) => commands::compare::run(args),
         Command::Encode(args) => commands::encode::run(args),
         Command::Features(args) => commands::features::run(args),
+        Command::Steer(args) => commands::steer::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Import(args) => commands::import::run(args),

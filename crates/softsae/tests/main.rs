@@ -16,6 +16,8 @@ mod planted;
 mod presets;
 mod replaced;
 mod signals;
+mod signs;
+mod steer;
 mod stores;
 mod streams;
 mod suites;

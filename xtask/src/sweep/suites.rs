@@ -54,6 +54,8 @@ pub(super) fn resolve(names: &[String], config: &SweepConfig) -> Result<Vec<Suit
             Suite::Probing => (config.texts.is_some(), "a host that reads texts"),
             // Of one seed there are no pairs, and nothing is measured.
             Suite::Stability => (true, ""),
+            Suite::Interventions => (config.texts.is_some(), "a host that reads texts"),
+            Suite::Vision => (config.images.is_some(), "a host that reads images"),
         };
         match has_what_it_needs {
             true => wanted.push(suite),
@@ -161,7 +163,8 @@ mod tests {
         let texts = config("texts = { train = ['a'], held_out = ['b'] }");
         let all = [ALL.to_owned()];
         assert_eq!(resolve(&all, &planted).unwrap(), [Suite::Core, Suite::Truth, Suite::Stability]);
-        assert_eq!(resolve(&all, &texts).unwrap(), [Suite::Core, Suite::Probing, Suite::Stability]);
+        let of_texts = [Suite::Core, Suite::Probing, Suite::Stability, Suite::Interventions];
+        assert_eq!(resolve(&all, &texts).unwrap(), of_texts);
         let error = resolve(&["probing".into()], &planted).unwrap_err();
         assert!(crate::exit::is_usage(&error) && error.to_string().contains("--suite probing"));
         assert!(resolve(&[], &planted).unwrap().is_empty());

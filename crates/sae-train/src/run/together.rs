@@ -59,7 +59,7 @@ fn train(
     for ((written, out), config) in runs.iter().zip(configs) {
         folders.push(RunFolder::open(written, config.clone(), out, options.resume)?);
     }
-    let Opened { mut source, filtered } = (options.open)(&configs[0])?;
+    let Opened { mut source, filtered, .. } = (options.open)(&configs[0])?;
     let mut ended: Vec<Option<Result<RunSummary>>> = Vec::new();
     let mut folders_left = Vec::new();
     for (index, folder) in folders.into_iter().enumerate() {

@@ -89,6 +89,9 @@ pub(crate) struct EvalArgs {
     /// the folders that they are in
     #[arg(long, value_name = "DIR", requires = "host")]
     pub(crate) images: Option<PathBuf>,
+    /// For the suite vision, another vision model than the host, which says how alike images are
+    #[arg(long, value_name = "PATH", requires = "images")]
+    pub(crate) encoder: Option<PathBuf>,
     /// Hook point, as `harvest` takes it; default: the one the store was harvested at
     #[arg(long, value_name = "HOOK")]
     pub(crate) hook: Option<String>,

@@ -2,6 +2,7 @@
 //! images, and what is found of planted features.
 
 mod images;
+mod interventions;
 mod splice;
 mod suites;
 mod summary;
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         true => None,
         false => PlantedTruth::find(&args.data).or_usage()?,
     };
-    let suites = Suites::open(args, &sae, &store, truth.as_ref(), &mut found)?;
+    let suites = Suites::open(args, &sae, &store, truth.as_ref(), spliced.as_ref(), &mut found)?;
     let whole = match target {
         Some(target) => zip(store, target).or_usage()?,
         None => store.into(),
@@ -74,11 +75,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
     let truth = truth.as_ref();
     let mut evaluation = measure(&sae, &stores, &whole, truth, spliced.as_ref(), suites.as_ref())?;
-    if let Some(suites) = suites {
+    if let Some(suites) = &suites {
         suites.measure(&sae, &stores, &whole, truth, &mut evaluation)?;
     }
     if let Some(spliced) = spliced {
-        spliced.measure(&sae, &mut evaluation)?;
+        let wants = |suite| suites.as_ref().is_some_and(|suites| suites.wants(suite));
+        spliced.measure(&sae, wants, &mut evaluation)?;
     }
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     summary::print(&evaluation);

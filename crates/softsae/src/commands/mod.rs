@@ -11,6 +11,8 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod plant;
 pub(crate) mod probe_data;
+mod signs;
+pub(crate) mod steer;
 pub(crate) mod train;
 
 use std::path::{Path, PathBuf};

@@ -12,12 +12,12 @@ use sae_config::{CheckedRun, RunConfig};
 use sae_data::{BatchSource, Error as DataError, Ports};
 use sae_hosts::Live;
 use sae_train::{
-    CONFIG_FILE, Opened, RunOptions, RunSummary, memory, open_stores, plan_together, run_device,
-    train_runs,
+    CHECKPOINT_FOLDER, CONFIG_FILE, Opened, RunOptions, RunSummary, TRAINING_FOLDER, memory,
+    open_stores, plan_together, run_device, train_runs,
 };
 use tch::Device;
 
-use super::check_apart;
+use super::{check_apart, signs};
 use crate::cli::TrainArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
@@ -118,9 +118,9 @@ fn train(
             Some(_) => {
                 let live = live.take().map_or_else(|| open_live(config, device), Ok);
                 let live = live.map_err(|error| DataError::Source(Box::new(error)))?;
-                Ok(Opened { source: Box::new(live), filtered: vec![] })
+                Ok(Opened { source: Box::new(live), filtered: vec![], stores: None })
             }
-            None => open_stores(config),
+            None => open_and_warn(config, outs),
         }
     };
     let options = RunOptions { open: &open, resume, stop: interrupt::flag() };
@@ -170,6 +170,18 @@ fn conclude(
         }
     }
     first.map_or(Ok(()), Err)
+}
+
+/// Opens the stores of a run, and says of one that begins what it will meet.
+fn open_and_warn(config: &CheckedRun, outs: &[PathBuf]) -> sae_train::Result<Opened> {
+    let opened = open_stores(config)?;
+    let has_begun = |out: &PathBuf| {
+        [CHECKPOINT_FOLDER, TRAINING_FOLDER].iter().any(|folder| out.join(folder).exists())
+    };
+    if let Some(stores) = opened.stores.as_ref().filter(|_| !outs.iter().any(has_begun)) {
+        signs::warn(config, stores);
+    }
+    Ok(opened)
 }
 
 /// Opens the host and the corpus of a live run.

@@ -16,7 +16,8 @@ use sae_models::{Role, Sae, load_checkpoint};
 
 use self::floors::Floors;
 use self::probes::Probes;
-use super::{Stores, pass};
+use super::splice::Spliced;
+use super::{Stores, interventions, pass};
 use crate::cli::{ALL_SUITES, EvalArgs};
 use crate::commands::{Differences, check_dimension};
 use crate::failure::{Blame as _, Failure};
@@ -40,10 +41,11 @@ impl Suites {
         sae: &Sae,
         store: &Arc<dyn ActivationStore>,
         truth: Option<&PlantedTruth>,
+        spliced: Option<&Spliced>,
         found: &mut Differences,
     ) -> Result<Option<Self>, Failure> {
         let mut suites = Self {
-            wanted: wanted(args, sae, truth)?,
+            wanted: wanted(args, sae, truth, spliced)?,
             probes: Vec::new(),
             against: Vec::new(),
             floors: None,
@@ -96,6 +98,8 @@ impl Suites {
                         "{n} comparisons, each a pass and two matchings of {each:.1} G operations"
                     )
                 }
+                Suite::Interventions => interventions::cost(),
+                Suite::Vision => "the images once to the hook point, and through --encoder".into(),
             };
             note!("suite {}: {cost}", suite.name());
         }
@@ -177,7 +181,12 @@ impl Suites {
 }
 
 /// The suites that are asked for by name, or of all of them those that have what they need.
-fn wanted(args: &EvalArgs, sae: &Sae, truth: Option<&PlantedTruth>) -> Result<Vec<Suite>, Failure> {
+fn wanted(
+    args: &EvalArgs,
+    sae: &Sae,
+    truth: Option<&PlantedTruth>,
+    spliced: Option<&Spliced>,
+) -> Result<Vec<Suite>, Failure> {
     let is_all = args.suite.iter().any(|name| name == ALL_SUITES);
     let mut wanted = Vec::new();
     for suite in Suite::ALL {
@@ -190,6 +199,7 @@ fn wanted(args: &EvalArgs, sae: &Sae, truth: Option<&PlantedTruth>) -> Result<Ve
             // Of transcoders a store has no rows of what is rebuilt.
             Suite::Probing => !args.probes.is_empty() && !sae.config().is_transcoder(),
             Suite::Stability => !args.against.is_empty() && !sae.config().is_transcoder(),
+            Suite::Interventions | Suite::Vision => spliced.is_some_and(|of| of.can(suite)),
         };
         match has_what_it_needs {
             true => wanted.push(suite),

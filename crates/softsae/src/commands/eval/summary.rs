@@ -1,7 +1,8 @@
 //! An evaluation in words.
 
 use sae_config::{
-    CrossEntropy, Evaluation, GroundTruth, ImageScores, Reconstruction, Sparsity, Suite, scores_of,
+    AttributeScores, CrossEntropy, Evaluation, GroundTruth, ImageScores, Reconstruction, Sparsity,
+    Suite, VisionScores, scores_of,
 };
 
 use crate::output::say;
@@ -47,7 +48,41 @@ pub(super) fn print(evaluation: &Evaluation) {
     if let Some(truth) = &evaluation.ground_truth {
         print_truth(truth);
     }
+    if let Some(vision) = &evaluation.vision {
+        print_vision(vision);
+    }
+    if let Some(moved) = evaluation.interventions.as_ref().and_then(|of| of.attributes.as_ref()) {
+        print_attributes(moved);
+    }
     print_scores(evaluation);
+}
+
+/// What features are of, beside what chance gives.
+fn print_vision(vision: &VisionScores) {
+    for (name, of) in [
+        ("alike images", vision.monosemanticity),
+        ("label purity", vision.label_purity),
+        ("part purity", vision.part_purity),
+    ] {
+        if let Some(of) = of {
+            say!("{name:<15} {:.4}, by chance {:.4}, over {} features", of.value, of.chance, of.n);
+        }
+    }
+    if let Some(spent) = vision.spent {
+        say!(
+            "spent           {:.2} on objects, {:.2} on background",
+            spent.object,
+            spent.background
+        );
+    }
+}
+
+fn print_attributes(of: &AttributeScores) {
+    say!("attributes      {} things, {} pairs", of.n_things, of.n_pairs);
+    for moved in of.by_features.iter().chain([&of.whole]) {
+        let n = moved.n_features;
+        say!("  {n:>6} features  cause {:.3}, isolation {:.3}", moved.cause, moved.isolation);
+    }
 }
 
 /// A line for each score: its interval, the best of the worthless dictionaries, the ceiling.
