@@ -14,6 +14,7 @@ mod features;
 mod file;
 mod groups;
 mod identity;
+mod judged;
 mod live;
 mod preset;
 mod recipe;
@@ -43,10 +44,11 @@ pub use evaluation::{
 };
 pub use features::{
     Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,
-    Histogram, Neighbor, Quantile, TokenLogit,
+    Histogram, Neighbor, Patch, PictureSet, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use judged::{Confusion, HeldOut, Judged, Labels};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};

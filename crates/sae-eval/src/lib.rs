@@ -34,7 +34,7 @@ pub use ground_truth::{TruthMetrics, TruthObserver};
 pub use images::{ImageSpliceOptions, splice_images};
 pub use metrics::Metrics;
 pub use monosemanticity::monosemanticity;
-pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe};
+pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe, observe_from};
 pub use probing::{Probe, ProbeScores, SparseProbe, sparse_probing};
 pub use profile::ProfileObserver;
 pub use stability::{ActiveFeatures, compare};

@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 use sae_config::{FeatureContext, FeatureKHat, FeatureRecord, Quantile};
-use sae_data::ActivationStore;
 use sae_hosts::HostModel;
 use sae_models::Sae;
 
+use super::block::{Block, MAX_ACTIVATIONS, fitting};
 use super::coactivation::{Coactivation, Sums};
-use super::contexts::{Activations, Rows};
+use super::contexts::Rows;
 use super::decoder::Decoder;
+use super::held_out::{Judging, Pool};
+use super::places::Places;
 use super::ranks::{N_QUANTILES, by_magnitude, histogram, quantile, sample};
 use super::spool::Codes;
 use super::{DescribeOptions, FeatureObserver, KHat, median};
@@ -18,9 +20,6 @@ use crate::{Error, Result};
 
 /// Features described at a time.
 const AT_ONCE: u32 = 256;
-
-/// Activations held in memory at a time, unless a single feature has more: 8 bytes each.
-const MAX_ACTIVATIONS: u64 = 32_000_000;
 
 /// Contexts of the largest activations.
 const N_TOP: usize = 20;
@@ -40,6 +39,8 @@ pub struct FeatureDescriber<'a> {
     median: f64,
     /// The first feature that is not described yet.
     next: u32,
+    /// Features whose activations are read at once, of which it is one.
+    block: Range<u32>,
 }
 
 /// When features are active; threads may share it.
@@ -48,86 +49,63 @@ struct Activity {
     codes: Codes,
     rows: Rows,
     coactivation: Coactivation,
+    pool: Pool,
     k_hat: Option<KHat>,
     options: DescribeOptions,
     block: Block,
-}
-
-/// All activations of some features.
-#[derive(Debug, Default)]
-struct Block {
-    features: Range<u32>,
-    starts: Vec<usize>,
-    rows: Vec<u32>,
-    values: Vec<f32>,
-}
-
-impl Block {
-    /// Reads the activations of as many features as fit, from `first` on.
-    fn read(codes: &Codes, first: u32, most: u64) -> Result<Self> {
-        let counts = &codes.counts.of_features;
-        let mut starts = vec![0];
-        let mut end = 0;
-        for &count in &counts[first as usize..] {
-            if starts.len() > 1 && end + count > most {
-                break;
-            }
-            end += count;
-            starts.push(end as usize);
-        }
-        let features = first..first + (starts.len() - 1) as u32;
-        let mut next = starts.clone();
-        let (mut rows, mut values) = (vec![0; end as usize], vec![0.0; end as usize]);
-        codes.for_each_row(|row, active, with| {
-            for (feature, value) in active.iter().zip(with).filter(|(f, _)| features.contains(f)) {
-                let next = &mut next[(feature - features.start) as usize];
-                (rows[*next], values[*next]) = (row as u32, *value);
-                *next += 1;
-            }
-        })?;
-        Ok(Self { features, starts, rows, values })
-    }
-
-    fn of(&self, feature: u32) -> Activations<'_> {
-        let at = (feature - self.features.start) as usize;
-        let range = self.starts[at]..self.starts[at + 1];
-        Activations { rows: &self.rows[range.clone()], values: &self.values[range] }
-    }
 }
 
 impl<'a> FeatureDescriber<'a> {
     pub(super) fn new(
         observed: FeatureObserver,
         sae: &Sae,
-        store: &dyn ActivationStore,
+        places: Places,
         host: Option<&'a HostModel>,
         options: DescribeOptions,
     ) -> Result<Self> {
-        let FeatureObserver { spool, norms, k_hat } = observed;
+        let FeatureObserver { spool, norms, k_hat, .. } = observed;
         let codes = spool.finish()?;
         let n_rows = codes.counts.n_rows;
-        let wrong = |name, expected: String, got: u64| {
-            Err(Error::Setting { name, expected, got: got.to_string() })
-        };
         if n_rows == 0 {
             return Err(Error::Empty { what: "rows" });
         }
-        if n_rows != store.n_rows() {
-            return wrong("rows observed", format!("{} of the store", store.n_rows()), n_rows);
-        }
         if n_rows > u32::MAX.into() {
-            return wrong("rows of the store", format!("at most {}", u32::MAX), n_rows);
+            let (expected, got) = (format!("at most {}", u32::MAX), n_rows.to_string());
+            return Err(Error::Setting { name: "rows", expected, got });
         }
         let median = median(&norms);
+        let rows = Rows::new(places, norms, median, options.window);
         let activity = Activity {
-            rows: Rows::read(store, norms, median, options.window)?,
+            pool: Pool::draw(&rows, options.seed),
+            rows,
             coactivation: Coactivation::read(&codes, options.seed)?,
             codes,
             k_hat,
             options,
             block: Block::default(),
         };
-        Ok(Self { activity, decoder: Decoder::new(sae)?, host, median, next: 0 })
+        Ok(Self { activity, decoder: Decoder::new(sae)?, host, median, next: 0, block: 0..0 })
+    }
+
+    /// Passes over features that are described already, if they were so in the order of their
+    /// numbers from the first. Numbers are those of a describer that did not: features are described
+    /// together with the same others, so that the next may be some of those that are passed over.
+    pub fn pass_over(&mut self, n_features: usize) {
+        while let Some(end) = self.end_of_next().filter(|end| *end as usize <= n_features) {
+            self.next = end;
+        }
+    }
+
+    /// The end of the features that are described together with the next; none after the last.
+    fn end_of_next(&mut self) -> Option<u32> {
+        let of_features = &self.activity.codes.counts.of_features;
+        if self.next as usize == of_features.len() {
+            return None;
+        }
+        if !self.block.contains(&self.next) {
+            self.block = fitting(of_features, self.next, MAX_ACTIVATIONS);
+        }
+        Some(self.block.end.min(self.next + AT_ONCE))
     }
 
     /// The next features; none after the last.
@@ -135,19 +113,15 @@ impl<'a> FeatureDescriber<'a> {
     /// # Errors
     /// [`Error::Spool`], [`Error::Torch`], [`Error::Host`].
     pub fn next_features(&mut self) -> Result<Vec<FeatureRecord>> {
-        let first = self.next;
+        let Some(end) = self.end_of_next() else { return Ok(Vec::new()) };
+        let (features, n_features) = (self.next..end, self.activity.codes.counts.of_features.len());
         let activity = &mut self.activity;
-        let n_features = activity.codes.counts.of_features.len();
-        if first as usize == n_features {
-            return Ok(Vec::new());
-        }
-        if !activity.block.features.contains(&first) {
+        if activity.block.features != self.block {
             // The one before is given up before the next takes its memory.
             activity.block = Block::default();
-            activity.block = Block::read(&activity.codes, first, MAX_ACTIVATIONS)?;
+            activity.block = Block::read(&activity.codes, self.block.clone())?;
         }
-        let features = first..activity.block.features.end.min(first + AT_ONCE);
-        self.next = features.end;
+        self.next = end;
         let cosines = self.decoder.nearest(features.clone(), N_NEIGHBORS)?;
         let components = self.decoder.components(features.clone())?;
         let attributions = match self.host {
@@ -165,6 +139,12 @@ impl<'a> FeatureDescriber<'a> {
             (record.cosine, record.attribution) = (cosine, attribution);
         }
         Ok(records)
+    }
+
+    /// Features of the SAE.
+    #[must_use]
+    pub fn n_features(&self) -> usize {
+        self.activity.codes.counts.of_features.len()
     }
 
     /// Rows that were observed.
@@ -203,6 +183,19 @@ impl<'a> FeatureDescriber<'a> {
         self.activity.rows.n_contexts()
     }
 
+    /// Windows drawn from the store, from which contexts without a feature are taken, in the order of
+    /// the numbers that [`HeldOut`](sae_config::HeldOut) has.
+    #[must_use]
+    pub fn pool(&self) -> Vec<FeatureContext> {
+        self.activity.pool.contexts(&self.activity.rows)
+    }
+
+    /// Positions of a context: one more than the last that a row has.
+    #[must_use]
+    pub fn n_positions(&self) -> usize {
+        self.activity.rows.n_positions()
+    }
+
     /// Whether rows are of tokens.
     #[must_use]
     pub fn has_tokens(&self) -> bool {
@@ -237,6 +230,13 @@ impl Activity {
                 contexts: contexts(sample(rows, feature, self.options.seed, N_OF_QUANTILE)),
             }
         });
+        let quantiles: Vec<Quantile> = quantiles.collect();
+        let top = contexts(top);
+        let Judging { held_out, n_gram } = {
+            let shown = quantiles.iter().flat_map(|of| &of.contexts);
+            let shown: Vec<&FeatureContext> = top.iter().chain(shown).collect();
+            self.pool.judging(&self.rows, (feature, active), &order, &shown, self.options.seed)
+        };
         let near = self.coactivation.nearest(feature, active, sums, N_NEIGHBORS);
         let total: f64 = active.values.iter().map(|value| f64::from(*value)).sum();
         FeatureRecord {
@@ -245,8 +245,10 @@ impl Activity {
             mean: total / n.max(1) as f64,
             max: order.first().map_or(0.0, |at| active.values[*at as usize]),
             histogram: histogram(active.values),
-            quantiles: quantiles.collect(),
-            top: contexts(top),
+            quantiles,
+            top,
+            held_out,
+            n_gram,
             pearson: near.pearson,
             pearson_cosine: near.cosine,
             jaccard: near.jaccard,
@@ -274,40 +276,7 @@ impl Activity {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
-    use super::super::spool::Spool;
     use super::*;
-
-    proptest! {
-        /// Whatever fits at a time, a feature has all its activations in the order of the rows.
-        #[test]
-        fn blocks_hold_every_activation_once(
-            rows in prop::collection::vec(prop::collection::btree_map(0u32..9, 0.5f32..2.0, 0..9), 1..20),
-            most in 1u64..60,
-        ) {
-            let folder = tempfile::tempdir().unwrap();
-            let mut spool = Spool::new(folder.path(), 9).unwrap();
-            for row in &rows {
-                let (features, values): (Vec<_>, Vec<_>) = row.iter().map(|(f, v)| (*f, *v)).unzip();
-                spool.append(&features, &values).unwrap();
-            }
-            let codes = spool.finish().unwrap();
-            let mut first = 0;
-            while first < 9 {
-                let block = Block::read(&codes, first, most).unwrap();
-                prop_assert!(!block.features.is_empty() && block.features.start == first);
-                prop_assert!(block.rows.len() as u64 <= most || block.features.len() == 1);
-                for feature in block.features.clone() {
-                    let active = block.of(feature);
-                    let found: Vec<_> = active.rows.iter().copied().zip(active.values.iter().copied()).collect();
-                    let all = (0..).zip(&rows).filter_map(|(row, of)| Some((row, *of.get(&feature)?)));
-                    prop_assert_eq!(found, all.collect::<Vec<(u32, f32)>>());
-                }
-                first = block.features.end;
-            }
-        }
-    }
 
     #[test]
     fn the_median_is_of_rows_that_are_not_zero() {
