@@ -85,13 +85,13 @@ fn pages_without_a_store_are_those_of_one_also_when_they_are_killed() {
     fs::write(at("long.txt"), words.join(" ")).expect("writes");
     let (checkpoint, host, long, store) =
         (at("run/checkpoint"), at("host"), at("long.txt"), at("long"));
-    let harvest = ["harvest", "--host", str(&host), "--text", str(&long), "--out", str(&store)];
+    let harvest = ["harvest", "--host", str(&host), "--corpus", str(&long), "--out", str(&store)];
     succeed(harvest.into_iter().chain(["--hook", "resid_post.1", "--context-length", "16"]));
     let (of_store, live) = (at("of-store"), at("live"));
     let features = ["features", str(&checkpoint), "--host", str(&host)];
     succeed(features.into_iter().chain(["--data", str(&store), "--out", str(&of_store)]));
     let args: Vec<&str> =
-        features.into_iter().chain(["--text", str(&long), "--out", str(&live)]).collect();
+        features.into_iter().chain(["--corpus", str(&long), "--out", str(&live)]).collect();
     let partial = live.join("features-data.partial");
     let is_killed = killed_at(&args, &partial.join("pass/saved.json"));
     let rows = saved(&partial);
@@ -110,12 +110,6 @@ fn pages_without_a_store_are_those_of_one_also_when_they_are_killed() {
     assert_eq!(found["set"]["store"], str(&long));
     assert_eq!(fs::read_dir(&live).expect("a folder").count(), 2);
 
-    // A corpus of one document gives the same rows.
-    let corpus = at("corpus");
-    let args = features.into_iter().chain(["--corpus", str(&long), "--out", str(&corpus)]);
-    succeed(args);
-    assert_eq!(without_index(&corpus), without_index(&live));
-
     let out = at("new");
     let refused = |args: &[&str], words: &[&str]| {
         let all = ["features", str(&checkpoint), "--out", str(&out)];
@@ -123,14 +117,14 @@ fn pages_without_a_store_are_those_of_one_also_when_they_are_killed() {
         assert!(!out.exists());
     };
     refused(&[], &["--data"]);
-    refused(&["--text", str(&long)], &["--host"]);
-    refused(&["--data", str(&store), "--text", str(&long)], &["--data", "--text"]);
+    refused(&["--corpus", str(&long)], &["--host"]);
+    refused(&["--data", str(&store), "--corpus", str(&long)], &["--data", "--corpus"]);
     refused(&["--data", str(&store), "--hook", "embed"], &["--hook"]);
-    let of_host = ["--host", str(&host), "--text", str(&long)];
+    let of_host = ["--host", str(&host), "--corpus", str(&long)];
     let with = |more: [&'static str; 2]| of_host.into_iter().chain(more).collect::<Vec<_>>();
     refused(&with(["--hook", "resid_post.0"]), &["hook point: expected", "--elsewhere"]);
     refused(&with(["--hook", "nowhere"]), &["nowhere"]);
     refused(&with(["--context-length", "0"]), &["context_length"]);
     let nothing = at("nothing.txt");
-    refused(&["--host", str(&host), "--text", str(&nothing)], &["nothing.txt"]);
+    refused(&["--host", str(&host), "--corpus", str(&nothing)], &["nothing.txt"]);
 }

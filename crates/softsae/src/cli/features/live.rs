@@ -1,10 +1,8 @@
 //! Arguments of `features` for rows that no store has.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::super::corpus::Part;
+use super::super::corpus::{Format, Part};
 
 /// What a host reads while its rows are encoded.
 #[derive(Debug, Args)]
@@ -14,12 +12,12 @@ pub(crate) struct LiveArgs {
     /// be given several times
     #[arg(long, value_name = "PATH", requires = "host")]
     pub(crate) corpus: Vec<String>,
-    /// UTF-8 text file that --host reads; may be given several times
-    #[arg(long, value_name = "FILE", requires = "host")]
-    pub(crate) text: Vec<PathBuf>,
     /// Read only the files of a folder that fit a pattern, such as "data/train-*"
     #[arg(long, value_name = "PATTERN", requires = "corpus")]
     pub(crate) files: Option<String>,
+    /// Format of the files; default: by their endings
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "corpus")]
+    pub(crate) format: Option<Format>,
     /// Field or column of the document; default: text
     #[arg(long, value_name = "NAME", requires = "corpus")]
     pub(crate) field: Option<String>,

@@ -7,7 +7,7 @@ use clap::Args;
 use super::live::LiveArgs;
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("rows").required(true).args(["data", "corpus", "text"])))]
+#[command(group(clap::ArgGroup::new("rows").required(true).args(["data", "corpus"])))]
 pub(crate) struct PagesArgs {
     /// A checkpoint folder
     #[arg(value_name = "CHECKPOINT")]
@@ -21,7 +21,7 @@ pub(crate) struct PagesArgs {
     pub(crate) host: Option<PathBuf>,
     /// Folder of the images that the store was harvested of, to show its pictures; --host is the vision
     /// model
-    #[arg(long, value_name = "DIR", requires = "host", conflicts_with_all = ["corpus", "text"])]
+    #[arg(long, value_name = "DIR", requires = "host", conflicts_with = "corpus")]
     pub(crate) images: Option<PathBuf>,
     /// Folder for features.html and its data
     #[arg(long, value_name = "DIR")]

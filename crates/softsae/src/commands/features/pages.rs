@@ -11,7 +11,7 @@ use sae_report::{FeaturePages, Vocabulary};
 use super::super::{Differences, check_apart, device, locked};
 use super::host::Host;
 use super::pictures::Pictures;
-use super::source::{Source, name_of};
+use super::source::Source;
 use crate::cli::PagesArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::{note, say};
@@ -30,8 +30,7 @@ struct Inputs {
 pub(super) fn run(args: &PagesArgs) -> Result<(), Failure> {
     let others = [&args.data, &args.host, &args.images].into_iter().flatten();
     let corpus = args.live.corpus.iter().filter(|path| !path.starts_with(HUB_PREFIX));
-    let inputs = others.chain(&args.live.text).map(PathBuf::as_path);
-    let inputs = inputs.chain([&*args.checkpoint]).chain(corpus.map(Path::new));
+    let inputs = others.map(PathBuf::as_path).chain([&*args.checkpoint]).chain(corpus.map(Path::new));
     check_apart(&args.out, &inputs.collect::<Vec<_>>())?;
     let mut inputs = Inputs::open(args)?;
     let vocabulary = inputs.host.as_ref().map(Host::vocabulary).transpose()?.unwrap_or_default();
@@ -87,7 +86,7 @@ impl Inputs {
                 let host = Host::open(path, device, false, hook.as_deref())?;
                 let source = Source::live(&args.live, &host.model, of_model)?;
                 let differences = found(&source, &format!("--host {}", path.display()))?;
-                (name_of(&args.live), source, Some(host), differences)
+                (args.live.corpus.join(", "), source, Some(host), differences)
             }
             // Not reached: clap asks for the one or the other.
             (None, None) => {

@@ -1,17 +1,17 @@
 //! Where the rows of feature pages come from: a store, or a host that reads documents.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use sae_config::CorpusConfig;
 use sae_data::{ActivationStore, Port, open_store};
 use sae_eval::{DescribeOptions, EvaluateOptions, FeatureDescriber, FeatureObserver, observe_from};
-use sae_hosts::corpus::{self, Texts};
+use sae_hosts::corpus;
 use sae_hosts::{Bos, Cut, HarvestOptions, HookPoint, HostModel, HostRows};
 use sae_models::{Sae, TrainedOn};
 use sae_train::{origin, origin_of};
 
-use super::super::{check_dimension, read_texts};
+use super::super::check_dimension;
 use crate::cli::LiveArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::note;
@@ -48,14 +48,9 @@ impl Source {
         let tokenizer = host.tokenizer().or_usage()?;
         let prepend = options.bos.resolve(tokenizer).or_usage()?;
         let length = options.context_length;
-        let (documents, cut) = if args.corpus.is_empty() {
-            let texts = read_texts(&args.text)?;
-            (Box::new(Texts::new(&texts)) as Box<_>, Cut::new(length, prepend))
-        } else {
-            let corpus = corpus_of(args);
-            let cut = Cut::of_corpus(length, prepend, &corpus, tokenizer).or_usage()?;
-            (corpus::open(&corpus, tokenizer).or_usage()?, cut)
-        };
+        let corpus = corpus_of(args);
+        let cut = Cut::of_corpus(length, prepend, &corpus, tokenizer).or_usage()?;
+        let documents = corpus::open(&corpus, tokenizer).or_usage()?;
         let rows = HostRows::new(host, documents, cut, hook, &options).or_usage()?;
         Ok(Self::Live(Box::new(rows)))
     }
@@ -168,15 +163,10 @@ fn corpus_of(args: &LiveArgs) -> CorpusConfig {
     CorpusConfig {
         path: args.corpus.clone(),
         files: args.files.clone(),
+        format: args.format.map(Into::into),
         field: args.field.clone(),
         split: args.split.map(Into::into),
         max_tokens: args.total_tokens,
         ..CorpusConfig::default()
     }
-}
-
-/// The name of the documents, as the pages show it.
-pub(super) fn name_of(args: &LiveArgs) -> String {
-    let texts = args.text.iter().map(|path: &PathBuf| path.display().to_string());
-    args.corpus.iter().cloned().chain(texts).collect::<Vec<_>>().join(", ")
 }
