@@ -11,7 +11,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// An address that is none.
-    #[error("endpoint {url:?}: expected an address that begins with http:// or https://, got {got}")]
+    #[error(
+        "endpoint {url:?}: expected an address that begins with http:// or https://, got {got}"
+    )]
     Address {
         /// What was given.
         url: String,
@@ -49,7 +51,9 @@ pub enum Error {
         longest: Duration,
     },
     /// The model does not answer as the prompts ask it to.
-    #[error("{model}: expected answers as the prompts ask for, got {n} in a row that are none, the last: {last:?}")]
+    #[error(
+        "{model}: expected answers as the prompts ask for, got {n} in a row that are none, the last: {last:?}"
+    )]
     Unreadable {
         /// The model.
         model: String,

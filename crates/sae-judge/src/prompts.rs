@@ -18,7 +18,8 @@ pub(crate) struct Message {
 pub(crate) fn describe(tasks: &FeatureTasks) -> Vec<Message> {
     let mut excerpts = Vec::new();
     for (number, example) in tasks.examples.iter().enumerate() {
-        let tokens = example.tokens.iter().map(|(text, tenths)| format!("{} {tenths}", quoted(text)));
+        let tokens =
+            example.tokens.iter().map(|(text, tenths)| format!("{} {tenths}", quoted(text)));
         let tokens = tokens.collect::<Vec<_>>().join(", ");
         let text = quoted(&example.text);
         excerpts.push(format!("Excerpt {}: {text}\nActive on: {tokens}", number + 1));
@@ -78,7 +79,9 @@ mod tests {
             fuzzing: Vec::new(),
         };
         let asked = fuzz(&tasks, "a label", &tasks.detection);
-        assert!(asked[0].content.contains("between ⟦ and ⟧") && asked[0].content.contains("[0, 1]"));
+        assert!(
+            asked[0].content.contains("between ⟦ and ⟧") && asked[0].content.contains("[0, 1]")
+        );
         assert!(!asked[0].content.contains('{'));
         let lines: Vec<&str> = asked[1].content.lines().collect();
         assert_eq!(lines.len(), 4, "{lines:?}");

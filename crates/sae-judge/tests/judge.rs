@@ -20,7 +20,8 @@ fn tasks(n: u32) -> Vec<FeatureTasks> {
 }
 
 fn one(feature: u32) -> FeatureTasks {
-    let item = |text: String, active: bool| Item { text, active, fifth: active.then_some(0), row: 1 };
+    let item =
+        |text: String, active: bool| Item { text, active, fifth: active.then_some(0), row: 1 };
     let texts = |marked: bool| {
         let text = |number: u32| match (number % 4, marked) {
             (0, false) => item(format!("the tok{feature}; has it"), true),
@@ -119,7 +120,10 @@ fn labels_and_scores_are_those_of_the_rule_whatever_the_order() {
     let seen = server.seen.lock().unwrap();
     assert_eq!(seen.len(), 12 * REQUESTS);
     for one in seen.iter() {
-        assert_eq!((&*one.path, one.key.as_deref()), ("/v1/chat/completions", Some("Bearer secret")));
+        assert_eq!(
+            (&*one.path, one.key.as_deref()),
+            ("/v1/chat/completions", Some("Bearer secret"))
+        );
         assert_eq!((&one.body["model"], &one.body["stream"]), (&"by/rule".into(), &false.into()));
         assert_eq!((&one.body["temperature"], &one.body["max_tokens"]), (&0.into(), &1024.into()));
         assert_eq!(one.body["messages"].as_array().unwrap().len(), 2);
@@ -176,17 +180,26 @@ fn what_lasts_ends_it_and_keeps_what_was_answered() {
             3,
         ),
         (
-            Faults { statuses: vec![(401, "", "{\"error\": {\"message\": \"a\\u001bkey\"}}")], ..Faults::default() },
+            Faults {
+                statuses: vec![(401, "", "{\"error\": {\"message\": \"a\\u001bkey\"}}")],
+                ..Faults::default()
+            },
             |e| matches!(e, Error::Refused { status: 401, said, .. } if said == "a key"),
             1,
         ),
         (
-            Faults { statuses: vec![(429, "", "{\"error\": {\"code\": \"insufficient_quota\"}}")], ..Faults::default() },
+            Faults {
+                statuses: vec![(429, "", "{\"error\": {\"code\": \"insufficient_quota\"}}")],
+                ..Faults::default()
+            },
             |e| matches!(e, Error::Refused { status: 429, .. }),
             1,
         ),
         (
-            Faults { statuses: vec![(302, "Location: http://127.0.0.1:9/\r\n", "")], ..Faults::default() },
+            Faults {
+                statuses: vec![(302, "Location: http://127.0.0.1:9/\r\n", "")],
+                ..Faults::default()
+            },
             |e| matches!(e, Error::Refused { status: 302, .. }),
             1,
         ),
@@ -241,7 +254,10 @@ fn answers_that_cannot_be_read_are_no_scores_and_end_it_in_the_long_run() {
     assert!(matches!(&error, Error::Unreadable { n: 10, last, .. } if last == "no"), "{error}");
     // They are asked for again.
     server.faults.lock().unwrap().nonsense = None;
-    assert_eq!(scores(&run(&judge(&server.address, &path, Budget::default()), 2, 1).labels), expected(2));
+    assert_eq!(
+        scores(&run(&judge(&server.address, &path, Budget::default()), 2, 1).labels),
+        expected(2)
+    );
 }
 
 #[test]

@@ -121,7 +121,8 @@ fn respond(request: &Seen, faults: &mut Faults) -> (Duration, String) {
         None => by_rule(&request.body),
     };
     let message = json!({"role": "assistant", "content": text});
-    let mut body = json!({"object": "chat.completion", "choices": [{"index": 0, "message": message}]});
+    let mut body =
+        json!({"object": "chat.completion", "choices": [{"index": 0, "message": message}]});
     if !faults.is_silent {
         body["usage"] = json!({"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100});
     }

@@ -156,7 +156,8 @@ impl<'a> Tasks<'a> {
         let n_marked = n_marked.div_ceil(strong.len());
         let text = |one, is_marked: &[bool]| marks.text(one, is_marked, self.pages);
         let active = held_out.active.iter().zip(&strong);
-        let active = active.map(|((fifth, one), is_marked)| item(one, Some(*fifth), text(one, is_marked)));
+        let active =
+            active.map(|((fifth, one), is_marked)| item(one, Some(*fifth), text(one, is_marked)));
         let others = inactive.iter().map(|one| {
             let is_marked = marks::at_random(one, n_marked, record.feature);
             item(one, None, text(one, &is_marked))

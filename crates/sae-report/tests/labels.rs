@@ -27,7 +27,10 @@ fn labels() -> Labels {
         fuzzing: detection.map(|_| answers(5, 6)),
     };
     Labels::from([
-        (7, judged("big/judge", Some("Verbs of <img src=x onerror=hacked=5>"), Some(answers(9, 8)))),
+        (
+            7,
+            judged("big/judge", Some("Verbs of <img src=x onerror=hacked=5>"), Some(answers(9, 8))),
+        ),
         (100, judged("small", Some("words that a KING says\u{202e}"), Some(answers(10, 10)))),
         (123, judged("big/judge", None, None)),
         (259, judged("big/judge", Some("verbs"), Some(answers(2, 1)))),
@@ -51,7 +54,10 @@ fn labels_are_kept_with_the_pages_they_are_of() {
     pages.finish(&other, &pool()).unwrap();
     assert_eq!(open().labels().unwrap(), Labels::new());
     for (wrong, expected) in [
-        ("softsae(\"labels\",{\"judges\":[],\"features\":{\"1\":[0,null,null,null]}});\n", "expected labels"),
+        (
+            "softsae(\"labels\",{\"judges\":[],\"features\":{\"1\":[0,null,null,null]}});\n",
+            "expected labels",
+        ),
         ("softsae(\"labels\",{});\n", "expected data of feature pages"),
     ] {
         fs::write(folder.path().join("features-data/labels.js"), wrong).unwrap();
@@ -108,11 +114,15 @@ fn labels_are_shown_searched_and_sorted() {
         (100, Some("words that a KING saysU+202E · by small"), ["1", "0.55"]),
     ] {
         browser.value(&format!("location.hash = '#feature={feature}'"));
-        browser.until(&format!("document.getElementById('heading')?.textContent === 'Feature {feature}'"));
+        browser.until(&format!(
+            "document.getElementById('heading')?.textContent === 'Feature {feature}'"
+        ));
         let shown = browser.value("document.querySelector('.label')?.textContent ?? null");
         assert_eq!(shown, json!(label));
         let table = "[...document.querySelectorAll('section')].find((s) => s.textContent.startsWith('How well')).querySelectorAll('tbody tr')";
-        let found = browser.value(&format!("[...{table}].map((tr) => [...tr.children].map((td) => td.textContent))"));
+        let found = browser.value(&format!(
+            "[...{table}].map((tr) => [...tr.children].map((td) => td.textContent))"
+        ));
         for (row, expected) in rows.iter().enumerate() {
             assert_eq!(found[row][1], *expected, "{found}");
         }
@@ -125,7 +135,8 @@ fn labels_are_shown_searched_and_sorted() {
     browser.value("location.hash = '#feature=123'");
     browser.until("document.querySelector('.label')?.textContent.startsWith('No label')");
     assert_eq!(browser.barriers(), Vec::<String>::new());
-    let exported: Value = serde_json::from_str(&browser.text("(pins.all.set(7, ''), exported())")).unwrap();
+    let exported: Value =
+        serde_json::from_str(&browser.text("(pins.all.set(7, ''), exported())")).unwrap();
     assert_eq!(exported["features"][0]["label"], "Verbs of <img src=x onerror=hacked=5>");
     assert_eq!(browser.errors(), Vec::<String>::new());
 }

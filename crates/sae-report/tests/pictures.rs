@@ -28,7 +28,15 @@ fn context(picture: u32, patches: &[(u32, f32)]) -> FeatureContext {
 fn record(feature: u32) -> FeatureRecord {
     let top = vec![context(9, &[(0, 0.5), (1, 1.0), (12, 4.0)]), context(2, &[(6, 2.0)])];
     let quantiles = vec![Quantile { from: 0.1, to: 1.0, n: 1, contexts: vec![top[1].clone()] }; 5];
-    FeatureRecord { feature, n_active: 4, max: 4.0, mean: 2.0, top, quantiles, ..FeatureRecord::default() }
+    FeatureRecord {
+        feature,
+        n_active: 4,
+        max: 4.0,
+        mean: 2.0,
+        top,
+        quantiles,
+        ..FeatureRecord::default()
+    }
 }
 
 fn jpeg() -> Vec<u8> {
@@ -45,13 +53,8 @@ fn write(folder: &Path) -> std::path::PathBuf {
     pages.add_pictures(0, &[(2, picture("a/two \"<b>\".png"))]).unwrap();
     pages.add_pictures(1, &[(9, picture("nine.png"))]).unwrap();
     assert!(pages.has_pictures(0) && pages.has_pictures(1));
-    let set = FeatureSet {
-        n_features: 2,
-        has_tokens: false,
-        k_hat: None,
-        pictures: Some(GRID),
-        ..set()
-    };
+    let set =
+        FeatureSet { n_features: 2, has_tokens: false, k_hat: None, pictures: Some(GRID), ..set() };
     pages.finish(&set, &[]).unwrap()
 }
 
@@ -92,9 +95,11 @@ fn a_browser_shows_pictures_with_patches_over_them() {
     );
     assert_eq!(browser.value(&covers), true);
     browser.value("[...document.querySelectorAll('button')].find((b) => b.textContent === 'Patch map').click()");
-    let hidden = browser.text(&format!("getComputedStyle({first}.querySelector('.map')).visibility"));
+    let hidden =
+        browser.text(&format!("getComputedStyle({first}.querySelector('.map')).visibility"));
     assert_eq!(hidden, "hidden");
-    let alt = browser.text("document.querySelectorAll('ol.pictures li')[1].querySelector('img').alt");
+    let alt =
+        browser.text("document.querySelectorAll('ol.pictures li')[1].querySelector('img').alt");
     assert_eq!(alt, "a/two \"<b>\".png; active in 1 of its positions, most 2");
     assert_eq!(browser.barriers(), Vec::<String>::new());
     browser.screen(360, "dark");

@@ -69,7 +69,9 @@ fn strong(row: u32, feature: u32) -> Vec<u32> {
 #[test]
 fn marks_are_none_that_texts_have() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, piece, expected) in [("plain", " a", "<<"), ("code", " <<", "⟦"), ("both", "⟧>>", "⟪")] {
+    for (name, piece, expected) in
+        [("plain", " a", "<<"), ("code", " <<", "⟦"), ("both", "⟧>>", "⟪")]
+    {
         let folder = folder.path().join(name);
         let texts = (0..20).map(|id| (id, piece.as_bytes().to_vec()));
         let mut pages = FeaturePages::create(&folder, Vocabulary::new(texts, []), "key").unwrap();

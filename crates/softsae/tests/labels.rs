@@ -108,7 +108,8 @@ fn labels_come_out_the_same_whenever_the_command_is_killed() {
     let start = server.n_seen();
     for n_killed in 1..4 {
         let mut command = label(&pages, &server.address, &args);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         while server.n_seen() < start + n_killed * n_all / 4 {
             if child.try_wait().expect("a child").is_some() {
                 break;

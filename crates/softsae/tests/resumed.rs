@@ -43,7 +43,8 @@ fn pages_that_are_killed_end_in_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = |name: &str| folder.path().join(name);
     plant(&at("store"), 150_000, 32);
-    fs::write(at("run.toml"), run_toml(&at("store"), "name = \"soft\"\nk = 4", 10)).expect("writes");
+    fs::write(at("run.toml"), run_toml(&at("store"), "name = \"soft\"\nk = 4", 10))
+        .expect("writes");
     succeed(["train", str(&at("run.toml")), "--out", str(&at("run"))]);
     let (checkpoint, store, out, whole) =
         (at("run/checkpoint"), at("store"), at("pages"), at("whole"));
@@ -55,9 +56,8 @@ fn pages_that_are_killed_end_in_the_same_bytes() {
         killed_at(&args(&out), &partial.join(file));
         assert!(!partial.exists() || !out.join("features.html").exists(), "{file}");
     }
-    let (rows, n_files) = (saved(&partial), (0..).take_while(|n| {
-        partial.join(format!("features/{n}.js")).exists()
-    }));
+    let (rows, n_files) =
+        (saved(&partial), (0..).take_while(|n| partial.join(format!("features/{n}.js")).exists()));
     let n_files = n_files.count();
     let output = softsae(args(&out));
     let said = text(&output.stderr);

@@ -138,7 +138,8 @@ impl Rows {
     /// The rows of a picture in which a feature is active.
     fn patches(&self, rows: &Range<usize>, of: Activations<'_>) -> Vec<Patch> {
         let Some(meta) = &self.meta else { return Vec::new() };
-        let patch = |(row, value): (u32, f32)| Patch { position: meta[row as usize].position, value };
+        let patch =
+            |(row, value): (u32, f32)| Patch { position: meta[row as usize].position, value };
         of.within(rows).map(patch).collect()
     }
 

@@ -49,7 +49,8 @@ impl Pool {
             let all = 0..rows.n_rows() as u32;
             for row in sample(all, OF_POOL, seed ^ SALT, SPARE * N_POOL) {
                 let around = rows.around(row as usize);
-                if windows.len() < N_POOL && !windows.iter().any(|other| overlap(&other.1, &around)) {
+                if windows.len() < N_POOL && !windows.iter().any(|other| overlap(&other.1, &around))
+                {
                     windows.push((row, around));
                 }
             }
@@ -84,9 +85,9 @@ impl Pool {
             let mut left = N_ACTIVE;
             for row in sample(of_fifth, feature, seed ^ SALT, SPARE * N_ACTIVE) {
                 let around = rows.around(row as usize);
-                let is_new = !taken.iter().any(|other| {
-                    overlap(other, &around) || rows.same_tokens(other, &around)
-                });
+                let is_new = !taken
+                    .iter()
+                    .any(|other| overlap(other, &around) || rows.same_tokens(other, &around));
                 if left > 0 && is_new {
                     taken.push(around);
                     active.push((fifth, rows.context(row as usize, of)));

@@ -81,7 +81,12 @@ impl FeatureObserver {
                 || (is_last && !waiting.metas.is_empty())
             {
                 let n = waiting.metas.len().min(options.batch_size.max(1));
-                self.observe_rows(sae, &mut forward, &waiting.rows[..n * got], &waiting.metas[..n])?;
+                self.observe_rows(
+                    sae,
+                    &mut forward,
+                    &waiting.rows[..n * got],
+                    &waiting.metas[..n],
+                )?;
                 let end = waiting.pass(n, got, rows.position());
                 if self.n_rows() >= self.spool.saved().rows + ROWS_A_SAVE {
                     self.save(end)?;

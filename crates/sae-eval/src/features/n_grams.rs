@@ -45,10 +45,7 @@ impl NGrams {
 }
 
 /// The n-grams that end in a token, the shortest first; none reaches over tokens left out.
-fn ending_at(
-    tokens: &[ContextToken],
-    end: usize,
-) -> impl Iterator<Item = [Option<u32>; LONGEST]> {
+fn ending_at(tokens: &[ContextToken], end: usize) -> impl Iterator<Item = [Option<u32>; LONGEST]> {
     let mut gram = [None; LONGEST];
     (0..LONGEST).map_while(move |back| {
         let at = end.checked_sub(back)?;

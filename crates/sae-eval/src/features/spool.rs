@@ -90,8 +90,12 @@ impl Spool {
         let read: Option<Saved> = sae_config::read_json(&folder.join(SAVED)).ok();
         let length = file.metadata().map_err(&failed)?.len();
         let saved = read.filter(|saved| saved.bytes <= length).unwrap_or_default();
-        let mut codes =
-            Counts { n_rows: saved.rows, n_codes: 0, n_pairs: 0.0, of_features: vec![0; n_features] };
+        let mut codes = Counts {
+            n_rows: saved.rows,
+            n_codes: 0,
+            n_pairs: 0.0,
+            of_features: vec![0; n_features],
+        };
         let counted = Codes { file, folder: folder.into(), counts: codes.clone() };
         let mut bytes = 0;
         counted.for_each(|_, row, features, _| {

@@ -57,6 +57,9 @@ mod tests {
             assert!(is_near(at(0, 4), [0, 0, 0]) && is_near(at(7, 4), [0, 0, 0]));
             assert!(is_near(at(4, 1), [255, 0, 0]) && is_near(at(4, 6), [0, 0, 255]));
         }
-        assert_eq!(processor.thumbnail(&image, 40).unwrap(), processor.thumbnail(&image, 40).unwrap());
+        assert_eq!(
+            processor.thumbnail(&image, 40).unwrap(),
+            processor.thumbnail(&image, 40).unwrap()
+        );
     }
 }

@@ -151,9 +151,8 @@ pub(super) fn expanded(of: Context) -> Option<FeatureContext> {
     let (row, place, value, at, ids, mut active, gaps, outliers) = of;
     let mut patches = Vec::new();
     if ids.is_empty() {
-        let patch = |(position, value)| {
-            Some(Patch { position: u32::try_from(position).ok()?, value })
-        };
+        let patch =
+            |(position, value)| Some(Patch { position: u32::try_from(position).ok()?, value });
         patches = active.drain(..).map(patch).collect::<Option<_>>()?;
     }
     let plain = |id| ContextToken { id, ..ContextToken::default() };

@@ -144,7 +144,12 @@ mod tests {
     #[test]
     fn marks_at_random_have_the_middle_and_as_many_as_asked() {
         let tokens = vec![ContextToken::default(); 9];
-        let context = |row| FeatureContext { row, at: 4, tokens: tokens.clone(), ..FeatureContext::default() };
+        let context = |row| FeatureContext {
+            row,
+            at: 4,
+            tokens: tokens.clone(),
+            ..FeatureContext::default()
+        };
         let mut others = [0; 9];
         for row in 0..400 {
             for n in [0, 1, 3, 20] {

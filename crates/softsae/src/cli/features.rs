@@ -28,6 +28,9 @@ pub(crate) struct FeaturesArgs {
     pub(crate) command: Option<FeaturesCommand>,
     #[command(flatten)]
     pub(crate) pages: Option<PagesArgs>,
+    // Beside them: clap takes no struct with another in it for an optional one.
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,7 +17,7 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<(), Failure> {
         (Some(FeaturesCommand::Label(args)), _) => label::run(args),
         (Some(FeaturesCommand::Tasks(args)), _) => tasks::run(args),
         (Some(FeaturesCommand::Export(args)), _) => export::run(args),
-        (None, Some(args)) => pages::run(args),
+        (None, Some(pages)) => pages::run(pages, &args.live),
         // Not reached: without a subcommand clap asks for the checkpoint.
         (None, None) => Err(Failure::usage(anyhow::anyhow!("expected a checkpoint, got none"))),
     }

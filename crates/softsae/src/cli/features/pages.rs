@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::live::LiveArgs;
-
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("rows").required(true).args(["data", "corpus"])))]
 pub(crate) struct PagesArgs {
@@ -38,6 +36,4 @@ pub(crate) struct PagesArgs {
     /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
-    #[command(flatten)]
-    pub(crate) live: LiveArgs,
 }

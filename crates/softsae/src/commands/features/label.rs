@@ -64,7 +64,10 @@ pub(super) fn run(args: &FeaturesLabelArgs) -> Result<(), Failure> {
         Some(error @ Error::Budget { .. }) => {
             let left = numbers.len() - n_judged - n_without;
             note!("note: {error}; a call with a larger one goes on");
-            say!("{}: {n_judged} features, {left} of those asked for are left", args.pages.display());
+            say!(
+                "{}: {n_judged} features, {left} of those asked for are left",
+                args.pages.display()
+            );
             Ok(())
         }
         Some(error) => {
@@ -79,7 +82,9 @@ fn endpoint(args: &FeaturesLabelArgs) -> Result<Endpoint, Failure> {
     let key = std::env::var(variable).ok().filter(|key| !key.is_empty());
     if key.is_none() && args.api_key_env.is_some() {
         let expected = "a variable of the environment that has a key";
-        let error = anyhow::anyhow!("--api-key-env: expected {expected}, got `{variable}`, which is not set");
+        let error = anyhow::anyhow!(
+            "--api-key-env: expected {expected}, got `{variable}`, which is not set"
+        );
         return Err(Failure::usage(error));
     }
     if args.model.trim().is_empty() {
@@ -117,12 +122,11 @@ fn summary(labels: &Labels) -> Vec<String> {
         let found = labels.values().filter_map(|one| of(one).as_ref()?.balanced_accuracy());
         let found: Vec<f64> = found.collect();
         let (n, sum) = (found.len(), found.iter().sum::<f64>());
-        (n > 0).then(|| format!("{name}: balanced accuracy {:.3}, the mean of {n} features", sum / n as f64))
+        (n > 0).then(|| {
+            format!("{name}: balanced accuracy {:.3}, the mean of {n} features", sum / n as f64)
+        })
     };
-    let scores = [
-        mean("detection", |one| &one.detection),
-        mean("fuzzing", |one| &one.fuzzing),
-    ];
+    let scores = [mean("detection", |one| &one.detection), mean("fuzzing", |one| &one.fuzzing)];
     let n_without = labels.values().filter(|one| one.label.is_none()).count();
     let without = (n_without > 0)
         .then(|| format!("{n_without} features without a label, as no answer could be read"));

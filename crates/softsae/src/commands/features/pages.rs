@@ -12,7 +12,7 @@ use super::super::{Differences, check_apart, device, locked};
 use super::host::Host;
 use super::pictures::Pictures;
 use super::source::Source;
-use crate::cli::PagesArgs;
+use crate::cli::{LiveArgs, PagesArgs};
 use crate::failure::{Blame as _, Failure};
 use crate::output::{note, say};
 use crate::progress::Progress;
@@ -27,12 +27,13 @@ struct Inputs {
     set: FeatureSet,
 }
 
-pub(super) fn run(args: &PagesArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &PagesArgs, live: &LiveArgs) -> Result<(), Failure> {
     let others = [&args.data, &args.host, &args.images].into_iter().flatten();
-    let corpus = args.live.corpus.iter().filter(|path| !path.starts_with(HUB_PREFIX));
-    let inputs = others.map(PathBuf::as_path).chain([&*args.checkpoint]).chain(corpus.map(Path::new));
+    let corpus = live.corpus.iter().filter(|path| !path.starts_with(HUB_PREFIX));
+    let inputs =
+        others.map(PathBuf::as_path).chain([&*args.checkpoint]).chain(corpus.map(Path::new));
     check_apart(&args.out, &inputs.collect::<Vec<_>>())?;
-    let mut inputs = Inputs::open(args)?;
+    let mut inputs = Inputs::open(args, live)?;
     let vocabulary = inputs.host.as_ref().map(Host::vocabulary).transpose()?.unwrap_or_default();
     let _lock = locked(OutputLock::directory(&args.out))?;
     let mut pages = inputs.create(args, vocabulary)?;
@@ -53,16 +54,18 @@ pub(super) fn run(args: &PagesArgs) -> Result<(), Failure> {
 }
 
 impl Inputs {
-    fn open(args: &PagesArgs) -> Result<Self, Failure> {
+    fn open(args: &PagesArgs, live: &LiveArgs) -> Result<Self, Failure> {
         let device = device(&args.device)?;
         let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
         if sae.config().is_transcoder() {
             let (checkpoint, got) = (args.checkpoint.display(), "a transcoder");
-            return Err(Failure::usage(anyhow::anyhow!("{checkpoint}: expected an SAE, got {got}")));
+            return Err(Failure::usage(anyhow::anyhow!(
+                "{checkpoint}: expected an SAE, got {got}"
+            )));
         }
         let of_model = &sae.trained_on;
         let store = args.data.as_deref().map(|path| Source::store(path, &sae)).transpose()?;
-        let hook = args.live.hook.clone().or(of_model.hook_point.clone());
+        let hook = live.hook.clone().or(of_model.hook_point.clone());
         let hook = match &store {
             Some(store) => store.origin()?.hook_point.or(hook),
             None => hook,
@@ -73,7 +76,8 @@ impl Inputs {
         };
         let (name, source, host, differences) = match (store, &args.host) {
             (Some(source), path) => {
-                let name = args.data.as_deref().map_or(String::new(), |path| path.display().to_string());
+                let name =
+                    args.data.as_deref().map_or(String::new(), |path| path.display().to_string());
                 let mut differences = found(&source, &name)?;
                 let open = |path| Host::open(path, device, args.images.is_some(), hook.as_deref());
                 let host = path.as_deref().map(open).transpose()?;
@@ -84,9 +88,9 @@ impl Inputs {
             }
             (None, Some(path)) => {
                 let host = Host::open(path, device, false, hook.as_deref())?;
-                let source = Source::live(&args.live, &host.model, of_model)?;
+                let source = Source::live(live, &host.model, of_model)?;
                 let differences = found(&source, &format!("--host {}", path.display()))?;
-                (args.live.corpus.join(", "), source, Some(host), differences)
+                (live.corpus.join(", "), source, Some(host), differences)
             }
             // Not reached: clap asks for the one or the other.
             (None, None) => {

@@ -112,9 +112,8 @@ impl Source {
                         0 => String::new(),
                         n => format!(", {n} damaged left out"),
                     };
-                    progress.at(n_done, || {
-                        format!("{:.0} % of the documents{skipped}", 100.0 * share)
-                    });
+                    progress
+                        .at(n_done, || format!("{:.0} % of the documents{skipped}", 100.0 * share));
                 };
                 let all = EvaluateOptions::default();
                 observer.observe_host(sae, host, rows, all, report).or_run()?;
