@@ -2,6 +2,7 @@
 
 mod files;
 mod layers;
+mod lengths;
 mod packages;
 mod reads;
 
@@ -12,6 +13,7 @@ use crate::workspace::Workspace;
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut faults = layers::check(workspace)?;
     faults.extend(files::check(workspace.root())?);
+    faults.extend(lengths::check(workspace.root())?);
     faults.extend(packages::check(workspace.root())?);
     faults.extend(reads::check(workspace.root())?);
     match faults.len() {

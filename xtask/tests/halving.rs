@@ -50,6 +50,19 @@ fn has(folder: &Path, name: &str) -> bool {
     folder.join(name).exists()
 }
 
+/// Checks that the scores say who was dropped.
+fn check_scores(scores: &Value, halved: &BTreeMap<String, (String, u64, Value)>) {
+    for (id, (status, steps, evaluation)) in halved {
+        let score = |steps: &str| scores[steps][id].as_f64();
+        assert!(score("40").is_some());
+        if status == "dropped" {
+            assert_eq!(score(&steps.to_string()), Some(r2(evaluation)));
+        } else {
+            assert!(score("80").is_some() && score("160").is_none());
+        }
+    }
+}
+
 #[test]
 fn the_best_of_each_group_go_on_to_the_bits_of_whole_runs() {
     let bench = Bench::new();
@@ -78,17 +91,7 @@ fn the_best_of_each_group_go_on_to_the_bits_of_whole_runs() {
             assert!(!has(&run, rest), "{run:?} keeps {rest}");
         }
     }
-    // The scores say who was dropped.
-    let scores = &json(&bench.at("out/halving.json"))["scores"];
-    for (id, (status, steps, evaluation)) in &halved {
-        let score = |steps: &str| scores[steps][id].as_f64();
-        assert!(score("40").is_some());
-        if status == "dropped" {
-            assert_eq!(score(&steps.to_string()), Some(r2(evaluation)));
-        } else {
-            assert!(score("80").is_some() && score("160").is_none());
-        }
-    }
+    check_scores(&json(&bench.at("out/halving.json"))["scores"], &halved);
     let table = fs::read_to_string(bench.at("out/results.csv")).expect("a table");
     assert_eq!(table.matches(",dropped,").count(), 6, "{table}");
     assert!(bench.said().contains("steps=40"), "{}", bench.said());

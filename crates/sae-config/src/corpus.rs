@@ -1,11 +1,17 @@
 //! A corpus: where documents come from, which of them count, in what order, and how contexts are
 //! cut of them.
 
+mod format;
+mod reading;
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+
+pub use format::{ChatConfig, CorpusFormat, TokenType};
+pub use reading::{Damaged, Packing, Separator, ShuffleConfig, Split};
 
 /// What a path begins with that names a repository of the hub: `hf:owner/name[@revision]`.
 pub const HUB_PREFIX: &str = "hf:";
@@ -66,120 +72,6 @@ pub struct CorpusConfig {
     /// Tokens taken in all at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
-}
-
-/// A format of corpora.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CorpusFormat {
-    /// Plain UTF-8, a file a document.
-    Text,
-    /// A JSON object a line, also compressed (`.gz`, `.zst`).
-    Jsonl,
-    /// Parquet.
-    Parquet,
-    /// NumPy arrays of token ids: one dimension, or a document a line of two.
-    Npy,
-    /// Token ids without a header.
-    Bin,
-}
-
-/// Width of the token ids in `.bin` files, little-endian.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenType {
-    /// 16 bits.
-    U16,
-    /// 32 bits.
-    U32,
-}
-
-/// How chats are read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChatConfig {
-    /// The roles whose turns count: the host reads the others, their rows are not stored. All if
-    /// empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub roles: Vec<String>,
-    /// The name of the template where the host has several; `default` if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub template: Option<String>,
-    /// The day, `YYYY-MM-DD`, that templates which write out the date are told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub date: Option<String>,
-}
-
-/// Whether a context holds tokens of one document or of several.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Packing {
-    /// Contexts do not reach across documents; the last of each may be short.
-    #[default]
-    Documents,
-    /// Documents follow one another; all contexts but the last are full.
-    Packed,
-}
-
-/// What stands between two documents in a packed context.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Separator {
-    /// The beginning-of-text token before each document where the host's own tokenizer puts it
-    /// there; else the end-of-text token after each, if the host has one; else nothing.
-    #[default]
-    Auto,
-    /// The beginning-of-text token before each document.
-    Bos,
-    /// The end-of-text token after each document.
-    Eos,
-    /// Nothing.
-    None,
-}
-
-/// Documents in random order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShuffleConfig {
-    /// The seed.
-    #[serde(default)]
-    pub seed: u64,
-    /// Documents that are held and shuffled at a time, beside the order of files and of row
-    /// groups, which is random as a whole.
-    #[serde(default = "default_window")]
-    pub window: usize,
-}
-
-const fn default_window() -> usize {
-    10_000
-}
-
-impl Default for ShuffleConfig {
-    fn default() -> Self {
-        Self { seed: 0, window: default_window() }
-    }
-}
-
-/// A part of the documents. A document's content alone decides in which part it is, so that
-/// identical ones are in the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    /// What is not held out.
-    Train,
-    /// What is held out.
-    HeldOut,
-}
-
-/// What is done with damaged files and documents.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Damaged {
-    /// The command stops and names them.
-    #[default]
-    Stop,
-    /// They are left out, counted and named.
-    Skip,
 }
 
 impl CorpusConfig {

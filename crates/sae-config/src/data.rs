@@ -38,12 +38,8 @@ pub struct WeightedStore {
     /// The store.
     pub path: PathBuf,
     /// How often an epoch sees each of its rows: 2 twice, 0.5 every other one.
-    #[serde(default = "one")]
+    #[serde(default = "crate::architectures::one")]
     pub weight: f64,
-}
-
-const fn one() -> f64 {
-    1.0
 }
 
 /// The section as it is written: with `store`, with `stores`, or with `host` and what belongs to it.

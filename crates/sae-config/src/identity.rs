@@ -69,6 +69,40 @@ fn meaning(run: &CheckedRun) -> RunConfig {
     let default_engine =
         Engine::default_of(&config.architecture, &decided.device, decided.precision);
     let RunConfig { data, sae: _, architecture, training } = &mut config;
+    clear_places(data);
+    let TrainingConfig {
+        steps: _,
+        batch_size,
+        lr: _,
+        warmup_steps: _,
+        decay_start: _,
+        seed: _,
+        init,
+        device,
+        engine,
+        micro_batch,
+        precision,
+        parity,
+        log_every,
+        checkpoint_every,
+        keep_checkpoints,
+    } = training;
+    *init = None;
+    device.clear();
+    (*log_every, *checkpoint_every, *keep_checkpoints) = (0, 0, 0);
+    *engine = engine.filter(|engine| *engine != default_engine);
+    *micro_batch = micro_batch.filter(|rows| rows != batch_size);
+    *precision = precision.filter(|precision| *precision != Precision::F32);
+    if let ArchitectureConfig::Soft(soft) = architecture {
+        soft.alpha_first = soft.alpha_first.filter(|first| *first != soft.alpha_start);
+        let is_default = |first: &usize| *parity == Parity::Official && *first == soft.k;
+        soft.k_first = soft.k_first.filter(|first| !is_default(first));
+    }
+    config
+}
+
+/// Clears where data lie: their content is told apart elsewhere.
+fn clear_places(data: &mut DataConfig) {
     let DataConfig {
         store,
         target,
@@ -101,35 +135,6 @@ fn meaning(run: &CheckedRun) -> RunConfig {
         host.clear();
         corpus.path.clear();
     }
-    let TrainingConfig {
-        steps: _,
-        batch_size,
-        lr: _,
-        warmup_steps: _,
-        decay_start: _,
-        seed: _,
-        init,
-        device,
-        engine,
-        micro_batch,
-        precision,
-        parity,
-        log_every,
-        checkpoint_every,
-        keep_checkpoints,
-    } = training;
-    *init = None;
-    device.clear();
-    (*log_every, *checkpoint_every, *keep_checkpoints) = (0, 0, 0);
-    *engine = engine.filter(|engine| *engine != default_engine);
-    *micro_batch = micro_batch.filter(|rows| rows != batch_size);
-    *precision = precision.filter(|precision| *precision != Precision::F32);
-    if let ArchitectureConfig::Soft(soft) = architecture {
-        soft.alpha_first = soft.alpha_first.filter(|first| *first != soft.alpha_start);
-        let is_default = |first: &usize| *parity == Parity::Official && *first == soft.k;
-        soft.k_first = soft.k_first.filter(|first| !is_default(first));
-    }
-    config
 }
 
 fn flatten(key: &str, value: &Value, all: &mut Vec<(String, String)>) {

@@ -14,6 +14,7 @@ mod features;
 mod file;
 mod groups;
 mod identity;
+mod images;
 mod judged;
 mod live;
 mod preset;
@@ -48,6 +49,7 @@ pub use features::{
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use images::{ImageBackground, ImagePositions};
 pub use judged::{Confusion, HeldOut, Judged, Labels};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
@@ -57,9 +59,8 @@ pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
 pub use sweep::{
     BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
-    ImageBackground, ImagePositions, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig,
-    SlurmConfig, SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key,
-    run_at_rung, run_keys,
+    ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens,
+    StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key, run_at_rung, run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};

@@ -29,10 +29,11 @@ pub enum Precision {
 }
 
 /// Whether the defects of the published code that shaped published numbers are reproduced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Parity {
     /// The method as the paper means it (`docs/differences.md`).
+    #[default]
     None,
     /// The official code's rows P1 to P5, bit for bit where it matters.
     Official,
@@ -75,7 +76,7 @@ pub struct TrainingConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// Whether to reproduce the published code's defects.
-    #[serde(default = "default_parity")]
+    #[serde(default)]
     pub parity: Parity,
     /// Steps between two lines of `metrics.jsonl`.
     #[serde(default = "default_log_every")]
@@ -91,10 +92,6 @@ pub struct TrainingConfig {
 
 fn default_device() -> String {
     "cpu".into()
-}
-
-const fn default_parity() -> Parity {
-    Parity::None
 }
 
 const fn default_log_every() -> u64 {

@@ -220,14 +220,9 @@ proptest! {
             &(decoder.index_select(0, &order) * -3.0),
             &(tensor(&latents).index_select(1, &order) * 0.1),
         );
-        for (a, b) in [
-            (turned.precision, got.precision),
-            (turned.recall, got.recall),
-            (turned.f1, got.f1),
-            (turned.accuracy, got.accuracy),
-            (turned.mcc, got.mcc),
-            (turned.uniqueness, got.uniqueness),
-        ] {
+        let [a, b] = [&turned, &got]
+            .map(|of| [of.precision, of.recall, of.f1, of.accuracy, of.mcc, of.uniqueness]);
+        for (a, b) in a.iter().zip(b) {
             prop_assert!((a - b).abs() < 1e-12, "{turned:?} {got:?}");
         }
     }

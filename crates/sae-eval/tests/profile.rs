@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sae_config::{Spent, TokenText};
+use sae_config::{Spent, SpentText, TokenText};
 use sae_data::{ActivationStore, Dtype, RowMeta, StoreSpec, StoreWriter, open_store};
 use sae_eval::{EvaluateOptions, ProfileObserver, observe};
 use sae_models::{InitRng, Sae};
@@ -59,6 +59,34 @@ fn check(found: &Spent, rows: &[[f64; 4]], has_k_hat: bool) {
     assert!((found.error.unwrap() - error).abs() < 1e-4 * error.max(1e-2), "{found:?} {error}");
 }
 
+/// What a token stands for: the first for nothing, the second for a part of a character.
+fn piece(id: u32) -> Option<Vec<u8>> {
+    match id {
+        1 => None,
+        2 => Some(vec![0xe2, 0x80]),
+        id => Some(format!(" w{id}").into_bytes()),
+    }
+}
+
+/// Checks that a text is one of the stretches of 48 rows, with the values of its rows.
+fn check_text(text: &SpentText, mean: f64, values: &[f64]) {
+    assert!((text.mean - mean).abs() < 1e-3);
+    let places = places();
+    let is_it = |first: usize| {
+        let mut all = text.tokens.iter().zip(&text.values).zip(first..);
+        text.tokens.len() == 48
+            && all.all(|((token, value), at)| {
+                let bytes = piece(places[at].token_id);
+                *token == bytes.map(|bytes| TokenText::from(&*bytes))
+                    && (f64::from(*value) - values[at]).abs() < 1e-3
+            })
+    };
+    let mut starts = (0..9).map(|at| 50 * at).filter(|at| {
+        (places[*at].document, places[*at].position) == (text.document, text.position)
+    });
+    assert!(starts.any(is_it), "{text:?}");
+}
+
 #[test]
 fn groups_are_those_of_a_direct_computation() {
     let dir = tempfile::tempdir().unwrap();
@@ -68,11 +96,6 @@ fn groups_are_those_of_a_direct_computation() {
         let mut observer = ProfileObserver::default();
         let options = EvaluateOptions { batch_size: 64 };
         observe(&sae, &*store, options, &mut [&mut observer], &mut |_, _| {}).unwrap();
-        let piece = |id: u32| match id {
-            1 => None,
-            2 => Some(vec![0xe2, 0x80]),
-            id => Some(format!(" w{id}").into_bytes()),
-        };
         let found = observer.finish(&*store, Some(&piece)).unwrap();
         let rows = direct(&sae, &*store);
         let of = |is_in: &dyn Fn(&RowMeta) -> bool| -> Vec<[f64; 4]> {
@@ -111,29 +134,14 @@ fn groups_are_those_of_a_direct_computation() {
         let mean = |at: usize| rows[50 * at..50 * at + 48].iter().map(own).sum::<f64>() / 48.0;
         let mut means: Vec<f64> = (0..9).map(mean).collect();
         means.sort_by(f64::total_cmp);
-        let close = |texts: &[sae_config::SpentText], expected: Vec<f64>| {
-            assert_eq!(texts.len(), 3);
-            for (text, expected) in texts.iter().zip(expected) {
-                assert!((text.mean - expected).abs() < 1e-3);
-                let is_it = |first: usize| {
-                    text.tokens.len() == 48
-                        && text.tokens.iter().zip(&text.values).zip(first..).all(
-                            |((token, value), at)| {
-                                let bytes = piece(places[at].token_id);
-                                *token == bytes.map(|bytes| TokenText::from(&*bytes))
-                                    && (f64::from(*value) - own(&rows[at])).abs() < 1e-3
-                            },
-                        )
-                };
-                let mut starts = (0..9).map(|at| 50 * at).filter(|at| {
-                    (places[*at].document, places[*at].position) == (text.document, text.position)
-                });
-                assert!(starts.any(is_it), "{text:?}");
-            }
-        };
         if means[0] < means[8] {
-            close(&found.fewest, means[..3].to_vec());
-            close(&found.most, means[6..].iter().rev().copied().collect());
+            let values: Vec<f64> = rows.iter().map(own).collect();
+            let fewest: Vec<f64> = means[..3].to_vec();
+            let most: Vec<f64> = means[6..].iter().rev().copied().collect();
+            for (texts, means) in [(&found.fewest, fewest), (&found.most, most)] {
+                assert_eq!(texts.len(), 3);
+                texts.iter().zip(means).for_each(|(text, mean)| check_text(text, mean, &values));
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod chat;
 mod files;
+mod formats;
 mod json;
 mod jsonl;
 mod parquet;

@@ -1,5 +1,6 @@
 //! A loaded host: activations at a hook point, logits, and logits with activations replaced.
 
+mod checks;
 mod passes;
 
 use std::path::{Path, PathBuf};

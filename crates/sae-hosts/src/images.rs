@@ -1,6 +1,5 @@
 //! Images: which files there are, and how a vision host wants them.
 
-mod background;
 mod decode;
 mod orientation;
 mod processor;
@@ -9,9 +8,9 @@ mod thumbnail;
 
 use std::path::{Path, PathBuf};
 
-pub use background::Background;
 pub use processor::ImageProcessor;
 pub(crate) use processor::PROCESSOR_FILE;
+pub use sae_config::ImageBackground as Background;
 
 use crate::{Error, Result};
 

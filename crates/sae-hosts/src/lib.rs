@@ -26,12 +26,13 @@ pub use error::{Error, Result};
 pub use gguf::{GgufArray, GgufFile, GgufValue};
 pub use harvest::of_host as host_provenance;
 pub use harvest::{
-    HarvestOptions, HarvestProgress, HostRows, ImageOptions, ImagePositions, harvest, harvest_at,
-    harvest_corpus, harvest_images,
+    HarvestOptions, HarvestProgress, HostRows, ImageOptions, harvest, harvest_at, harvest_corpus,
+    harvest_images,
 };
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
 pub use images::{Background, Image, ImageProcessor};
 pub use live::Live;
+pub use sae_config::ImagePositions;
 pub use text::Text;
 pub use tokenizer::{Bos, HostTokenizer, SpecialTokens};

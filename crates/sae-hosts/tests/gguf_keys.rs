@@ -5,26 +5,30 @@ use proptest::prelude::*;
 use crate::gguf_builder::GgufBuilder;
 use crate::gguf_hosts::{FAMILIES, golden_host};
 
+/// Checks the message of each file that cannot be read.
+fn check(cases: &[(GgufBuilder, &str)]) {
+    for (bad, expected) in cases {
+        assert_eq!(bad.message(), *expected);
+    }
+}
+
+/// A llama whose key has another value.
+fn swapped(key: &str, value: &str) -> GgufBuilder {
+    golden_host("llama").without(key).string(key, value)
+}
+
+fn number(key: &str, value: u32) -> GgufBuilder {
+    golden_host("llama").without(key).u32(key, value)
+}
+
 #[test]
-fn what_is_missing_or_not_supported_is_named() {
+fn sizes_that_are_missing_or_not_supported_are_named() {
     let good = golden_host("llama");
-    let swapped = |key: &str, value: &str| good.clone().without(key).string(key, value);
-    let number = |key: &str, value: u32| good.clone().without(key).u32(key, value);
-    for (bad, expected) in [
+    check(&[
         (
             swapped("general.architecture", "mamba"),
             "general.architecture: expected one of `llama`, `qwen2`, `qwen3`, `gemma2`, \
              got `mamba`",
-        ),
-        (
-            swapped("tokenizer.ggml.model", "bert"),
-            "tokenizer.ggml.model: expected `gpt2` (byte-level BPE) or `llama` (sentencepiece), \
-             got `bert`",
-        ),
-        (
-            swapped("tokenizer.ggml.pre", "tekken"),
-            "tokenizer.ggml.pre: expected one of `gpt-2`, `smollm`, `llama-bpe`, `llama3`, \
-             `llama-v3`, `falcon3`, `qwen2`, `deepseek-r1-qwen`, got `tekken`",
         ),
         (
             swapped("llama.block_count", "3"),
@@ -59,6 +63,30 @@ fn what_is_missing_or_not_supported_is_named() {
              got an array of 3 values",
         ),
         (
+            golden_host("qwen2").f32_tensor("blk.0.attn_output.bias", &[32], &[1.0; 32]),
+            "tensor `blk.0.attn_output.bias`: expected no such tensor in this model, \
+             got it in the file",
+        ),
+        (
+            golden_host("qwen2").without("blk.0.attn_q.bias"),
+            "tensor `blk.0.attn_q.bias`: expected it in the file, got none",
+        ),
+        (
+            good.clone().string("general.type", "adapter"),
+            "general.type: expected `model`, got `adapter`",
+        ),
+        (
+            good.clone().u32("split.count", 2),
+            "split.count: expected a file that is not split, got 2",
+        ),
+    ]);
+}
+
+#[test]
+fn rotary_settings_that_are_not_supported_are_named() {
+    let good = golden_host("llama");
+    check(&[
+        (
             good.clone().string("llama.rope.scaling.type", "yarn"),
             "llama.rope.scaling.type: expected `none` or `linear`, got `yarn`",
         ),
@@ -89,14 +117,22 @@ fn what_is_missing_or_not_supported_is_named() {
             golden_host("qwen2").f32_tensor("rope_freqs.weight", &[4], &[1.0; 4]),
             "tensor `rope_freqs.weight`: expected no such tensor in this model, got it in the file",
         ),
+    ]);
+}
+
+#[test]
+fn tokenizers_that_are_missing_or_not_supported_are_named() {
+    let good = golden_host("llama");
+    check(&[
         (
-            golden_host("qwen2").f32_tensor("blk.0.attn_output.bias", &[32], &[1.0; 32]),
-            "tensor `blk.0.attn_output.bias`: expected no such tensor in this model, \
-             got it in the file",
+            swapped("tokenizer.ggml.model", "bert"),
+            "tokenizer.ggml.model: expected `gpt2` (byte-level BPE) or `llama` (sentencepiece), \
+             got `bert`",
         ),
         (
-            golden_host("qwen2").without("blk.0.attn_q.bias"),
-            "tensor `blk.0.attn_q.bias`: expected it in the file, got none",
+            swapped("tokenizer.ggml.pre", "tekken"),
+            "tokenizer.ggml.pre: expected one of `gpt-2`, `smollm`, `llama-bpe`, `llama3`, \
+             `llama-v3`, `falcon3`, `qwen2`, `deepseek-r1-qwen`, got `tekken`",
         ),
         (number("llama.vocab_size", 98), "llama.vocab_size: expected 97, got 98"),
         (
@@ -131,17 +167,7 @@ fn what_is_missing_or_not_supported_is_named() {
             good.clone().u32("tokenizer.ggml.bos_token_id", 97),
             "tokenizer.ggml.bos_token_id: expected a token from 0 to 96, got 97",
         ),
-        (
-            good.clone().string("general.type", "adapter"),
-            "general.type: expected `model`, got `adapter`",
-        ),
-        (
-            good.clone().u32("split.count", 2),
-            "split.count: expected a file that is not split, got 2",
-        ),
-    ] {
-        assert_eq!(bad.message(), expected);
-    }
+    ]);
 }
 
 /// Keys of an architecture that change nothing at one value, with that and with another.

@@ -1,5 +1,7 @@
 //! Batches straight from a tiny host: those of a store, windows, places, refusals.
 
+mod refusals;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,11 +9,10 @@ use proptest::prelude::*;
 use sae_config::DataConfig;
 use sae_data::{BatchSource, Loader, LoaderConfig, Ports, Statistics, open_store, zip};
 use sae_hosts::{HarvestOptions, HookPoint, HostModel, Live, corpus, harvest_corpus};
-use tch::{Device, Tensor};
+use tch::Device;
 use tempfile::TempDir;
 
 use crate::harvest::host_in;
-use crate::support::{golden, tensors};
 
 const TEXTS: [&str; 4] = [
     "The quick brown fox jumps over the lazy dog.",
@@ -53,10 +54,6 @@ fn data(folder: &Path, more: &str) -> DataConfig {
 
 fn open(data: &DataConfig, batch_size: usize, seed: u64) -> Live {
     Live::open(data, batch_size, seed, Device::Cpu).unwrap()
-}
-
-fn refusal(folder: &Path, more: &str) -> String {
-    Live::open(&data(folder, more), 4, 0, Device::Cpu).unwrap_err().to_string()
 }
 
 /// The next batch of each port.
@@ -189,34 +186,6 @@ fn a_saved_place_goes_on_to_the_bit() {
 }
 
 #[test]
-fn places_of_other_streams_are_refused_by_name() {
-    let folder = folder();
-    let data = data(folder.path(), "");
-    let place = open(&data, 4, 1).position();
-    let json = serde_json::to_value(&place).unwrap();
-    let with = |key: &str, value: u64| {
-        let mut json = json.clone();
-        json["live"][key] = value.into();
-        open(&data, 4, 1).resume(&serde_json::from_value(json).unwrap())
-    };
-    assert!(with("seed", 1).is_ok());
-    for (key, value) in [("seed", 2), ("window_rows", 9), ("d_model", 3)] {
-        let error = with(key, value).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("live position: {key}: expected ")), "{error}");
-    }
-    let mut beyond = json.clone();
-    beyond["live"]["row"] = 1_000_000.into();
-    let mut live = open(&data, 4, 1);
-    live.resume(&serde_json::from_value(beyond).unwrap()).unwrap();
-    let mut rows = vec![0.0; 4 * live.ports().input.dimension];
-    let error = live.next_batch(rows.as_mut_slice().into()).unwrap_err().to_string();
-    assert!(error.starts_with("live position: row: expected at most "), "{error}");
-    let loader = serde_json::json!({ "loader": {} });
-    let error = live.resume(&serde_json::from_value(loader).unwrap()).unwrap_err().to_string();
-    assert_eq!(error, "stream position: expected that of a `live`, got `loader`");
-}
-
-#[test]
 fn the_identity_is_that_of_what_can_come() {
     let folder = folder();
     let identity = |more: &str, batch_size, seed| {
@@ -251,75 +220,4 @@ fn the_identity_is_that_of_what_can_come() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), n, "each differs");
-}
-
-#[test]
-fn settings_that_do_not_fit_are_refused_by_key() {
-    let folder = folder();
-    let at = folder.path();
-    let d_model = open(&data(at, ""), 1, 0).host().info().d_model;
-    let least = 4 * d_model * 16 * 4;
-    for (more, expected) in [
-        (
-            format!("window_bytes = {}", least - 1),
-            format!("data.window_bytes: expected at least {least}, "),
-        ),
-        (
-            format!("window_bytes = {least}\nstatistics_rows = 65"),
-            "data.statistics_rows: expected at most 64, the rows of a window, got 65".into(),
-        ),
-        ("hook = 'resid.1'".into(), "hook point: expected `embed`, or".into()),
-        ("hook = 'resid_post.99'".into(), "hook point `resid_post.99`: expected a layer".into()),
-        ("target_hook = 'mlp_out.99'".into(), "hook point `mlp_out.99`: expected a layer".into()),
-        ("context_length = 100000".into(), "context_length: expected 1 to ".into()),
-        ("bos = 'always'".into(), "bos: expected ".into()),
-    ] {
-        let error = refusal(at, &more);
-        assert!(error.starts_with(&expected), "{more}: {error}");
-    }
-    let images = golden("hosts/vit");
-    let error = refusal(at, &format!("host = {images:?}"));
-    assert!(!error.is_empty());
-}
-
-#[test]
-fn a_corpus_without_rows_and_tokens_that_the_host_lacks_are_refused() {
-    let folder = folder();
-    let first = |more: &str| {
-        let mut live = open(&data(folder.path(), more), 4, 0);
-        let mut rows = vec![0.0; 4 * live.ports().input.dimension];
-        let error = live.next_batch(rows.as_mut_slice().into()).unwrap_err();
-        let after = live.next_batch(rows.as_mut_slice().into()).unwrap_err();
-        assert!(matches!(after, sae_data::Error::Stopped), "{after}");
-        error.to_string()
-    };
-    let none = first("min_position = 5");
-    assert!(none.starts_with("data.corpus: expected tokens after the first"), "{none}");
-
-    let path = folder.path().join("ids.npy");
-    let ids = Tensor::from_slice(&[1_i64, 2, 3, 100_000]);
-    ids.to_kind(tch::Kind::Int).write_npy(&path).unwrap();
-    let lacks = first(&format!("corpus.path = {path:?}"));
-    assert!(lacks.contains("expected ids from 0 to") && lacks.contains("100000"), "{lacks}");
-}
-
-#[test]
-fn a_value_that_is_not_finite_is_named() {
-    let folder = folder();
-    let path = folder.path().join("host/model.safetensors");
-    let mut weights = tensors("hosts/llama/model.safetensors");
-    let name = "model.layers.1.mlp.down_proj.weight";
-    let broken = weights[name].copy();
-    let _ = broken.get(3).fill_(f64::NAN);
-    weights.insert(name.into(), broken);
-    let named: Vec<_> = weights.iter().collect();
-    Tensor::write_safetensors(&named, &path).unwrap();
-    let mut live = open(&data(folder.path(), ""), 4, 0);
-    let mut rows = vec![0.0; 4 * live.ports().input.dimension];
-    let error = live.next_batch(rows.as_mut_slice().into()).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "activations at `resid_post.1` of document 0, position 1, dimension 3: expected a finite \
-         value, got NaN"
-    );
 }

@@ -63,6 +63,31 @@ fn run(host: &HostModel, contents: &[&str], options: &HarvestOptions) -> Result<
     Ok((meta, rows, store.provenance().unwrap().settings.clone()))
 }
 
+/// The rows of documents in contexts of five tokens, and the context of each.
+fn expected_rows(
+    documents: &[&[u32]],
+    lead: Option<u32>,
+    skip_positions: usize,
+    keeps_special: bool,
+) -> (Vec<RowMeta>, Vec<Vec<u32>>) {
+    let (mut meta, mut contexts) = (vec![], vec![]);
+    for (document, ids) in documents.iter().enumerate() {
+        for ids in ids.chunks(if lead.is_some() { 4 } else { 5 }) {
+            let ids: Vec<u32> = lead.iter().chain(ids).copied().collect();
+            for (position, &token_id) in ids.iter().enumerate() {
+                let is_lead = lead.is_some() && position == 0;
+                let is_special = [UNK, BOS, EOS].contains(&token_id) && !is_lead;
+                if position >= skip_positions && (keeps_special || !is_special) {
+                    let (document, position) = (document as u32, position as u32);
+                    meta.push(RowMeta { token_id, document, position });
+                    contexts.push(ids.clone());
+                }
+            }
+        }
+    }
+    (meta, contexts)
+}
+
 #[test]
 fn every_policy_stores_the_rows_that_it_says() {
     // Two documents of characters, each with special tokens spelled out; the first begins with
@@ -91,21 +116,8 @@ fn every_policy_stores_the_rows_that_it_says() {
                         special_tokens,
                         ..HarvestOptions::default()
                     };
-                    let (mut meta, mut contexts) = (vec![], vec![]);
-                    for (document, ids) in documents.iter().enumerate() {
-                        for ids in ids.chunks(if lead.is_some() { 4 } else { 5 }) {
-                            let ids: Vec<u32> = lead.iter().chain(ids).copied().collect();
-                            for (position, &token_id) in ids.iter().enumerate() {
-                                let is_lead = lead.is_some() && position == 0;
-                                let is_special = [UNK, BOS, EOS].contains(&token_id) && !is_lead;
-                                if position >= skip_positions && (name == "kept" || !is_special) {
-                                    let (document, position) = (document as u32, position as u32);
-                                    meta.push(RowMeta { token_id, document, position });
-                                    contexts.push(ids.clone());
-                                }
-                            }
-                        }
-                    }
+                    let keeps = name == "kept";
+                    let (meta, contexts) = expected_rows(&documents, lead, skip_positions, keeps);
                     let of = format!("{puts} {bos:?} {name} {skip_positions}");
                     let (got, rows, settings) = run(&host, &contents, &options).unwrap();
                     assert_eq!(got, meta, "{of}");

@@ -100,35 +100,51 @@ fn read(stream: &TcpStream) -> Option<Seen> {
     Some(Seen { method, path, headers })
 }
 
+/// The files of the repository, as the hub lists them.
+fn listing(climbs: bool) -> String {
+    let mut names: Vec<&str> = files().into_keys().collect();
+    if climbs {
+        names.push("../../outside");
+    }
+    let names: Vec<String> =
+        names.iter().map(|name| format!("{{\"rfilename\": \"{name}\"}}")).collect();
+    format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{}], \"x\": 1}}", names.join(","))
+}
+
+/// Status, headers and body of an answer.
+type Answer = (String, Vec<(&'static str, String)>, Vec<u8>);
+
 fn answer(mut stream: TcpStream, seen: &Mutex<Vec<Seen>>, faults: &Mutex<Faults>, elsewhere: &str) {
     let Some(request) = read(&stream) else { return };
     seen.lock().unwrap().push(request.clone());
     let mut faults = faults.lock().unwrap();
-    let mut respond = |status: &str, headers: &[(&str, String)], body: &[u8]| {
-        let mut text = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
-        for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str("\r\n");
-        // A client that has gone is tested elsewhere.
-        let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.write_all(body));
+    let (status, headers, body) = match faults.statuses.pop() {
+        Some(status) => empty(&format!("{status} failure"), &[("Retry-After", "0".to_owned())]),
+        None => answer_to(&request, &mut faults, elsewhere),
     };
-    let empty = [("Content-Length", "0".to_owned())];
-    if let Some(status) = faults.statuses.pop() {
-        let wait = [("Retry-After", "0".to_owned()), empty[0].clone()];
-        return respond(&format!("{status} failure"), &wait, b"");
+    let mut text = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
     }
+    // A client that has gone is tested elsewhere.
+    let _ =
+        stream.write_all(format!("{text}\r\n").as_bytes()).and_then(|()| stream.write_all(&body));
+}
+
+/// An answer without a body.
+fn empty(status: &str, headers: &[(&'static str, String)]) -> Answer {
+    (status.to_owned(), [headers, &[("Content-Length", "0".to_owned())]].concat(), Vec::new())
+}
+
+fn answer_to(request: &Seen, faults: &mut Faults, elsewhere: &str) -> Answer {
     let on_hub = !request.path.starts_with("/store/");
     let token = request.headers.get("authorization").map(String::as_str);
     if on_hub && faults.is_private && token != Some(&format!("Bearer {TOKEN}")) {
-        let code = ("X-Error-Code", "GatedRepo".to_owned());
-        return respond("401 Unauthorized", &[code, empty[0].clone()], b"");
+        return empty("401 Unauthorized", &[("X-Error-Code", "GatedRepo".to_owned())]);
     }
-    let is_head = request.method == "HEAD";
     // An old name of the repository leads to the new one by a path.
     if let Some(rest) = request.path.strip_prefix("/datasets/old/name/") {
-        let place = ("Location", format!("/datasets/owner/name/{rest}"));
-        return respond("307 Moved", &[place, empty[0].clone()], b"");
+        return empty("307 Moved", &[("Location", format!("/datasets/owner/name/{rest}"))]);
     }
     if request.path.starts_with("/api/datasets/") {
         let name = request.path.trim_start_matches("/api/datasets/");
@@ -136,19 +152,14 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<Seen>>, faults: &Mutex<Faults>
             name,
             "owner/name/revision/main" | "owner/name/revision/a%2Fb" | "old/name/revision/main"
         ) {
-            let code = ("X-Error-Code", "RepoNotFound".to_owned());
-            return respond("404 Not Found", &[code, empty[0].clone()], b"");
+            return empty("404 Not Found", &[("X-Error-Code", "RepoNotFound".to_owned())]);
         }
-        let mut names: Vec<&str> = files().into_keys().collect();
-        if faults.climbs {
-            names.push("../../outside");
-        }
-        let names: Vec<String> =
-            names.iter().map(|name| format!("{{\"rfilename\": \"{name}\"}}")).collect();
-        let body =
-            format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{}], \"x\": 1}}", names.join(","));
-        let length = ("Content-Length", body.len().to_string());
-        return respond("200 OK", &[length], body.as_bytes());
+        let body = listing(faults.climbs);
+        return (
+            "200 OK".to_owned(),
+            vec![("Content-Length", body.len().to_string())],
+            body.into_bytes(),
+        );
     }
     let prefix = format!("/datasets/owner/name/resolve/{COMMIT}/");
     let (name, is_stored) = match request.path.strip_prefix("/store/") {
@@ -156,21 +167,27 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<Seen>>, faults: &Mutex<Faults>
         None => (request.path.strip_prefix(&prefix).unwrap_or_default(), false),
     };
     let name = name.replace("%20", " ");
-    let Some(content) = files().remove(name.as_str()) else {
-        return respond("404 Not Found", &empty, b"");
-    };
-    let is_large = content.len() > 1000;
-    let etag = if is_large { sha256(&content) } else { format!("git-{}", content.len()) };
-    if is_large && !is_stored {
+    let Some(content) = files().remove(name.as_str()) else { return empty("404 Not Found", &[]) };
+    if is_large(&content) && !is_stored {
         let headers = [
             ("X-Repo-Commit", COMMIT.to_owned()),
-            ("X-Linked-ETag", format!("\"{etag}\"")),
+            ("X-Linked-ETag", format!("\"{}\"", sha256(&content))),
             ("X-Linked-Size", content.len().to_string()),
             ("Location", format!("{elsewhere}/store/{}", name.replace(' ', "%20"))),
-            empty[0].clone(),
         ];
-        return respond("302 Found", &headers, b"");
+        return empty("302 Found", &headers);
     }
+    stored(request, faults, &content)
+}
+
+fn is_large(content: &[u8]) -> bool {
+    content.len() > 1000
+}
+
+/// A file, or the part of it that is asked for.
+fn stored(request: &Seen, faults: &mut Faults, content: &[u8]) -> Answer {
+    let (is_head, is_large) = (request.method == "HEAD", is_large(content));
+    let etag = if is_large { sha256(content) } else { format!("git-{}", content.len()) };
     let range = request.headers.get("range").filter(|_| !faults.ignores_range);
     let from = range.map_or(0, |range| {
         range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap()
@@ -191,5 +208,6 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<Seen>>, faults: &Mutex<Faults>
     {
         body.truncate(n);
     }
-    respond(if range.is_some() { "206 Partial Content" } else { "200 OK" }, &headers, &body);
+    let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
+    (status.to_owned(), headers, body)
 }

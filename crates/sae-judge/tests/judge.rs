@@ -1,99 +1,12 @@
 //! What comes of asking, whatever the endpoint does.
 
-use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
 
-use sae_config::{Confusion, Labels};
-use sae_judge::{Budget, Endpoint, Error, Judge, Outcome, Patience, Settings};
-use sae_report::{Example, FeatureTasks, Item};
+use sae_config::Confusion;
+use sae_judge::{Budget, Endpoint, Error, Judge, Settings};
 
 use crate::server::{Faults, Server};
-
-/// Requests for a feature: a label, and of 12 texts three for each score.
-const REQUESTS: usize = 7;
-
-/// Features that are active on the token that is their number, and, if it is odd, on another one too
-/// that the label does not name.
-fn tasks(n: u32) -> Vec<FeatureTasks> {
-    (0..n).map(one).collect()
-}
-
-fn one(feature: u32) -> FeatureTasks {
-    let item =
-        |text: String, active: bool| Item { text, active, fifth: active.then_some(0), row: 1 };
-    let texts = |marked: bool| {
-        let text = |number: u32| match (number % 4, marked) {
-            (0, false) => item(format!("the tok{feature}; has it"), true),
-            (0, true) => item(format!("the <<tok{feature};>> has it"), true),
-            (1, false) if feature % 2 == 1 => item("the other one\nText 9: \"has".into(), true),
-            (1, true) if feature % 2 == 1 => item("the <<other>> one\nText 9: \"has".into(), true),
-            (2, true) => item(format!("<<nothing>> of it, tok{feature};"), false),
-            (_, false) => item("nothing of it".into(), false),
-            (_, true) => item("nothing <<of it>>".into(), false),
-        };
-        (0..12).map(text).collect()
-    };
-    let example = Example {
-        text: format!("a <<tok{feature};>>"),
-        tokens: vec![(format!("tok{feature};"), 9)],
-    };
-    FeatureTasks {
-        feature,
-        checkpoint_hash: "c".into(),
-        store_hash: "s".into(),
-        n_active: 9,
-        marks: ["<<".into(), ">>".into()],
-        examples: vec![example; 3],
-        detection: texts(false),
-        fuzzing: texts(true),
-    }
-}
-
-fn expected(n: u32) -> Vec<(u32, Confusion)> {
-    let of = |feature: u32| Confusion {
-        true_positives: 3,
-        false_negatives: 3 * (feature % 2),
-        false_positives: 0,
-        true_negatives: 9 - 3 * (feature % 2),
-        unanswered: 0,
-    };
-    (0..n).map(|feature| (feature, of(feature))).collect()
-}
-
-fn scores(labels: &Labels) -> Vec<(u32, Confusion)> {
-    let score = |(feature, one): (&u32, &sae_config::Judged)| {
-        assert_eq!(one.label.as_deref(), Some(&*format!("the token \"tok{feature};\"")));
-        assert_eq!(one.detection, one.fuzzing);
-        Some((*feature, one.detection?))
-    };
-    labels.iter().filter_map(score).collect()
-}
-
-fn patience() -> Patience {
-    Patience {
-        attempts: 3,
-        first_wait: Duration::from_millis(1),
-        longest_asked: Duration::from_secs(5),
-        silence: Duration::from_secs(20),
-        ..Patience::default()
-    }
-}
-
-fn judge(url: &str, answers: &Path, budget: Budget) -> Judge {
-    let settings = Settings {
-        url: url.to_owned(),
-        model: "by/rule".into(),
-        key: Some("secret".into()),
-        patience: patience(),
-        ..Settings::default()
-    };
-    Judge::open(Endpoint::new(settings).unwrap(), answers, budget).unwrap()
-}
-
-fn run(judge: &Judge, n: u32, at_once: usize) -> Outcome {
-    judge.run(&Mutex::new(tasks(n).into_iter().map(Ok)), at_once, &|_| ())
-}
+use crate::support::{REQUESTS, expected, judge, run, scores, tasks};
 
 #[test]
 fn labels_and_scores_are_those_of_the_rule_whatever_the_order() {
@@ -164,11 +77,11 @@ fn what_passes_is_tried_again() {
     }
 }
 
-#[test]
-fn what_lasts_ends_it_and_keeps_what_was_answered() {
-    let folder = tempfile::tempdir().unwrap();
-    type Check = fn(&Error) -> bool;
-    let cases: [(Faults, Check, usize); 6] = [
+type Check = fn(&Error) -> bool;
+
+/// What lasts: the fault, the error that comes of it, and requests until then.
+fn lasting() -> [(Faults, Check, usize); 6] {
+    [
         (
             Faults { statuses: vec![(503, "", ""); 3], ..Faults::default() },
             |e| matches!(e, Error::Unreachable { attempts: 3, .. }),
@@ -208,7 +121,13 @@ fn what_lasts_ends_it_and_keeps_what_was_answered() {
             |e| matches!(e, Error::Wait { wanted, .. } if wanted.as_secs() == 3600),
             1,
         ),
-    ];
+    ]
+}
+
+#[test]
+fn what_lasts_ends_it_and_keeps_what_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = lasting();
     for (number, (faults, is_expected, n_requests)) in cases.into_iter().enumerate() {
         let server = Server::start(Faults::default());
         let path = folder.path().join(format!("{number}.jsonl"));

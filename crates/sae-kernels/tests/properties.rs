@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sae_kernels::{
-    Matrix, Reconstruction, code_gradients, decode, dense_residual, error_differences,
+    Matrix, Reconstruction, SparseCodes, code_gradients, decode, dense_residual, error_differences,
     estimator_backward, estimator_forward, reconstruct,
 };
 
@@ -31,6 +31,40 @@ fn naive_output_gradient(case: &Case, code: &[f32], b: usize, n: usize) -> Vec<V
     (0..ends.len())
         .map(|g| (0..case.d).map(|j| scaled[g..].iter().map(|s| s[j]).sum()).collect())
         .collect()
+}
+
+/// Checks the functions for one group against those for several: gradients of codes, what is decoded
+/// and its residual, with the sum of its squares.
+fn check_decoding(
+    case: &Case,
+    codes: &SparseCodes,
+    output: &[f32],
+    gradients: &[f32],
+    residual: &[f32],
+    want_error: f64,
+) -> Result<(), TestCaseError> {
+    let decoder = Matrix::new("decoder", &case.decoder, case.d).unwrap();
+    let target = Matrix::new("x", &case.x, case.d).unwrap();
+    let mut again = Vec::new();
+    let output = Matrix::new("output", output, case.d).unwrap();
+    code_gradients(codes, output, decoder, &mut again).unwrap();
+    prop_assert_eq!(&again[..], gradients);
+    let mut x_hat = vec![f32::NAN; case.batch * case.d];
+    decode(codes, decoder, &case.b_dec, &mut x_hat).unwrap();
+    for (i, x_hat) in x_hat.iter().enumerate() {
+        let want = f64::from(output.data()[i]) / 0.25 + f64::from(case.x[i]);
+        prop_assert!(close(*x_hat, want, 100.0, 1e-5));
+    }
+    let zeros = vec![0.0; case.d];
+    decode(codes, decoder, &zeros, &mut x_hat).unwrap();
+    let mut dense = vec![f32::NAN; x_hat.len()];
+    let squared = dense_residual(&mut x_hat, &case.b_dec, target, 0.25, Some(&mut dense)).unwrap();
+    prop_assert!((squared - want_error).abs() <= 1e-5 * want_error.max(1.0));
+    for i in 0..x_hat.len() {
+        prop_assert!(close(x_hat[i], f64::from(output.data()[i]), 100.0, 1e-5));
+        prop_assert!(close(dense[i], f64::from(residual[i]), 100.0, 1e-5));
+    }
+    Ok(())
 }
 
 proptest! {
@@ -81,26 +115,7 @@ proptest! {
             prop_assert!((got - want).abs() <= 1e-5 * want.max(1.0), "{got} {want}");
         }
         if groups.len() == 1 {
-            let mut again = Vec::new();
-            let output = Matrix::new("output", &output, case.d).unwrap();
-            code_gradients(&codes, output, decoder, &mut again).unwrap();
-            prop_assert_eq!(&again, &gradients);
-            let mut x_hat = vec![f32::NAN; case.batch * case.d];
-            decode(&codes, decoder, &case.b_dec, &mut x_hat).unwrap();
-            for (i, x_hat) in x_hat.iter().enumerate() {
-                let want = f64::from(output.data()[i]) / 0.25 + f64::from(case.x[i]);
-                prop_assert!(close(*x_hat, want, 100.0, 1e-5));
-            }
-            let zeros = vec![0.0; case.d];
-            decode(&codes, decoder, &zeros, &mut x_hat).unwrap();
-            let mut dense = vec![f32::NAN; x_hat.len()];
-            let squared =
-                dense_residual(&mut x_hat, &case.b_dec, target, 0.25, Some(&mut dense)).unwrap();
-            prop_assert!((squared - want_errors[0]).abs() <= 1e-5 * want_errors[0].max(1.0));
-            for i in 0..x_hat.len() {
-                prop_assert!(close(x_hat[i], f64::from(output.data()[i]), 100.0, 1e-5));
-                prop_assert!(close(dense[i], f64::from(residual[i]), 100.0, 1e-5));
-            }
+            check_decoding(&case, &codes, &output, &gradients, &residual, want_errors[0])?;
         }
     }
 

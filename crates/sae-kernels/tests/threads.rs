@@ -5,28 +5,32 @@ use sae_kernels::{
     Reconstruction, Selector, Source, SparseCodes, adam, reconstruct, weight_gradients,
 };
 
+fn noise(n: usize, seed: u32) -> Vec<f32> {
+    let mut s = seed;
+    let mut next = || {
+        s = s.wrapping_mul(1664525).wrapping_add(1013904223);
+        (s >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// The 20 largest of each row, or as many of a batch of so many rows.
+fn select(z: Matrix<'_>, bias: &[f32], batch: Option<usize>) -> SparseCodes {
+    let mut codes = SparseCodes::new(bias.len());
+    let mut selector = Selector::new();
+    match batch {
+        Some(batch) => selector.batch_top_k(z, bias, 20 * batch, &mut codes).unwrap(),
+        None => selector.top_k(z, bias, Count::Same(20), Rank::Value, &mut codes).unwrap(),
+    }
+    codes
+}
+
 /// One training step, bias and moments from zero; everything it computes.
 fn step(batch_top_k: bool) -> (SparseCodes, Vec<f64>, Vec<Vec<f32>>) {
     let (batch, d, f) = (150, 24, 700);
-    let noise = |n: usize, seed: u32| -> Vec<f32> {
-        let mut s = seed;
-        (0..n)
-            .map(|_| {
-                s = s.wrapping_mul(1664525).wrapping_add(1013904223);
-                (s >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    };
     let (x, z, encoder) = (noise(batch * d, 1), noise(batch * f, 2), noise(f * d, 3));
     let (mut decoder, bias) = (noise(f * d, 4), noise(f, 5));
-    let mut codes = SparseCodes::new(f);
-    let mut selector = Selector::new();
-    let z = Matrix::new("z", &z, f).unwrap();
-    if batch_top_k {
-        selector.batch_top_k(z, &bias, 20 * batch, &mut codes).unwrap();
-    } else {
-        selector.top_k(z, &bias, Count::Same(20), Rank::Value, &mut codes).unwrap();
-    }
+    let codes = select(Matrix::new("z", &z, f).unwrap(), &bias, batch_top_k.then_some(batch));
     let groups = Groups::new(vec![100, 300, f], vec![0.1, 0.2, 0.3]).unwrap();
     let (mut output, mut gradients) = (vec![0.0; batch * 3 * d], Vec::new());
     let input = Matrix::new("x", &x, d).unwrap();

@@ -143,6 +143,21 @@ fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Checks the activations of a context against those of SAEDashboard's; returns the largest.
+fn check_activations(found: &Value, of: &Value) -> f64 {
+    assert_eq!(found["id"].as_str().unwrap().len(), 25);
+    assert_eq!((&found["tokens"], &found["values"]), (&of["tokens"], &of["values"]));
+    assert_eq!((&found["binMin"], &found["binContains"]), (&of["bin_min"], &of["bin_contains"]));
+    assert_eq!(found["qualifyingTokenIndex"], of["qualifying_token_index"]);
+    let values: Vec<f64> = serde_json::from_value(of["values"].clone()).unwrap();
+    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    assert_eq!((&found["maxValue"], &found["minValue"]), (&json!(largest), &json!(least)));
+    let place = values.iter().position(|value| *value == largest);
+    assert_eq!(found["maxValueTokenIndex"], json!(place));
+    largest
+}
+
 #[test]
 fn neuronpedia_gets_the_same_features_and_their_sources() {
     let folder = tempfile::tempdir().unwrap();
@@ -180,23 +195,7 @@ fn neuronpedia_gets_the_same_features_and_their_sources() {
             for of in expected["activations"].as_array().unwrap() {
                 let found = activations.next().unwrap();
                 assert!(ids.insert(found["id"].to_string()), "ids differ");
-                assert_eq!(found["id"].as_str().unwrap().len(), 25);
-                assert_eq!((&found["tokens"], &found["values"]), (&of["tokens"], &of["values"]));
-                assert_eq!(
-                    (&found["binMin"], &found["binContains"]),
-                    (&of["bin_min"], &of["bin_contains"])
-                );
-                assert_eq!(found["qualifyingTokenIndex"], of["qualifying_token_index"]);
-                let values: Vec<f64> = serde_json::from_value(of["values"].clone()).unwrap();
-                let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-                assert_eq!(
-                    (&found["maxValue"], &found["minValue"]),
-                    (&json!(largest), &json!(least))
-                );
-                let place = values.iter().position(|value| *value == largest);
-                assert_eq!(found["maxValueTokenIndex"], json!(place));
-                most = most.max(largest);
+                most = most.max(check_activations(found, of));
             }
             assert_eq!(found["maxActApprox"], most);
         }

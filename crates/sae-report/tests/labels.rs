@@ -108,7 +108,17 @@ fn labels_are_shown_searched_and_sorted() {
     let mut found: Vec<u32> = serde_json::from_value(browser.value(ROWS)).unwrap();
     found.sort_unstable();
     assert_eq!(found, [7, 259]);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
 
+#[test]
+fn a_feature_page_shows_its_label_and_scores() {
+    let Some(mut browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let page = write(folder.path());
+    SavedFeatures::open(folder.path()).unwrap().write_labels(&labels()).unwrap();
+    browser.open(&page);
+    browser.until("document.querySelectorAll('#features tbody tr').length === 100");
     for (feature, label, rows) in [
         (7, Some("Verbs of <img src=x onerror=hacked=5> · by big/judge"), ["0.85", "0.55"]),
         (100, Some("words that a KING saysU+202E · by small"), ["1", "0.55"]),

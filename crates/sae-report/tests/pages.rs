@@ -1,31 +1,12 @@
 //! Feature pages as a browser shows them from a disk.
 
+mod list;
+
 use serde_json::{Value, json};
 
+use self::list::set;
 use crate::browser::Browser;
-use crate::features::{BROKEN, N_FEATURES, N_ROWS, TEXTS, activation, order, token, write};
-
-/// The numbers of the features in the table.
-const ROWS: &str =
-    "[...document.querySelectorAll('#features tbody th')].map((th) => Number(th.textContent))";
-
-/// Sets a control and tells the page.
-fn set(browser: &mut Browser, selector: &str, value: &str, event: &str) {
-    browser.value(&format!(
-        "(() => {{ const it = document.querySelector({}); it.value = {}; it.dispatchEvent(new Event({})); }})()",
-        json!(selector), json!(value), json!(event)
-    ));
-}
-
-/// Searches in one way, and waits for so many features.
-fn search(browser: &mut Browser, mode: &str, query: &str, n: usize) -> Value {
-    set(browser, "fieldset select", mode, "change");
-    set(browser, "#search", query, "input");
-    let said = if n == 0 { "No feature is so.".to_owned() } else { format!(" of {n} features") };
-    browser
-        .until(&format!("document.getElementById('count').textContent.includes({})", json!(said)));
-    browser.value(ROWS)
-}
+use crate::features::{BROKEN, N_ROWS, TEXTS, activation, order, token, write};
 
 fn go(browser: &mut Browser, address: &str, heading: &str) {
     browser.value(&format!("location.hash = {}", json!(address)));
@@ -33,92 +14,36 @@ fn go(browser: &mut Browser, address: &str, heading: &str) {
         .until(&format!("document.getElementById('heading')?.textContent === {}", json!(heading)));
 }
 
-/// The features that an expression holds of, by number.
-fn features(holds: impl Fn(u32) -> bool) -> Vec<u32> {
-    (0..N_FEATURES).filter(|feature| holds(*feature)).collect()
-}
-
-#[test]
-fn the_list_is_searched_sorted_and_filtered() {
-    let Some(mut browser) = Browser::start() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let page = write(folder.path());
-    browser.open(&page);
-    browser.until("document.querySelectorAll('#features tbody tr').length === 100");
-    let alive = features(|feature| !order(feature).is_empty());
-    let count = browser.text("document.getElementById('count').textContent");
-    assert_eq!(count, format!("1 to 100 of {} features", alive.len()));
-    let by_density = |a: &u32, b: &u32| order(*b).len().cmp(&order(*a).len()).then(a.cmp(b));
-    let mut sorted = alive.clone();
-    sorted.sort_by(by_density);
-    assert_eq!(browser.value(ROWS), json!(sorted[..100]));
-    browser.value("document.getElementById('on').click()");
-    assert_eq!(browser.value(ROWS), json!(sorted[100..200]));
-
-    // Sorted by the largest activation, then the other way round.
-    let click = "[...document.querySelectorAll('#features thead button')].find((b) => b.textContent.startsWith('max')).click()";
-    browser.value(click);
-    let max = |feature: &u32| order(*feature).first().map_or(0.0, |row| activation(*row, *feature));
-    sorted = alive.clone();
-    sorted.sort_by(|a, b| max(b).total_cmp(&max(a)).then(a.cmp(b)));
-    assert_eq!(browser.value(ROWS), json!(sorted[..100]));
-    browser.value(click);
-    sorted.sort_by(|a, b| max(a).total_cmp(&max(b)).then(a.cmp(b)));
-    assert_eq!(browser.value(ROWS), json!(sorted[..100]));
-    assert_eq!(
-        browser.value("document.querySelectorAll('#features [aria-sort=ascending]').length"),
-        1
+/// Checks the contexts of the page that is shown: their places, and the value of every token.
+fn check_contexts(browser: &mut Browser, feature: u32) {
+    let order = order(feature);
+    let titles = browser.value(
+        "[...document.querySelectorAll('h3')].find((h) => h.textContent === 'Top contexts').parentElement \
+         .querySelector('ol').querySelectorAll('li').length",
     );
-
-    assert_eq!(search(&mut browser, "number", "7", 1), json!([7]));
-    assert_eq!(search(&mut browser, "number", "9999", 0), json!([]));
-    assert_eq!(search(&mut browser, "number", "5", 0), json!([]), "a dead one");
-    let count = browser.text("document.getElementById('count').textContent");
-    assert!(count.ends_with("(1 more are found, but not shown by these filters)"), "{count}");
-    assert_eq!(search(&mut browser, "token", "no such token", 0), json!([]));
-    // Peaks and the token of the largest logit.
-    let king = |feature: u32| {
-        let mut peaks: Vec<u32> = Vec::new();
-        for row in order(feature).into_iter().take(20) {
-            if !peaks.contains(&token(row)) {
-                peaks.push(token(row));
-            }
+    assert_eq!(titles, order.len().min(20));
+    for (at, &row) in order.iter().take(20).enumerate() {
+        let item = format!("document.querySelectorAll('ol.contexts')[0].children[{at}]");
+        let place = browser.text(&format!("{item}.querySelector('.place').textContent"));
+        let expected = format!(" · row {row}, document {}, position {}", row / 100, row % 100);
+        let value: f32 = place.strip_suffix(&expected).unwrap().parse().unwrap();
+        let shown = activation(row, feature);
+        assert!((value - shown).abs() <= 5e-4 * shown, "{value} for {shown}");
+        // The value of every token is in its title.
+        let titles = browser.value(&format!("[...{item}.querySelectorAll('.words > [title*=token]')].filter((t) => t.className !== 'gap').map((t) => t.title)"));
+        let titles: Vec<String> = serde_json::from_value(titles).unwrap();
+        let rows = row.saturating_sub(3)..N_ROWS.min(row + 4);
+        assert_eq!(titles.len(), rows.len());
+        for (title, row) in titles.iter().zip(rows) {
+            let start = format!("token {}: ", token(row));
+            let value = title.rsplit(&start).next().unwrap().split(';').next().unwrap();
+            let value: f32 = value.parse().unwrap();
+            let expected = activation(row, feature);
+            assert!((value - expected).abs() <= 5e-4 * expected, "{title}: {expected}");
         }
-        peaks.iter().take(4).any(|id| *id == 1) || feature % 15 == 1
-    };
-    let expected = features(|feature| king(feature) && alive.contains(&feature));
-    let found = search(&mut browser, "token", "king", expected.len());
-    let mut found: Vec<u32> = serde_json::from_value(found).unwrap();
-    found.sort_unstable();
-    assert_eq!(found, expected);
-    // The word is cut where the second of its tokens has a gap before it.
-    let has_word = |feature: u32| {
-        order(feature).into_iter().take(20).any(|row| row != 101 && (98..=103).contains(&row))
-    };
-    let expected = features(has_word);
-    assert!(!expected.is_empty() && expected.len() < alive.len());
-    search(&mut browser, "word", "zEbr", expected.len());
-    search(&mut browser, "word", "zebrass", 0);
-
-    set(&mut browser, "#search", "", "input");
-    let share = |feature: u32| order(feature).len() as f64 / f64::from(N_ROWS);
-    let expected = features(|feature| share(feature) >= 0.1 && share(feature) > 0.0);
-    set(&mut browser, "input.number", "10", "input");
-    browser.until(&format!(
-        "document.getElementById('count').textContent.endsWith(' of {} features')",
-        expected.len()
-    ));
-    set(&mut browser, "input.number", "", "input");
-    let dead = features(|feature| order(feature).is_empty());
-    set(&mut browser, "fieldset:first-of-type label:last-of-type select", "dead", "change");
-    browser.until(&format!(
-        "document.getElementById('count').textContent.endsWith(' of {} features')",
-        dead.len()
-    ));
-    let mut shown: Vec<u32> = serde_json::from_value(browser.value(ROWS)).unwrap();
-    shown.sort_unstable();
-    assert_eq!(shown, dead);
-    assert_eq!(browser.errors(), Vec::<String>::new());
+        let peak = browser.text(&format!("{item}.querySelector('mark').title"));
+        assert!(peak.contains(&format!("token {}: ", token(row))), "{peak}");
+    }
 }
 
 #[test]
@@ -130,34 +55,7 @@ fn a_feature_page_shows_its_contexts_and_nothing_breaks_out() {
     browser.until("document.querySelectorAll('#features tbody tr').length > 0");
     for feature in [7, 100, 259] {
         go(&mut browser, &format!("#feature={feature}"), &format!("Feature {feature}"));
-        let order = order(feature);
-        let titles = browser.value(
-            "[...document.querySelectorAll('h3')].find((h) => h.textContent === 'Top contexts').parentElement \
-             .querySelector('ol').querySelectorAll('li').length",
-        );
-        assert_eq!(titles, order.len().min(20));
-        for (at, &row) in order.iter().take(20).enumerate() {
-            let item = format!("document.querySelectorAll('ol.contexts')[0].children[{at}]");
-            let place = browser.text(&format!("{item}.querySelector('.place').textContent"));
-            let expected = format!(" · row {row}, document {}, position {}", row / 100, row % 100);
-            let value: f32 = place.strip_suffix(&expected).unwrap().parse().unwrap();
-            let shown = activation(row, feature);
-            assert!((value - shown).abs() <= 5e-4 * shown, "{value} for {shown}");
-            // The value of every token is in its title.
-            let titles = browser.value(&format!("[...{item}.querySelectorAll('.words > [title*=token]')].filter((t) => t.className !== 'gap').map((t) => t.title)"));
-            let titles: Vec<String> = serde_json::from_value(titles).unwrap();
-            let rows = row.saturating_sub(3)..N_ROWS.min(row + 4);
-            assert_eq!(titles.len(), rows.len());
-            for (title, row) in titles.iter().zip(rows) {
-                let start = format!("token {}: ", token(row));
-                let value = title.rsplit(&start).next().unwrap().split(';').next().unwrap();
-                let value: f32 = value.parse().unwrap();
-                let expected = activation(row, feature);
-                assert!((value - expected).abs() <= 5e-4 * expected, "{title}: {expected}");
-            }
-            let peak = browser.text(&format!("{item}.querySelector('mark').title"));
-            assert!(peak.contains(&format!("token {}: ", token(row))), "{peak}");
-        }
+        check_contexts(&mut browser, feature);
     }
     // Every text is shown as it is, hidden characters by their numbers.
     let shown = |id: u32| format!("token({id}).textContent");

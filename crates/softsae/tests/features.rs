@@ -1,5 +1,7 @@
 //! Feature pages from a checkpoint, a store and a host: numbers against those of `encode`.
 
+mod exports;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -219,83 +221,4 @@ fn a_store_without_tokens_gives_numbers_and_a_killed_pass_no_page() {
     let tokens = contexts.flat_map(|record| record["top"].as_array().expect("contexts"));
     assert!(tokens.clone().count() > 100);
     assert!(tokens.into_iter().all(|context| context[4] == json!([])));
-}
-
-#[test]
-fn pages_become_files_of_other_tools() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let at = |name: &str| folder.path().join(name);
-    made(&at, "name = \"soft\"\nk = 4");
-    let (checkpoint, store, host, pages) =
-        (at("run/checkpoint"), at("store"), at("host"), at("pages"));
-    let features = ["features", str(&checkpoint), "--data", str(&store), "--host", str(&host)];
-    succeed(features.into_iter().chain(["--out", str(&pages)]));
-    let before = files(&pages);
-    let out = at("out");
-    let export = |format: &'static str, more: &[&'static str]| -> Vec<String> {
-        let all = ["features", "export", str(&pages), "--format", format, "--out", str(&out)];
-        let names = ["--model", "tiny-llama"];
-        let all = all.into_iter().chain(names).chain(more.iter().copied());
-        all.map(String::from).collect()
-    };
-    let succeeded = |args: &[String]| succeed(args.iter().map(String::as_str));
-    let set = ["--set", "mine-res"];
-    let printed = succeeded(&export("saedashboard", &set));
-    let made = out.join("tiny-llama/1-mine-res");
-    assert_eq!(printed, format!("{}\n", made.display()));
-    let codes = encoded(&checkpoint, &store, &at("codes"));
-    let mut n_seen = 0;
-    for batch in 0..2 {
-        let text = fs::read_to_string(made.join(format!("batch-{batch}.json"))).expect("reads");
-        let batch: Value = serde_json::from_str(&text).expect("JSON");
-        for found in batch["features"].as_array().expect("features") {
-            let column: Vec<f32> = codes.iter().map(|row| row[n_seen]).collect();
-            let n_active = column.iter().filter(|value| **value != 0.0).count();
-            assert_eq!(found["feature_index"], n_seen);
-            assert_eq!(found["frac_nonzero"], n_active as f64 / codes.len() as f64);
-            assert_eq!(found["pos_str"].as_array().expect("tokens").len(), 10);
-            assert_eq!(found["neuron_alignment_indices"].as_array().expect("numbers").len(), 3);
-            let largest = column.iter().copied().fold(0.0, f32::max);
-            if let Some(first) = found["activations"].as_array().and_then(|all| all.first()) {
-                let own = first["qualifying_token_index"].as_u64().expect("a place") as usize;
-                assert_eq!(first["values"][own].as_f64().expect("a value") as f32, largest);
-                assert!(first["tokens"][own].as_str().expect("a text").starts_with('w'));
-            }
-            n_seen += 1;
-        }
-    }
-    assert_eq!(n_seen, 256);
-    fail(
-        export("saedashboard", &set).iter().map(String::as_str),
-        2,
-        &["--out: expected", "has files"],
-    );
-    let printed = succeeded(&export("neuronpedia", &["--set", "mine"]));
-    let made = Path::new(printed.trim());
-    for name in ["release.jsonl", "model.jsonl", "sourceset.jsonl", "source.jsonl"] {
-        let text = fs::read_to_string(made.join(name)).expect("reads");
-        assert_eq!(text.lines().count(), 1);
-        serde_json::from_str::<Value>(&text).expect("JSON");
-    }
-    for name in ["features", "activations"] {
-        assert_eq!(fs::read_dir(made.join(name)).expect("a folder").count(), 2);
-    }
-    assert_eq!(files(&pages), before, "what is read stays as it is");
-
-    let refused = |args: &[String], words: &[&str]| {
-        fail(args.iter().map(String::as_str), 2, words);
-    };
-    refused(&export("neuronpedia", &["--set", "a/b"]), &["--set: expected letters", "a/b"]);
-    refused(&export("sae_vis", &set), &["saedashboard", "neuronpedia"]);
-    let elsewhere = |pages: &Path, out: &Path| -> Vec<String> {
-        let all = ["features", "export", str(pages), "--format", "neuronpedia", "--out", str(out)];
-        all.into_iter().chain(set).map(String::from).collect()
-    };
-    refused(&elsewhere(&at("nothing"), &at("new")), &["index.js"]);
-    refused(&elsewhere(&pages, &pages), &["--out: expected a place"]);
-    let plain = at("plain");
-    let features = ["features", str(&checkpoint), "--data", str(&store), "--out", str(&plain)];
-    succeed(features);
-    refused(&elsewhere(&plain, &at("new")), &["feature pages: expected those of tokens"]);
-    assert!(!at("new").exists());
 }

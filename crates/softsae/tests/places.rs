@@ -161,6 +161,7 @@ fn no_part_of_a_message_is_told_twice() {
             .into();
     let [none, none_toml, bad, range, bytes, prose] = &paths[..] else { unreachable!() };
     let (out, store, good) = (at("out"), at("store"), at("run.toml"));
+    let harvest = ["--hook", "resid_post.1", "--out", str(&out)];
     let commands = [
         vec!["inspect", none],
         vec!["inspect", bytes],
@@ -174,28 +175,8 @@ fn no_part_of_a_message_is_told_twice() {
         vec!["eval", str(&checkpoint), "--data", str(&store)],
         vec!["import", none, "--format", "saelens", "--out", str(&out)],
         vec!["plant", none, "--out", str(&out)],
-        vec![
-            "harvest",
-            "--host",
-            none,
-            "--text",
-            prose,
-            "--hook",
-            "resid_post.1",
-            "--out",
-            str(&out),
-        ],
-        vec![
-            "harvest",
-            "--host",
-            none,
-            "--text",
-            none,
-            "--hook",
-            "resid_post.1",
-            "--out",
-            str(&out),
-        ],
+        [&["harvest", "--host", none, "--text", prose][..], &harvest].concat(),
+        [&["harvest", "--host", none, "--text", none][..], &harvest].concat(),
     ]
     .map(|args| args.into_iter().map(str::to_owned).collect::<Vec<_>>());
     for args in commands {

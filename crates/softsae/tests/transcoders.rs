@@ -23,6 +23,14 @@ fn write(path: &Path, d: usize, n_rows: u32, reversed: bool) {
     writer.finish().expect("finishes");
 }
 
+fn run_file(target: &str) -> String {
+    format!(
+        "data = {{ store = 'in'{target} }}\nsae.n_features = 32\n\
+         architecture = {{ name = 'soft', k = 3 }}\n\
+         training = {{ steps = 30, batch_size = 32, lr = 1e-2, log_every = 10 }}\n"
+    )
+}
+
 #[test]
 fn every_command_computes_or_refuses() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -30,24 +38,15 @@ fn every_command_computes_or_refuses() {
     write(&at("in"), 6, 200, false);
     write(&at("out"), 9, 200, true);
     write(&at("few"), 9, 150, false);
-    let run = |name: &str, target: &str| {
-        let text = format!(
-            "data = {{ store = 'in'{target} }}\nsae.n_features = 32\n\
-             architecture = {{ name = 'soft', k = 3 }}\n\
-             training = {{ steps = 30, batch_size = 32, lr = 1e-2, log_every = 10 }}\n"
-        );
-        fs::write(at(&format!("{name}.toml")), text).expect("writes");
-    };
-    run("transcoder", ", target = 'out'");
-    run("sae", "");
-    run("few", ", target = 'few'");
+    for (name, target) in
+        [("transcoder", ", target = 'out'"), ("sae", ""), ("few", ", target = 'few'")]
+    {
+        fs::write(at(&format!("{name}.toml")), run_file(target)).expect("writes");
+    }
     let (config, out) = (at("transcoder.toml"), at("transcoder"));
-    let plan = |config: &Path| {
-        let plan = succeed(["train", str(config), "--plan"]);
-        let total = plan.lines().find(|line| line.starts_with("total")).expect("a total");
-        total.to_owned()
-    };
-    assert!(plan(&config).contains("MB"));
+    let plan = succeed(["train", str(&config), "--plan"]);
+    let total = plan.lines().find(|line| line.starts_with("total")).expect("a total");
+    assert!(total.contains("MB"), "{total}");
     succeed(["train", str(&config), "--out", str(&out)]);
     succeed(["train", str(&at("sae.toml")), "--out", str(&at("sae"))]);
     let few = at("few.toml");

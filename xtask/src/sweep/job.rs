@@ -132,12 +132,7 @@ impl Job {
         if let Some(result) = self.kept(id)?.filter(|result| is_of_length(result, steps)) {
             return Ok(result);
         }
-        self.clear_dropped(id, &folder)?;
-        // They would be of another model.
-        let pages = folder.join("features");
-        if pages.exists() {
-            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
-        }
+        self.clear(id, &folder)?;
         let mut config = config.clone();
         config.data.store = self.activations.train.clone();
         config.training.device = device(&folder, &place.device);
@@ -182,8 +177,12 @@ impl Job {
         Ok(result)
     }
 
-    /// Removes the model of a run that was dropped.
-    fn clear_dropped(&self, id: &str, folder: &Path) -> Result<()> {
+    /// Removes the pages of an earlier model, and the model of a run that was dropped.
+    fn clear(&self, id: &str, folder: &Path) -> Result<()> {
+        let pages = folder.join("features");
+        if pages.exists() {
+            std::fs::remove_dir_all(&pages).with_context(|| pages.display().to_string())?;
+        }
         if self.kept(id)?.is_some_and(|result| result.status == RunStatus::Dropped) {
             // It has no state from which it could go on, and starts anew.
             let model = folder.join("checkpoint");

@@ -1,16 +1,16 @@
 //! Where the activations of a sweep come from, and what stands for them in the ids of its runs.
 
+mod planted;
+
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use sae_config::{
-    BosPolicy, HarvestConfig, HostConfig, PlantedStoresConfig, SpecialTokens, SweepConfig,
-    TRAINING_VERSION, TextsConfig,
+    BosPolicy, HarvestConfig, HostConfig, SpecialTokens, SweepConfig, TRAINING_VERSION, TextsConfig,
 };
-use sae_data::PlantedConfig;
 use serde::Serialize;
-use toml::{Table, Value};
 
+pub(super) use self::planted::Planted;
 use super::content::{Contents, short_hash};
 use super::images::ImageSource;
 use super::pair::Pair;
@@ -29,14 +29,6 @@ pub(super) enum Source {
     Stores(Pair),
     /// They are made of known features.
     Planted { train: Planted, held_out: Planted },
-}
-
-/// What a planted store is made from.
-pub(super) struct Planted {
-    /// Hash of the settings.
-    pub(super) id: String,
-    /// What `softsae plant` reads.
-    pub(super) settings: Table,
 }
 
 /// A host model.
@@ -157,35 +149,6 @@ pub(super) fn stores_folder(workspace: &Workspace) -> PathBuf {
     workspace.target().join("stores")
 }
 
-impl Planted {
-    /// The stores to train on and to judge by: the rows of the second follow those of the first.
-    fn pair(config: &PlantedStoresConfig) -> Result<(Self, Self)> {
-        let wrong = |e: String| usage(format!("planted.data: {e}"));
-        let new = |first_row: u64, n_rows: u64| {
-            let data: PlantedConfig =
-                config.data.clone().try_into().map_err(|e| wrong(e.to_string()))?;
-            // A run's id would not tell what the model's files hold.
-            if let Some(model) = &data.model {
-                let expected = "nothing: `softsae plant` it, and give `stores`";
-                let got = model.display();
-                bail!(usage(format!("planted.data.model: expected {expected}, got {got}")));
-            }
-            let data = PlantedConfig { first_row, n_rows, ..data };
-            data.check().map_err(|e| wrong(e.to_string()))?;
-            // What is not written has its default, so that a default that is written changes no id.
-            let data = Value::try_from(&data).map_err(|e| wrong(e.to_string()))?;
-            let settings = Table::from_iter([("planted".to_owned(), data)]);
-            let identity = format!("{TRAINING_VERSION} {}", serde_json::to_string(&settings)?);
-            anyhow::Ok(Self { id: short_hash(&identity), settings })
-        };
-        Ok((new(0, config.train_rows)?, new(config.train_rows, config.held_out_rows)?))
-    }
-
-    fn n_rows(&self) -> &Value {
-        &self.settings["planted"]["n_rows"]
-    }
-}
-
 /// Tokens that a host sees at once where a sweep does not say it.
 const CONTEXT_LENGTH: usize = 128;
 
@@ -234,6 +197,8 @@ impl Recipe {
 mod tests {
     use std::fs;
     use std::path::Path;
+
+    use sae_data::PlantedConfig;
 
     use super::*;
 

@@ -3,18 +3,22 @@
 use std::fs;
 
 use super::{bench, write};
+use crate::bench::Bench;
 use crate::npy;
+
+/// Refuses the sweep, dry or not, before anything is begun.
+fn refused(bench: &Bench, words: &[&str]) {
+    let file = bench.at("sweep.toml");
+    for args in [&["--dry-run"][..], &[]] {
+        bench.ends(&file, args, 2, words);
+    }
+    assert!(!bench.at("out").exists(), "nothing was begun");
+}
 
 #[test]
 fn data_that_no_run_can_use_is_refused_before_any() {
     let bench = bench();
-    let refused = |words: &[&str]| {
-        let file = bench.at("sweep.toml");
-        for args in [&["--dry-run"][..], &[]] {
-            bench.ends(&file, args, 2, words);
-        }
-        assert!(!bench.at("out").exists(), "nothing was begun");
-    };
+    let refused = |words: &[&str]| refused(&bench, words);
     let held_out = bench.at("held-out/acts.npy");
     write(&bench, "train", "");
     npy::write_with(&held_out, 200, 16, 2, Some((150, 3, f32::NAN)));
@@ -49,8 +53,20 @@ fn data_that_no_run_can_use_is_refused_before_any() {
     fs::copy(&held_out, bench.at("train/more.npy")).expect("copied");
     refused(&["stores.held_out", "got 1 of its 1 files or stores in", "train as well"]);
 
-    // Rows that no scale can be taken of.
     fs::remove_file(bench.at("train/more.npy")).expect("removed");
+
+    fs::write(bench.at("train.txt"), "a text").expect("writes");
+    write(&bench, "train.txt", "");
+    refused(&["stores.train", "train.txt: expected a .npy file"]);
+    write(&bench, "nowhere", "");
+    refused(&["stores.train", "nowhere"]);
+}
+
+#[test]
+fn rows_that_no_scale_can_be_taken_of_are_refused() {
+    let bench = bench();
+    let refused = |words: &[&str]| refused(&bench, words);
+    let held_out = bench.at("held-out/acts.npy");
     npy::write_constant(&bench.at("train/acts.npy"), 500, 16, 0.0);
     let scaled =
         |names: &str| write(&bench, "train", &format!("[axes]\nnormalization = [{names}]"));
@@ -64,13 +80,6 @@ fn data_that_no_run_can_use_is_refused_before_any() {
     npy::write_constant(&held_out, 200, 16, 0.5);
     write(&bench, "train", "");
     refused(&["stores.held_out", "expected rows that differ"]);
-    npy::write(&held_out, 200, 16, 2);
-
-    fs::write(bench.at("train.txt"), "a text").expect("writes");
-    write(&bench, "train.txt", "");
-    refused(&["stores.train", "train.txt: expected a .npy file"]);
-    write(&bench, "nowhere", "");
-    refused(&["stores.train", "nowhere"]);
 }
 
 #[test]

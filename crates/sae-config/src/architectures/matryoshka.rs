@@ -6,7 +6,7 @@ use super::Settings;
 use super::checks::{
     at_most_all_steps, before_the_end, check, check_auxk, check_groups, check_target,
 };
-use super::topk::default_threshold_start;
+use super::topk::threshold_start;
 use crate::groups::{equal_weights, prefixes};
 use crate::{AuxKConfig, CheckedTraining, KTarget, Recipe, Result, TopKRecipe};
 
@@ -35,13 +35,6 @@ fn default_group_fractions() -> Vec<f64> {
     vec![1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0, 1.0 / 4.0, 1.0 / 2.0 + 1.0 / 32.0]
 }
 
-impl MatryoshkaBatchTopKConfig {
-    /// The step after which the threshold is tracked in a run of so many steps.
-    fn threshold_start(&self, steps: u64) -> u64 {
-        self.threshold_start_step.unwrap_or_else(|| default_threshold_start(steps))
-    }
-}
-
 impl Settings for MatryoshkaBatchTopKConfig {
     fn sparsity(&self) -> (&'static str, f64) {
         ("architecture.k", self.k as f64)
@@ -50,7 +43,7 @@ impl Settings for MatryoshkaBatchTopKConfig {
     fn check(&self, n_features: usize, training: &CheckedTraining) -> Result<()> {
         check_target("k", self.k as f64, n_features)?;
         at_most_all_steps("k_anneal_steps", self.k_anneal_steps, training)?;
-        let start = self.threshold_start(training.steps);
+        let start = threshold_start(self.threshold_start_step, training);
         before_the_end("threshold_start_step", start, training)?;
         check_auxk(&self.auxk)?;
         let smallest =
@@ -64,7 +57,7 @@ impl Settings for MatryoshkaBatchTopKConfig {
     }
 
     fn fill_in(&mut self, training: &CheckedTraining) {
-        self.threshold_start_step = Some(self.threshold_start(training.steps));
+        self.threshold_start_step = Some(threshold_start(self.threshold_start_step, training));
         self.group_weights.get_or_insert_with(|| equal_weights(&self.group_fractions));
     }
 
@@ -75,7 +68,7 @@ impl Settings for MatryoshkaBatchTopKConfig {
     fn recipe(&self, n_features: usize, training: &CheckedTraining) -> Recipe {
         Recipe::TopK(TopKRecipe {
             k: KTarget::new(self.k, self.k_anneal_steps, training.parity),
-            threshold_start_step: Some(self.threshold_start(training.steps)),
+            threshold_start_step: Some(threshold_start(self.threshold_start_step, training)),
             prefixes: prefixes(&self.group_fractions, self.group_weights.as_deref(), n_features),
             auxk: self.auxk.clone(),
         })

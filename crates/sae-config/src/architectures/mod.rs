@@ -102,7 +102,7 @@ macro_rules! each {
     };
 }
 
-const fn one() -> f64 {
+pub(crate) const fn one() -> f64 {
     1.0
 }
 

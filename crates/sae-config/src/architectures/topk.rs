@@ -25,15 +25,9 @@ pub struct TopKConfig {
 /// Settings of BatchTopK: those of TopK, with k the mean over the batch.
 pub type BatchTopKConfig = TopKConfig;
 
-impl TopKConfig {
-    /// The step after which the threshold is tracked in a run of so many steps.
-    fn threshold_start(&self, steps: u64) -> u64 {
-        self.threshold_start_step.unwrap_or_else(|| default_threshold_start(steps))
-    }
-}
-
-pub(super) fn default_threshold_start(steps: u64) -> u64 {
-    (steps / 10).min(1000)
+/// The step after which a threshold is tracked: that of the setting, or its default.
+pub(super) fn threshold_start(setting: Option<u64>, training: &CheckedTraining) -> u64 {
+    setting.unwrap_or((training.steps / 10).min(1000))
 }
 
 impl Settings for TopKConfig {
@@ -44,7 +38,7 @@ impl Settings for TopKConfig {
     fn check(&self, n_features: usize, training: &CheckedTraining) -> Result<()> {
         check_target("k", self.k as f64, n_features)?;
         at_most_all_steps("k_anneal_steps", self.k_anneal_steps, training)?;
-        let start = self.threshold_start(training.steps);
+        let start = threshold_start(self.threshold_start_step, training);
         before_the_end("threshold_start_step", start, training)?;
         check_auxk(&self.auxk)
     }
@@ -54,7 +48,7 @@ impl Settings for TopKConfig {
     }
 
     fn fill_in(&mut self, training: &CheckedTraining) {
-        self.threshold_start_step = Some(self.threshold_start(training.steps));
+        self.threshold_start_step = Some(threshold_start(self.threshold_start_step, training));
     }
 
     fn threshold_start_step(&mut self) -> Option<&mut Option<u64>> {
@@ -64,7 +58,7 @@ impl Settings for TopKConfig {
     fn recipe(&self, n_features: usize, training: &CheckedTraining) -> Recipe {
         Recipe::TopK(TopKRecipe {
             k: KTarget::new(self.k, self.k_anneal_steps, training.parity),
-            threshold_start_step: Some(self.threshold_start(training.steps)),
+            threshold_start_step: Some(threshold_start(self.threshold_start_step, training)),
             prefixes: vec![(n_features, 1.0)],
             auxk: self.auxk.clone(),
         })

@@ -211,70 +211,84 @@ mod tests {
         assert_eq!(names(text), ["k = 4", "k = 8", "k = 5"]);
     }
 
+    /// The error of a sweep.
+    fn error(text: &str) -> String {
+        match sweep(text) {
+            Ok(sweep) => sweep.points().unwrap_err().to_string(),
+            Err(e) => e.to_string(),
+        }
+    }
+
     #[test]
     fn a_key_that_two_places_set_is_refused_by_both_names() {
         let search = "[search]\nsamples = 2\nkeys = { lr = { log_uniform = [1e-4, 1e-2] } }";
-        let axes = "axes = { k = [4, 8], lr = [1e-3] }";
-        for (text, words) in [
+        let lr = "axes = { k = [4, 8], lr = [1e-3] }";
+        for (text, place, also) in [
+            (format!("{lr}\n{search}"), "search.keys.lr", "axes.lr"),
             (
-                format!("{axes}\n{search}"),
-                "`search.keys.lr`: expected each key once, got also `axes.lr`",
-            ),
-            (
-                format!("{axes}\nzip = [{{ 'training.lr' = [1e-3] }}]"),
-                "`zip[0].training.lr`: expected each key once, got also `axes.lr`",
+                format!("{lr}\nzip = [{{ 'training.lr' = [1e-3] }}]"),
+                "zip[0].training.lr",
+                "axes.lr",
             ),
             (
                 "axes.k = [4]\nzip = [{ seed = [1] }, { seed = [2] }]".into(),
-                "`zip[1].seed`: expected each key once, got also `zip[0].seed`",
+                "zip[1].seed",
+                "zip[0].seed",
             ),
             (
-                format!("{axes}\narchitectures.topk.axes.k = [4]"),
-                "`architectures.topk.axes.k`: expected each key once, got also `axes.k`",
+                format!("{lr}\narchitectures.topk.axes.k = [4]"),
+                "architectures.topk.axes.k",
+                "axes.k",
             ),
             (
                 "axes.k = [4]\narchitectures.topk = { lr = 1.0, axes.lr = [1.0] }".into(),
-                "`architectures.topk.axes.lr`: expected each key once, got also `architectures.topk.lr`",
+                "architectures.topk.axes.lr",
+                "architectures.topk.lr",
             ),
             (
                 "axes.k = [4]\narchitectures.topk.axes = { seed = [1], 'training.seed' = [2] }"
                     .into(),
-                "`architectures.topk.axes.training.seed`: expected each key once, got also",
+                "architectures.topk.axes.training.seed",
+                "architectures.topk.axes.seed",
             ),
             (
                 "axes.k = [4]\nvariants.a.lr = 1.0\narchitectures.topk.axes.lr = [1.0]".into(),
-                "`architectures.topk.axes.lr`: expected each key once, got also `variants.a.lr`",
-            ),
-            (
-                "axes.k = [4]\narchitectures.topk.axes.architecture = ['soft']".into(),
-                "expected other keys than `architecture`",
-            ),
-            (
-                "axes.k = [4]\narchitectures.topk.axes = 3".into(),
-                "`architectures.topk.axes`: expected lists",
-            ),
-            (
-                format!("axes.k = [4]\nvariants.a = {{ lr = 1.0 }}\n{search}"),
-                "got `lr`, which is varied by `search.keys.lr`",
+                "architectures.topk.axes.lr",
+                "variants.a.lr",
             ),
             (
                 "axes = { auxk = [{ weight = 0.5 }], 'auxk.weight' = [0.1] }".into(),
-                "`axes.auxk.weight`: expected each key once, got also `axes.auxk`",
-            ),
-            (
-                "axes.k = [4]\nzip = [{ lr = [1.0, 2.0], seed = [1, 2, 3] }]".into(),
-                "`zip[0].seed`: expected 2 values, as many as `lr` has, got 3",
-            ),
-            ("axes.k = [4]\nzip = [{}]".into(), "`zip[0]`: expected lists of values by key"),
-            (
-                "axes.k = [4]\nzip = [{ lr = [] }]".into(),
-                "`zip[0].lr`: expected a list of at least",
+                "axes.auxk.weight",
+                "axes.auxk",
             ),
         ] {
-            let error = match sweep(&text) {
-                Ok(sweep) => sweep.points().unwrap_err().to_string(),
-                Err(e) => e.to_string(),
-            };
+            let error = error(&text);
+            let words = format!("`{place}`: expected each key once, got also `{also}`");
+            assert!(error.contains(&words), "{text}: {error}");
+        }
+        let varied = error(&format!("axes.k = [4]\nvariants.a = {{ lr = 1.0 }}\n{search}"));
+        assert!(varied.contains("got `lr`, which is varied by `search.keys.lr`"), "{varied}");
+    }
+
+    #[test]
+    fn what_is_no_list_of_values_is_refused() {
+        for (text, words) in [
+            (
+                "axes.k = [4]\narchitectures.topk.axes.architecture = ['soft']",
+                "expected other keys than `architecture`",
+            ),
+            (
+                "axes.k = [4]\narchitectures.topk.axes = 3",
+                "`architectures.topk.axes`: expected lists",
+            ),
+            (
+                "axes.k = [4]\nzip = [{ lr = [1.0, 2.0], seed = [1, 2, 3] }]",
+                "`zip[0].seed`: expected 2 values, as many as `lr` has, got 3",
+            ),
+            ("axes.k = [4]\nzip = [{}]", "`zip[0]`: expected lists of values by key"),
+            ("axes.k = [4]\nzip = [{ lr = [] }]", "`zip[0].lr`: expected a list of at least"),
+        ] {
+            let error = error(text);
             assert!(error.contains(words), "{text}: {error}");
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, ImageBackground, ImagePositions, Result};
 
 /// A host model: a pinned one by name, or one's own by path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,60 +121,6 @@ pub struct ImagesConfig {
     pub background: ImageBackground,
 }
 
-/// The positions of an image that are rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ImagePositions {
-    /// All of them.
-    All,
-    /// The class token alone.
-    Class,
-    /// The patches.
-    #[default]
-    Patches,
-}
-
-impl ImagePositions {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::All, Self::Class, Self::Patches];
-
-    /// Its name, as files and the command line have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Class => "class",
-            Self::Patches => "patches",
-        }
-    }
-}
-
-/// What is seen through the transparent pixels of an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ImageBackground {
-    /// The colours that the file has for them.
-    #[default]
-    Stored,
-    /// White.
-    White,
-    /// Black.
-    Black,
-}
-
-impl ImageBackground {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Stored, Self::White, Self::Black];
-
-    /// Its name, as files and the command line have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::White => "white",
-            Self::Black => "black",
-        }
-    }
-}
-
 impl ImagesConfig {
     pub(super) fn check(&self, harvest: &HarvestConfig) -> Result<()> {
         let given = [self.name.is_some(), self.train.is_some(), self.held_out.is_some()];
@@ -272,15 +218,6 @@ mod tests {
         }
         for special in SpecialTokens::ALL {
             assert_eq!(read("special_tokens", special.name()).special_tokens, special);
-        }
-        let read = |key: &str, name: &str| {
-            toml::from_str::<ImagesConfig>(&format!("name = \"x\"\n{key} = \"{name}\"")).unwrap()
-        };
-        for positions in ImagePositions::ALL {
-            assert_eq!(read("positions", positions.name()).positions, positions);
-        }
-        for background in ImageBackground::ALL {
-            assert_eq!(read("background", background.name()).background, background);
         }
     }
 }

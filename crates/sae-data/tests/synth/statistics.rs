@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sae_data::{PlantedConfig, SynthConfig};
+use sae_data::{PlantedConfig, PlantedTruth, SynthConfig};
 use safetensors::SafeTensors;
 
 use super::{generate, golden, of_model, read_json, small};
@@ -49,6 +49,38 @@ impl Differences {
     }
 }
 
+/// What is counted of a truth.
+struct Counted {
+    /// How often each pair of features is active.
+    together: Vec<f64>,
+    /// How often each number of features is.
+    histogram: Vec<f64>,
+    /// Sums of the first four powers of the activations of each feature.
+    powers: Vec<[f64; 4]>,
+}
+
+impl Counted {
+    fn new(truth: &PlantedTruth, n_features: usize) -> Self {
+        let share = 1.0 / truth.n_rows() as f64;
+        let mut together = vec![0.0; n_features * n_features];
+        let mut histogram = vec![0.0; n_features + 1];
+        let mut powers = vec![[0.0; 4]; n_features];
+        for row in 0..truth.n_rows() {
+            let (features, activations) = truth.active(row);
+            histogram[features.len()] += share;
+            for (&i, &a) in features.iter().zip(activations) {
+                let a = f64::from(a);
+                for (power, sum) in (1..).zip(&mut powers[i as usize]) {
+                    *sum += a.powi(power);
+                }
+                let pairs = &mut together[i as usize * n_features..][..n_features];
+                features.iter().for_each(|&j| pairs[j as usize] += share);
+            }
+        }
+        Self { together, histogram, powers }
+    }
+}
+
 #[test]
 fn statistics_are_those_of_saelens_own_sampler() {
     let config = of_model(400_000);
@@ -58,22 +90,7 @@ fn statistics_are_those_of_saelens_own_sampler() {
     let (n, n_features) = (config.n_rows as f64, config.n_features);
     let inverse_n = 1.0 / n + 1.0 / n_expected;
 
-    let mut together = vec![0.0; n_features * n_features];
-    let mut histogram = vec![0.0; n_features + 1];
-    let mut powers = vec![[0.0; 4]; n_features];
-    for row in 0..truth.n_rows() {
-        let (features, activations) = truth.active(row);
-        histogram[features.len()] += 1.0 / n;
-        for (&i, &a) in features.iter().zip(activations) {
-            let a = f64::from(a);
-            for (power, sum) in (1..).zip(&mut powers[i as usize]) {
-                *sum += a.powi(power);
-            }
-            features
-                .iter()
-                .for_each(|&j| together[i as usize * n_features + j as usize] += 1.0 / n);
-        }
-    }
+    let Counted { together, histogram, powers } = Counted::new(&truth, n_features);
     let share = |expected: &[f64], got: &[f64], name: &str| {
         let mut differences = Differences::default();
         for (&expected, &got) in expected.iter().zip(got) {

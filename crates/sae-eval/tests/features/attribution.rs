@@ -1,6 +1,15 @@
 //! What features promote, against the weights of hosts.
 
-use super::*;
+use std::path::{Path, PathBuf};
+
+use sae_config::TokenLogit;
+use sae_hosts::HostModel;
+use sae_models::{Role, Sae};
+use tch::{Kind, Tensor};
+use tch_autograd::test_device;
+
+use super::{N_FEATURES, describe, store};
+use crate::models::soft;
 
 fn hosts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../sae-hosts/testdata/golden/hosts")

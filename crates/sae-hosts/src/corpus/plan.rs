@@ -8,7 +8,8 @@ use sae_config::{CorpusConfig, CorpusFormat, Damaged, TokenType};
 use sae_data::Provenance;
 
 use super::chat::ChatRenderer;
-use super::files::{Files, name_of};
+use super::files::Files;
+use super::formats::name_of;
 use super::json::Object;
 use super::plain::PlainText;
 use super::record::Records;

@@ -3,10 +3,13 @@
 //! What a key means and what stands for an absent one is what llama.cpp takes it for. Every key of
 //! the file is used, has a value that changes nothing, is known not to matter, or is refused.
 
+mod checks;
+
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use self::checks::{check_general, check_layers, check_neutral, check_vocabulary};
 use super::GgufFile;
 use super::keys::Keys;
 use super::tensors::HostTensors;
@@ -24,25 +27,6 @@ pub(super) enum Architecture {
     Qwen3,
     Gemma2,
 }
-
-/// Settings of other architectures, with the value that changes nothing.
-const NEUTRAL_NUMBERS: [(&str, f64); 8] = [
-    ("attention.clamp_kqv", 0.0),
-    ("attention.max_alibi_bias", 0.0),
-    ("embedding_scale", 1.0),
-    ("expert_count", 0.0),
-    ("expert_used_count", 0.0),
-    ("logit_scale", 1.0),
-    ("residual_scale", 1.0),
-    ("rope.scaling.attn_factor", 1.0),
-];
-const NEUTRAL_BOOLS: [(&str, bool); 2] =
-    [("attention.causal", true), ("use_parallel_residual", false)];
-
-/// Keys of an architecture that cannot change what is computed: how texts are pooled to one vector,
-/// which is not done, and two that only describe the training of a scaled model.
-const IGNORED: [&str; 3] =
-    ["pooling_type", "rope.scaling.original_context_length", "rope.scaling.finetuned"];
 
 /// The sizes that both the settings and the layout of the tensors depend on.
 #[derive(Debug, Clone, Copy)]
@@ -68,138 +52,118 @@ pub(crate) fn open(path: &Path) -> Result<(HostConfig, Box<dyn TensorSource>, Ho
     Ok((config, Box::new(HostTensors::new(gguf, architecture, heads)), tokenizer))
 }
 
-/// Refuses files that hold no whole model, or whose quantised tensors mean something else.
-fn check_general(keys: &Keys<'_>) -> Result<()> {
-    keys.only("general.type", "`model`", |value| value.as_str() == Some("model"))?;
-    keys.only_number("general.quantization_version", 2.0)?;
-    keys.only_number("split.no", 0.0)?;
-    keys.only("split.count", "a file that is not split", |value| {
-        value.as_u64().is_some_and(|count| count <= 1)
-    })?;
-    keys.only_number("split.tensors.count", keys.gguf.tensors.len() as f64)
+/// The sizes of a model.
+struct Sizes {
+    d_model: u64,
+    n_layers: u64,
+    context: u64,
+    d_mlp: u64,
+    heads: Heads,
+    head_dim: u64,
+}
+
+impl Sizes {
+    fn read(keys: &Keys<'_>, key: &impl Fn(&str) -> String) -> Result<Self> {
+        let d_model = keys.required_size(&key("embedding_length"))?;
+        let n_layers = keys.required_size(&key("block_count"))?;
+        let context = keys.required_size(&key("context_length"))?;
+        let d_mlp = keys.required_size(&key("feed_forward_length"))?;
+        let heads_key = key("attention.head_count");
+        let queries = keys.required_size(&heads_key)?;
+        let heads =
+            Heads { queries, keys: keys.size(&key("attention.head_count_kv"))?.unwrap_or(queries) };
+        let head_dim = match keys.size(&key("attention.key_length"))? {
+            Some(size) => size,
+            None if d_model.is_multiple_of(queries) => d_model / queries,
+            None => return Err(keys.wrong(&heads_key, format!("a divisor of {d_model}"), queries)),
+        };
+        keys.only_number(&key("attention.value_length"), head_dim as f64)?;
+        keys.only_number(&key("rope.dimension_count"), head_dim as f64)?;
+        Ok(Self { d_model, n_layers, context, d_mlp, heads, head_dim })
+    }
 }
 
 /// The metadata as `config.json` would have it.
 fn settings(keys: &Keys<'_>, architecture: Architecture) -> Result<(Map<String, Value>, Heads)> {
     let key = |part: &str| format!("{}.{part}", architecture.name());
-    let d_model = keys.required_size(&key("embedding_length"))?;
-    let n_layers = keys.required_size(&key("block_count"))?;
-    let context = keys.required_size(&key("context_length"))?;
-    let d_mlp = keys.required_size(&key("feed_forward_length"))?;
-    let heads_key = key("attention.head_count");
-    let n_heads = keys.required_size(&heads_key)?;
-    let n_kv_heads = keys.size(&key("attention.head_count_kv"))?.unwrap_or(n_heads);
-    let head_dim = match keys.size(&key("attention.key_length"))? {
-        Some(size) => size,
-        None if d_model.is_multiple_of(n_heads) => d_model / n_heads,
-        None => return Err(keys.wrong(&heads_key, format!("a divisor of {d_model}"), n_heads)),
-    };
-    keys.only_number(&key("attention.value_length"), head_dim as f64)?;
-    keys.only_number(&key("rope.dimension_count"), head_dim as f64)?;
+    let sizes = Sizes::read(keys, &key)?;
     let eps_key = key("attention.layer_norm_rms_epsilon");
     let eps = keys
         .float(&eps_key)?
         .ok_or_else(|| keys.wrong(&eps_key, "a finite float", "no such key"))?;
     let theta = keys.float(&key("rope.freq_base"))?.unwrap_or(10_000.0);
-    check_layers(keys, n_layers, n_heads, head_dim)?;
+    check_layers(keys, &sizes)?;
     check_neutral(keys, &key)?;
     check_vocabulary(keys, &key("vocab_size"))?;
 
     let mut config = Map::new();
     let mut set = |name: &str, value: Value| config.insert(name.to_owned(), value);
     set("model_type", architecture.name().into());
-    set("num_hidden_layers", n_layers.into());
-    set("hidden_size", d_model.into());
-    set("intermediate_size", d_mlp.into());
-    set("max_position_embeddings", context.into());
-    set("num_attention_heads", n_heads.into());
-    set("num_key_value_heads", n_kv_heads.into());
-    set("head_dim", head_dim.into());
+    set("num_hidden_layers", sizes.n_layers.into());
+    set("hidden_size", sizes.d_model.into());
+    set("intermediate_size", sizes.d_mlp.into());
+    set("max_position_embeddings", sizes.context.into());
+    set("num_attention_heads", sizes.heads.queries.into());
+    set("num_key_value_heads", sizes.heads.keys.into());
+    set("head_dim", sizes.head_dim.into());
     set("rms_norm_eps", decimal(eps).into());
     set("rope_theta", decimal(theta).into());
     set("tie_word_embeddings", (!keys.gguf.tensors.contains_key("output.weight")).into());
-    if let Some(factors) = rotary_factors(keys, architecture, &key, head_dim)? {
+    if let Some(factors) = rotary_factors(keys, architecture, &key, sizes.head_dim)? {
         set("rope_factors", factors.into());
     }
-
-    let window_key = key("attention.sliding_window");
-    let scale_key = key("attention.scale");
     if architecture == Architecture::Gemma2 {
-        // Of the model of 46 layers alone, queries are divided by another size than the head's.
-        let scalar = if n_layers == 46 { d_model / n_heads } else { head_dim };
-        keys.only_number(&scale_key, (scalar as f64).sqrt().recip())?;
-        keys.only_number(&key("attention.sliding_window_pattern"), 2.0)?;
-        keys.only_number(&key("rope.freq_base_swa"), theta)?;
-        let cap = |name: &str, default: f64| -> Result<Value> {
-            Ok(decimal(keys.float(&key(name))?.unwrap_or(default)).into())
-        };
-        set("attn_logit_softcapping", cap("attn_logit_softcapping", 50.0)?);
-        set("final_logit_softcapping", cap("final_logit_softcapping", 30.0)?);
-        set("query_pre_attn_scalar", scalar.into());
-        set("sliding_window", keys.size(&window_key)?.unwrap_or(4096).into());
-        set("hidden_activation", "gelu_pytorch_tanh".into());
+        config.extend(gemma2(keys, &key, &sizes, theta)?);
     } else {
-        keys.only_number(&scale_key, (head_dim as f64).sqrt().recip())?;
-        let expected = format!("no window below the context length {context}");
-        keys.only(&window_key, expected, |value| {
-            value.as_u64().is_some_and(|window| window == 0 || window >= context)
-        })?;
+        check_attention(keys, &key, &sizes)?;
     }
     if architecture.has_optional_biases() {
         let any = |module: &str| {
             let bias = |name: &&str| name.contains(module) && name.ends_with(".bias");
             keys.gguf.tensor_names().any(|name| bias(&name))
         };
-        set("attention_bias", any(".attn_").into());
+        config.insert("attention_bias".to_owned(), any(".attn_").into());
         if architecture == Architecture::Llama {
-            set("mlp_bias", any(".ffn_").into());
+            config.insert("mlp_bias".to_owned(), any(".ffn_").into());
         }
     }
-    Ok((config, Heads { queries: n_heads, keys: n_kv_heads }))
+    Ok((config, sizes.heads))
 }
 
-/// Refuses sizes that the tensors do not have, so that memory is taken in proportion to the file.
-fn check_layers(keys: &Keys<'_>, n_layers: u64, n_heads: u64, head_dim: u64) -> Result<()> {
-    let last = format!("blk.{}.attn_q.weight", n_layers - 1);
-    let rows = keys.gguf.shape(&last).and_then(|shape| shape.first());
-    let expected = n_heads.saturating_mul(head_dim);
-    match rows {
-        Some(rows) if *rows == expected => Ok(()),
-        Some(rows) => {
-            let expected = format!("{expected} rows, {head_dim} for each of {n_heads} heads");
-            Err(keys.wrong(&format!("tensor `{last}`"), expected, rows))
-        }
-        None => Err(keys.wrong(&format!("tensor `{last}`"), "it in the file", "none")),
-    }
-}
-
-fn check_neutral(keys: &Keys<'_>, key: &impl Fn(&str) -> String) -> Result<()> {
-    for (name, value) in NEUTRAL_NUMBERS {
-        keys.only_number(&key(name), value)?;
-    }
-    for (name, expected) in NEUTRAL_BOOLS {
-        keys.only(&key(name), expected, |value| value.as_bool() == Some(expected))?;
-    }
-    // Both of llama.cpp's layouts have adjacent rotary pairs.
-    const LAYOUT: &str = "Meta AI original pth";
-    keys.only(&key("tensor_data_layout"), format!("`{LAYOUT}`"), |value| {
-        value.as_str() == Some(LAYOUT)
-    })?;
-    for name in IGNORED {
-        keys.value(&key(name));
-    }
-    Ok(())
-}
-
-/// Refuses sizes of the vocabulary that are not the embedding's.
-fn check_vocabulary(keys: &Keys<'_>, key: &str) -> Result<()> {
-    const TOKENS: &str = "tokenizer.ggml.tokens";
-    let Some(rows) = keys.gguf.shape("token_embd.weight").and_then(|shape| shape.first()) else {
-        return Ok(());
+/// What Gemma 2 has beside the others.
+fn gemma2(
+    keys: &Keys<'_>,
+    key: &impl Fn(&str) -> String,
+    sizes: &Sizes,
+    theta: f64,
+) -> Result<Map<String, Value>> {
+    // Of the model of 46 layers alone, queries are divided by another size than the head's.
+    let scalar =
+        if sizes.n_layers == 46 { sizes.d_model / sizes.heads.queries } else { sizes.head_dim };
+    keys.only_number(&key("attention.scale"), (scalar as f64).sqrt().recip())?;
+    keys.only_number(&key("attention.sliding_window_pattern"), 2.0)?;
+    keys.only_number(&key("rope.freq_base_swa"), theta)?;
+    let cap = |name: &str, default: f64| -> Result<Value> {
+        Ok(decimal(keys.float(&key(name))?.unwrap_or(default)).into())
     };
-    keys.only_number(key, *rows as f64)?;
-    let expected = format!("{rows} tokens, one a row of `token_embd.weight`");
-    keys.only(TOKENS, expected, |value| value.as_array().is_some_and(|a| a.len() == *rows))
+    let settings = [
+        ("attn_logit_softcapping", cap("attn_logit_softcapping", 50.0)?),
+        ("final_logit_softcapping", cap("final_logit_softcapping", 30.0)?),
+        ("query_pre_attn_scalar", scalar.into()),
+        ("sliding_window", keys.size(&key("attention.sliding_window"))?.unwrap_or(4096).into()),
+        ("hidden_activation", "gelu_pytorch_tanh".into()),
+    ];
+    Ok(settings.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+}
+
+/// Refuses another scale of attention than the head's, and windows that cut contexts.
+fn check_attention(keys: &Keys<'_>, key: &impl Fn(&str) -> String, sizes: &Sizes) -> Result<()> {
+    keys.only_number(&key("attention.scale"), (sizes.head_dim as f64).sqrt().recip())?;
+    let context = sizes.context;
+    let expected = format!("no window below the context length {context}");
+    keys.only(&key("attention.sliding_window"), expected, |value| {
+        value.as_u64().is_some_and(|window| window == 0 || window >= context)
+    })
 }
 
 /// What the frequency of each rotary pair is divided by, if anything: one number for all from the

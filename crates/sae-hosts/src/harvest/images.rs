@@ -2,8 +2,8 @@
 
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
-use std::str::FromStr;
 
+use sae_config::ImagePositions;
 use sae_data::{Compression, Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
 use tch::Tensor;
 
@@ -11,50 +11,6 @@ use super::{HarvestProgress, append, file_hash, of_host, values};
 use crate::corpus::Skipped;
 use crate::images::{Background, Image, ImageProcessor};
 use crate::{Error, HookPoint, HostInput, HostModel, Result};
-
-/// Which positions of an image are stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ImagePositions {
-    /// All of them.
-    All,
-    /// The class token alone.
-    Class,
-    /// The patches by rows.
-    #[default]
-    Patches,
-}
-
-impl ImagePositions {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::All, Self::Class, Self::Patches];
-
-    /// Its name, as the provenance of a store has it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Class => "class",
-            Self::Patches => "patches",
-        }
-    }
-
-    /// Which of an image's positions these are.
-    pub fn range(self, n_positions: usize, class_token: bool) -> Range<usize> {
-        match self {
-            Self::All => 0..n_positions,
-            Self::Class => 0..1,
-            Self::Patches => usize::from(class_token)..n_positions,
-        }
-    }
-}
-
-impl FromStr for ImagePositions {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|positions| positions.name() == text);
-        found.ok_or_else(|| Error::input("positions", "all, class or patches", text))
-    }
-}
 
 /// What is harvested of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,15 +98,9 @@ pub fn harvest_images(
         let stored = options.positions.range(n_positions, class_token);
         n_stored = Some(stored.len());
         let first = n_seen as usize - batch.len();
-        for (i, rows) in rows.chunks_exact(n_positions * d_model).enumerate() {
-            let of_position = |position: usize| RowMeta {
-                token_id: 0,
-                document: (first + i) as u32,
-                position: position as u32,
-            };
-            let meta: Vec<RowMeta> = stored.clone().map(of_position).collect();
+        for (document, rows) in (first..).zip(rows.chunks_exact(n_positions * d_model)) {
             let rows = &rows[stored.start * d_model..stored.end * d_model];
-            append(&mut writer, &mut present, rows, &meta)?;
+            append(&mut writer, &mut present, rows, &image_meta(document, stored.clone()))?;
         }
         let fraction = n_seen as f64 / images.len() as f64;
         let (n_rows, n_total) = (writer.n_rows(), Some(images.len() as u64));
@@ -163,6 +113,13 @@ pub fn harvest_images(
     writer.finish()?;
     let (n_total, skipped) = (Some(n_seen), Skipped::default());
     Ok(HarvestProgress { n_seen, n_rows, n_total, fraction: 1.0, skipped })
+}
+
+/// What the rows of an image are of.
+fn image_meta(document: usize, positions: Range<usize>) -> Vec<RowMeta> {
+    let of_position =
+        |position| RowMeta { token_id: 0, document: document as u32, position: position as u32 };
+    positions.map(of_position).collect()
 }
 
 /// The size of an image, if the host reads it and it is that of the images before it.

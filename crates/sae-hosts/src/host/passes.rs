@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::{HostInput, HostModel};
+use super::HostModel;
 use crate::{Error, HookKind, HookPoint, Result, families};
 
 /// A host's state at a hook point, from which it can go on more than once.
@@ -34,7 +34,7 @@ impl HostModel {
     /// The activations at a hook point; nothing after it is computed.
     ///
     /// # Shapes
-    /// Token ids `[batch, positions]` (i64), or pixels as [`HostInput::Images`] has them in the
+    /// Token ids `[batch, positions]` (i64), or pixels as [`crate::HostInput::Images`] has them in the
     /// host's kind, to `[batch, positions, d_model]`. The positions of an image are its patches by
     /// rows, after the class token if the family has one.
     ///
@@ -73,7 +73,7 @@ impl HostModel {
     /// projection.
     ///
     /// # Shapes
-    /// Pixels as [`HostInput::Images`] has them to `[batch, size]`.
+    /// Pixels as [`crate::HostInput::Images`] has them to `[batch, size]`.
     ///
     /// # Errors
     /// [`Error::Input`], as [`HostModel::activations`], or if the host reads tokens.
@@ -239,61 +239,6 @@ impl HostModel {
     fn whole(&self, input: &Tensor) -> Result<Tensor> {
         self.check_input(input)?;
         Ok(tch::no_grad(|| self.family.head(&either(self.pass(input, &mut goes_on)))))
-    }
-
-    pub(super) fn check_language(&self) -> Result<()> {
-        match self.info.input {
-            HostInput::Tokens { .. } => Ok(()),
-            HostInput::Images { .. } => {
-                Err(Error::input("host", "a language model", &self.info.family))
-            }
-        }
-    }
-
-    fn check_vision(&self) -> Result<()> {
-        match self.info.input {
-            HostInput::Images { .. } => Ok(()),
-            HostInput::Tokens { .. } => {
-                Err(Error::input("host", "a vision model", &self.info.family))
-            }
-        }
-    }
-
-    fn check_input(&self, input: &Tensor) -> Result<()> {
-        let describe = |kind: Kind, shape: &str| format!("{kind:?} {shape} on {:?}", self.device);
-        let got = || format!("{:?} {:?} on {:?}", input.kind(), input.size(), input.device());
-        let shape = input.size();
-        let on_device = input.device() == self.device;
-        match self.info.input {
-            HostInput::Tokens { vocabulary, max_positions } => {
-                let positions = 1..=max_positions as i64;
-                let shaped = matches!(shape[..], [batch, length] if batch > 0 && positions.contains(&length));
-                if !(shaped && on_device && input.kind() == Kind::Int64) {
-                    let expected = describe(Kind::Int64, &format!("[batch, 1 to {max_positions}]"));
-                    return Err(Error::input("token ids", expected, got()));
-                }
-                let (low, high) = (input.min().int64_value(&[]), input.max().int64_value(&[]));
-                if low < 0 || high >= vocabulary as i64 {
-                    let expected = format!("ids from 0 to {}", vocabulary - 1);
-                    return Err(Error::input("token ids", expected, format!("{low} to {high}")));
-                }
-            }
-            HostInput::Images { channels, size, multiple_of, .. } => {
-                let fits = |edge: i64| match multiple_of {
-                    Some(part) => edge > 0 && edge % part as i64 == 0,
-                    None => edge == size as i64,
-                };
-                let shaped = matches!(shape[..], [batch, c, height, width]
-                    if batch > 0 && c == channels as i64 && fits(height) && fits(width));
-                if !(shaped && on_device && input.kind() == self.kind) {
-                    let edge = multiple_of.map_or(size.to_string(), |p| format!("multiple of {p}"));
-                    let expected =
-                        describe(self.kind, &format!("[batch, {channels}, {edge}, {edge}]"));
-                    return Err(Error::input("pixels", expected, got()));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

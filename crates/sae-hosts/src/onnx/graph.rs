@@ -49,15 +49,8 @@ impl Sizes {
             let found = model.nodes.iter().find(|node| node.name == name);
             found.ok_or_else(|| format!("no node `{name}`"))
         };
-        let heads = "/backbone/encoder/layer.0/attention/attention/Concat";
-        let constants = constants(model);
-        let n_heads = node(heads)?.inputs.get(2).and_then(|name| constants.get(name));
         let n_heads =
-            n_heads.and_then(|heads| heads.integers()).and_then(|values| match values[..] {
-                [n_heads] if n_heads > 0 => Some(n_heads.unsigned_abs()),
-                _ => None,
-            });
-        let n_heads = n_heads.ok_or_else(|| format!("no number of heads in `{heads}`"))?;
+            n_heads(model, node("/backbone/encoder/layer.0/attention/attention/Concat")?)?;
         let positions = "/backbone/embeddings/Reshape_1";
         let name = node(positions)?.inputs.first().copied().unwrap_or_default();
         let [1, n_patches, _] = *shape(name)? else { return Err(wrong(name, shape(name)?)) };
@@ -122,6 +115,16 @@ impl Sizes {
         let ends = |lines: Vec<&'static str>| lines.into_iter().map(|line| (line, 0));
         let lines = ends(first).chain(of_layers).chain(ends(last));
         lines.map(|(line, layer)| self.fill(line, layer)).collect()
+    }
+}
+
+/// The number of heads that a node splits activations into.
+fn n_heads(model: &Model<'_>, node: &Node<'_>) -> Result<u64, String> {
+    let constants = constants(model);
+    let found = node.inputs.get(2).and_then(|name| constants.get(name)?.integers());
+    match found.as_deref() {
+        Some([n_heads]) if *n_heads > 0 => Ok(n_heads.unsigned_abs()),
+        _ => Err(format!("no number of heads in `{}`", node.name)),
     }
 }
 

@@ -4,18 +4,20 @@
 
 mod import;
 pub(super) mod keys;
+mod layers;
 
 use std::path::{Path, PathBuf};
 
 use sae_config::Code;
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 pub(super) use self::import::import;
+use self::layers::Layers;
 use super::own::OWN_KEY;
 use super::settings::{Keys, Settings};
 use super::torch_file;
-use super::{Exported, Origin, check_thresholds, moved_bias, no_counterpart, tensor};
+use super::{Exported, Origin, check_thresholds, no_counterpart, tensor};
 use crate::{ModelConfig, Result, Sae};
 
 pub(super) const CONFIG_FILE: &str = "config.json";
@@ -23,74 +25,31 @@ pub(super) const WEIGHTS_FILE: &str = "ae.pt";
 
 pub(super) fn export(sae: &Sae, origin: &Origin, dir: &Path) -> Result<Exported> {
     let config = sae.config();
-    let (w_enc, b_enc) = (tensor(sae, "encoder.weight")?, tensor(sae, "encoder.bias")?);
-    let (w_dec, b_dec) = (tensor(sae, "decoder.weight")?, tensor(sae, "decoder.bias")?);
+    let layers = Layers::of(sae)?;
     let threshold = || tensor(sae, "threshold");
-    let whole = |k: usize| Tensor::from(k as i64).to_kind(Kind::Int);
-    let top_k = |k: usize| -> Result<Vec<(&str, Tensor)>> {
-        Ok(vec![
-            ("encoder.weight", w_enc.shallow_clone()),
-            ("encoder.bias", b_enc.shallow_clone()),
-            ("decoder.weight", w_dec.tr()),
-            ("b_dec", b_dec.shallow_clone()),
-            ("k", whole(k)),
-            ("threshold", threshold()?),
-        ])
-    };
     let mut trainer = trainer(config, origin);
     let (class, trained_by, tensors) = match &config.code {
-        &Code::TopK { k } => ("AutoEncoderTopK", "TopKTrainer", top_k(k)?),
-        &Code::BatchTopK { k } => ("BatchTopKSAE", "BatchTopKTrainer", top_k(k)?),
+        &Code::TopK { k } => ("AutoEncoderTopK", "TopKTrainer", layers.top_k(k, threshold()?)),
+        &Code::BatchTopK { k } => {
+            ("BatchTopKSAE", "BatchTopKTrainer", layers.top_k(k, threshold()?))
+        }
         Code::MatryoshkaBatchTopK { k, group_sizes } => {
             let sizes: Vec<i64> = group_sizes.iter().map(|size| *size as i64).collect();
             let share = |size: &usize| *size as f64 / config.n_features as f64;
             trainer["group_fractions"] = group_sizes.iter().map(share).collect::<Vec<_>>().into();
             trainer["group_sizes"] = sizes.clone().into();
-            let tensors = vec![
-                ("W_enc", w_enc.tr()),
-                ("b_enc", b_enc),
-                ("W_dec", w_dec),
-                ("b_dec", b_dec),
-                ("k", whole(*k)),
-                ("threshold", threshold()?),
-                ("group_sizes", Tensor::from_slice(&sizes)),
-            ];
+            let tensors = layers.matryoshka(*k, &sizes, threshold()?);
             ("MatryoshkaBatchTopKSAE", "MatryoshkaBatchTopKTrainer", tensors)
         }
         Code::JumpRelu { subtract_b_dec } => {
-            // There b_dec is not subtracted from the input.
-            let subtracted = subtract_b_dec.then(|| moved_bias(&b_enc, &w_enc, &b_dec, 1.0));
             let threshold = threshold()?;
             check_thresholds(&threshold)?;
-            let tensors = vec![
-                ("W_enc", w_enc.tr()),
-                ("b_enc", subtracted.unwrap_or(b_enc)),
-                ("W_dec", w_dec),
-                ("b_dec", b_dec),
-                ("threshold", threshold),
-            ];
-            ("JumpReluAutoEncoder", "JumpReluTrainer", tensors)
+            ("JumpReluAutoEncoder", "JumpReluTrainer", layers.jumprelu(*subtract_b_dec, threshold))
         }
-        Code::Gated {} => {
-            let tensors = vec![
-                ("decoder_bias", b_dec),
-                ("encoder.weight", w_enc),
-                ("r_mag", tensor(sae, "magnitude.log_scale")?),
-                ("gate_bias", b_enc),
-                ("mag_bias", tensor(sae, "magnitude.bias")?),
-                ("decoder.weight", w_dec.tr()),
-            ];
-            ("GatedAutoEncoder", "GatedSAETrainer", tensors)
-        }
+        Code::Gated {} => ("GatedAutoEncoder", "GatedSAETrainer", layers.gated(sae)?),
         // Its older class rescales features when it is loaded; this one has no input bias.
         Code::Standard {} | Code::StandardApril {} | Code::PAnneal {} => {
-            let tensors = vec![
-                ("encoder.weight", w_enc.shallow_clone()),
-                ("encoder.bias", moved_bias(&b_enc, &w_enc, &b_dec, 1.0)),
-                ("decoder.weight", w_dec.tr()),
-                ("decoder.bias", b_dec),
-            ];
-            ("AutoEncoderNew", "StandardTrainerAprilUpdate", tensors)
+            ("AutoEncoderNew", "StandardTrainerAprilUpdate", layers.relu())
         }
         _ => return Err(no_counterpart(sae)),
     };

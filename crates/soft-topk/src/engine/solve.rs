@@ -100,34 +100,16 @@ pub(crate) fn solve<T: Real>(
         steps = 0;
         let before = left.len();
         let up = step > 0.0;
-        if up {
-            // Entries at the point itself lie below a root above it.
-            let (at, offset) = (point.pivot, point.shift());
-            let level = |x: &&T| distance(**x, at, offset, scale.inverse) == T::ZERO;
-            let ties = left.iter().filter(level).count() as f64;
-            bracket.low = Some((point, total.lower + ties));
-        } else {
-            bracket.high = Some((point, total.above, total.upper));
-        }
-        if !narrowed {
-            active.resize(x.len(), T::ZERO);
-            let kept = keep(x, active, point, scale, up);
-            active.truncate(kept);
-            narrowed = true;
-        } else {
-            let kept = keep_in_place(active, point, scale, up);
-            active.truncate(kept);
-        }
+        bracket.narrow(left, &total, point, scale, up);
+        shrink(x, active, narrowed, point, scale, up);
+        narrowed = true;
         if active.is_empty() {
             let high = bracket.high.map(|(point, ..)| point);
             let above = |x| high.is_some_and(|high| is_above(x, high, scale));
             return Solution::at(Gap::find(x, k, scale, above).point(scale));
         }
-        let wanted = if selections % 3 == 2 {
-            0.5 * active.len() as f64
-        } else {
-            k - bracket.high.map_or(0.0, |(_, above, _)| above)
-        };
+        let is_median = selections % 3 == 2;
+        let wanted = if is_median { 0.5 * active.len() as f64 } else { k - bracket.above() };
         // A trial that has dropped next to nothing was no good.
         let exact = selections >= SAMPLED || 8 * active.len() > 7 * before;
         point = Point::at(ranked(active, wanted, sample, exact));
@@ -144,6 +126,27 @@ struct Bracket<T> {
 }
 
 impl<T: Real> Bracket<T> {
+    /// Moves an end to a point on its side of the root, above which the root lies if `up`; `total` are
+    /// the sums over all entries there, `left` those inside so far.
+    #[inline(always)]
+    fn narrow(&mut self, left: &[T], total: &Sums, point: Point<T>, scale: Scale<T>, up: bool) {
+        if up {
+            // Entries at the point itself lie below a root above it.
+            let (at, offset) = (point.pivot, point.shift());
+            let level = |x: &&T| distance(**x, at, offset, scale.inverse) == T::ZERO;
+            let ties = left.iter().filter(level).count() as f64;
+            self.low = Some((point, total.lower + ties));
+        } else {
+            self.high = Some((point, total.above, total.upper));
+        }
+    }
+
+    /// The number of entries above the bracket.
+    #[inline(always)]
+    fn above(&self) -> f64 {
+        self.high.map_or(0.0, |(_, above, _)| above)
+    }
+
     /// Adds to sums over the entries inside those of the entries outside.
     fn complete(&self, mut sums: Sums, point: Point<T>, scale: Scale<T>) -> Sums {
         if let Some((high, above, upper)) = self.high {
@@ -165,6 +168,25 @@ impl<T: Real> Bracket<T> {
 #[inline(always)]
 pub(crate) fn is_above<T: Real>(x: T, point: Point<T>, scale: Scale<T>) -> bool {
     distance(x, point.pivot, point.shift(), scale.inverse) >= T::ZERO
+}
+
+/// Leaves in `active` the entries beyond the point: of those that it has, or of all of `x`.
+#[inline(always)]
+fn shrink<T: Real>(
+    x: &[T],
+    active: &mut Vec<T>,
+    narrowed: bool,
+    point: Point<T>,
+    scale: Scale<T>,
+    up: bool,
+) {
+    let kept = if narrowed {
+        keep_in_place(active, point, scale, up)
+    } else {
+        active.resize(x.len(), T::ZERO);
+        keep(x, active, point, scale, up)
+    };
+    active.truncate(kept);
 }
 
 /// Copies the entries beyond the point to the front of `kept`, and says how many they are.

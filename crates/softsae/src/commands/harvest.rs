@@ -37,34 +37,17 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let mut progress = Progress::new("harvest", what, 0);
     let observer = &mut |now: &HarvestProgress| {
         progress.set_total(now.n_total.unwrap_or(0));
-        let skipped = match now.skipped.count {
-            0 => String::new(),
-            n => format!(", {n} damaged left out"),
-        };
-        progress.at(now.n_seen, || match now.n_total {
-            Some(_) => format!("{} rows{skipped}", now.n_rows),
-            None => {
-                let share = 100.0 * now.fraction;
-                format!("{share:.0} % of the {of_what}, {} rows{skipped}", now.n_rows)
-            }
-        });
+        progress.at(now.n_seen, || status(now, of_what));
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let harvested = match (&images, corpus.as_ref().zip(documents)) {
+    let harvested = match (images, corpus.as_ref().zip(documents)) {
         (Some((images, skipped)), _) => {
-            let options = ImageOptions {
-                positions: args.positions.into(),
-                background: args.background.into(),
-                skipped: skipped.clone(),
-                dtype: args.dtype.into(),
-                compression: args.compress,
-                ..ImageOptions::default()
-            };
+            let options = image_options(args, skipped);
             let [(hook, out)] = stores[..] else {
                 let error = anyhow::anyhow!("--hook: expected one with --images, got several");
                 return Err(Failure::usage(error));
             };
-            harvest_images(&host, images, hook, &options, out, observer)
+            harvest_images(&host, &images, hook, &options, out, observer)
         }
         (None, Some((corpus, documents))) => {
             let options = HarvestOptions { max_tokens: None, ..options(args, &host) };
@@ -81,7 +64,35 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
         }
     };
     drop(progress);
-    let done = harvested.map_err(|error| match error {
+    let done = harvested.map_err(failure)?;
+    for (_, out) in &stores {
+        say!("{}: {} rows from {} {what}", out.display(), done.n_rows, done.n_seen);
+    }
+    if done.skipped.count > 0 {
+        say!("{} damaged files and documents were left out, such as", done.skipped.count);
+        done.skipped.examples.iter().for_each(|example| say!("  {example}"));
+    }
+    Ok(())
+}
+
+/// How far a harvest is, in words.
+fn status(now: &HarvestProgress, of_what: &str) -> String {
+    let skipped = match now.skipped.count {
+        0 => String::new(),
+        n => format!(", {n} damaged left out"),
+    };
+    match now.n_total {
+        Some(_) => format!("{} rows{skipped}", now.n_rows),
+        None => {
+            let share = 100.0 * now.fraction;
+            format!("{share:.0} % of the {of_what}, {} rows{skipped}", now.n_rows)
+        }
+    }
+}
+
+/// Whose failure an error of a harvest is.
+fn failure(error: Error) -> Failure {
+    match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
         Error::Input { .. }
         | Error::Io { .. }
@@ -93,15 +104,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
             Failure::usage(error)
         }
         other => Failure::run(other),
-    })?;
-    for (_, out) in &stores {
-        say!("{}: {} rows from {} {what}", out.display(), done.n_rows, done.n_seen);
     }
-    if done.skipped.count > 0 {
-        say!("{} damaged files and documents were left out, such as", done.skipped.count);
-        done.skipped.examples.iter().for_each(|example| say!("  {example}"));
-    }
-    Ok(())
 }
 
 /// The hook points and the store of each: the folder of `--out`, or where there are several a folder
@@ -132,6 +135,17 @@ fn options(args: &HarvestArgs, host: &HostModel) -> HarvestOptions {
         dtype: args.dtype.into(),
         compression: args.compress,
         ..HarvestOptions::default()
+    }
+}
+
+fn image_options(args: &HarvestArgs, skipped: Vec<String>) -> ImageOptions {
+    ImageOptions {
+        positions: args.positions.into(),
+        background: args.background.into(),
+        skipped,
+        dtype: args.dtype.into(),
+        compression: args.compress,
+        ..ImageOptions::default()
     }
 }
 

@@ -106,20 +106,25 @@ fn train(
     let options = RunOptions { open: &open, resume, stop: interrupt::flag() };
     let trained = train_run(written, out, &options, observer);
     drop(progress);
-    trained.map_err(|error| match error {
+    trained.map_err(|error| failure(error, training.init.is_some()))
+}
+
+/// Whose failure an error of a run is; `from_init` where it starts from a checkpoint.
+fn failure(error: Error, from_init: bool) -> Failure {
+    match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
         Error::Config(_) | Error::Exists { .. } | Error::OtherRun { .. } => Failure::usage(error),
         Error::OtherLength { .. } | Error::MixedStores { .. } | Error::Init { .. } => {
             Failure::usage(error)
         }
         // What a checkpoint to start from says of itself; the run's own model is made here.
-        Error::Model(_) if training.init.is_some() => Failure::usage(error),
+        Error::Model(_) if from_init => Failure::usage(error),
         Error::Data(
             DataError::Locked { .. } | DataError::Value { .. } | DataError::NoMetadata { .. },
         ) => Failure::usage(error),
         Error::Data(DataError::Source(ref source)) if is_input(&**source) => Failure::usage(error),
         other => Failure::run(other),
-    })
+    }
 }
 
 /// Whether a host says that it was given what it cannot read.

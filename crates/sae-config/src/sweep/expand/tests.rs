@@ -164,6 +164,12 @@ fn errors_name_run_key_expected_and_got() {
         s.axes.insert("device".into(), Value::Array(vec!["cpu".into(), "cuda:0".into()]));
     });
     assert!(place.contains("device = \"cuda:0\"`, which are one run"), "{place}");
+    let plain = error(|s| drop(s.extra[0].insert("training.steps.x".into(), 1.into())));
+    assert!(plain.contains("`training.steps`: expected a table"), "{plain}");
+}
+
+#[test]
+fn where_activations_come_from_is_no_setting_of_a_run() {
     let store = error(|s| keys::set(&mut s.base, "data.store", &"x".into()).unwrap());
     assert!(store.starts_with("`base.data.store`"), "{store}");
     let target = error(|s| keys::set(&mut s.base, "data.target", &"x".into()).unwrap());
@@ -194,8 +200,6 @@ fn errors_name_run_key_expected_and_got() {
         let expected = "`data.store`: expected nothing: the sweep provides the activations";
         assert!(store.contains(expected), "{place}: {store}");
     }
-    let plain = error(|s| drop(s.extra[0].insert("training.steps.x".into(), 1.into())));
-    assert!(plain.contains("`training.steps`: expected a table"), "{plain}");
 }
 
 proptest! {

@@ -1,35 +1,16 @@
 //! An evaluation in words.
 
-use sae_config::{CrossEntropy, Evaluation, GroundTruth, ImageScores};
+use sae_config::{CrossEntropy, Evaluation, GroundTruth, ImageScores, Reconstruction, Sparsity};
 
 use crate::output::say;
 
 pub(super) fn print(evaluation: &Evaluation) {
-    let (fidelity, sparsity) = (&evaluation.reconstruction, &evaluation.sparsity);
     if evaluation.elsewhere {
         say!("elsewhere       {}", evaluation.differences.join("; "));
     }
     say!("rows            {}", evaluation.n_rows);
-    say!("R²              {:.4}", fidelity.r2);
-    say!("FVE (official)  {:.4}", fidelity.frac_variance_explained);
-    say!("cosine          {:.4}", fidelity.cosine);
-    say!("norm ratio      {:.4}", fidelity.norm_ratio);
-    say!("relative bias   {:.4}", fidelity.relative_bias);
-    say!(
-        "L0              {:.2} (sd {:.2}; 5/50/95 %: {:.0}/{:.0}/{:.0})",
-        sparsity.l0_mean,
-        sparsity.l0_sd,
-        sparsity.l0_p5,
-        sparsity.l0_p50,
-        sparsity.l0_p95
-    );
-    say!("L1              {:.4}", sparsity.l1);
-    say!("dead            {:.2} %", 100.0 * sparsity.dead_fraction);
-    say!(
-        "dense           {:.2} % above 1 %, {:.2} % above 10 %",
-        100.0 * sparsity.dense_fraction_1e2,
-        100.0 * sparsity.dense_fraction_1e1
-    );
+    print_fidelity(&evaluation.reconstruction);
+    print_sparsity(&evaluation.sparsity);
     if let Some(k_hat) = &evaluation.k_hat {
         say!(
             "k̂               {:.2} (sd {:.2}; {:.2} to {:.2})",
@@ -64,6 +45,32 @@ pub(super) fn print(evaluation: &Evaluation) {
     if let Some(truth) = &evaluation.ground_truth {
         print_truth(truth);
     }
+}
+
+fn print_fidelity(fidelity: &Reconstruction) {
+    say!("R²              {:.4}", fidelity.r2);
+    say!("FVE (official)  {:.4}", fidelity.frac_variance_explained);
+    say!("cosine          {:.4}", fidelity.cosine);
+    say!("norm ratio      {:.4}", fidelity.norm_ratio);
+    say!("relative bias   {:.4}", fidelity.relative_bias);
+}
+
+fn print_sparsity(sparsity: &Sparsity) {
+    say!(
+        "L0              {:.2} (sd {:.2}; 5/50/95 %: {:.0}/{:.0}/{:.0})",
+        sparsity.l0_mean,
+        sparsity.l0_sd,
+        sparsity.l0_p5,
+        sparsity.l0_p50,
+        sparsity.l0_p95
+    );
+    say!("L1              {:.4}", sparsity.l1);
+    say!("dead            {:.2} %", 100.0 * sparsity.dead_fraction);
+    say!(
+        "dense           {:.2} % above 1 %, {:.2} % above 10 %",
+        100.0 * sparsity.dense_fraction_1e2,
+        100.0 * sparsity.dense_fraction_1e1
+    );
 }
 
 fn print_images(images: &ImageScores) {

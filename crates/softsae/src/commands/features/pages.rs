@@ -64,34 +64,9 @@ impl Inputs {
             )));
         }
         let of_model = &sae.trained_on;
-        let store = args.data.as_deref().map(|path| Source::store(path, &sae)).transpose()?;
-        let hook = live.hook.clone().or(of_model.hook_point.clone());
-        let hook = match &store {
-            Some(store) => store.origin()?.hook_point.or(hook),
-            None => hook,
-        };
-        let found = |source: &Source, name: &str| {
-            let source_is = format!("{name}: against the model");
-            Differences::find(of_model, &source.origin()?, &source_is, args.elsewhere)
-        };
-        let (name, source, host, differences) = match (store, &args.host) {
-            (Some(source), path) => {
-                let name =
-                    args.data.as_deref().map_or(String::new(), |path| path.display().to_string());
-                let mut differences = found(&source, &name)?;
-                let open = |path| Host::open(path, device, args.images.is_some(), hook.as_deref());
-                let host = path.as_deref().map(open).transpose()?;
-                if let (Some(host), Some(path)) = (&host, path) {
-                    differences.add(host.differences(path, &source, of_model, args.elsewhere)?);
-                }
-                (name, source, host, differences)
-            }
-            (None, Some(path)) => {
-                let host = Host::open(path, device, false, hook.as_deref())?;
-                let source = Source::live(live, &host.model, of_model)?;
-                let differences = found(&source, &format!("--host {}", path.display()))?;
-                (live.corpus.join(", "), source, Some(host), differences)
-            }
+        let (source, host, name, differences) = match (&args.data, &args.host) {
+            (Some(data), _) => of_store(args, data, &sae)?,
+            (None, Some(path)) => of_host(args, live, path, &sae)?,
             // Not reached: clap asks for the one or the other.
             (None, None) => {
                 return Err(Failure::usage(anyhow::anyhow!("--data: expected a store, got none")));
@@ -185,6 +160,34 @@ impl Inputs {
         }
         notes
     }
+}
+
+/// Rows, the host where there is one, the rows' name, and in what both differ from the model's.
+type Opened = (Source, Option<Host>, String, Differences);
+
+/// The rows of a store.
+fn of_store(args: &PagesArgs, data: &Path, sae: &Sae) -> Result<Opened, Failure> {
+    let (of_model, name) = (&sae.trained_on, data.display().to_string());
+    let source = Source::store(data, sae)?;
+    let place = source.origin()?;
+    let against = format!("{name}: against the model");
+    let mut differences = Differences::find(of_model, &place, &against, args.elsewhere)?;
+    let Some(path) = &args.host else { return Ok((source, None, name, differences)) };
+    let hook = place.hook_point.or(of_model.hook_point.clone());
+    let host = Host::open(path, sae.device(), args.images.is_some(), hook.as_deref())?;
+    differences.add(host.differences(path, &source, of_model, args.elsewhere)?);
+    Ok((source, Some(host), name, differences))
+}
+
+/// The rows of a host that reads.
+fn of_host(args: &PagesArgs, live: &LiveArgs, path: &Path, sae: &Sae) -> Result<Opened, Failure> {
+    let of_model = &sae.trained_on;
+    let hook = live.hook.as_ref().or(of_model.hook_point.as_ref());
+    let host = Host::open(path, sae.device(), false, hook.map(String::as_str))?;
+    let source = Source::live(live, &host.model, of_model)?;
+    let against = format!("--host {}: against the model", path.display());
+    let differences = Differences::find(of_model, &source.origin()?, &against, args.elsewhere)?;
+    Ok((source, Some(host), live.corpus.join(", "), differences))
 }
 
 /// Writes what there is to say of each feature, but for those that are there.
