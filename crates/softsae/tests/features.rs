@@ -38,9 +38,14 @@ pub(crate) fn tokenizer(host: &Path, words: &dyn Fn(u32) -> String) {
 
 /// A host with a tokenizer, a store of it and a checkpoint trained on that, in a folder.
 pub(crate) fn made(at: &dyn Fn(&str) -> PathBuf, architecture: &str) {
+    let words: Vec<String> = (0..700u32).map(|i| format!("w{}", i * i % 89 + 4)).collect();
+    made_of(at, architecture, &words);
+}
+
+/// The same of these words.
+pub(crate) fn made_of(at: &dyn Fn(&str) -> PathBuf, architecture: &str, words: &[String]) {
     host(&at("host"), "llama");
     tokenizer(&at("host"), &|id| format!("w{id}"));
-    let words: Vec<String> = (0..700u32).map(|i| format!("w{}", i * i % 89 + 4)).collect();
     fs::write(at("text.txt"), words.join(" ")).expect("writes");
     let (host, prose, store) = (at("host"), at("text.txt"), at("store"));
     let harvest = ["harvest", "--host", str(&host), "--text", str(&prose), "--out", str(&store)];

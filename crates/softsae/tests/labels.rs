@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::server::{Faults, Server};
-use crate::features::{data, encoded, files, made};
+use crate::features::{data, encoded, files, made_of};
 use crate::{fail, softsae_program, str, succeed, text};
 
 #[path = "../../sae-judge/tests/server.rs"]
@@ -18,7 +18,10 @@ mod server;
 /// Pages with windows of three tokens, of which many fit the store.
 fn pages(folder: &Path) -> std::path::PathBuf {
     let at = |name: &str| folder.join(name);
-    made(&at, "name = \"topk\"\nk = 4");
+    // Few windows have the same words.
+    let word = |i: u32| i.wrapping_mul(2_654_435_761) >> 16;
+    let words: Vec<String> = (0..9000).map(|i| format!("w{}", word(i) % 89 + 4)).collect();
+    made_of(&at, "name = \"topk\"\nk = 4", &words);
     let (checkpoint, store, host) = (at("run/checkpoint"), at("store"), at("host"));
     let features = ["features", str(&checkpoint), "--data", str(&store), "--host", str(&host)];
     succeed(features.into_iter().chain(["--window", "1", "--out", str(&at("pages"))]));

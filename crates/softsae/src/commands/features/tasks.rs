@@ -36,6 +36,6 @@ pub(super) fn run(args: &FeaturesTasksArgs) -> Result<(), Failure> {
 pub(super) fn told(n: usize, of: usize) -> String {
     match of - n {
         0 => format!("{n} features"),
-        left => format!("{n} features; {left} others have no contexts to judge by"),
+        left => format!("{n} features; {left} more have no contexts to judge by"),
     }
 }
