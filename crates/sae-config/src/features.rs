@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Confusion, HeldOut};
+
 /// What the features of one SAE over one store have in common.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeatureSet {
@@ -42,8 +44,23 @@ pub struct FeatureSet {
     pub k_hat: Option<[f64; 2]>,
     /// Whether rows have token ids.
     pub has_tokens: bool,
+    /// The pictures, where rows are of them and these are shown.
+    pub pictures: Option<PictureSet>,
     /// What is missing or has to be known by the reader.
     pub notes: Vec<String>,
+}
+
+/// Pictures that a host reads as patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PictureSet {
+    /// Patches from top to bottom.
+    pub rows: usize,
+    /// Patches from left to right.
+    pub columns: usize,
+    /// The position of the first patch: 1 where a class token comes before them.
+    pub first_patch: usize,
+    /// Pictures in a file.
+    pub per_file: usize,
 }
 
 /// What is known of a feature.
@@ -80,6 +97,10 @@ pub struct FeatureRecord {
     pub attribution: Option<Attribution>,
     /// How its activity goes with k̂.
     pub k_hat: Option<FeatureKHat>,
+    /// Contexts to judge a description by.
+    pub held_out: HeldOut,
+    /// How well a classifier by n-grams of the contexts that are shown tells the held-out ones.
+    pub n_gram: Option<Confusion>,
 }
 
 /// Counts in bins of equal width.
@@ -106,6 +127,17 @@ pub struct FeatureContext {
     pub at: usize,
     /// The token and its neighbours in the store; none where tokens are not known.
     pub tokens: Vec<ContextToken>,
+    /// Where rows are of pictures, the positions of the picture at which the feature is active.
+    pub patches: Vec<Patch>,
+}
+
+/// A position of a picture, and the feature's activation there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Patch {
+    /// The position.
+    pub position: u32,
+    /// The activation.
+    pub value: f32,
 }
 
 /// A token of a context.

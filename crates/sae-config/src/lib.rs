@@ -16,6 +16,7 @@ mod groups;
 mod identity;
 mod images;
 mod interventions;
+mod judged;
 mod labels;
 mod live;
 mod preset;
@@ -50,7 +51,7 @@ pub use evaluation::{
 };
 pub use features::{
     Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,
-    Histogram, Neighbor, Quantile, TokenLogit,
+    Histogram, Neighbor, Patch, PictureSet, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id, stream_difference};
@@ -59,6 +60,7 @@ pub use interventions::{
     AttributeScores, FirstLetter, Interventions, LetterScores, LossGroup, Moved, ReplacedLoss,
     SplicedLosses,
 };
+pub use judged::{Confusion, FeatureLabels, HeldOut, Judged};
 pub use labels::{LABELS_FILE, LabelTask, Labels, ProbeResult, TaskProbes};
 pub use live::LiveConfig;
 pub use preset::apply_preset;

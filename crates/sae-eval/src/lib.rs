@@ -44,7 +44,7 @@ pub use interventions::{
 };
 pub use metrics::Metrics;
 pub use monosemanticity::monosemanticity;
-pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe};
+pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe, observe_from};
 pub use probes::{PROBED, PooledFeatures, PoolingObserver, Probed, probe_tasks};
 pub use probing::{Probe, ProbeScores, SparseProbe, sparse_probing};
 pub use profile::ProfileObserver;

@@ -125,6 +125,21 @@ pub fn observe<'a>(
     observers: &mut [&mut dyn Observer],
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
+    observe_from(0, sae, stores, options, observers, progress)
+}
+
+/// As [`observe`], from a row on: observers have seen those before it, in batches of the same size.
+///
+/// # Errors
+/// As [`observe`].
+pub fn observe_from<'a>(
+    first_row: u64,
+    sae: &Sae,
+    stores: impl Into<Ports<&'a dyn ActivationStore>>,
+    options: EvaluateOptions,
+    observers: &mut [&mut dyn Observer],
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<()> {
     let stores = stores.into();
     check_ports(sae.config(), &stores)?;
     if options.batch_size == 0 {
@@ -134,7 +149,7 @@ pub fn observe<'a>(
     let n_rows = stores.input.n_rows();
     let mut buffer = Vec::new();
     let mut forward = Forward::new(sae);
-    let mut done = 0;
+    let mut done = first_row;
     while done < n_rows {
         let n = (n_rows - done).min(options.batch_size as u64);
         let batch = stores.try_map(|store| {

@@ -97,7 +97,7 @@ fn describe(
     host: Option<&HostModel>,
 ) -> (Vec<FeatureRecord>, Recorder) {
     let scratch = tempfile::tempdir().unwrap();
-    let mut observer = FeatureObserver::new(sae.config().n_features, scratch.path()).unwrap();
+    let mut observer = FeatureObserver::open(sae.config().n_features, scratch.path()).unwrap();
     let mut recorder = Recorder::default();
     let options = EvaluateOptions { batch_size: 64 };
     observe(sae, store, options, &mut [&mut observer, &mut recorder], &mut |_, _| {}).unwrap();
@@ -111,7 +111,6 @@ fn describe(
         }
         records.extend(some);
     }
-    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
     let n_active = recorder.rows.iter().flatten().filter(|value| **value != 0.0).count();
     assert_eq!(describer.l0(), n_active as f64 / N_ROWS as f64);
     assert_eq!((describer.n_rows(), describer.n_coactivation_rows()), (150, 150));
@@ -231,7 +230,7 @@ fn dense_features_are_described_as_sparse_ones() {
     let x = Tensor::from_slice(&values).view([N_ROWS as i64, 6]).to_device(test_device());
     let dense = Tensor::from_slice2(&recorder.rows).to_device(test_device());
     let k_hat = Tensor::from_slice(&recorder.k_hat);
-    let mut observer = FeatureObserver::new(N_FEATURES, dir.path()).unwrap();
+    let mut observer = FeatureObserver::open(N_FEATURES, dir.path()).unwrap();
     for (first, n) in [(0, 100), (100, 50)] {
         let [x, dense, k_hat] = [&x, &dense, &k_hat].map(|tensor| tensor.narrow(0, first, n));
         let (features, k_hat) = (Features::Dense(&dense), Some(&k_hat));

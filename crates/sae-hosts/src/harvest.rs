@@ -1,6 +1,7 @@
 //! Runs a host over texts or images and writes the activations at a hook point to a store.
 
 mod batches;
+mod host_rows;
 mod images;
 mod stores;
 mod texts;
@@ -14,6 +15,7 @@ use crate::corpus::Skipped;
 use crate::{Error, HookPoint, HostModel, Result, huggingface};
 
 pub(crate) use batches::{ContextBatch, ContextBatches};
+pub use host_rows::HostRows;
 pub use images::{ImageOptions, harvest_images, harvest_images_at};
 pub use texts::{HarvestOptions, harvest, harvest_at, harvest_corpus};
 pub(crate) use texts::{check_options, provenance};
@@ -82,7 +84,7 @@ fn host_hash(path: &Path) -> Result<String> {
 }
 
 /// The BLAKE3 hash of files, one after another.
-fn file_hash(files: &[PathBuf]) -> Result<String> {
+pub(crate) fn file_hash(files: &[PathBuf]) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for file in files {
         let mut reader = std::fs::File::open(file).map_err(Error::io(file))?;

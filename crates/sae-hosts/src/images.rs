@@ -4,6 +4,7 @@ mod decode;
 mod orientation;
 mod processor;
 mod resize;
+mod thumbnail;
 
 use std::path::{Path, PathBuf};
 
@@ -65,5 +66,13 @@ impl Image {
         }
         images.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(images)
+    }
+
+    /// The BLAKE3 hash of its file, as stores of images keep it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn hash(&self) -> Result<String> {
+        crate::harvest::file_hash(std::slice::from_ref(&self.path))
     }
 }

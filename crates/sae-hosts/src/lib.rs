@@ -26,7 +26,7 @@ pub use error::{Error, Result};
 pub use gguf::{GgufArray, GgufFile, GgufValue};
 pub use harvest::of_host as host_provenance;
 pub use harvest::{
-    HarvestOptions, HarvestProgress, ImageOptions, harvest, harvest_at, harvest_corpus,
+    HarvestOptions, HarvestProgress, HostRows, ImageOptions, harvest, harvest_at, harvest_corpus,
     harvest_images, harvest_images_at,
 };
 pub use hook::{HookKind, HookPoint};

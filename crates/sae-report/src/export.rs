@@ -113,15 +113,7 @@ fn check(pages: &SavedFeatures, names: &ExportNames) -> Result<()> {
             got: format!("{:?}", names.release),
         });
     }
-    let texts = &pages.texts().texts;
-    if !pages.set().has_tokens || texts.iter().all(Option::is_none) {
-        return Err(Error::Export {
-            what: "feature pages",
-            expected: "those of tokens, made with --host",
-            got: "rows or numbers of tokens without texts".into(),
-        });
-    }
-    Ok(())
+    pages.check_texts()
 }
 
 /// JSON of what is strings, numbers and lists.
@@ -130,14 +122,31 @@ fn text(value: &impl Serialize) -> Vec<u8> {
 }
 
 impl SavedFeatures {
+    /// Refuses pages that do not show the texts of tokens.
+    pub(crate) fn check_texts(&self) -> Result<()> {
+        if self.set().has_tokens && self.texts().texts.iter().any(Option::is_some) {
+            return Ok(());
+        }
+        Err(Error::Export {
+            what: "feature pages",
+            expected: "those of tokens, made with --host",
+            got: "rows or numbers of tokens without texts".into(),
+        })
+    }
+
+    /// What a token stands for, where it is known.
+    pub(crate) fn token_text(&self, id: u32) -> Option<&TokenText> {
+        let texts = self.texts();
+        let at = texts.ids.binary_search(&id).ok()?;
+        texts.texts[at].as_ref()
+    }
+
     /// A token as both tools show it: characters as they are; pieces of them as the vocabulary spells
     /// them, its signs for spaces and line feeds replaced.
-    fn token(&self, id: u32) -> String {
-        let texts = self.texts();
-        let at = texts.ids.binary_search(&id).ok();
-        match at.and_then(|at| texts.texts[at].as_ref()) {
+    pub(crate) fn token(&self, id: u32) -> String {
+        match self.token_text(id) {
             Some(TokenText::Whole(text)) => text.clone(),
-            Some(TokenText::Broken(bytes)) => match texts.spelled.get(&id) {
+            Some(TokenText::Broken(bytes)) => match self.texts().spelled.get(&id) {
                 Some(spelled) => spelled.replace('Ġ', " ").replace('Ċ', "\n").replace('ĉ', "\t"),
                 None => bytes.iter().map(|byte| format!("<0x{byte:02X}>")).collect(),
             },

@@ -11,6 +11,7 @@ mod groups;
 mod page;
 mod report;
 mod settings;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,9 @@ pub use curve::Curves;
 pub use equal::{Compared, EqualL0, Summary};
 pub use error::{Error, Result};
 pub use export::{ExportFormat, ExportNames, export_features};
-pub use features::{FeaturePages, SavedFeatures, Vocabulary};
+pub use features::{FeaturePages, Picture, SavedFeatures, Vocabulary};
 pub use groups::{Group, Groups};
 pub use page::{render, write_report};
 pub use report::{Report, features_of, read_results};
 pub use settings::{Settings, differing, short};
+pub use tasks::{Example, FeatureTasks, Item, Tasks};

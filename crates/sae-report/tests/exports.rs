@@ -211,9 +211,9 @@ fn neuronpedia_gets_the_same_features_and_their_sources() {
 #[test]
 fn a_batch_of_dead_features_has_no_file_of_activations() {
     let folder = tempfile::tempdir().unwrap();
-    let mut pages = FeaturePages::create(folder.path(), vocabulary()).unwrap();
+    let mut pages = FeaturePages::create(folder.path(), vocabulary(), "key").unwrap();
     pages.add(record(5)).unwrap();
-    pages.finish(&sae_config::FeatureSet { n_features: 1, ..set() }).unwrap();
+    pages.finish(&sae_config::FeatureSet { n_features: 1, ..set() }, &[]).unwrap();
     // The number of a feature is that of its place.
     let data = folder.path().join("features-data/features");
     let text = fs::read_to_string(data.join("0.js")).unwrap();
@@ -244,9 +244,9 @@ fn what_no_tool_can_show_is_refused() {
         refused(&pages, &ExportNames { set: wrong.clone(), ..names() }, "--set: expected");
         refused(&pages, &ExportNames { release: wrong, ..names() }, "--release: expected");
     }
-    let mut plain = FeaturePages::create(&at("plain"), Vocabulary::default()).unwrap();
+    let mut plain = FeaturePages::create(&at("plain"), Vocabulary::default(), "key").unwrap();
     (0..3).for_each(|feature| plain.add(record(feature)).unwrap());
-    plain.finish(&sae_config::FeatureSet { n_features: 3, ..set() }).unwrap();
+    plain.finish(&sae_config::FeatureSet { n_features: 3, ..set() }, &[]).unwrap();
     refused(&SavedFeatures::open(&at("plain")).unwrap(), &names(), "made with --host");
 
     // Data of another version, cut off, or not those that they say.
@@ -254,7 +254,7 @@ fn what_no_tool_can_show_is_refused() {
     let index = at("pages/features-data/index.js");
     let whole = fs::read_to_string(&index).unwrap();
     for (text, words) in [
-        (whole.replace("\"version\":2", "\"version\":1"), "expected \"softsae-features\" 2"),
+        (whole.replace("\"version\":3", "\"version\":2"), "expected \"softsae-features\" 3"),
         (whole[..whole.len() / 2].to_owned(), "index.js: expected one call"),
         (whole.replace("\"n_active\"", "\"n_passive\""), "n_passive"),
     ] {
@@ -263,8 +263,13 @@ fn what_no_tool_can_show_is_refused() {
         assert!(error.contains(words), "{error}");
     }
     fs::write(&index, whole.replace("\"n_features\":260", "\"n_features\":250")).unwrap();
+    assert!(open().contains("index.js: expected 250 features, got 260"), "{}", open());
+    fs::write(&index, &whole).unwrap();
+    let features = |number: u32| at(&format!("pages/features-data/features/{number}.js"));
+    let last = fs::read_to_string(features(4)).unwrap();
+    fs::write(features(3), last.replace("features/4", "features/3")).unwrap();
     let error = SavedFeatures::open(&at("pages")).unwrap().read(3).unwrap_err().to_string();
-    assert!(error.contains("features/3.js: expected 58 features, got 64"), "{error}");
+    assert!(error.contains("features/3.js: expected 64 features, got 4"), "{error}");
     fs::remove_file(&index).unwrap();
     assert!(open().contains("index.js"));
 }

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sae_config::{
-    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,
-    Histogram, Neighbor, Quantile, TokenLogit,
+    Attribution, Component, Confusion, ContextToken, FeatureContext, FeatureKHat, FeatureRecord,
+    FeatureSet, HeldOut, Histogram, Neighbor, Quantile, TokenLogit,
 };
-use sae_report::{Error, FeaturePages, Vocabulary};
+use sae_report::{FeaturePages, Vocabulary};
 use serde_json::Value;
 
 pub(crate) const N_FEATURES: u32 = 260;
@@ -75,7 +75,46 @@ fn context(row: u32, feature: u32) -> FeatureContext {
         value: activation(row, feature),
         at: (row - start) as usize,
         tokens: tokens.collect(),
+        patches: Vec::new(),
     }
+}
+
+/// The rows shown around a row.
+pub(crate) fn window(row: u32) -> std::ops::Range<u32> {
+    row.saturating_sub(3)..N_ROWS.min(row + 4)
+}
+
+/// Windows without any activation, around rows 5, 15, …
+pub(crate) fn pool() -> Vec<FeatureContext> {
+    let quiet = |number: u32| {
+        let mut found = context(10 * number + 5, 0);
+        found.value = 0.0;
+        found.tokens.iter_mut().for_each(|token| token.value = 0.0);
+        found
+    };
+    (0..N_ROWS / 10).map(quiet).collect()
+}
+
+/// Contexts after those that are shown, and windows in which the feature is not active.
+fn held_out(feature: u32, order: &[u32]) -> HeldOut {
+    let n = order.len();
+    let others = order.iter().enumerate().skip(20).step_by(3).take(9);
+    let active = others.map(|(at, row)| (4 - 5 * at / n, context(*row, feature)));
+    let lacks = |number: &u32| window(10 * number + 5).all(|row| activation(row, feature) == 0.0);
+    let inactive = (0..N_ROWS / 10).filter(lacks).take(8);
+    HeldOut { active: active.collect(), inactive: inactive.collect() }
+}
+
+/// What the classifier tells of a feature.
+pub(crate) fn n_gram(feature: u32) -> Option<Confusion> {
+    let found = Confusion {
+        true_positives: feature % 7,
+        false_negatives: 1,
+        false_positives: 2,
+        true_negatives: feature % 3,
+        unanswered: 0,
+    };
+    (feature % 50 != 5).then_some(found)
 }
 
 pub(crate) fn record(feature: u32) -> FeatureRecord {
@@ -123,6 +162,8 @@ pub(crate) fn record(feature: u32) -> FeatureRecord {
             histogram: Histogram { from: -1.0, to: 1.0, counts: vec![1, 2, 1] },
         }),
         k_hat: Some(FeatureKHat { mean: 31.0, correlation: (feature > 0).then_some(0.25) }),
+        held_out: held_out(feature, &order),
+        n_gram: n_gram(feature),
     }
 }
 
@@ -158,13 +199,13 @@ pub(crate) fn vocabulary() -> Vocabulary {
 
 /// Writes pages of all features.
 pub(crate) fn write(folder: &Path) -> PathBuf {
-    let mut pages = FeaturePages::create(folder, vocabulary()).unwrap();
+    let mut pages = FeaturePages::create(folder, vocabulary(), "key").unwrap();
     (0..N_FEATURES).for_each(|feature| pages.add(record(feature)).unwrap());
-    pages.finish(&set()).unwrap()
+    pages.finish(&set(), &pool()).unwrap()
 }
 
 /// What a file of data gives, under its name.
-fn data(folder: &Path, name: &str) -> Value {
+pub(crate) fn data(folder: &Path, name: &str) -> Value {
     let text = fs::read_to_string(folder.join(format!("features-data/{name}.js"))).unwrap();
     let start = format!("softsae({name:?},");
     let json = text.strip_prefix(&start).and_then(|rest| rest.strip_suffix(");\n")).unwrap();
@@ -210,30 +251,4 @@ fn files_hold_what_is_known() {
         data(folder.path(), "tokens")["texts"][BROKEN as usize],
         serde_json::json!([32, 226, 128])
     );
-}
-
-#[test]
-fn pages_appear_whole_or_not_at_all() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let mut pages = FeaturePages::create(folder.path(), vocabulary()).unwrap();
-    (0..100).for_each(|feature| pages.add(record(feature)).unwrap());
-    drop(pages);
-    assert!(!at("features.html").exists() && !at("features-data").exists());
-    write(folder.path());
-    assert!(!at("features-data.partial").exists());
-    // An earlier page stays until the new one is whole.
-    fs::write(at("mine.txt"), "mine").unwrap();
-    let mut pages = FeaturePages::create(folder.path(), Vocabulary::default()).unwrap();
-    pages.add(record(3)).unwrap();
-    assert_eq!(data(folder.path(), "index")["set"]["n_rows"], N_ROWS);
-    let other = FeatureSet { n_rows: 7, ..set() };
-    pages.finish(&other).unwrap();
-    assert_eq!(data(folder.path(), "index")["set"]["n_rows"], 7);
-    assert!(!at("features-data/features/1.js").exists(), "nothing is left of the old data");
-    assert_eq!(fs::read_to_string(at("mine.txt")).unwrap(), "mine");
-    // A folder of somebody else is not replaced.
-    fs::remove_file(at("features-data/index.js")).unwrap();
-    let refused = FeaturePages::create(folder.path(), Vocabulary::default()).unwrap_err();
-    assert!(matches!(refused, Error::Occupied { .. }), "{refused}");
 }

@@ -3,5 +3,9 @@
 mod browser;
 mod exports;
 mod features;
+mod labels;
 mod pages;
+mod pictures;
 mod reports;
+mod tasks;
+mod unfinished;

@@ -12,7 +12,8 @@ mod stores;
 use clap::{Parser, Subcommand};
 
 pub(crate) use features::{
-    FeaturesArgs, FeaturesCommand, FeaturesExportArgs, FeaturesFormat, PagesArgs,
+    ChosenArgs, FeaturesArgs, FeaturesCommand, FeaturesExportArgs, FeaturesFormat,
+    FeaturesLabelArgs, FeaturesTasksArgs, LiveArgs, PagesArgs,
 };
 pub(crate) use harvest::{BosPolicy, HarvestArgs, SpecialTokens};
 pub(crate) use models::{CompareArgs, ExportArgs, ImportArgs, InspectArgs};

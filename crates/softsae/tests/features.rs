@@ -37,10 +37,15 @@ pub(crate) fn tokenizer(host: &Path, words: &dyn Fn(u32) -> String) {
 }
 
 /// A host with a tokenizer, a store of it and a checkpoint trained on that, in a folder.
-fn made(at: &dyn Fn(&str) -> PathBuf, architecture: &str) {
+pub(crate) fn made(at: &dyn Fn(&str) -> PathBuf, architecture: &str) {
+    let words: Vec<String> = (0..700u32).map(|i| format!("w{}", i * i % 89 + 4)).collect();
+    made_of(at, architecture, &words);
+}
+
+/// The same of these words.
+pub(crate) fn made_of(at: &dyn Fn(&str) -> PathBuf, architecture: &str, words: &[String]) {
     host(&at("host"), "llama");
     tokenizer(&at("host"), &|id| format!("w{id}"));
-    let words: Vec<String> = (0..700u32).map(|i| format!("w{}", i * i % 89 + 4)).collect();
     fs::write(at("text.txt"), words.join(" ")).expect("writes");
     let (host, prose, store) = (at("host"), at("text.txt"), at("store"));
     let harvest = ["harvest", "--host", str(&host), "--text", str(&prose), "--out", str(&store)];
@@ -50,7 +55,7 @@ fn made(at: &dyn Fn(&str) -> PathBuf, architecture: &str) {
 }
 
 /// All files of data by name.
-fn files(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![out.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -68,14 +73,14 @@ fn files(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// What a file of data gives.
-fn data(out: &Path, name: &str) -> Value {
+pub(crate) fn data(out: &Path, name: &str) -> Value {
     let text = fs::read_to_string(out.join(format!("features-data/{name}.js"))).expect("reads");
     let json = text.split_once(',').expect("a call").1;
     serde_json::from_str(json.strip_suffix(");\n").expect("a call")).expect("JSON")
 }
 
 /// The codes of a store as a dense matrix.
-fn encoded(checkpoint: &Path, store: &Path, out: &Path) -> Vec<Vec<f32>> {
+pub(crate) fn encoded(checkpoint: &Path, store: &Path, out: &Path) -> Vec<Vec<f32>> {
     succeed(["encode", str(checkpoint), "--data", str(store), "--out", str(out)]);
     let tensors = Tensor::read_safetensors(out.join("codes-00000.safetensors")).expect("codes");
     let tensor = |name: &str| &tensors.iter().find(|(key, _)| key == name).expect("a tensor").1;

@@ -9,7 +9,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// What each crate may depend on, lowest layer first; the last two stand outside the layers.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("tch-autograd", &[]),
     ("sae-config", &[]),
     ("sae-data", &[]),
@@ -24,12 +24,14 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ),
     ("sae-eval", &["sae-models", "sae-hosts", "sae-data", "sae-config", "tch-autograd"]),
     ("sae-report", &["sae-config"]),
+    ("sae-judge", &["sae-report", "sae-config"]),
     (
         "softsae",
         &[
             "sae-train",
             "sae-eval",
             "sae-report",
+            "sae-judge",
             "sae-models",
             "sae-hosts",
             "sae-hub",
@@ -58,8 +60,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates that must work where there is no libtorch.
-const WITHOUT_LIBTORCH: [&str; 6] =
-    ["sae-config", "sae-data", "sae-hub", "sae-kernels", "sae-report", "xtask"];
+const WITHOUT_LIBTORCH: [&str; 7] =
+    ["sae-config", "sae-data", "sae-hub", "sae-kernels", "sae-report", "sae-judge", "xtask"];
 
 /// The package that links libtorch.
 const LIBTORCH: &str = "torch-sys";

@@ -1,4 +1,4 @@
-//! The activations of some features, sorted by feature.
+//! All activations of as many features as fit in memory.
 
 use std::ops::Range;
 
@@ -15,22 +15,35 @@ pub(super) struct Block {
     values: Vec<f32>,
 }
 
-impl Block {
-    /// Reads the activations of as many features as fit, from `first` on.
-    pub(super) fn read(codes: &Codes, first: u32, most: u64) -> Result<Self> {
-        let counts = &codes.counts.of_features;
-        let mut starts = vec![0];
-        let mut end = 0;
-        for &count in &counts[first as usize..] {
-            if starts.len() > 1 && end + count > most {
-                break;
-            }
-            end += count;
-            starts.push(end as usize);
+/// Activations held in memory at a time, unless a single feature has more: 8 bytes each.
+pub(super) const MAX_ACTIVATIONS: u64 = 32_000_000;
+
+/// The features from `first` on that have at most `most` activations, at least one of them.
+pub(super) fn fitting(of_features: &[u64], first: u32, most: u64) -> Range<u32> {
+    let mut total = 0;
+    let mut end = first as usize;
+    while end < of_features.len() {
+        total += of_features[end];
+        if total > most && end > first as usize {
+            break;
         }
-        let features = first..first + (starts.len() - 1) as u32;
+        end += 1;
+    }
+    first..end as u32
+}
+
+impl Block {
+    /// Reads the activations of some features.
+    pub(super) fn read(codes: &Codes, features: Range<u32>) -> Result<Self> {
+        let counts = &codes.counts.of_features[features.start as usize..features.end as usize];
+        let mut starts = vec![0];
+        starts.extend(counts.iter().scan(0, |end, count| {
+            *end += *count as usize;
+            Some(*end)
+        }));
+        let end = starts[starts.len() - 1];
         let mut next = starts.clone();
-        let (mut rows, mut values) = (vec![0; end as usize], vec![0.0; end as usize]);
+        let (mut rows, mut values) = (vec![0; end], vec![0.0; end]);
         codes.for_each_row(|row, active, with| {
             for (feature, value) in active.iter().zip(with).filter(|(f, _)| features.contains(f)) {
                 let next = &mut next[(feature - features.start) as usize];
@@ -41,7 +54,6 @@ impl Block {
         Ok(Self { features, starts, rows, values })
     }
 
-    /// The activations of one of the features.
     pub(super) fn of(&self, feature: u32) -> Activations<'_> {
         let at = (feature - self.features.start) as usize;
         let range = self.starts[at]..self.starts[at + 1];
@@ -53,7 +65,7 @@ impl Block {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::spool::Spool;
+    use super::super::spool::tests::spool;
     use super::*;
 
     proptest! {
@@ -64,15 +76,11 @@ mod tests {
             most in 1u64..60,
         ) {
             let folder = tempfile::tempdir().unwrap();
-            let mut spool = Spool::new(folder.path(), 9).unwrap();
-            for row in &rows {
-                let (features, values): (Vec<_>, Vec<_>) = row.iter().map(|(f, v)| (*f, *v)).unzip();
-                spool.append(&features, &values).unwrap();
-            }
-            let codes = spool.finish().unwrap();
+            let codes = spool(folder.path(), 9, &rows).finish().unwrap();
             let mut first = 0;
             while first < 9 {
-                let block = Block::read(&codes, first, most).unwrap();
+                let features = fitting(&codes.counts.of_features, first, most);
+                let block = Block::read(&codes, features).unwrap();
                 prop_assert!(!block.features.is_empty() && block.features.start == first);
                 prop_assert!(block.rows.len() as u64 <= most || block.features.len() == 1);
                 for feature in block.features.clone() {

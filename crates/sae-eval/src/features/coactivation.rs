@@ -176,7 +176,9 @@ impl Coactivation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spool::Spool;
+    use sae_data::RowMeta;
+
+    use super::super::spool::{Row, Spool};
     use super::*;
 
     #[test]
@@ -191,13 +193,14 @@ mod tests {
     #[test]
     fn a_sample_is_treated_as_all_there_is() {
         let folder = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(folder.path(), 3).unwrap();
+        let mut spool = Spool::open(folder.path(), 3, |_, _| ()).unwrap();
         let of = |row: u64| -> Vec<u32> {
             (0..3).filter(|feature| !hash(3, *feature, row as u32).is_multiple_of(3)).collect()
         };
         for row in 0..4000 {
             let features = of(row);
-            spool.append(&features, &vec![1.0; features.len()]).unwrap();
+            let row = Row::new(1.0, None, RowMeta::default());
+            spool.append(row, &features, &vec![1.0; features.len()]).unwrap();
         }
         let codes = spool.finish().unwrap();
         let sample = Coactivation::sampled(&codes, 5, 0.25).unwrap();

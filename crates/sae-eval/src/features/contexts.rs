@@ -2,23 +2,20 @@
 
 use std::ops::Range;
 
-use sae_config::{ContextToken, FeatureContext};
-use sae_data::{ActivationStore, RowMeta};
+use sae_config::{ContextToken, FeatureContext, Patch};
+use sae_data::RowMeta;
 
-use crate::Result;
-
-/// Rows of metadata read at a time.
-const AT_ONCE: u64 = 1 << 16;
+use super::places::{Kind, Places};
 
 /// A row of more than this multiple of the median norm is an outlier.
 pub(super) const OUTLIER_RATIO: f64 = 10.0;
 
-/// What is known of the rows of a store besides their activations.
+/// The rows of a pass, as they are shown.
 #[derive(Debug)]
 pub(super) struct Rows {
-    /// None where the store does not know them.
+    /// None where they are not known.
     meta: Option<Vec<RowMeta>>,
-    has_tokens: bool,
+    kind: Kind,
     norms: Vec<f32>,
     limit: f64,
     window: usize,
@@ -35,35 +32,41 @@ impl Activations<'_> {
     fn at(&self, row: usize) -> f32 {
         self.rows.binary_search(&(row as u32)).map_or(0.0, |at| self.values[at])
     }
+
+    /// Those in some rows.
+    fn within(&self, rows: &Range<usize>) -> impl Iterator<Item = (u32, f32)> {
+        let at = |row: usize| self.rows.partition_point(|of| (*of as usize) < row);
+        let range = at(rows.start)..at(rows.end);
+        self.rows[range.clone()].iter().copied().zip(self.values[range].iter().copied())
+    }
+
+    /// Whether there is one in some rows.
+    pub(super) fn touches(&self, rows: &Range<usize>) -> bool {
+        self.within(rows).next().is_some()
+    }
 }
 
 impl Rows {
-    /// Reads what `store` knows of its rows, which have these norms.
-    pub(super) fn read(
-        store: &dyn ActivationStore,
-        norms: Vec<f32>,
-        median: f64,
-        window: usize,
-    ) -> Result<Self> {
-        let mut meta = vec![RowMeta::default(); norms.len()];
-        let mut start = 0;
-        let mut known = true;
-        for part in meta.chunks_mut(AT_ONCE as usize) {
-            match store.read_meta(start, part) {
-                Err(sae_data::Error::NoMetadata { .. }) => known = false,
-                other => other?,
-            }
-            start += part.len() as u64;
-        }
-        // The rows of images and of planted features have places, but no tokens: all are 0.
-        let has_tokens = known && meta.iter().any(|meta| meta.token_id != 0);
-        let limit = OUTLIER_RATIO * median;
-        Ok(Self { meta: known.then_some(meta), has_tokens, norms, limit, window })
+    /// Rows of these norms, of which so many neighbours are shown.
+    pub(super) fn new(places: Places, norms: Vec<f32>, median: f64, window: usize) -> Self {
+        let Places { meta, kind } = places;
+        Self { meta, kind, norms, limit: OUTLIER_RATIO * median, window }
     }
 
     /// Whether rows are of tokens.
     pub(super) fn has_tokens(&self) -> bool {
-        self.has_tokens
+        self.kind == Kind::Tokens
+    }
+
+    /// Positions of a context: one more than the last that a row has.
+    pub(super) fn n_positions(&self) -> usize {
+        let meta = self.meta.iter().flatten();
+        meta.map(|meta| meta.position as usize + 1).max().unwrap_or(0)
+    }
+
+    /// Rows.
+    pub(super) fn n_rows(&self) -> usize {
+        self.norms.len()
     }
 
     /// Rows of more than ten times the median norm.
@@ -75,27 +78,29 @@ impl Rows {
         f64::from(self.norms[row]) > self.limit
     }
 
+    /// What is known of rows that are shown with their neighbours.
+    fn joined(&self) -> Option<&Vec<RowMeta>> {
+        self.meta.as_ref().filter(|_| self.kind != Kind::Unknown)
+    }
+
     /// Stretches of rows that are of one document and in the order of their positions.
     pub(super) fn n_contexts(&self) -> u64 {
-        let Some(meta) = self.meta.as_ref().filter(|_| self.has_tokens) else {
-            return self.norms.len() as u64;
-        };
+        let Some(meta) = self.joined() else { return self.norms.len() as u64 };
         let n_starts = meta.windows(2).filter(|pair| !follows(&pair[0], &pair[1])).count();
         n_starts as u64 + u64::from(!meta.is_empty())
     }
 
     /// The rows shown around `row`: the neighbours in the store that are of the same context, which
-    /// positions ascend in.
+    /// positions ascend in; of a picture all.
     pub(super) fn around(&self, row: usize) -> Range<usize> {
-        let Some(meta) = self.meta.as_ref().filter(|_| self.has_tokens) else {
-            return row..row + 1;
-        };
+        let Some(meta) = self.joined() else { return row..row + 1 };
+        let window = if self.has_tokens() { self.window } else { usize::MAX };
         let follows = |at: usize| follows(&meta[at], &meta[at + 1]);
         let (mut start, mut end) = (row, row + 1);
-        while start > 0 && row - start < self.window && follows(start - 1) {
+        while start > 0 && row - start < window && follows(start - 1) {
             start -= 1;
         }
-        while end < meta.len() && end - row <= self.window && follows(end - 1) {
+        while end < meta.len() && end - row <= window && follows(end - 1) {
             end += 1;
         }
         start..end
@@ -119,12 +124,30 @@ impl Rows {
             place: meta.map(|meta| [meta[row].document, meta[row].position]),
             value: of.at(row),
             at: row - around.start,
-            tokens: if self.has_tokens {
-                around.clone().filter_map(token).collect()
-            } else {
-                vec![]
+            tokens: match self.kind {
+                Kind::Tokens => around.clone().filter_map(token).collect(),
+                _ => Vec::new(),
+            },
+            patches: match self.kind {
+                Kind::Pictures => self.patches(&around, of),
+                _ => Vec::new(),
             },
         }
+    }
+
+    /// The rows of a picture in which a feature is active.
+    fn patches(&self, rows: &Range<usize>, of: Activations<'_>) -> Vec<Patch> {
+        let Some(meta) = &self.meta else { return Vec::new() };
+        let patch =
+            |(row, value): (u32, f32)| Patch { position: meta[row as usize].position, value };
+        of.within(rows).map(patch).collect()
+    }
+
+    /// Whether two stretches of rows have the same tokens.
+    pub(super) fn same_tokens(&self, a: &Range<usize>, b: &Range<usize>) -> bool {
+        let Some(meta) = &self.meta else { return false };
+        let ids = |rows: &Range<usize>| meta[rows.clone()].iter().map(|meta| meta.token_id);
+        a.len() == b.len() && ids(a).eq(ids(b))
     }
 
     /// The first `most` of `rows` of which none is shown around an earlier one.
@@ -161,7 +184,7 @@ mod tests {
         let meta: Vec<_> = places.iter().enumerate().map(of).collect();
         let mut norms = vec![1.0; places.len()];
         norms[0] = 11.0;
-        Rows { meta: Some(meta), has_tokens: true, norms, limit: 10.0, window }
+        Rows { meta: Some(meta), kind: Kind::Tokens, norms, limit: 10.0, window }
     }
 
     #[test]
@@ -194,6 +217,7 @@ mod tests {
                     token(102, 0.0, 2, false),
                     token(103, 2.0, 0, false),
                 ],
+                patches: vec![],
             }
         );
         assert_eq!((found.n_outliers(), found.n_contexts()), (1, 3));
@@ -211,12 +235,36 @@ mod tests {
     #[test]
     fn rows_without_tokens_are_alone() {
         let mut found = rows(&[(0, 1), (0, 2)], 10);
-        found.has_tokens = false;
+        found.kind = Kind::Unknown;
         let active = Activations { rows: &[1], values: &[0.5] };
         let alone = found.context(1, active);
         assert_eq!((alone.place, alone.value, alone.at), (Some([0, 2]), 0.5, 0));
         assert!(alone.tokens.is_empty());
         found.meta = None;
         assert_eq!(found.context(1, active).place, None);
+    }
+
+    #[test]
+    fn pictures_are_shown_whole() {
+        let mut found = rows(&[(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)], 1);
+        found.kind = Kind::Pictures;
+        let active = Activations { rows: &[1, 3, 5], values: &[0.5, 2.0, 1.0] };
+        let shown = found.context(3, active);
+        assert_eq!((shown.place, shown.value, shown.tokens.len()), (Some([1, 1]), 2.0, 0));
+        let patch = |position, value| Patch { position, value };
+        assert_eq!(shown.patches, [patch(1, 2.0), patch(3, 1.0)]);
+        assert_eq!(found.n_contexts(), 2);
+        // One of each picture, the one that is active most.
+        assert_eq!(found.apart([3, 5, 1].into_iter(), 9), [3, 1]);
+    }
+
+    #[test]
+    fn rows_are_compared_by_their_tokens() {
+        let found = rows(&[(0, 1), (0, 2), (0, 3), (0, 4)], 1);
+        assert!(found.same_tokens(&(1..3), &(1..3)));
+        assert!(!found.same_tokens(&(1..3), &(0..2)) && !found.same_tokens(&(1..3), &(1..2)));
+        let active = Activations { rows: &[1, 3], values: &[0.5, 2.0] };
+        assert!(active.touches(&(0..2)) && active.touches(&(3..4)));
+        assert!(!active.touches(&(2..3)) && !active.touches(&(4..9)));
     }
 }

@@ -1,15 +1,18 @@
 //! All that is said of each feature, some features at a time.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use sae_config::{FeatureContext, FeatureKHat, FeatureRecord, Quantile};
-use sae_data::ActivationStore;
 use sae_hosts::HostModel;
 use sae_models::Sae;
 
-use super::block::Block;
+use super::block::{Block, MAX_ACTIVATIONS, fitting};
 use super::coactivation::{Coactivation, Sums};
 use super::contexts::Rows;
 use super::decoder::Decoder;
+use super::held_out::{Judging, Pool};
+use super::places::Places;
 use super::ranks::{N_QUANTILES, by_magnitude, histogram, quantile, sample};
 use super::spool::Codes;
 use super::{DescribeOptions, FeatureObserver, KHat, median};
@@ -17,9 +20,6 @@ use crate::{Error, Result};
 
 /// Features described at a time.
 const AT_ONCE: u32 = 256;
-
-/// Activations held in memory at a time, unless a single feature has more: 8 bytes each.
-const MAX_ACTIVATIONS: u64 = 32_000_000;
 
 /// Contexts of the largest activations.
 const N_TOP: usize = 20;
@@ -39,6 +39,8 @@ pub struct FeatureDescriber<'a> {
     median: f64,
     /// The first feature that is not described yet.
     next: u32,
+    /// Features whose activations are read at once, of which it is one.
+    block: Range<u32>,
 }
 
 /// When features are active; threads may share it.
@@ -47,6 +49,7 @@ struct Activity {
     codes: Codes,
     rows: Rows,
     coactivation: Coactivation,
+    pool: Pool,
     k_hat: Option<KHat>,
     options: DescribeOptions,
     block: Block,
@@ -56,35 +59,53 @@ impl<'a> FeatureDescriber<'a> {
     pub(super) fn new(
         observed: FeatureObserver,
         sae: &Sae,
-        store: &dyn ActivationStore,
+        places: Places,
         host: Option<&'a HostModel>,
         options: DescribeOptions,
     ) -> Result<Self> {
-        let FeatureObserver { spool, norms, k_hat } = observed;
+        let FeatureObserver { spool, norms, k_hat, .. } = observed;
         let codes = spool.finish()?;
         let n_rows = codes.counts.n_rows;
-        let wrong = |name, expected: String, got: u64| {
-            Err(Error::Setting { name, expected, got: got.to_string() })
-        };
         if n_rows == 0 {
             return Err(Error::Empty { what: "rows" });
         }
-        if n_rows != store.n_rows() {
-            return wrong("rows observed", format!("{} of the store", store.n_rows()), n_rows);
-        }
         if n_rows > u32::MAX.into() {
-            return wrong("rows of the store", format!("at most {}", u32::MAX), n_rows);
+            let (expected, got) = (format!("at most {}", u32::MAX), n_rows.to_string());
+            return Err(Error::Setting { name: "rows", expected, got });
         }
         let median = median(&norms);
+        let rows = Rows::new(places, norms, median, options.window);
         let activity = Activity {
-            rows: Rows::read(store, norms, median, options.window)?,
+            pool: Pool::draw(&rows, options.seed),
+            rows,
             coactivation: Coactivation::read(&codes, options.seed)?,
             codes,
             k_hat,
             options,
             block: Block::default(),
         };
-        Ok(Self { activity, decoder: Decoder::new(sae)?, host, median, next: 0 })
+        Ok(Self { activity, decoder: Decoder::new(sae)?, host, median, next: 0, block: 0..0 })
+    }
+
+    /// Passes over features that are described already, if they were so in the order of their
+    /// numbers from the first. Numbers are those of a describer that did not: features are described
+    /// together with the same others, so that the next may be some of those that are passed over.
+    pub fn pass_over(&mut self, n_features: usize) {
+        while let Some(end) = self.end_of_next().filter(|end| *end as usize <= n_features) {
+            self.next = end;
+        }
+    }
+
+    /// The end of the features that are described together with the next; none after the last.
+    fn end_of_next(&mut self) -> Option<u32> {
+        let of_features = &self.activity.codes.counts.of_features;
+        if self.next as usize == of_features.len() {
+            return None;
+        }
+        if !self.block.contains(&self.next) {
+            self.block = fitting(of_features, self.next, MAX_ACTIVATIONS);
+        }
+        Some(self.block.end.min(self.next + AT_ONCE))
     }
 
     /// The next features; none after the last.
@@ -92,19 +113,15 @@ impl<'a> FeatureDescriber<'a> {
     /// # Errors
     /// [`Error::Spool`], [`Error::Torch`], [`Error::Host`].
     pub fn next_features(&mut self) -> Result<Vec<FeatureRecord>> {
-        let first = self.next;
+        let Some(end) = self.end_of_next() else { return Ok(Vec::new()) };
+        let (features, n_features) = (self.next..end, self.activity.codes.counts.of_features.len());
         let activity = &mut self.activity;
-        let n_features = activity.codes.counts.of_features.len();
-        if first as usize == n_features {
-            return Ok(Vec::new());
-        }
-        if !activity.block.features.contains(&first) {
+        if activity.block.features != self.block {
             // The one before is given up before the next takes its memory.
             activity.block = Block::default();
-            activity.block = Block::read(&activity.codes, first, MAX_ACTIVATIONS)?;
+            activity.block = Block::read(&activity.codes, self.block.clone())?;
         }
-        let features = first..activity.block.features.end.min(first + AT_ONCE);
-        self.next = features.end;
+        self.next = end;
         let cosines = self.decoder.nearest(features.clone(), N_NEIGHBORS)?;
         let components = self.decoder.components(features.clone())?;
         let attributions = match self.host {
@@ -122,6 +139,12 @@ impl<'a> FeatureDescriber<'a> {
             (record.cosine, record.attribution) = (cosine, attribution);
         }
         Ok(records)
+    }
+
+    /// Features of the SAE.
+    #[must_use]
+    pub fn n_features(&self) -> usize {
+        self.activity.codes.counts.of_features.len()
     }
 
     /// Rows that were observed.
@@ -160,6 +183,19 @@ impl<'a> FeatureDescriber<'a> {
         self.activity.rows.n_contexts()
     }
 
+    /// Windows drawn from the store, from which contexts without a feature are taken, in the order of
+    /// the numbers that [`HeldOut`](sae_config::HeldOut) has.
+    #[must_use]
+    pub fn pool(&self) -> Vec<FeatureContext> {
+        self.activity.pool.contexts(&self.activity.rows)
+    }
+
+    /// Positions of a context: one more than the last that a row has.
+    #[must_use]
+    pub fn n_positions(&self) -> usize {
+        self.activity.rows.n_positions()
+    }
+
     /// Whether rows are of tokens.
     #[must_use]
     pub fn has_tokens(&self) -> bool {
@@ -194,6 +230,13 @@ impl Activity {
                 contexts: contexts(sample(rows, feature, self.options.seed, N_OF_QUANTILE)),
             }
         });
+        let quantiles: Vec<Quantile> = quantiles.collect();
+        let top = contexts(top);
+        let Judging { held_out, n_gram } = {
+            let shown = quantiles.iter().flat_map(|of| &of.contexts);
+            let shown: Vec<&FeatureContext> = top.iter().chain(shown).collect();
+            self.pool.judging(&self.rows, (feature, active), &order, &shown, self.options.seed)
+        };
         let near = self.coactivation.nearest(feature, active, sums, N_NEIGHBORS);
         let total: f64 = active.values.iter().map(|value| f64::from(*value)).sum();
         FeatureRecord {
@@ -202,8 +245,10 @@ impl Activity {
             mean: total / n.max(1) as f64,
             max: order.first().map_or(0.0, |at| active.values[*at as usize]),
             histogram: histogram(active.values),
-            quantiles: quantiles.collect(),
-            top: contexts(top),
+            quantiles,
+            top,
+            held_out,
+            n_gram,
             pearson: near.pearson,
             pearson_cosine: near.cosine,
             jaccard: near.jaccard,

@@ -225,7 +225,7 @@ fn image_provenance(
     if options.background != Background::Stored {
         settings.push(("background", options.background.name().to_owned()));
     }
-    let hashes = images.iter().map(|image| file_hash(std::slice::from_ref(&image.path)));
+    let hashes = images.iter().map(Image::hash);
     Ok(Provenance {
         image_hashes: hashes.collect::<Result<_>>()?,
         image_names: images.iter().map(|image| image.name.clone()).collect(),

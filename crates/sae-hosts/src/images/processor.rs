@@ -123,9 +123,7 @@ impl ImageProcessor {
     /// [`Error::Io`] or [`Error::File`] for an image that cannot be read or is smaller than what is
     /// cut out of it, by name.
     pub fn pixels(&self, image: &Image) -> Result<(Vec<f32>, [usize; 2])> {
-        let behind = Rgb(self.background.colour().unwrap_or_default());
-        let rgb = decode::read(&image.path)?.onto(self.background);
-        let rgb = self.fitted(image, rgb, behind)?;
+        let rgb = self.colours(image)?;
         let (width, height) = rgb.dimensions();
         let mut pixels = Vec::with_capacity(3 * (width * height) as usize);
         for colour in 0..3 {
@@ -135,6 +133,13 @@ impl ImageProcessor {
             pixels.extend(rgb.pixels().map(value));
         }
         Ok((pixels, [height as usize, width as usize]))
+    }
+
+    /// The colours of an image as the host sees them.
+    pub(super) fn colours(&self, image: &Image) -> Result<RgbImage> {
+        let behind = Rgb(self.background.colour().unwrap_or_default());
+        let rgb = decode::read(&image.path)?.onto(self.background);
+        self.fitted(image, rgb, behind)
     }
 
     /// How opaque each pixel of an image is, from 0 to 1, resized and cut out as

@@ -1,8 +1,8 @@
 // The data: scripts beside the page, loaded when they are needed.
 
 const FOLDER = "features-data/";
-// Files of features kept in memory.
-const MOST_FILES = 24;
+// Files of a kind kept in memory.
+const MOST_FILES = { features: 24, pictures: 64 };
 
 const loaded = new Map();
 
@@ -20,14 +20,21 @@ function load(name, folder = FOLDER) {
     const fail = () => reject(new Error(`${key}.js cannot be read${folder === FOLDER ? "; the page needs this folder beside it" : ""}`));
     script.onload = () => {
       script.remove();
-      if (loaded.has(key)) resolve(loaded.get(key));
-      else fail();
+      if (!loaded.has(key)) return fail();
+      resolve(loaded.get(key));
+      return forget(name.split("/")[0]);
     };
     script.onerror = fail;
     script.dataset.folder = folder;
     script.src = `${key}.js`;
     document.head.append(script);
   });
+}
+
+/** Forgets the files of a kind that were used first. */
+function forget(kind) {
+  const files = [...loaded.keys()].filter((key) => key.includes(`${FOLDER}${kind}/`));
+  for (const old of files.slice(0, Math.max(0, files.length - MOST_FILES[kind]))) loaded.delete(old);
 }
 
 let INDEX = null;
@@ -42,15 +49,13 @@ async function feature(number, index = INDEX, folder = FOLDER) {
   // The files used last are the last of the map.
   loaded.delete(folder + name);
   loaded.set(folder + name, records);
-  const files = [...loaded.keys()].filter((key) => key.includes("features-data/features/"));
-  for (const old of files.slice(0, Math.max(0, files.length - MOST_FILES))) loaded.delete(old);
   return records[number - file * index.features_per_file];
 }
 
-/** The index of other pages, whose folder somebody has typed: what an address says is not loaded. */
-async function otherIndex(folder) {
+/** What is known of other pages, whose folder somebody has typed: what an address says is not loaded. */
+async function otherPages(folder) {
   const data = `${folder}/${FOLDER}`;
-  const [index, tokens] = await Promise.all([load("index", data), load("tokens", data)]);
+  const [index, tokens, labels] = await Promise.all([load("index", data), load("tokens", data), load("labels", data)]);
   if (index.version !== INDEX.version) throw new Error(`${data}index.js: expected version ${INDEX.version}, got ${index.version}`);
   tokens.ids.forEach((id, at) => {
     const [own, other] = [TOKENS.get(id) ?? null, tokens.texts[at]];
@@ -58,7 +63,7 @@ async function otherIndex(folder) {
     if (own === null) TOKENS.set(id, other);
   });
   for (const id of tokens.special) SPECIAL.add(id);
-  return index;
+  return { index, labels };
 }
 
 /** The features with a word in their top contexts that begins so. */

@@ -60,31 +60,37 @@ function logits([promoted, suppressed, all]) {
 }
 
 /** All contexts of a feature. */
-function contexts(record, set) {
+function contexts(record, pages) {
+  const { set } = pages;
   // The full colour is that of the largest activation in a row of common norm.
   const common = record.top.find(([, , , at, , , , outliers]) => !outliers.includes(at));
   const most = Math.abs(common ? common[2] : record.max);
-  const items = (all) => element("ol", { class: "contexts" }, ...all.map((one) => context(one, most)));
+  const items = (all) => element("ol", { class: set.pictures ? "contexts pictures" : "contexts" }, ...all.map((one) => context(one, most, pages)));
   const parts = record.quantiles.map(([from, to, n, all], number) => {
     const range = `${20 * number} to ${20 * (number + 1)} % of the activations by magnitude: ${format(from)} to ${format(to)}, ${n} rows`;
     return all.length === 0 ? null : element("details", number === 4 ? { open: "" } : {}, element("summary", {}, range), items(all));
   }).filter(Boolean).reverse();
   if (record.top.length === 0) return [element("p", {}, "It is active in no row.")];
   return [
-    element("h3", {}, "Top contexts"),
+    element("h3", {}, set.pictures ? "Top pictures" : "Top contexts"),
     ...(set.has_tokens ? [element("p", { class: "muted" }, "The underlined token has the value in front; the colour of each is its own activation.")] : []),
+    ...(set.pictures ? [element("p", { class: "muted" }, "The value is the picture's largest; the colour of a patch is its own activation. Pictures are as the host reads them.")] : []),
     items(record.top),
     element("h3", {}, "Drawn from each fifth of the activations"), ...parts,
   ];
 }
 
-/** All that is known of a feature, of this SAE or of the one that `page` shows; with a title or none. */
-function article(number, record, title, { set, page } = { set: SET, page: "" }) {
+/** The pages that are open. */
+const ownPages = () => ({ set: SET, page: "", labels: LABELS, folder: FOLDER });
+
+/** All that is known of a feature, of this SAE or of the one that other pages show; with a title or none. */
+function article(number, record, title, pages = ownPages()) {
+  const { set, page, labels } = pages;
   return element("article", page === "" ? { id: `feature-${number}` } : {}, ...(title ? [element("h3", {}, element("a", { href: `${page}#feature=${number}` }, title))] : []),
-    facts(record, set),
+    ...label(number, labels), facts(record, set),
     ...(page === "" ? [element("p", { class: "bar" }, pinner(number))] : []),
     histogram("Activations that are not 0", record.histogram, "activation"),
-    ...contexts(record, set), ...(record.logits ? [logits(record.logits)] : []), neighbors(number, record, { set, page }));
+    ...contexts(record, pages), ...judging(number, record, labels), ...(record.logits ? [logits(record.logits)] : []), neighbors(number, record, pages));
 }
 
 function valuesButton() {
@@ -96,6 +102,9 @@ function valuesButton() {
   return made;
 }
 
+/** The button that changes how contexts are shown. */
+const shownButton = () => (SET.pictures ? mapsButton() : valuesButton());
+
 async function featureView(number) {
   const record = await feature(number);
   const other = element("input", { inputmode: "numeric", size: 6, autocomplete: "off" });
@@ -106,7 +115,7 @@ async function featureView(number) {
   });
   const link = (to, text) => (to < 0 || to >= SET.n_features ? element("span", { class: "muted" }, text) : element("a", { href: `#feature=${to}` }, text));
   return () => show(`Feature ${number}`, [
-    element("div", { class: "bar" }, link(number - 1, "← before"), link(number + 1, "after →"), valuesButton(), form, besideForm(number)),
+    element("div", { class: "bar" }, link(number - 1, "← before"), link(number + 1, "after →"), shownButton(), form, besideForm(number)),
     article(number, record, null),
   ]);
 }
@@ -117,7 +126,7 @@ async function compareView(left, right) {
   const known = near.filter(([, found]) => found).map(([name, found]) => `${name} ${format(found[1])}`);
   return () => show(`Features ${left} and ${right}`, [
     element("p", { class: "muted" }, known.length > 0 ? `Between the two: ${known.join(", ")}.` : "Neither is among the nearest of the other."),
-    element("div", { class: "bar" }, valuesButton()),
+    element("div", { class: "bar" }, shownButton()),
     element("div", { class: "sides" }, article(left, records[0], `Feature ${left}`), article(right, records[1], `Feature ${right}`)),
   ]);
 }
@@ -142,13 +151,13 @@ function besideForm(number) {
 async function besideView(number) {
   if (otherFolder === "") throw new Error("Expected the folder of other pages, which the page of a feature asks for.");
   const folder = otherFolder;
-  const index = await otherIndex(folder);
+  const { index, labels } = await otherPages(folder);
   if (number >= index.set.n_features) throw new Error(`${folder}: expected a feature below ${index.set.n_features}, got ${number}`);
   const [own, other] = await Promise.all([feature(number), feature(number, index, `${folder}/${FOLDER}`)]);
   const title = (set) => `Feature ${number} of ${set.checkpoint}`;
   return () => show(`Feature ${number} in two SAEs`, [
     element("p", { class: "muted" }, "The same number means the same feature only where both SAEs began with the same weights."),
-    element("div", { class: "bar" }, valuesButton(), besideForm(number)),
-    element("div", { class: "sides" }, article(number, own, title(SET)), article(number, other, title(index.set), { set: index.set, page: `${folder}/features.html` })),
+    element("div", { class: "bar" }, shownButton(), besideForm(number)),
+    element("div", { class: "sides" }, article(number, own, title(SET)), article(number, other, title(index.set), { set: index.set, page: `${folder}/features.html`, labels, folder: `${folder}/${FOLDER}` })),
   ]);
 }

@@ -10,6 +10,7 @@ const numbers = () => [
   ["mean", "Mean activation where active", (f) => COLUMNS.mean[f], format, 1],
   ["norm", "Norm of the decoder row", (f) => COLUMNS.norm[f], format, 1],
   ...(SET.k_hat ? [["k̂ corr.", "Correlation of k̂ and whether it is active", (f) => COLUMNS.k_hat[f], format, 1]] : []),
+  ...scores(),
 ];
 
 /** The features that a query finds; all without one. */
@@ -32,6 +33,11 @@ async function search(query, mode) {
       common = common === null ? own : new Set([...common].filter((number) => own.has(number)));
     }
     for (const number of common ?? []) found.add(number);
+  }
+  if (mode === "any" || mode === "label") {
+    for (const [number, [, label]] of Object.entries(LABELS.features)) {
+      if (label?.toLowerCase().includes(text)) found.add(Number(number));
+    }
   }
   return found;
 }
@@ -76,13 +82,14 @@ function fill() {
   list.start = Math.min(list.start, Math.max(0, Math.floor((all.length - 1) / ROWS) * ROWS));
   const columns = numbers();
   const promotes = COLUMNS.promoted.some((id) => id !== null);
+  const labelled = Object.keys(LABELS.features).length > 0;
   const head = element("tr", {}, sorter("feature", "The number of the feature"), ...columns.map(([name, title]) => sorter(name, title)),
-    element("th", { scope: "col", class: "text" }, "top tokens"), ...(promotes ? [element("th", { scope: "col", class: "text" }, "promotes")] : []),
+    ...(labelled ? [element("th", { scope: "col", class: "text" }, "label")] : []), element("th", { scope: "col", class: "text" }, "top tokens"), ...(promotes ? [element("th", { scope: "col", class: "text" }, "promotes")] : []),
     element("th", { scope: "col" }, "pin"));
   const rows = all.slice(list.start, list.start + ROWS).map((f) => element("tr", {},
     element("th", { scope: "row" }, element("a", { href: `#feature=${f}` }, String(f))),
     ...columns.map(([, , value, write]) => element("td", {}, write(value(f)))),
-    element("td", { class: "text" }, ...COLUMNS.peaks[f].map(token)),
+    ...(labelled ? [element("td", { class: "text" }, ...spell(labelOf(f) ?? ""))] : []), element("td", { class: "text" }, ...COLUMNS.peaks[f].map(token)),
     ...(promotes ? [element("td", { class: "text" }, ...(COLUMNS.promoted[f] === null ? [] : [token(COLUMNS.promoted[f])]))] : []),
     element("td", {}, pinner(f))));
   $("features").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
@@ -151,7 +158,8 @@ function listView() {
   show("All features", [
     element("fieldset", {}, element("legend", { class: "sr" }, "Which features are shown"),
       control(box, "input", find),
-      select("in", [["any", "numbers, tokens, words"], ["number", "numbers"], ["token", "top and promoted tokens"], ["word", "words of top contexts"]], list.mode,
+      select("in", [["any", "numbers, tokens, words"], ["number", "numbers"], ["token", "top and promoted tokens"], ["word", "words of top contexts"],
+        ...(Object.keys(LABELS.features).length > 0 ? [["label", "labels"]] : [])], list.mode,
         (mode) => { list.mode = mode; return find(); }),
       select("show", [["alive", "active ones"], ["dead", "dead ones"], ["all", "all"]], list.alive, (alive) => { list.alive = alive; })),
     element("details", {}, element("summary", {}, "More filters"), element("fieldset", {}, ...ranges)),

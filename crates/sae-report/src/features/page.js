@@ -45,7 +45,7 @@ function pinner(number) {
 function exported() {
   const { checkpoint, checkpoint_hash, architecture, store, store_hash, host, hook_point, n_features, n_rows } = SET;
   const features = [...pins.all].map(([number, note]) => ({
-    feature: number, note, n_active: COLUMNS.n_active[number], max: COLUMNS.max[number], decoder_norm: COLUMNS.norm[number],
+    feature: number, note, label: labelOf(number), n_active: COLUMNS.n_active[number], max: COLUMNS.max[number], decoder_norm: COLUMNS.norm[number],
     top_tokens: COLUMNS.peaks[number].map((id) => ({ id, text: plain(id) })),
   }));
   return JSON.stringify({ format: "softsae-pins", version: 1, checkpoint, checkpoint_hash, architecture, store, store_hash, host, hook_point, n_features, n_rows, features }, null, 2);
@@ -133,8 +133,9 @@ function describe() {
 }
 
 async function start() {
-  const [index, tokens] = await Promise.all([load("index"), load("tokens")]);
+  const [index, tokens, labels] = await Promise.all([load("index"), load("tokens"), load("labels")]);
   INDEX = index;
+  LABELS = labels;
   SET = index.set;
   COLUMNS = index.columns;
   tokens.ids.forEach((id, at) => TOKENS.set(id, tokens.texts[at]));

@@ -1,15 +1,16 @@
 //! A feature in few characters, as the page reads it.
 
 use sae_config::{
-    Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, Histogram,
-    Neighbor, Quantile, TokenLogit,
+    Attribution, Component, Confusion, ContextToken, FeatureContext, FeatureKHat, FeatureRecord,
+    HeldOut, Histogram, Neighbor, Patch, Quantile, TokenLogit,
 };
 use serde::{Deserialize, Serialize};
 
 /// Calls `found` with every token of a feature.
 pub(super) fn tokens(record: &FeatureRecord, found: &mut impl FnMut(u32)) {
     let quantiles = record.quantiles.iter().flat_map(|quantile| &quantile.contexts);
-    let contexts = record.top.iter().chain(quantiles);
+    let held_out = record.held_out.active.iter().map(|(_, context)| context);
+    let contexts = record.top.iter().chain(quantiles).chain(held_out);
     contexts.flat_map(|context| &context.tokens).for_each(|token| found(token.id));
     if let Some(Attribution { promoted, suppressed, .. }) = &record.attribution {
         promoted.iter().chain(suppressed).for_each(|token| found(token.id));
@@ -36,6 +37,7 @@ pub(super) struct Compact {
     /// Promoted, suppressed, all.
     logits: Option<(Pairs, Pairs, Bins)>,
     k_hat: Option<(f64, Option<f64>)>,
+    n_gram: Option<Answers>,
 }
 
 /// Numbers of features or tokens, each with a value.
@@ -44,9 +46,13 @@ type Pairs = Vec<(u32, f32)>;
 /// From, to, counts.
 type Bins = (f32, f32, Vec<u64>);
 
+/// True positives, false negatives, false positives, true negatives, unanswered.
+pub(super) type Answers = [u32; 5];
+
 /// Row, place, activation, which token; then the tokens, and of those that have one the other
-/// activations, the gaps before them, and which are outliers.
-type Context =
+/// activations, the gaps before them, and which are outliers. Of a picture there are no tokens, and
+/// the activations are of positions.
+pub(super) type Context =
     (u64, Option<[u32; 2]>, f32, usize, Vec<u32>, Vec<(usize, f32)>, Vec<(usize, u32)>, Vec<usize>);
 
 impl Compact {
@@ -74,10 +80,12 @@ impl Compact {
                 .as_ref()
                 .map(|of| (logits(&of.promoted), logits(&of.suppressed), bins(&of.histogram))),
             k_hat: record.k_hat.map(|k_hat| (k_hat.mean, k_hat.correlation)),
+            n_gram: record.n_gram.as_ref().map(answers),
         }
     }
 
-    /// The feature of this number; none where a context names a token that it has not.
+    /// The feature of this number without what is held out of it; none where a context names a token
+    /// that it has not.
     pub(super) fn expand(self, feature: u32) -> Option<FeatureRecord> {
         let near = |all: Pairs| {
             all.into_iter().map(|(feature, value)| Neighbor { feature, value }).collect()
@@ -107,28 +115,46 @@ impl Compact {
                 histogram: histogram(all),
             }),
             k_hat: self.k_hat.map(|(mean, correlation)| FeatureKHat { mean, correlation }),
+            held_out: HeldOut::default(),
+            n_gram: self.n_gram.map(confusion),
         })
     }
 }
 
-fn context(of: &FeatureContext) -> Context {
+pub(super) fn answers(of: &Confusion) -> Answers {
+    [of.true_positives, of.false_negatives, of.false_positives, of.true_negatives, of.unanswered]
+}
+
+pub(super) fn confusion(of: Answers) -> Confusion {
+    let [true_positives, false_negatives, false_positives, true_negatives, unanswered] = of;
+    Confusion { true_positives, false_negatives, false_positives, true_negatives, unanswered }
+}
+
+pub(super) fn context(of: &FeatureContext) -> Context {
     let tokens = of.tokens.iter().enumerate();
     let active = tokens.clone().filter(|(at, token)| token.value != 0.0 && *at != of.at);
     let gaps = tokens.clone().filter(|(_, token)| token.gap > 0);
+    let patches = of.patches.iter().map(|patch| (patch.position as usize, patch.value));
     (
         of.row,
         of.place,
         of.value,
         of.at,
         of.tokens.iter().map(|token| token.id).collect(),
-        active.map(|(at, token)| (at, token.value)).collect(),
+        active.map(|(at, token)| (at, token.value)).chain(patches).collect(),
         gaps.map(|(at, token)| (at, token.gap)).collect(),
         tokens.filter(|(_, token)| token.is_outlier).map(|(at, _)| at).collect(),
     )
 }
 
-fn expanded(of: Context) -> Option<FeatureContext> {
-    let (row, place, value, at, ids, active, gaps, outliers) = of;
+pub(super) fn expanded(of: Context) -> Option<FeatureContext> {
+    let (row, place, value, at, ids, mut active, gaps, outliers) = of;
+    let mut patches = Vec::new();
+    if ids.is_empty() {
+        let patch =
+            |(position, value)| Some(Patch { position: u32::try_from(position).ok()?, value });
+        patches = active.drain(..).map(patch).collect::<Option<_>>()?;
+    }
     let plain = |id| ContextToken { id, ..ContextToken::default() };
     let mut tokens: Vec<ContextToken> = ids.into_iter().map(plain).collect();
     for (at, value) in active {
@@ -143,7 +169,7 @@ fn expanded(of: Context) -> Option<FeatureContext> {
     if !tokens.is_empty() {
         tokens.get_mut(at)?.value = value;
     }
-    Some(FeatureContext { row, place, value, at, tokens })
+    Some(FeatureContext { row, place, value, at, tokens, patches })
 }
 
 fn bins(of: &Histogram) -> Bins {
@@ -168,6 +194,7 @@ mod tests {
         fn any_context()(
             tokens in prop::collection::vec((0u32..9, value(), 0u32..3, any::<bool>()), 0..6),
             row: u64, place in prop::option::of([0u32..9, 0u32..9]), own in value(), at in 0usize..6,
+            patches in prop::collection::vec((0u32..9, value()), 0..3),
         ) -> FeatureContext {
             let token = |(id, value, gap, is_outlier)| ContextToken { id, value, gap, is_outlier };
             let mut tokens: Vec<ContextToken> = tokens.into_iter().map(token).collect();
@@ -175,7 +202,9 @@ mod tests {
             if let Some(token) = tokens.get_mut(at) {
                 token.value = own;
             }
-            FeatureContext { row, place, value: own, at, tokens }
+            let patch = |(position, value)| Patch { position, value };
+            let patches = if tokens.is_empty() { patches.into_iter().map(patch).collect() } else { vec![] };
+            FeatureContext { row, place, value: own, at, tokens, patches }
         }
     }
 
@@ -186,6 +215,7 @@ mod tests {
             pairs in prop::collection::vec((0u32..99, value()), 0..4),
             counts in prop::collection::vec(any::<u64>(), 0..4),
             k_hat in prop::option::of((0f64..9.0, prop::option::of(-1f64..1.0))), has_logits: bool,
+            n_gram in prop::option::of(any::<[u32; 5]>()),
         ) -> FeatureRecord {
             let [max, from, to] = numbers;
             let histogram = Histogram { from, to, counts };
@@ -205,6 +235,7 @@ mod tests {
                 pearson_cosine: near.iter().map(|near| near.value).collect(), pearson: near,
                 attribution: has_logits.then_some(attribution),
                 k_hat: k_hat.map(|(mean, correlation)| FeatureKHat { mean, correlation }),
+                held_out: HeldOut::default(), n_gram: n_gram.map(confusion),
             }
         }
     }

@@ -3,20 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sae_config::{FeatureRecord, FeatureSet};
+use sae_config::{FeatureContext, FeatureLabels, FeatureRecord, FeatureSet, HeldOut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::record::Compact;
 use super::tokens::Texts;
-use super::{DATA, io};
+use super::{DATA, held_out, io, labels, script};
 use crate::{Error, Result};
 
 /// What the index says it is.
 pub(super) const FORMAT: &str = "softsae-features";
 
 /// The version of the data.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// `index.js`: what the list shows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub(super) struct Columns {
     pub(super) peaks: Vec<Vec<u32>>,
     /// The token of the largest logit.
     pub(super) promoted: Vec<Option<u32>>,
+    /// Balanced accuracy of the classifier by n-grams.
+    pub(super) n_gram: Vec<Option<f32>>,
 }
 
 /// Feature pages in a folder, to be read feature by feature.
@@ -53,6 +55,7 @@ pub struct SavedFeatures {
     data: PathBuf,
     set: FeatureSet,
     features_per_file: usize,
+    n_active: Vec<u64>,
     texts: Texts,
 }
 
@@ -71,7 +74,12 @@ impl SavedFeatures {
             return Err(wrong(&path, format!("\"{FORMAT}\" {VERSION}"), got));
         }
         let parsed = |e: serde_json::Error| wrong(&path, "the index of feature pages", e);
-        let Index { set, features_per_file, .. } = serde_json::from_value(index).map_err(parsed)?;
+        let Index { set, features_per_file, columns, .. } =
+            serde_json::from_value(index).map_err(parsed)?;
+        let (n_active, n_features) = (columns.n_active, set.n_features);
+        if n_active.len() != n_features {
+            return Err(wrong(&path, format!("{n_features} features"), n_active.len()));
+        }
         if features_per_file == 0 {
             return Err(wrong(&path, "at least one of features_per_file", 0));
         }
@@ -80,7 +88,7 @@ impl SavedFeatures {
         if texts.ids.len() != texts.texts.len() || !texts.ids.is_sorted_by(|a, b| a < b) {
             return Err(wrong(&path, "a text for each of ascending ids", "others"));
         }
-        Ok(Self { data, set, features_per_file, texts })
+        Ok(Self { data, set, features_per_file, n_active, texts })
     }
 
     /// What the features have in common.
@@ -98,6 +106,21 @@ impl SavedFeatures {
     #[must_use]
     pub fn n_files(&self) -> usize {
         self.set.n_features.div_ceil(self.features_per_file)
+    }
+
+    /// So many features, drawn uniformly from those that are active; of fewer there are no more.
+    #[must_use]
+    pub fn sample(&self, n: usize) -> Vec<u32> {
+        let active = (0..).zip(&self.n_active).filter(|(_, n)| **n > 0);
+        let mut features: Vec<u32> = active.map(|(feature, _)| feature).collect();
+        features.sort_by_cached_key(|feature| crate::tasks::hash(*feature, 2, self.set.seed));
+        features.truncate(n);
+        features
+    }
+
+    /// The file that has a feature, and its place there.
+    pub(crate) fn place(&self, feature: u32) -> (usize, usize) {
+        (feature as usize / self.features_per_file, feature as usize % self.features_per_file)
     }
 
     /// The features of a file, in the order of their numbers.
@@ -118,10 +141,56 @@ impl SavedFeatures {
         });
         numbered.collect()
     }
+
+    /// Windows from which contexts without a feature are taken.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Pages`].
+    pub fn pool(&self) -> Result<Vec<FeatureContext>> {
+        let path = self.data.join("pool.js");
+        let pool = held_out::expanded_pool(read(&path, "pool")?);
+        pool.ok_or_else(|| wrong(&path, "places inside of windows", "others"))
+    }
+
+    /// What is held out of the features of a file, of a pool of so many windows.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Pages`].
+    pub fn held_out(&self, file: usize, n_pool: usize) -> Result<Vec<HeldOut>> {
+        let path = self.data.join(format!("held-out/{file}.js"));
+        let all: Vec<held_out::Compact> = read(&path, &format!("held-out/{file}"))?;
+        let expected =
+            self.features_per_file.min(self.set.n_features - file * self.features_per_file);
+        if all.len() != expected {
+            return Err(wrong(&path, format!("{expected} features"), all.len()));
+        }
+        let whole = all.into_iter().map(|one| one.expand(n_pool)).collect::<Option<_>>();
+        whole.ok_or_else(|| wrong(&path, "places inside of contexts and of the pool", "others"))
+    }
+
+    /// What judges say of the features.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Pages`].
+    pub fn labels(&self) -> Result<FeatureLabels> {
+        let path = self.data.join("labels.js");
+        let file: labels::File = read(&path, "labels")?;
+        let labels = file.expand(self.set.n_features);
+        labels.ok_or_else(|| wrong(&path, "labels of the features that there are", "others"))
+    }
+
+    /// Puts `labels` in the place of those that the pages show.
+    ///
+    /// # Errors
+    /// [`Error::Results`] if the file cannot be written.
+    pub fn write_labels(&self, labels: &FeatureLabels) -> Result<()> {
+        let path = self.data.join("labels.js");
+        Ok(sae_config::write_text(&path, &script("labels", &labels::File::new(labels)))?)
+    }
 }
 
 /// The value of a script, which gives it this name.
-fn read<T: DeserializeOwned>(path: &Path, name: &str) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path, name: &str) -> Result<T> {
     let text = fs::read_to_string(path).map_err(io(path))?;
     let start = format!("softsae({name:?},");
     let json = text.strip_prefix(&start).and_then(|rest| rest.strip_suffix(");\n"));

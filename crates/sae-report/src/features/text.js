@@ -25,8 +25,10 @@ function token(id) {
   return element("span", { class: "token", title: `token ${id}${SPECIAL.has(id) ? ", special" : ""}` }, ...parts);
 }
 
-/** A context: where it is, and its tokens. */
-function context([row, place, value, at, ids, others, gaps, outliers], most) {
+/** A context: where it is, and its tokens; or its picture. */
+function context(one, most, pages) {
+  const [row, place, value, at, ids, others, gaps, outliers] = one;
+  if (pages.set.pictures && place && others.length > 0) return picture(one, most, pages);
   const values = new Map(others);
   values.set(at, value);
   const gap = new Map(gaps);
