@@ -1,4 +1,4 @@
-//! FeatureLabels of features by a language model, and how well they tell where features are active.
+//! Labels of features by a language model, and how well they tell where features are active.
 //!
 #![doc = include_str!("../README.md")]
 

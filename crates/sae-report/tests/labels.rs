@@ -1,4 +1,4 @@
-//! FeatureLabels of judges on the pages.
+//! Labels of judges on the pages.
 
 use std::fs;
 
