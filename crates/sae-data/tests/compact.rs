@@ -10,7 +10,7 @@ use sae_data::{
     StoreSpec, StoreWriter, convert, open_store,
 };
 
-use crate::support::{append, meta, read_all, rows, spec, write_store};
+use crate::support::{append, meta, read_all, spec, write_store};
 
 const DTYPES: [Dtype; 4] = [Dtype::Int8, Dtype::F16, Dtype::BF16, Dtype::F32];
 
