@@ -10,7 +10,7 @@ use sae_data::{
     StoreSpec, StoreWriter, convert, open_store,
 };
 
-use crate::support::{append, meta, read_all, rows, spec, write_store};
+use crate::support::{append, meta, read_all, spec, write_store};
 
 const DTYPES: [Dtype; 4] = [Dtype::Int8, Dtype::F16, Dtype::BF16, Dtype::F32];
 
@@ -202,8 +202,11 @@ fn a_compressed_store_resumes_to_the_same_bytes() {
             let mut writer = StoreWriter::create(dir.path(), of()).unwrap();
             append(&mut writer, 0..cut, 700);
             drop(writer);
-            let other = StoreWriter::resume(dir.path(), spec(700, 50, dtype)).unwrap_err();
-            assert!(other.to_string().contains("expected frames none, got"), "{other}");
+            // Before the first whole shard nothing is lost by another beginning.
+            let other = StoreWriter::resume(dir.path(), spec(700, 50, dtype)).map(drop);
+            assert_eq!(other.is_err(), cut >= 50);
+            let message = other.map_or_else(|error| error.to_string(), |()| String::new());
+            assert!(message.is_empty() || message.contains("expected frames none, got"));
             let mut writer = StoreWriter::resume(dir.path(), of()).unwrap();
             let from = writer.n_rows();
             assert_eq!(from, cut / 50 * 50);

@@ -2,8 +2,8 @@
 
 use sae_data::{Compression, Dtype, StoreWriter, open_store};
 
-use super::{with, write};
-use crate::support::{append, meta, read_all, rows, spec, write_store};
+use super::with;
+use crate::support::{meta, read_all, rows, spec, write_store};
 
 #[test]
 fn int8_refuses_what_it_cannot_hold_by_row_and_column() {

@@ -1,7 +1,7 @@
 //! Headers of safetensors and NumPy files, of which nothing is passed over.
 
 use proptest::prelude::*;
-use sae_data::{ActivationStore as _, FlatHeader, open_store};
+use sae_data::{FlatHeader, open_store};
 
 use super::expected;
 use crate::support::read_all;
