@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::bench::Bench;
 use crate::npy::uniform;
 
-/// Six runs of each of two streams, of two lengths.
-const AXES: &str = "architecture = ['topk', 'batch_topk', 'soft']\nk = [2, 4]\nseed = [0, 1]\n";
+/// Four runs of each of two streams.
+const AXES: &str = "architecture = ['topk', 'soft']\nk = [2, 4]\nseed = [0, 1]\n";
 
 /// Status, what was measured, and each logged step without what the clock says, by run.
 fn outcome(bench: &Bench) -> BTreeMap<String, (Value, Value, Vec<Value>)> {
@@ -50,18 +50,18 @@ fn bench(is_shared: bool, more: &str) -> (Bench, PathBuf) {
 #[test]
 fn a_shared_sweep_is_the_sweep_of_single_runs_however_it_is_killed() {
     let (single, file) = bench(false, "");
-    single.ends(&file, &["--jobs", "2"], 0, &["12 of 12 runs to do"]);
+    single.ends(&file, &["--jobs", "2"], 0, &["8 of 8 runs to do"]);
     let expected = outcome(&single);
-    assert_eq!(expected.len(), 12);
+    assert_eq!(expected.len(), 8);
     assert!(shared_logs(&single).is_empty());
 
     let (whole, file) = bench(true, "");
-    whole.ends(&file, &["--jobs", "2"], 0, &["12 of 12 runs to do"]);
+    whole.ends(&file, &["--jobs", "2"], 0, &["8 of 8 runs to do"]);
     assert!(outcome(&whole) == expected, "shared runs differ");
     let logs = shared_logs(&whole);
     assert_eq!(logs.len(), 2, "a process for each stream");
-    assert!(logs.iter().all(|log| log.matches("160 steps in").count() == 6), "{logs:?}");
-    whole.ends(&file, &["--jobs", "2"], 0, &["0 of 12 runs to do"]);
+    assert!(logs.iter().all(|log| log.matches("160 steps in").count() == 4), "{logs:?}");
+    whole.ends(&file, &["--jobs", "2"], 0, &["0 of 8 runs to do"]);
 
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
     println!("seed of the kills: {seed}");
@@ -88,9 +88,9 @@ fn halving_and_filters_share_too() {
     let (filtered, file) = bench(true, "");
     let some = ["--filter", "k=2", "--filter", "architecture=topk", "--filter", "seed=1"];
     filtered.ends(&file, &some, 0, &["1 of 1 runs to do"]);
-    filtered.ends(&file, &["--filter", "seed=1"], 0, &["5 of 6 runs to do"]);
+    filtered.ends(&file, &["--filter", "seed=1"], 0, &["3 of 4 runs to do"]);
     let done = filtered.results().iter().filter(|run| run["status"] == "done").count();
-    assert_eq!(done, 6);
+    assert_eq!(done, 4);
     let slurm = ["--launcher", "slurm", "--dry-run"];
     filtered.asks_sweep(&file, &slurm, 2, &["share: expected --launcher local"]);
 }
