@@ -20,13 +20,16 @@ pub(crate) const NAME: &str = "labelled-texts";
 /// A text and its label.
 type Labelled = (String, String);
 
+/// What makes labelled texts of an unpacked package.
+type Read = fn(&Path) -> Result<Vec<Labelled>>;
+
 /// A package, and the labelled texts that are taken from it.
 #[derive(Debug)]
 struct Source {
     registry: Registry,
     pin: Pin,
     /// The files that are made of it, each by the function that reads the unpacked package.
-    files: &'static [(&'static str, fn(&Path) -> Result<Vec<Labelled>>)],
+    files: &'static [(&'static str, Read)],
 }
 
 /// Where a package is, and what gets it from there.

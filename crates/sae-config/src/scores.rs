@@ -197,7 +197,7 @@ mod tests {
             for end in [interval.low, interval.high] {
                 let error = (end * (1.0 - end) / n as f64).sqrt();
                 let distance = (score.value - end).abs();
-                let is_bound = (end < 1e-9 || end > 1.0 - 1e-9) && distance < 1e-9;
+                let is_bound = !(1e-9..=1.0 - 1e-9).contains(&end) && distance < 1e-9;
                 assert!(is_bound || (distance - Z * error).abs() < 1e-9, "{count} of {n}: {end}");
             }
         }

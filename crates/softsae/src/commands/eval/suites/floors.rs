@@ -26,6 +26,9 @@ const VERSION: u32 = 1;
 /// features.
 const N_ROWS: u64 = 16_384;
 
+/// Values of scores by name.
+type Values = BTreeMap<String, f64>;
+
 /// Where worthless dictionaries come from, and where what they got is kept.
 pub(super) struct Floors {
     rows: Arc<dyn ActivationStore>,
@@ -51,7 +54,7 @@ struct Key {
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     key: Key,
-    scores: BTreeMap<String, f64>,
+    scores: Values,
 }
 
 impl Floors {
@@ -105,7 +108,7 @@ impl Floors {
         sae: &Sae,
         l0: f64,
         measure: impl Fn(&Sae) -> Result<Scores, Failure>,
-    ) -> Result<Vec<(Worthless, BTreeMap<String, f64>)>, Failure> {
+    ) -> Result<Vec<(Worthless, Values)>, Failure> {
         let k = (l0.round() as usize).max(1);
         let rows_hash = self.rows.content_hash().or_run()?;
         let mut rows = None;
@@ -156,7 +159,7 @@ impl Floors {
 
     /// What is kept under this key. What is kept under another in its place is no use, and measured
     /// again.
-    fn read(&self, key: &Key) -> Result<Option<BTreeMap<String, f64>>, Failure> {
+    fn read(&self, key: &Key) -> Result<Option<Values>, Failure> {
         let Some(path) = self.place(key)? else { return Ok(None) };
         if !path.exists() {
             return Ok(None);
@@ -165,11 +168,7 @@ impl Floors {
         Ok((kept.key == *key).then_some(kept.scores))
     }
 
-    fn write(
-        &self,
-        key: Key,
-        scores: BTreeMap<String, f64>,
-    ) -> Result<BTreeMap<String, f64>, Failure> {
+    fn write(&self, key: Key, scores: Values) -> Result<Values, Failure> {
         let Some(path) = self.place(&key)? else { return Ok(scores) };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).or_run()?;
