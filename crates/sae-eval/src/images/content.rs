@@ -278,13 +278,6 @@ mod tests {
         assert!((of.standard_error - 4.0 / 3f64.sqrt()).abs() < 1e-12);
     }
 
-    #[test]
-    fn labels_are_folders_by_number() {
-        let image = |name: &str| Image { name: name.to_owned(), path: name.into() };
-        let all: Vec<Image> = ["b/1", "a/2", "3", "b/4", "b/c/5"].map(image).into();
-        assert_eq!(labels(&all), [Some(0), Some(1), None, Some(0), Some(2)]);
-    }
-
     /// Places of an image, their activations of two features, and what is spent on each.
     #[test]
     fn the_greatest_activation_of_an_image_has_its_place() {
