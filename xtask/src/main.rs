@@ -12,6 +12,7 @@ mod bundle;
 mod ci;
 mod device_tests;
 mod gpu_check;
+mod labelled;
 mod pictures;
 mod pip;
 mod process;
@@ -39,7 +40,7 @@ struct Cli {
 enum Command {
     /// Put libtorch into target/libtorch; does nothing if it is there
     Setup(setup::SetupArgs),
-    /// Fetch a model or pictures into target/assets and print their path
+    /// Fetch a model, pictures or labelled texts into target/assets and print their path
     Fetch(assets::FetchArgs),
     /// Train and evaluate every run of a sweep, and report
     Sweep(sweep::SweepArgs),

@@ -61,10 +61,14 @@ impl Pip {
 
     /// Downloads one wheel into `folder` and checks its hash.
     pub(crate) fn download(&self, pin: &Pin, folder: &Path) -> Result<PathBuf> {
-        let dest = tempfile::tempdir_in(folder)?.keep();
         let mut command = self.command();
-        command.args(["download", "--no-deps"]).args(PLATFORM).arg("--dest").arg(&dest);
-        run(command.arg(pin.requirement), pin.requirement)?;
+        command.args(["download", "--no-deps"]).args(PLATFORM);
+        self.download_one(command, pin, folder)
+    }
+
+    fn download_one(&self, mut command: Command, pin: &Pin, folder: &Path) -> Result<PathBuf> {
+        let dest = tempfile::tempdir_in(folder)?.keep();
+        run(command.arg("--dest").arg(&dest).arg(pin.requirement), pin.requirement)?;
         let mut files = std::fs::read_dir(&dest)?.collect::<std::io::Result<Vec<_>>>()?;
         let wheel = match files.pop() {
             Some(file) if files.is_empty() => file.path(),
@@ -73,6 +77,13 @@ impl Pip {
         wheel::check_hash(&wheel, pin.sha256)
             .with_context(|| format!("pip download {}", pin.requirement))?;
         Ok(wheel)
+    }
+
+    /// Downloads the sources of a package into `folder` and checks their hash.
+    pub(crate) fn download_sources(&self, pin: &Pin, folder: &Path) -> Result<PathBuf> {
+        let mut command = self.command();
+        command.args(["download", "--no-deps", "--no-binary=:all:"]);
+        self.download_one(command, pin, folder)
     }
 
     /// Installs a package with all its dependencies into `folder`.

@@ -16,6 +16,7 @@ mod init;
 mod inputs;
 mod job;
 mod limits;
+mod live;
 mod local;
 mod made;
 mod memory;
@@ -28,22 +29,28 @@ mod progress;
 mod results;
 mod runs_csv;
 mod runs_data;
+mod scores_csv;
+mod seeds;
 mod slurm;
 mod source;
 mod state;
 mod stop;
 mod stores;
+mod suites;
 mod table;
 mod task;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod together;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use sae_config::Suite;
 
 use crate::exit::{self, Interrupted, message, note, usage};
 use crate::workspace::Workspace;
@@ -54,6 +61,7 @@ use folder::Claimed;
 use job::Job;
 use plan::{Plan, PlannedRun};
 use slurm::Outcome;
+use suites::Suites;
 
 pub(crate) use commands::Sweep;
 pub(crate) use task::{OneRunArgs, run_one};
@@ -98,6 +106,10 @@ pub(crate) struct SweepArgs {
     /// Only runs whose setting has this value; the same key again adds a value
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
+    /// Suites of scores that runs are judged by, with intervals and worthless dictionaries; several by
+    /// commas; `all` are those that the sweep has data for
+    #[arg(long, value_name = "SUITE", value_delimiter = ',', value_parser = suite_names())]
+    suite: Vec<String>,
     /// What starts the runs; sbatch takes its options from [slurm] and from SBATCH_… variables
     #[arg(long, value_enum, default_value_t = Launcher::Local)]
     launcher: Launcher,
@@ -124,6 +136,10 @@ enum Launcher {
     Slurm,
 }
 
+fn suite_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(Suite::ALL.map(Suite::name).into_iter().chain([suites::ALL]))
+}
+
 pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
     if let Some(command) = &args.command {
         return commands::run(workspace, command);
@@ -139,6 +155,13 @@ pub(crate) fn run(workspace: &Workspace, args: &SweepArgs) -> Result<()> {
     {
         pictures.fetch(workspace)?;
         plan = load()?;
+    }
+    if !args.suite.is_empty() {
+        plan.suites = suites::resolve(&args.suite, &plan.config)?;
+    }
+    if plan.config.share && args.launcher == Launcher::Slurm {
+        let expected = "--launcher local: each task of slurm trains one run";
+        bail!(usage(format!("share: expected {expected}, got `share = true` with slurm")));
     }
     let default = || workspace.root().join("runs").join(&plan.name);
     let out = args.out.clone().unwrap_or_else(default);
@@ -244,7 +267,9 @@ fn prepare(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> 
             Some(folder.to_str().context("libtorch: expected a folder in UTF-8")?.to_owned())
         }
     };
+    let suites = Suites::prepare(workspace, plan, &activations, &program)?;
     Ok(Job {
+        suites,
         out: out.to_owned(),
         program,
         libraries,

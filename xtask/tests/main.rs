@@ -9,5 +9,7 @@ mod identity;
 mod kills;
 mod npy;
 mod pages;
+mod share;
 mod slurm;
 mod slurm_ends;
+mod streams;

@@ -20,6 +20,9 @@ pub struct DataConfig {
     pub stores: Vec<WeightedStore>,
     /// A host that gives the activations while the run trains, in the place of stores.
     pub live: Option<LiveConfig>,
+    /// The hook point that the stores have to be of, as far as they know theirs; any if absent. That of
+    /// a host is among what is `live`.
+    pub hook: Option<String>,
     /// A text file of row numbers, one a line, counted from 0 over all stores: the rows to keep.
     pub rows: Option<PathBuf>,
     /// Leaves out rows of positions below this one.
@@ -85,7 +88,9 @@ struct File {
 impl TryFrom<File> for DataConfig {
     type Error = String;
 
-    fn try_from(file: File) -> Result<Self, Self::Error> {
+    fn try_from(mut file: File) -> Result<Self, Self::Error> {
+        let has_store = file.store.is_some() || !file.stores.is_empty();
+        let hook = if file.host.is_none() && has_store { file.hook.take() } else { None };
         let File { store, target, stores, rows, min_position, max_position, .. } = file;
         let max_norm_ratio = file.max_norm_ratio;
         let live = LiveKeys {
@@ -100,36 +105,16 @@ impl TryFrom<File> for DataConfig {
             window_bytes: file.window_bytes,
             statistics_rows: file.statistics_rows,
         };
-        if let Some(live) = live.decide()? {
-            for (key, is_written, instead) in [
-                ("store", store.is_some(), ""),
-                ("stores", !stores.is_empty(), ""),
-                ("target", target.is_some(), ": `target_hook` names what is rebuilt"),
-            ] {
-                if is_written {
-                    return Err(format!("expected no `host` beside `{key}`, got both{instead}"));
-                }
-            }
-            for (key, is_written) in
-                [("rows", rows.is_some()), ("max_norm_ratio", max_norm_ratio != 0.0)]
-            {
-                if is_written {
-                    return Err(format!("expected `{key}` beside `store` or `stores`, got `host`"));
-                }
-            }
-            let (store, stores, live) = (PathBuf::new(), vec![], Some(live));
-            return Ok(Self {
-                store,
-                target,
-                stores,
-                live,
-                rows,
-                min_position,
-                max_position,
-                max_norm_ratio,
-            });
-        }
+        let live = live.decide()?;
+        let written = [
+            ("store", store.is_some()),
+            ("stores", !stores.is_empty()),
+            ("target", target.is_some()),
+            ("rows", rows.is_some()),
+            ("max_norm_ratio", max_norm_ratio != 0.0),
+        ];
         let store = match (store, stores.is_empty()) {
+            _ if live.is_some() => refuse_beside_host(written).map(|()| PathBuf::new())?,
             (Some(store), true) => store,
             (None, false) => PathBuf::new(),
             (None, true) => return Err("expected `store`, `stores` or `host`, got none".into()),
@@ -138,9 +123,34 @@ impl TryFrom<File> for DataConfig {
         if target.is_some() && !stores.is_empty() {
             return Err("expected `store` beside `target`, got `stores`".into());
         }
-        let live = None;
-        Ok(Self { store, target, stores, live, rows, min_position, max_position, max_norm_ratio })
+        Ok(Self {
+            store,
+            target,
+            stores,
+            live,
+            hook,
+            rows,
+            min_position,
+            max_position,
+            max_norm_ratio,
+        })
     }
+}
+
+/// Refuses keys of stores that are written where a host is given.
+fn refuse_beside_host(written: [(&str, bool); 5]) -> Result<(), String> {
+    let Some((key, _)) = written.into_iter().find(|(_, is_written)| *is_written) else {
+        return Ok(());
+    };
+    Err(match key {
+        "rows" | "max_norm_ratio" => {
+            format!("expected `{key}` beside `store` or `stores`, got `host`")
+        }
+        "target" => "expected no `host` beside `target`, got both: `target_hook` names what is \
+                     rebuilt"
+            .into(),
+        _ => format!("expected no `host` beside `{key}`, got both"),
+    })
 }
 
 impl From<DataConfig> for File {
@@ -155,7 +165,7 @@ impl From<DataConfig> for File {
             max_position: data.max_position,
             rows: data.rows,
             host: live.host,
-            hook: live.hook,
+            hook: live.hook.or(data.hook),
             target_hook: live.target_hook,
             context_length: live.context_length,
             skip_positions: live.skip_positions,
@@ -175,6 +185,12 @@ impl DataConfig {
     pub fn target_key(&self) -> Option<&'static str> {
         let is_live = self.live.as_ref().is_some_and(|live| live.target_hook.is_some());
         if is_live { Some("data.target_hook") } else { self.target.as_ref().map(|_| "data.target") }
+    }
+
+    /// The hook point of the input, where it is named.
+    #[must_use]
+    pub fn hook(&self) -> Option<&str> {
+        self.live.as_ref().map(|live| live.hook.as_str()).or(self.hook.as_deref())
     }
 
     /// Checks what can be checked without the stores.
@@ -222,8 +238,13 @@ mod tests {
         let several = parse(several).unwrap();
         assert_eq!((several.stores[0].weight, several.stores[1].weight), (1.0, 2.5));
         assert_eq!(parse(&toml::to_string(&several).unwrap()).unwrap(), several);
+        let hooked = parse("hook = 'resid_post.3'\nstore = 'a'").unwrap();
+        assert_eq!(hooked.hook(), Some("resid_post.3"));
+        assert_eq!(parse(&toml::to_string(&hooked).unwrap()).unwrap(), hooked);
         for (text, words) in [
             ("", "got none"),
+            ("hook = 'resid_post.3'", "expected `host` beside `hook`"),
+            ("store = 'a'\nhook = 'embed'\nbos = 'never'", "expected `host` beside `bos`"),
             ("store = 'a'\nstores = [{ path = 'b' }]", "got both"),
             ("stores = [{ store = 'b' }]", "unknown field"),
             ("store = 'a'\nmin_pos = 1", "unknown field"),

@@ -10,6 +10,8 @@ pub use allocation::{Allocation, Complexity, Profile, Spent, SpentText, TokenTex
 pub use host::{CrossEntropy, ImagePart, ImageScores, LabelScores, PartScores};
 pub use truth::{GroundTruth, LatentScores};
 
+use crate::{Interventions, Scores, TaskProbes, VisionScores};
+
 /// All metrics of one SAE on one set of held-out rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -39,6 +41,18 @@ pub struct Evaluation {
     /// What was found of the features that are there, where they are known.
     #[serde(default)]
     pub ground_truth: Option<GroundTruth>,
+    /// The scores of the suites that were asked for.
+    #[serde(default, skip_serializing_if = "Scores::is_empty")]
+    pub scores: Scores,
+    /// What probes found of each task, where the suite `probing` was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<TaskProbes>,
+    /// What interventions on the host show, where the suite was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interventions: Option<Interventions>,
+    /// What the features of a vision SAE are of, where the suite was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vision: Option<VisionScores>,
     /// Whether the activations are of another host or hook point than the model's, which
     /// `--elsewhere` let pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -1,12 +1,12 @@
 //! When two runs are the same: the id of a run, and what two runs differ in.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    ArchitectureConfig, CheckedRun, DataConfig, Engine, LiveConfig, Parity, Precision, Role,
-    RunConfig, TrainingConfig, WeightedStore,
+    ArchitectureConfig, CheckedRun, CheckedTraining, DataConfig, Engine, LiveConfig, Parity,
+    Precision, Role, RunConfig, TrainingConfig, WeightedStore,
 };
 
 /// The version of what training and evaluation compute, a part of the id of every run.
@@ -50,13 +50,34 @@ pub fn difference(
         all.retain(|(key, _)| Role::of(key) == Role::Shapes && !except.contains(&key.as_str()));
         all
     };
-    let (ours, theirs) = (settings(ours), settings(theirs));
-    let keys = ours.iter().chain(&theirs).map(|(key, _)| key);
+    first_difference(&settings(ours), &settings(theirs))
+}
+
+/// The first key under which two runs read other batches, or read them elsewhere: the key, and the
+/// value of each as JSON. Runs without such a key read one stream.
+#[must_use]
+pub fn stream_difference(a: &CheckedRun, b: &CheckedRun) -> Option<(String, String, String)> {
+    let settings = |run: &CheckedRun| {
+        let CheckedTraining { seed, batch_size, device, .. } = &run.training;
+        let training = json!({ "seed": seed, "batch_size": batch_size, "device": device });
+        let mut all = Vec::new();
+        flatten("", &json!({ "data": run.data, "training": training }), &mut all);
+        all
+    };
+    first_difference(&settings(a), &settings(b))
+}
+
+/// The first key with other values among the settings of two runs: the key, and both values.
+fn first_difference(
+    ours: &[(String, String)],
+    theirs: &[(String, String)],
+) -> Option<(String, String, String)> {
+    let keys = ours.iter().chain(theirs).map(|(key, _)| key);
     let value = |all: &[(String, String)], key: &str| {
         let found = all.iter().find(|(k, _)| k == key);
         found.map_or_else(|| "nothing".to_string(), |(_, value)| value.clone())
     };
-    keys.map(|key| (key.clone(), value(&ours, key), value(&theirs, key))).find(|(_, a, b)| a != b)
+    keys.map(|key| (key.clone(), value(ours, key), value(theirs, key))).find(|(_, a, b)| a != b)
 }
 
 /// The settings of a run in one form for all that mean the same: no value where a key shapes nothing
@@ -108,6 +129,7 @@ fn clear_places(data: &mut DataConfig) {
         target,
         stores,
         live,
+        hook: _,
         rows,
         min_position: _,
         max_position: _,

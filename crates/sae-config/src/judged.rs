@@ -71,7 +71,7 @@ pub struct Judged {
 }
 
 /// Features that a judge has seen, by number.
-pub type Labels = BTreeMap<u32, Judged>;
+pub type FeatureLabels = BTreeMap<u32, Judged>;
 
 #[cfg(test)]
 mod tests {

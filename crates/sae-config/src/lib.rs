@@ -15,18 +15,24 @@ mod file;
 mod groups;
 mod identity;
 mod images;
+mod interventions;
 mod judged;
+mod labels;
 mod live;
 mod preset;
 mod recipe;
 mod results;
 mod role;
 mod run;
+mod scores;
+mod steering;
+mod suite;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod timing;
 mod training;
+mod vision;
 
 pub use architectures::*;
 pub use checked::{CheckedRun, CheckedTraining};
@@ -48,19 +54,29 @@ pub use features::{
     Histogram, Neighbor, Patch, PictureSet, Quantile, TokenLogit,
 };
 pub use file::{read_json, read_toml, write_json, write_text, write_toml};
-pub use identity::{TRAINING_VERSION, difference, run_id};
+pub use identity::{TRAINING_VERSION, difference, run_id, stream_difference};
 pub use images::{ImageBackground, ImagePositions};
-pub use judged::{Confusion, HeldOut, Judged, Labels};
+pub use interventions::{
+    AttributeScores, FirstLetter, Interventions, LetterScores, LossGroup, Moved, ReplacedLoss,
+    SplicedLosses,
+};
+pub use judged::{Confusion, FeatureLabels, HeldOut, Judged};
+pub use labels::{LABELS_FILE, LabelTask, Labels, ProbeResult, TaskProbes};
 pub use live::LiveConfig;
 pub use preset::apply_preset;
 pub use recipe::{KTarget, Recipe, SoftRecipe, TopKRecipe};
 pub use results::{Provenance, RunResult, RunStatus, SweepResults};
 pub use role::Role;
 pub use run::{Normalization, RunConfig, SaeConfig};
+pub use scores::{Interval, IntervalKind, Score, Scores, Worthless, scores_of};
+pub use steering::{Continuation, Steering};
+pub use suite::{Better, ScoreInfo, Suite};
 pub use sweep::{
-    BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HostConfig,
-    ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig, SpecialTokens,
-    StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key, run_at_rung, run_keys,
+    BosPolicy, EvaluationConfig, FeaturesConfig, HalvingConfig, HarvestConfig, HeldOutConfig,
+    HostConfig, ImagesConfig, Metric, PlantedStoresConfig, SearchConfig, SlurmConfig,
+    SpecialTokens, StoresConfig, SweepConfig, SweepPoint, TextsConfig, dotted_key, run_at_rung,
+    run_keys,
 };
 pub use timing::Timing;
 pub use training::{Engine, Parity, Precision, TrainingConfig};
+pub use vision::{AgainstChance, AucOf, LabelProbing, SpentOnParts, VisionScores};

@@ -140,8 +140,9 @@ impl LiveConfig {
         if self.window_bytes == 0 {
             return value("window_bytes", "at least 1".into(), &0);
         }
-        if self.statistics_rows == Some(0) {
-            return value("statistics_rows", "at least 1".into(), &0);
+        if let Some(n @ 0..2) = self.statistics_rows {
+            // A row alone has no distance from its mean.
+            return value("statistics_rows", "at least 2".into(), &n);
         }
         if self.target_hook.as_ref() == Some(&self.hook) {
             let expected = "another hook point than `hook`; without it the rows rebuild themselves";
@@ -225,7 +226,7 @@ mod tests {
             ("context_length = 0", "context_length"),
             ("skip_positions = 128", "skip_positions"),
             ("window_bytes = 0", "window_bytes"),
-            ("statistics_rows = 0", "statistics_rows"),
+            ("statistics_rows = 1", "statistics_rows"),
             ("target_hook = 'resid_post.3'", "target_hook"),
         ] {
             let message = parse(&format!("{more}\n{LEAST}")).unwrap().check().unwrap_err();

@@ -6,6 +6,7 @@ mod expand;
 mod features;
 mod halving;
 mod keys;
+mod live;
 mod metric;
 mod point;
 mod rung;
@@ -25,6 +26,7 @@ pub use halving::HalvingConfig;
 pub use keys::{dotted_key, run_keys};
 #[cfg(test)]
 pub(crate) use keys::{fields, set as set_key};
+pub use live::HeldOutConfig;
 pub use metric::Metric;
 pub use point::SweepPoint;
 pub use rung::run_at_rung;
@@ -60,9 +62,16 @@ pub struct SweepConfig {
     pub stores: Option<StoresConfig>,
     /// Activations made of known features, in place of a host and what it reads.
     pub planted: Option<PlantedStoresConfig>,
+    /// What the runs of a live host, which `base.data` names, are judged by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOutConfig>,
+    /// Whether runs that read the same batches train in one process, from one pass over them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub share: bool,
     /// What is asked of a SLURM cluster for each run.
     pub slurm: Option<SlurmConfig>,
-    /// What all runs share: a run file without `data.store`.
+    /// What all runs share: a run file without `data.store`; `data.host` and what belongs to it make
+    /// the runs live.
     pub base: toml::Table,
     /// Settings that hold for one architecture, by its name; they override `base`. Its key `axes`
     /// is a table of axes that only its runs have.
@@ -108,7 +117,9 @@ impl SweepConfig {
         let texts = self.texts.iter_mut().flat_map(|t| t.train.iter_mut().chain(&mut t.held_out));
         let images = self.images.iter_mut().flat_map(|i| i.train.iter_mut().chain(&mut i.held_out));
         let stores = self.stores.iter_mut().flat_map(|s| [&mut s.train, &mut s.held_out]);
-        for path in host.chain(texts).chain(images).chain(stores) {
+        let held_out =
+            self.held_out.iter_mut().flat_map(|h| h.store.iter_mut().chain(&mut h.texts));
+        for path in host.chain(texts).chain(images).chain(stores).chain(held_out) {
             *path = folder.join(&*path);
         }
     }

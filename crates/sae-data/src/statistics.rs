@@ -103,22 +103,22 @@ impl Statistics {
 }
 
 /// Count, mean and centred sums of squares of some rows.
-struct Moments {
-    n: f64,
-    n_rows: u64,
-    mean: Vec<f64>,
+pub(crate) struct Moments {
+    pub(crate) n: f64,
+    pub(crate) n_rows: u64,
+    pub(crate) mean: Vec<f64>,
     /// Σ (x − mean)² for each dimension.
-    centred: Vec<f64>,
-    squared_norms: f64,
+    pub(crate) centred: Vec<f64>,
+    pub(crate) squared_norms: f64,
 }
 
 impl Moments {
-    fn zero(d_model: usize) -> Self {
+    pub(crate) fn zero(d_model: usize) -> Self {
         let zeros = vec![0.0; d_model];
         Self { n: 0.0, n_rows: 0, mean: zeros.clone(), centred: zeros, squared_norms: 0.0 }
     }
 
-    fn of(rows: &[f32], d_model: usize) -> Self {
+    pub(crate) fn of(rows: &[f32], d_model: usize) -> Self {
         let mut moments = Self::zero(d_model);
         let n_rows = rows.len() / d_model;
         (moments.n, moments.n_rows) = (n_rows as f64, n_rows as u64);
@@ -138,7 +138,7 @@ impl Moments {
         moments
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         let n = self.n + other.n;
         let (share, weight) = (other.n / n, self.n * other.n / n);
         let means = self.mean.iter_mut().zip(&other.mean);

@@ -72,8 +72,12 @@ impl StoreWriter {
     /// writing, or that cannot be written.
     pub fn create(dir: &Path, spec: StoreSpec) -> Result<Self> {
         let (lock, found) = prepare(dir, &spec)?;
-        if found.is_some() {
-            return Err(Error::format(dir, "no store", "one that exists"));
+        if let Some(found) = found {
+            let got = match found.complete {
+                true => "one that exists",
+                false => "an unfinished one, which what began it goes on with; else delete it",
+            };
+            return Err(Error::format(dir, "no store", got));
         }
         Self::start(dir, Manifest::of(spec), lock)
     }

@@ -10,6 +10,7 @@ mod native;
 mod planted;
 mod processes;
 mod properties;
+mod signs;
 mod support;
 mod synth;
 mod views;

@@ -1,13 +1,12 @@
 //! What the host loses when reconstructions take the place of its activations.
 
-mod losses;
-
-use sae_config::CrossEntropy;
+use sae_config::{CrossEntropy, Spent};
 use sae_hosts::{Bos, HookPoint, HostModel, SpecialTokens};
 use sae_models::Sae;
-use tch::Tensor;
 
-use self::losses::Sums;
+use crate::correlation::spearman;
+use crate::profile::tenths;
+use crate::splice::{Contexts, Loss, Prediction, Replacement, predictions};
 use crate::{Error, Result};
 
 /// How text is read for [`cross_entropy`].
@@ -63,19 +62,8 @@ pub fn cross_entropy(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CrossEntropy> {
     options.check()?;
-    let tokenizer = host.tokenizer()?;
-    let bos = options.bos.resolve(tokenizer)?;
-    let own = options.context_length - usize::from(bos.is_some());
-    let mut contexts = Vec::new();
-    for text in texts {
-        let mut ids = tokenizer.encode(text)?;
-        if let Some(max_tokens) = options.max_tokens {
-            ids.truncate(usize::try_from(max_tokens).unwrap_or(usize::MAX));
-        }
-        host.check_ids(&ids)?;
-        contexts.extend(ids.chunks(own).map(|ids| bos.iter().chain(ids).copied().collect()));
-    }
-    measure(sae, host, hook, &contexts, bos.is_some(), options, progress)
+    let contexts = Contexts::of_texts(host, texts, &options)?;
+    measure(sae, host, hook, &contexts, options, progress)
 }
 
 /// As [`cross_entropy`], of contexts that are tokens already, whatever their lengths; nothing is
@@ -92,63 +80,62 @@ pub fn cross_entropy_of_tokens(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CrossEntropy> {
     options.check()?;
-    measure(sae, host, hook, contexts, false, options, progress)
+    measure(sae, host, hook, &Contexts::of_tokens(contexts), options, progress)
 }
 
-/// Of contexts whose first token `is_led` says was put in front.
 fn measure(
     sae: &Sae,
     host: &HostModel,
     hook: HookPoint,
-    contexts: &[Vec<u32>],
-    is_led: bool,
+    contexts: &Contexts,
     options: CrossEntropyOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CrossEntropy> {
-    if sae.config().is_transcoder() {
-        let expected = "an autoencoder: what it rebuilds takes the place of what it reads";
-        return Err(Error::Ports { expected });
+    let by = [Replacement::Rebuilt, Replacement::Zero];
+    summary(hook, &predictions(sae, host, hook, contexts, &options, &by, progress)?)
+}
+
+/// Of predictions with reconstructions first and with zeros second.
+pub(crate) fn summary(hook: HookPoint, all: &[Prediction]) -> Result<CrossEntropy> {
+    let mean = |of: &dyn Fn(&Prediction) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;
+    let replaced =
+        |at: usize| Loss { ce: mean(&|of| of.replaced[at].ce), kl: mean(&|of| of.replaced[at].kl) };
+    let (clean, spliced, zero) = (mean(&|of| of.clean), replaced(0), replaced(1));
+    if zero.ce == clean || zero.kl <= 0.0 {
+        return Err(Error::NoEffect { hook, clean, zero: zero.ce });
     }
-    let (expected, got) = (sae.config().d_model, host.info().d_model);
-    if expected != got {
-        return Err(Error::Dimension { expected, got, of: "the host" });
-    }
-    let skip = options.skip_positions;
-    let special = match (options.special_tokens, host.tokenizer()) {
-        (SpecialTokens::Dropped, Ok(tokenizer)) => tokenizer.special_ids(),
-        _ => vec![],
+    let losses: Vec<f64> = all.iter().map(|of| of.clean).collect();
+    let l0 = |at: usize| -> Vec<f64> { all.iter().map(|of| of.l0[at]).collect() };
+    let [next, own] = [0, 1].map(l0);
+    Ok(CrossEntropy {
+        n_tokens: all.len() as u64,
+        clean,
+        spliced: spliced.ce,
+        zero: zero.ce,
+        ce_recovered: (zero.ce - spliced.ce) / (zero.ce - clean),
+        kl_spliced: spliced.kl,
+        kl_zero: zero.kl,
+        kl_recovered: 1.0 - spliced.kl / zero.kl,
+        spearman_l0_next_loss: spearman(&next, &losses),
+        spearman_l0_own_loss: spearman(&own, &losses),
+        by_next_loss: by_loss(&next, &losses),
+    })
+}
+
+/// Numbers of active features in ten groups of equal size, by the loss that belongs to them.
+fn by_loss(l0: &[f64], losses: &[f64]) -> Vec<Spent> {
+    let spent = |rows: Vec<u32>| {
+        let n = rows.len();
+        let loss = |at: usize| losses[rows[at] as usize];
+        let total: f64 = rows.iter().map(|row| l0[*row as usize]).sum();
+        let (from, to, l0) = (loss(0), loss(n - 1), total / n as f64);
+        Spent { from, to, n: n as u64, l0, k_hat: None, error: None }
     };
-    // Positions that are replaced, from `skip` on.
-    let replaced = |ids: &[u32]| -> Vec<bool> {
-        let is_special = |at: usize| (at > 0 || !is_led) && special.contains(&ids[at]);
-        (skip..ids.len()).map(|at| !is_special(at)).collect()
-    };
-    // A context counts if a prediction is left.
-    let counts = |ids: &[u32]| replaced(ids).windows(2).any(|pair| pair == [true, true]);
-    let contexts: Vec<&Vec<u32>> = contexts.iter().filter(|ids| counts(ids)).collect();
-    let mut sums = Sums::default();
-    let mut done = 0;
-    while done < contexts.len() {
-        let length = contexts[done].len();
-        let batch: Vec<_> = contexts[done..]
-            .iter()
-            .take(options.batch_size)
-            .take_while(|ids| ids.len() == length)
-            .collect();
-        let flat: Vec<i64> = batch.iter().flat_map(|ids| ids.iter().map(|&id| id.into())).collect();
-        let ids = Tensor::f_from_slice(&flat)?
-            .f_reshape([batch.len() as i64, length as i64])?
-            .f_to_device(host.device())?;
-        let replaced: Vec<_> = batch.iter().map(|ids| replaced(ids)).collect();
-        sums.add(sae, host, hook, &ids, skip as i64, &replaced)?;
-        done += batch.len();
-        progress(done as u64, contexts.len() as u64);
-    }
-    sums.finish(hook)
+    tenths(losses).into_iter().map(spent).collect()
 }
 
 impl CrossEntropyOptions {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let smallest_context = self.skip_positions + 2;
         for (name, got, least) in [
             ("context_length", self.context_length, smallest_context),

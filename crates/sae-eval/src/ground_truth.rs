@@ -1,6 +1,6 @@
 //! What an SAE finds against what is there, on planted data.
 
-use sae_config::GroundTruth;
+use sae_config::{GroundTruth, Score, Scores};
 use sae_data::{ActivationStore, PlantedTruth};
 use sae_models::{Role, Sae};
 use tch::{Kind, Tensor};
@@ -9,6 +9,7 @@ use crate::assignment::assign;
 use crate::correlation::{slope, spearman};
 use crate::latent_scores::Detectors;
 use crate::metrics::{check_shape, to_f64s};
+use crate::suites::ratio_interval;
 use crate::{Error, EvalBatch, Features, Observer, Result};
 
 /// Cosine above which a true feature counts as recovered.
@@ -53,6 +54,14 @@ impl<'a> TruthObserver<'a> {
     pub fn finish(&self) -> Result<GroundTruth> {
         self.metrics.finish()
     }
+
+    /// The scores of the suite `truth`.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if there was no row.
+    pub fn scores(&self) -> Result<Scores> {
+        self.metrics.scores()
+    }
 }
 
 impl Observer for TruthObserver<'_> {
@@ -82,6 +91,8 @@ pub struct TruthMetrics {
     n_both: u64,
     l0: Vec<f64>,
     true_k: Vec<f64>,
+    /// Of each row, features that are active together with the true feature they are matched to.
+    both: Vec<f64>,
     k_hat: Vec<f64>,
 }
 
@@ -133,6 +144,7 @@ impl TruthMetrics {
             n_both: 0,
             l0: vec![],
             true_k: vec![],
+            both: vec![],
             k_hat: vec![],
         })
     }
@@ -168,6 +180,7 @@ impl TruthMetrics {
         }
         let first = self.l0.len();
         self.l0.resize(first + truth.len(), 0.0);
+        self.both.resize(first + truth.len(), 0.0);
         self.true_k.extend(truth.iter().map(|active| active.len() as f64));
         self.n_truly_active += truth.iter().map(|active| active.len() as u64).sum::<u64>();
         self.detectors.add_truth(truth);
@@ -183,7 +196,9 @@ impl TruthMetrics {
             self.n_active += 1;
             self.detectors.add_active(feature, |known| last[known] == row + 1);
             let matched = self.matches[feature];
-            self.n_both += u64::from(matched.is_some_and(|f| last[f as usize] == row + 1));
+            let is_right = matched.is_some_and(|f| last[f as usize] == row + 1);
+            self.n_both += u64::from(is_right);
+            self.both[first + row] += f64::from(u8::from(is_right));
         })
     }
 
@@ -215,6 +230,47 @@ impl TruthMetrics {
                 self.detectors.finish(share(self.cosines.iter().sum(), self.cosines.len() as f64)),
             ),
         })
+    }
+}
+
+impl TruthMetrics {
+    /// The scores of the suite `truth`: those of single features as means over features, so that
+    /// their interval is one over features.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if there was no row.
+    pub fn scores(&self) -> Result<Scores> {
+        let truth = self.finish()?;
+        let of = |i: usize| -> Vec<f64> { self.detectors.of_features().map(|s| s[i]).collect() };
+        let n_features = self.n_features as u64;
+        let uniqueness = truth.latents.as_ref().map_or(0.0, |latents| latents.uniqueness);
+        let most_unique = (self.n_true as f64 / self.n_features.max(1) as f64).min(1.0);
+        // A known feature without a match has cosine 0.
+        let mut matched = self.cosines.clone();
+        matched.resize(self.n_true, 0.0);
+        let n_recovered = self.cosines.iter().filter(|cosine| **cosine > RECOVERED).count() as u64;
+        let n_rows = self.l0.len() as u64;
+        let ratio = |value: f64, below: &[f64]| Score {
+            interval: ratio_interval(&self.both, below),
+            ..Score::new(value, n_rows)
+        };
+        let scores = [
+            ("truth.f1", Score::mean(&of(2))),
+            ("truth.precision", Score::mean(&of(0))),
+            ("truth.recall", Score::mean(&of(1))),
+            ("truth.mcc", Score::mean(&self.cosines)),
+            ("truth.uniqueness", Score::new(uniqueness, n_features).with_ceiling(most_unique)),
+            ("truth.matched_cosine", Score::mean(&matched)),
+            ("truth.recovered", Score::share(n_recovered, self.n_true as u64)),
+            ("truth.support_precision", ratio(truth.support_precision, &self.l0)),
+            ("truth.support_recall", ratio(truth.support_recall, &self.true_k)),
+        ];
+        // The truth itself has 1, unless said otherwise.
+        let with_ceiling = |score: Score| match score.ceiling {
+            Some(_) => score,
+            None => score.with_ceiling(1.0),
+        };
+        Ok(scores.into_iter().map(|(name, score)| (name.into(), with_ceiling(score))).collect())
     }
 }
 

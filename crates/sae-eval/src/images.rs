@@ -1,14 +1,18 @@
 //! What a vision host makes of images when reconstructions take the place of its activations.
 
+mod content;
+mod label_probes;
 mod labels;
 mod parts;
 mod picture;
+mod purity;
 
 use sae_config::ImageScores;
 use sae_hosts::{HookPoint, HostInput, HostModel, Image, ImagePositions, ImageProcessor, Prefix};
 use sae_models::Sae;
 use tch::{Kind, Tensor};
 
+pub use self::content::{ImageEncoder, vision_scores};
 use self::labels::{cosine, label_scores};
 use self::parts::{PartSums, Position};
 use self::picture::Picture;
@@ -55,27 +59,55 @@ pub fn splice_images(
     options.check(sae, host)?;
     let mut splice = Splice::new(sae, host, hook, options)?;
     let mut done = 0;
-    let mut ahead: Option<Picture> = None;
-    while done < images.len() {
-        let mut batch = Vec::new();
-        while batch.len() < options.batch_size && done + batch.len() < images.len() {
-            let image = &images[done + batch.len()];
-            let picture = match ahead.take() {
-                Some(picture) => picture,
-                None => Picture::read(&options.processor, image)?,
-            };
-            // Images of one batch are of one size.
-            if batch.first().is_some_and(|first: &Picture| first.size != picture.size) {
-                ahead = Some(picture);
-                break;
-            }
-            batch.push(picture);
-        }
-        splice.add(&batch)?;
+    batches(images, &options.processor, options.batch_size, |batch| {
+        splice.add(batch)?;
         done += batch.len();
         progress(done as u64, images.len() as u64);
-    }
+        Ok(())
+    })?;
     splice.finish(images)
+}
+
+/// Reads images and gives them on in batches, each of one size, in their order.
+fn batches(
+    images: &[Image],
+    processor: &ImageProcessor,
+    batch_size: usize,
+    mut give: impl FnMut(&[Picture]) -> Result<()>,
+) -> Result<()> {
+    let mut batch: Vec<Picture> = Vec::new();
+    for image in images {
+        let picture = Picture::read(processor, image)?;
+        if batch.len() == batch_size || batch.first().is_some_and(|of| of.size != picture.size) {
+            give(&batch)?;
+            batch.clear();
+        }
+        batch.push(picture);
+    }
+    if batch.is_empty() { Ok(()) } else { give(&batch) }
+}
+
+/// The pixels of images of one size, as a host reads them.
+fn pixels(host: &HostModel, pictures: &[Picture]) -> Result<Tensor> {
+    let [height, width] = pictures[0].size.map(|edge| edge as i64);
+    let pixels: Vec<f32> = pictures.iter().flat_map(|p| &p.pixels).copied().collect();
+    Ok(Tensor::f_from_slice(&pixels)?
+        .f_reshape([pictures.len() as i64, -1, height, width])?
+        .f_to_device(host.device())?
+        .f_to_kind(host.kind())?)
+}
+
+/// A host's state at a hook point with images of one size, and whether its first position is a class
+/// token.
+fn prefix(host: &HostModel, hook: HookPoint, pictures: &[Picture]) -> Result<(Prefix, bool)> {
+    let HostInput::Images { class_token, .. } = host.info().input else {
+        return Err(Error::Setting {
+            name: "host",
+            expected: "a vision model".to_owned(),
+            got: host.info().family.clone(),
+        });
+    };
+    Ok((host.prefix(&pixels(host, pictures)?, hook)?, class_token))
 }
 
 impl ImageSpliceOptions {
@@ -130,7 +162,7 @@ impl<'a> Splice<'a> {
     /// Adds images of one size.
     fn add(&mut self, pictures: &[Picture]) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let (prefix, class_token) = self.prefix(pictures)?;
+        let (prefix, class_token) = prefix(self.host, self.hook, pictures)?;
         let n_positions = prefix.activations().size()[1] as usize;
         let stored = self.options.positions.range(n_positions, class_token);
         let (first, length) = (stored.start as i64, stored.len() as i64);
@@ -159,24 +191,6 @@ impl<'a> Splice<'a> {
             all.push(embeddings.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?);
         }
         Ok(())
-    }
-
-    /// The host's state at the hook point, and whether its first position is a class token.
-    fn prefix(&self, pictures: &[Picture]) -> Result<(Prefix, bool)> {
-        let HostInput::Images { class_token, .. } = self.host.info().input else {
-            return Err(Error::Setting {
-                name: "host",
-                expected: "a vision model".to_owned(),
-                got: self.host.info().family.clone(),
-            });
-        };
-        let [height, width] = pictures[0].size.map(|edge| edge as i64);
-        let pixels: Vec<f32> = pictures.iter().flat_map(|p| &p.pixels).copied().collect();
-        let pixels = Tensor::f_from_slice(&pixels)?
-            .f_reshape([pictures.len() as i64, -1, height, width])?
-            .f_to_device(self.host.device())?
-            .f_to_kind(self.host.kind())?;
-        Ok((self.host.prefix(&pixels, self.hook)?, class_token))
     }
 
     /// Activations `[images, positions, d_model]` as the SAE rebuilds them, which are added to the

@@ -62,18 +62,28 @@ impl Detectors {
             uniqueness: share(self.n_closest() as f64, n),
             true_l0: share(self.n_truly_active.iter().sum::<u64>() as f64, self.n_inputs as f64),
         };
-        for (feature, &closest) in self.closest.iter().enumerate() {
+        for [precision, recall, f1, accuracy] in self.of_features() {
+            scores.precision += precision / n;
+            scores.recall += recall / n;
+            scores.f1 += f1 / n;
+            scores.accuracy += accuracy / n;
+        }
+        scores
+    }
+
+    /// Precision, recall, F1 and accuracy of each feature of the SAE.
+    pub(crate) fn of_features(&self) -> impl Iterator<Item = [f64; 4]> {
+        let share = |n: f64, of: f64| if of > 0.0 { n / of } else { 0.0 };
+        self.closest.iter().enumerate().map(move |(feature, &closest)| {
             let both = self.n_both[feature] as f64;
             let (active, truly) =
                 (self.n_active[feature] as f64, self.n_truly_active[closest as usize] as f64);
             let (precision, recall) = (share(both, active), share(both, truly));
             let wrong = active + truly - 2.0 * both;
-            scores.precision += precision / n;
-            scores.recall += recall / n;
-            scores.f1 += share(2.0 * precision * recall, precision + recall) / n;
-            scores.accuracy += share(self.n_inputs as f64 - wrong, self.n_inputs as f64) / n;
-        }
-        scores
+            let f1 = share(2.0 * precision * recall, precision + recall);
+            let accuracy = share(self.n_inputs as f64 - wrong, self.n_inputs as f64);
+            [precision, recall, f1, accuracy]
+        })
     }
 
     /// Known features that some feature is closest to.

@@ -155,6 +155,10 @@ impl Metrics {
             cross_entropy: None,
             images: None,
             ground_truth: None,
+            scores: sae_config::Scores::new(),
+            probes: Vec::new(),
+            interventions: None,
+            vision: None,
             elsewhere: false,
             differences: Vec::new(),
         })

@@ -70,18 +70,30 @@ impl Features<'_> {
     /// # Errors
     /// [`Error::Torch`].
     pub fn for_each_active(&self, mut found: impl FnMut(usize, usize)) -> Result<()> {
+        self.for_each_value(|row, feature, _| found(row, feature))
+    }
+
+    /// As [`Self::for_each_active`], with the feature's activation.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn for_each_value(&self, mut found: impl FnMut(usize, usize, f32)) -> Result<()> {
         match self {
             Self::Sparse(codes) => {
                 for row in 0..codes.n_rows() {
                     let (indices, values) = codes.row(row);
                     let active = indices.iter().zip(values).filter(|(_, value)| **value != 0.0);
-                    active.for_each(|(&feature, _)| found(row, feature as usize));
+                    active.for_each(|(&feature, &value)| found(row, feature as usize, value));
                 }
             }
             Self::Dense(features) => {
-                let places = features.f_ne(0.0)?.f_nonzero()?.f_to_device(tch::Device::Cpu)?;
+                let features = features.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?;
+                let places = features.f_ne(0.0)?.f_nonzero()?;
                 let places = Vec::<i64>::try_from(places.f_flatten(0, -1)?)?;
-                places.chunks_exact(2).for_each(|at| found(at[0] as usize, at[1] as usize));
+                let values = Vec::<f32>::try_from(features.f_masked_select(&features.f_ne(0.0)?)?)?;
+                for (at, value) in places.chunks_exact(2).zip(values) {
+                    found(at[0] as usize, at[1] as usize, value);
+                }
             }
         }
         Ok(())

@@ -8,7 +8,11 @@ use crate::{Error, Result};
 const MAX_STEPS: usize = 100;
 
 /// Norm of the gradient, by the number of rows, at which a regression ends.
-const TOLERANCE: f64 = 1e-12;
+pub(crate) const TOLERANCE: f64 = 1e-12;
+
+/// What is added to the curvature of each weight, by the number of rows: it changes steps, not where
+/// they end.
+const LEAST_CURVATURE: f64 = 1e-13;
 
 /// A probe of two classes: w·x + b above 0 says that a row belongs to the class.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,45 +56,13 @@ impl Probe {
     /// # Errors
     /// Another number of labels; labels that are all the same; values that are not finite.
     pub fn fit(x: &Tensor, labels: &[bool]) -> Result<Self> {
-        let (x, y) = (rows("x", x, labels.len())?, target(labels));
-        let n_of_class = labels.iter().filter(|label| **label).count();
-        if n_of_class == 0 || n_of_class == labels.len() {
-            return Err(Error::Empty { what: "rows of each class" });
-        }
-        let ones = Tensor::ones([x.size()[0], 1], (Kind::Double, x.device()));
-        let x = Tensor::cat(&[&x, &ones], 1);
-        let n = x.size()[1];
-        let penalty = Tensor::ones([n], (Kind::Double, x.device()));
-        let _ = penalty.get(n - 1).fill_(0.0);
-        let loss = |w: &Tensor| -> f64 {
-            let score = x.mv(w);
-            let of_rows = score.softplus() - &y * &score;
-            of_rows.sum(Kind::Double).double_value(&[])
-                + (&penalty * w.square()).sum(Kind::Double).double_value(&[]) / 2.0
-        };
-        let mut w = Tensor::zeros([n], (Kind::Double, x.device()));
-        let mut before = loss(&w);
-        for _ in 0..MAX_STEPS {
-            let p = x.mv(&w).sigmoid();
-            let gradient = x.tr().mv(&(&p - &y)) + &penalty * &w;
-            if gradient.norm().double_value(&[]) <= TOLERANCE * labels.len() as f64 {
-                break;
-            }
-            let curvature = (&p - p.square()).unsqueeze(1);
-            let hessian = x.tr().mm(&(&x * curvature)) + penalty.diag(0);
-            let step =
-                Tensor::f_linalg_solve(&hessian, &gradient.unsqueeze(1), true)?.squeeze_dim(1);
-            let mut share = 1.0;
-            loop {
-                let next = &w - &step * share;
-                let after = loss(&next);
-                if after <= before || share < 1e-9 {
-                    (w, before) = (next, after);
-                    break;
-                }
-                share /= 2.0;
-            }
-        }
+        let x = rows("x", x, labels.len())?;
+        let w = fit_logistic(&with_ones(&x)?, labels, 1.0, None, TOLERANCE)?;
+        Self::of(&w)
+    }
+
+    /// Of the weights of [`fit_logistic`], the bias last.
+    pub(crate) fn of(w: &Tensor) -> Result<Self> {
         let mut weights = Vec::<f64>::try_from(w)?;
         let bias = weights.pop().unwrap_or(0.0);
         Ok(Self { weights, bias })
@@ -114,9 +86,71 @@ impl Probe {
     }
 }
 
+/// x with a last column of ones.
+pub(crate) fn with_ones(x: &Tensor) -> Result<Tensor> {
+    let ones = Tensor::f_ones([x.size()[0], 1], (Kind::Double, x.device()))?;
+    Ok(Tensor::f_cat(&[x, &ones], 1)?)
+}
+
+/// Minimises Σ ln(1 + e^(−y·x·w)) + ‖w‖²/(2C), the last weight, that of the column of ones, without a
+/// penalty, by Newton's method from `start` or 0 on, until the gradient's norm is at most
+/// `tolerance`·rows.
+///
+/// # Shapes
+/// x `[rows, n + 1]` on the CPU in f64, finite; one label a row; the weights are `[n + 1]`.
+pub(crate) fn fit_logistic(
+    x: &Tensor,
+    labels: &[bool],
+    c: f64,
+    start: Option<&Tensor>,
+    tolerance: f64,
+) -> Result<Tensor> {
+    let n_of_class = labels.iter().filter(|label| **label).count();
+    if n_of_class == 0 || n_of_class == labels.len() {
+        return Err(Error::Empty { what: "rows of each class" });
+    }
+    let (y, n) = (target(labels), x.size()[1]);
+    let penalty = Tensor::f_full([n], 1.0 / c, (Kind::Double, x.device()))?;
+    let _ = penalty.get(n - 1).fill_(0.0);
+    let loss = |w: &Tensor| -> f64 {
+        let score = x.mv(w);
+        let of_rows = score.softplus() - &y * &score;
+        of_rows.sum(Kind::Double).double_value(&[])
+            + (&penalty * w.square()).sum(Kind::Double).double_value(&[]) / 2.0
+    };
+    // Where all rows are told with certainty no curvature is left for the bias.
+    let least = &penalty + LEAST_CURVATURE * labels.len() as f64;
+    let mut w = match start {
+        Some(start) => start.copy(),
+        None => Tensor::f_zeros([n], (Kind::Double, x.device()))?,
+    };
+    let mut before = loss(&w);
+    for _ in 0..MAX_STEPS {
+        let p = x.mv(&w).sigmoid();
+        let gradient = x.tr().mv(&(&p - &y)) + &penalty * &w;
+        if gradient.norm().double_value(&[]) <= tolerance * labels.len() as f64 {
+            break;
+        }
+        let curvature = (&p - p.square()).unsqueeze(1);
+        let hessian = x.tr().f_mm(&(x * curvature))? + least.diag(0);
+        let step = Tensor::f_linalg_solve(&hessian, &gradient.unsqueeze(1), true)?.squeeze_dim(1);
+        let mut share = 1.0;
+        loop {
+            let next = &w - &step * share;
+            let after = loss(&next);
+            if after <= before || share < 1e-9 {
+                (w, before) = (next, after);
+                break;
+            }
+            share /= 2.0;
+        }
+    }
+    Ok(w)
+}
+
 impl ProbeScores {
     /// Of rows with these scores, which say what is above 0 to be of the class.
-    fn of(scores: &[f64], labels: &[bool]) -> Self {
+    pub(crate) fn of(scores: &[f64], labels: &[bool]) -> Self {
         let both = || scores.iter().map(|score| *score > 0.0).zip(labels.iter().copied());
         let count = |said: bool, is: bool| both().filter(|pair| *pair == (said, is)).count() as f64;
         let (tp, fp, false_negative) = (count(true, true), count(true, false), count(false, true));
@@ -131,7 +165,7 @@ impl ProbeScores {
 }
 
 /// From the mean rank of the rows of the class.
-fn auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
+pub(crate) fn auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
     let n_of_class = labels.iter().filter(|label| **label).count() as f64;
     let n_others = labels.len() as f64 - n_of_class;
     let ranks = crate::correlation::ranks(scores);

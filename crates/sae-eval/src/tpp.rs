@@ -1,4 +1,7 @@
 //! Targeted probe perturbation: whether single classes can be taken out by single features.
+//!
+//! Not to be ranked by: on SAEs whose quality is known it ranks them against the truth
+//! (arXiv:2605.18229).
 
 use tch::{Kind, Tensor};
 
@@ -24,6 +27,9 @@ pub struct Perturbation<'a> {
 
 /// How much more ablating the features of a class hurts its own probe than those of the others
 /// (TPP, SAEBench), for each number of features.
+///
+/// An audit finds that it ranks SAEs of known quality against the truth, and that it should not be used
+/// to choose between them (arXiv:2605.18229).
 ///
 /// The effect of feature i on class c is max(0, mean of f_i in the class − mean elsewhere)·(w_c·d_i).
 /// The n features of the greatest effect above 0 are set to 0, the SAE's error is added back, and the

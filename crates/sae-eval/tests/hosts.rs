@@ -221,7 +221,7 @@ fn batches_and_ragged_contexts_change_nothing() {
 }
 
 /// The golden host with a tokenizer whose words are `w0`, `w1`, ….
-fn host_with_tokenizer(dir: &Path) -> HostModel {
+pub(crate) fn host_with_tokenizer(dir: &Path) -> HostModel {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden("hosts/llama").join(name), dir.join(name)).unwrap();
     }

@@ -15,22 +15,22 @@ fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../sae-hosts/testdata")
 }
 
-fn host() -> HostModel {
+pub(crate) fn host() -> HostModel {
     HostModel::load(&testdata().join("golden/hosts/dinov2"), test_device()).unwrap()
 }
 
-fn images() -> Vec<Image> {
+pub(crate) fn images() -> Vec<Image> {
     Image::find(&testdata().join("images/photos")).unwrap()
 }
 
-fn processor() -> ImageProcessor {
+pub(crate) fn processor() -> ImageProcessor {
     let file = testdata().join("images/dinov2/preprocessor_config.json");
     ImageProcessor::read(&file).unwrap().with_background(Background::White)
 }
 
-const WIDTH: usize = 32;
+pub(crate) const WIDTH: usize = 32;
 
-fn options(positions: ImagePositions, batch_size: usize) -> ImageSpliceOptions {
+pub(crate) fn options(positions: ImagePositions, batch_size: usize) -> ImageSpliceOptions {
     let mean = (0..WIDTH).map(|i| i as f64 / 50.0 - 0.3).collect();
     ImageSpliceOptions { processor: processor(), positions, mean, batch_size }
 }
@@ -41,6 +41,26 @@ fn splice(
     options: &ImageSpliceOptions,
 ) -> sae_eval::Result<ImageScores> {
     splice_images(sae, &host(), hook, &images(), options, &mut |_, _| {})
+}
+
+/// The photo that is transparent somewhere, by its number, and what is in its 16 patches.
+pub(crate) fn parts_of_transparent(images: &[Image]) -> (usize, Vec<ImagePart>) {
+    let opacity = |image: &Image| processor().opacity(image).unwrap();
+    let (photo, opacity) =
+        images.iter().enumerate().find_map(|(i, image)| Some((i, opacity(image)?))).unwrap();
+    let edge = opacity.len().isqrt();
+    let patch = edge / 4;
+    let share = |at: usize| {
+        let (top, left) = (at / 4 * patch, at % 4 * patch);
+        let rows = (top..top + patch).map(|y| &opacity[y * edge + left..][..patch]);
+        rows.flatten().sum::<f32>() / (patch * patch) as f32
+    };
+    let part = |at| match share(at) {
+        share if share >= 0.95 => ImagePart::Object,
+        share if share <= 0.05 => ImagePart::Background,
+        _ => ImagePart::Edge,
+    };
+    (photo, (0..16).map(part).collect())
 }
 
 /// What is measured, by its definition: one image after another.

@@ -16,7 +16,7 @@ use crate::{Error, HookPoint, HostModel, Result, huggingface};
 
 pub(crate) use batches::{ContextBatch, ContextBatches};
 pub use host_rows::HostRows;
-pub use images::{ImageOptions, harvest_images};
+pub use images::{ImageOptions, harvest_images, harvest_images_at};
 pub use texts::{HarvestOptions, harvest, harvest_at, harvest_corpus};
 pub(crate) use texts::{check_options, provenance};
 

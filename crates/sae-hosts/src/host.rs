@@ -70,6 +70,7 @@ pub struct HostModel {
     info: HostInfo,
     tokenizer: Option<HostTokenizer>,
     family: Box<dyn Family>,
+    weight_bytes: u64,
     device: Device,
     kind: Kind,
 }
@@ -118,7 +119,8 @@ impl HostModel {
         };
         let weights = Weights::new(source, device, kind);
         let (info, family) = tch::no_grad(|| families::load(&config, &weights))?;
-        Ok(Self { path: path.to_path_buf(), name, info, tokenizer, family, device, kind })
+        let (path, weight_bytes) = (path.to_path_buf(), weights.n_bytes());
+        Ok(Self { path, name, info, tokenizer, family, weight_bytes, device, kind })
     }
 
     /// The file or folder it was loaded from.
@@ -185,6 +187,11 @@ impl HostModel {
     /// The file that says how it wants its images; an ONNX file has none.
     pub(crate) fn processor_file(&self) -> Option<PathBuf> {
         (!onnx::is_onnx(&self.path)).then(|| self.path.join(PROCESSOR_FILE))
+    }
+
+    /// Bytes of its weights on the device.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     /// Where its weights lie.

@@ -14,5 +14,5 @@ pub(crate) use attention::{Attention, Mask};
 pub(crate) use encoder::{EncoderLayer, EncoderNames, PatchEmbedding};
 pub(crate) use linear::Linear;
 pub(crate) use norm::{LayerNorm, RmsNorm};
-pub(crate) use residual::add;
+pub(crate) use residual::{add, scaled};
 pub(crate) use rotary::{Rotary, RotaryKeys};

@@ -27,7 +27,7 @@ pub use gguf::{GgufArray, GgufFile, GgufValue};
 pub use harvest::of_host as host_provenance;
 pub use harvest::{
     HarvestOptions, HarvestProgress, HostRows, ImageOptions, harvest, harvest_at, harvest_corpus,
-    harvest_images,
+    harvest_images, harvest_images_at,
 };
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};

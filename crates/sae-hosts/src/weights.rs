@@ -69,6 +69,14 @@ impl Weights {
         Err(Error::file(self.source.path(), "size of the weights", expected, got))
     }
 
+    /// Bytes of the tensors that were taken.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        let taken = self.taken.borrow();
+        let shapes = taken.iter().filter_map(|name| self.source.stored_shape(name));
+        let n_values: u64 = shapes.map(|shape| shape.iter().product::<u64>()).sum();
+        n_values.saturating_mul(self.kind.elt_size_in_bytes() as u64)
+    }
+
     pub(crate) fn device(&self) -> Device {
         self.device
     }
@@ -174,6 +182,9 @@ mod tests {
             assert!(error.starts_with("model.safetensors: size of the weights: "), "{error}");
             assert!(error.ends_with(&got), "{error}");
             assert!(weights.check_fits(needed, |_| false).is_err(), "all of them are counted");
+            assert_eq!(weights.n_bytes(), 0);
+            let _taken = weights.take("b", &[500_000]).unwrap();
+            assert_eq!(weights.n_bytes(), needed / 5);
         }
         // Far more than any machine has.
         let huge = Box::new(Zeros(vec![("a", vec![1 << 50])]));

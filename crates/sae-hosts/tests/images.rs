@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sae_data::{RowMeta, open_store};
 use sae_hosts::{
     Error, HarvestProgress, HookPoint, HostModel, Image, ImageOptions, ImagePositions,
-    ImageProcessor, harvest_images,
+    ImageProcessor, harvest_images, harvest_images_at,
 };
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
@@ -196,4 +196,39 @@ fn what_does_not_fit_is_named() {
     std::fs::write(&bad, b"\x89PNG\r\n\x1a\nnothing").unwrap();
     let error = harvest(&[Image { name: "bad.png".into(), path: bad }]);
     assert!(error.contains("bad.png: image: expected one that can be decoded"), "{error}");
+}
+
+#[test]
+fn several_hook_points_are_harvested_in_one_pass_with_the_same_rows() {
+    let folder = TempDir::new().unwrap();
+    let host = host_in(folder.path(), "dinov2");
+    let images = photos();
+    let options =
+        ImageOptions { batch_size: 3, rows_per_shard: Some(7), ..ImageOptions::default() };
+    let hooks = ["resid_post.1", "resid_pre.0", "mlp_in.0"].map(|hook| hook.parse().unwrap());
+    let place = |within: &str, hook: &HookPoint| folder.path().join(within).join(hook.to_string());
+    let hash = |path: &Path| open_store(path).unwrap().content_hash().unwrap();
+    for hook in &hooks {
+        let out = place("alone", hook);
+        harvest_images(&host, &images, *hook, &options, &out, &mut goes_on).unwrap();
+    }
+    let harvest = |within: &str, progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>| {
+        let places: Vec<_> = hooks.iter().map(|hook| (*hook, place(within, hook))).collect();
+        let stores: Vec<_> = places.iter().map(|(hook, out)| (*hook, out.as_path())).collect();
+        harvest_images_at(&host, &images, &stores, &options, progress)
+    };
+    assert_eq!(harvest("together", &mut goes_on).unwrap().n_rows, 4 * 16);
+    assert!(harvest("stopped", &mut |_| ControlFlow::Break(())).is_err());
+    harvest("stopped", &mut goes_on).unwrap();
+    let meta = contents(&place("alone", &hooks[0])).1;
+    for hook in &hooks {
+        let alone = place("alone", hook);
+        for within in ["together", "stopped"] {
+            assert_eq!(hash(&place(within, hook)), hash(&alone), "{within} {hook}");
+        }
+        assert_eq!(contents(&alone).1, meta, "rows of all stores are aligned");
+    }
+    let twice = [(hooks[0], Path::new("a")), (hooks[0], Path::new("b"))];
+    let error = harvest_images_at(&host, &images, &twice, &options, &mut goes_on).unwrap_err();
+    assert!(error.to_string().contains("hook points that differ"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ureq::{Agent, AgentBuilder, RedirectAuthHeaders, Response};
+use ureq::{Agent, AgentBuilder, ErrorKind, RedirectAuthHeaders, Response};
 
 use crate::{Error, Result};
 
@@ -121,7 +121,13 @@ impl Client {
             Err(ureq::Error::Status(status, response)) => {
                 Err(self.refusal(status, &response, what))
             }
-            Err(ureq::Error::Transport(error)) => Err(Failure::Passing(error.to_string(), None)),
+            Err(ureq::Error::Transport(error)) => Err(match error.kind() {
+                // The settings of this machine say so as often as they are asked.
+                ErrorKind::InvalidUrl | ErrorKind::UnknownScheme | ErrorKind::InvalidProxyUrl => {
+                    Failure::Lasting(Error::answer(what, "address", "one of http or https", error))
+                }
+                _ => Failure::Passing(error.to_string(), None),
+            }),
         }
     }
 

@@ -53,6 +53,14 @@ pub enum Error {
         /// The repository, revision or file.
         what: String,
     },
+    /// The address of the hub is none.
+    #[error("`{endpoint}`: expected an address of http or https in `HF_ENDPOINT`, got {got}")]
+    Endpoint {
+        /// The address.
+        endpoint: String,
+        /// What is wrong with it.
+        got: String,
+    },
     /// The hub cannot be reached or does not answer as it should.
     #[error("{what}: {got}, {attempts} times (`--offline` uses what the cache has)")]
     Unreachable {

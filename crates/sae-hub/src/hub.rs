@@ -85,8 +85,8 @@ impl Hub {
     /// again.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Access`], [`Error::Unreachable`]; [`Error::Offline`] if it is
-    /// not in the cache.
+    /// [`Error::Endpoint`], [`Error::NotFound`], [`Error::Access`], [`Error::Unreachable`];
+    /// [`Error::Offline`] if it is not in the cache.
     pub fn listing(&self, reference: &Reference, kind: Kind) -> Result<Listing> {
         let folder = self.folder(reference, kind);
         let revision = reference.revision();
@@ -116,7 +116,21 @@ impl Hub {
         of_answer(reference, kind, answer)
     }
 
+    /// Refuses an address that names no hub.
+    fn check_endpoint(&self) -> Result<()> {
+        let endpoint = self.endpoint.clone();
+        let rest = ["http://", "https://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme));
+        let got = match rest {
+            None => "none of them",
+            Some(rest) if rest.starts_with(['/', ':', '?', '#']) || rest.is_empty() => "no host",
+            Some(rest) if rest.contains(char::is_whitespace) => "white space in it",
+            Some(_) => return Ok(()),
+        };
+        Err(Error::Endpoint { endpoint, got: got.to_owned() })
+    }
+
     fn ask(&self, reference: &Reference, kind: Kind) -> Result<Answer> {
+        self.check_endpoint()?;
         let what = reference.to_string();
         let (endpoint, kinds) = (&self.endpoint, kind.plural());
         let revision = escape(reference.revision(), false);
@@ -148,6 +162,7 @@ impl Hub {
                 }
                 continue;
             }
+            self.check_endpoint()?;
             let url = self.url(listing, name);
             download::file(&self.client, &folder, commit, name, &url, &what)?;
         }

@@ -38,6 +38,26 @@ fn fetch_all(hub: &Hub) -> Result<(), Error> {
 }
 
 #[test]
+fn an_address_that_is_none_is_refused_at_once() {
+    let cache = TempDir::new().unwrap();
+    let slow = Patience { first_wait: Duration::from_secs(600), ..patience() };
+    for (endpoint, got) in [
+        ("garbage", "none of them"),
+        ("ftp://hub", "none of them"),
+        ("http://", "no host"),
+        ("https://:80", "no host"),
+        ("http://a b", "white space"),
+        ("", "none of them"),
+    ] {
+        let hub = Hub::new(endpoint.into(), cache.path().into(), None, slow);
+        let error = listing(&hub, "hf:owner/name").unwrap_err();
+        assert!(matches!(error, Error::Endpoint { .. }), "{endpoint}: {error}");
+        let message = error.to_string();
+        assert!(message.contains("HF_ENDPOINT") && message.contains(got), "{message}");
+    }
+}
+
+#[test]
 fn a_revision_becomes_a_commit_whose_files_lie_in_the_cache() {
     let (server, cache) = (Server::start(Faults::default()), TempDir::new().unwrap());
     let hub = hub(&server, cache.path(), Some(TOKEN));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use sae_config::{Confusion, Judged, Labels};
+use sae_config::{Confusion, FeatureLabels, Judged};
 use sae_report::{FeatureTasks, Item};
 
 use crate::budget::Spent;
@@ -33,7 +33,7 @@ pub struct Judge {
 #[derive(Debug)]
 pub struct Outcome {
     /// The features that were judged.
-    pub labels: Labels,
+    pub labels: FeatureLabels,
     /// Why others were not.
     pub stopped: Option<Error>,
 }
@@ -65,7 +65,7 @@ impl Judge {
         I: Iterator<Item = sae_report::Result<FeatureTasks>> + Send,
     {
         let (n_done, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let (labels, stopped) = (Mutex::new(Labels::new()), Mutex::new(None));
+        let (labels, stopped) = (Mutex::new(FeatureLabels::new()), Mutex::new(None));
         let one = || -> Result<bool> {
             let next = tasks.lock().expect("no holder panics").next();
             let Some(task) = next.transpose()? else { return Ok(false) };

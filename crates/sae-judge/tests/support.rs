@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use sae_config::{Confusion, Labels};
+use sae_config::{Confusion, FeatureLabels};
 use sae_judge::{Budget, Endpoint, Judge, Outcome, Patience, Settings};
 use sae_report::{Example, FeatureTasks, Item};
 
@@ -59,7 +59,7 @@ pub(crate) fn expected(n: u32) -> Vec<(u32, Confusion)> {
     (0..n).map(|feature| (feature, of(feature))).collect()
 }
 
-pub(crate) fn scores(labels: &Labels) -> Vec<(u32, Confusion)> {
+pub(crate) fn scores(labels: &FeatureLabels) -> Vec<(u32, Confusion)> {
     let score = |(feature, one): (&u32, &sae_config::Judged)| {
         assert_eq!(one.label.as_deref(), Some(&*format!("the token \"tok{feature};\"")));
         assert_eq!(one.detection, one.fuzzing);

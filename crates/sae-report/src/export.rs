@@ -16,6 +16,9 @@ use staged::Staged;
 /// Files of features in a batch, each of 64.
 const FILES_PER_BATCH: usize = 2;
 
+/// Longest name: files and folders are called by it and by what is put before and behind it.
+const MAX_NAME: usize = 200;
+
 /// Whose files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
@@ -95,9 +98,9 @@ pub fn export_features(
 fn check(pages: &SavedFeatures, names: &ExportNames) -> Result<()> {
     let is_id = |name: &str| {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !name.is_empty() && name.chars().all(fits) && !name.starts_with('.')
+        (1..=MAX_NAME).contains(&name.len()) && name.chars().all(fits) && !name.starts_with('.')
     };
-    let expected = "letters, digits, `-`, `_` and `.`, not `.` first";
+    let expected = "at most 200 letters, digits, `-`, `_` and `.`, not `.` first";
     for (what, name) in [("--model", &names.model), ("--set", &names.set)] {
         if !is_id(name) {
             return Err(Error::Export { what, expected, got: format!("{name:?}") });

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sae_config::{FeatureContext, FeatureRecord, FeatureSet, Labels};
+use sae_config::{FeatureContext, FeatureLabels, FeatureRecord, FeatureSet};
 use serde::Serialize;
 
 use crate::{Error, Result};
@@ -201,12 +201,14 @@ impl FeaturePages {
     }
 
     /// Those of earlier pages in the folder, if they show the same.
-    fn labels(&self, set: &FeatureSet) -> Result<Labels> {
-        let Ok(earlier) = SavedFeatures::open(&self.folder) else { return Ok(Labels::new()) };
+    fn labels(&self, set: &FeatureSet) -> Result<FeatureLabels> {
+        let Ok(earlier) = SavedFeatures::open(&self.folder) else {
+            return Ok(FeatureLabels::new());
+        };
         let of = |set: &FeatureSet| {
             (set.checkpoint_hash.clone(), set.store_hash.clone(), set.window, set.seed)
         };
-        if of(earlier.set()) == of(set) { earlier.labels() } else { Ok(Labels::new()) }
+        if of(earlier.set()) == of(set) { earlier.labels() } else { Ok(FeatureLabels::new()) }
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sae_config::{Confusion, Judged, Labels};
+use sae_config::{Confusion, FeatureLabels, Judged};
 use sae_report::{Error, FeaturePages, SavedFeatures};
 use serde_json::{Value, json};
 
@@ -19,14 +19,14 @@ fn answers(hits: u32, rejections: u32) -> Confusion {
     }
 }
 
-fn labels() -> Labels {
+fn labels() -> FeatureLabels {
     let judged = |model: &str, label: Option<&str>, detection| Judged {
         model: model.into(),
         label: label.map(str::to_owned),
         detection,
         fuzzing: detection.map(|_| answers(5, 6)),
     };
-    Labels::from([
+    FeatureLabels::from([
         (
             7,
             judged("big/judge", Some("Verbs of <img src=x onerror=hacked=5>"), Some(answers(9, 8))),
@@ -42,7 +42,7 @@ fn labels_are_kept_with_the_pages_they_are_of() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path());
     let open = || SavedFeatures::open(folder.path()).unwrap();
-    assert_eq!(open().labels().unwrap(), Labels::new());
+    assert_eq!(open().labels().unwrap(), FeatureLabels::new());
     open().write_labels(&labels()).unwrap();
     assert_eq!(open().labels().unwrap(), labels());
     // Made again they keep them, made of something else they do not.
@@ -52,7 +52,7 @@ fn labels_are_kept_with_the_pages_they_are_of() {
     (0..N_FEATURES).for_each(|feature| pages.add(record(feature)).unwrap());
     let other = sae_config::FeatureSet { checkpoint_hash: "c1".into(), ..set() };
     pages.finish(&other, &pool()).unwrap();
-    assert_eq!(open().labels().unwrap(), Labels::new());
+    assert_eq!(open().labels().unwrap(), FeatureLabels::new());
     for (wrong, expected) in [
         (
             "softsae(\"labels\",{\"judges\":[],\"features\":{\"1\":[0,null,null,null]}});\n",

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use sae_config::{CheckedRun, DataConfig, WeightedStore};
 use sae_data::{
-    ActivationStore, BatchSource, Concatenation, Loader, LoaderConfig, Ports, RowMeta, Selection,
-    open_store, read_row_list, zip,
+    ActivationStore, BatchSource, Concatenation, Loader, LoaderConfig, Port, Ports, RowMeta,
+    Selection, open_store, read_row_list, zip,
 };
 
 use crate::Result;
 
 /// The store of a run, and that of its target.
-type Stores = Ports<Arc<dyn ActivationStore>>;
+pub type Stores = Ports<Arc<dyn ActivationStore>>;
 
 /// What a filter of the configuration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Opened {
     pub source: Box<dyn BatchSource>,
     /// What each filter kept.
     pub filtered: Vec<Filtered>,
+    /// The rows of an epoch, where they are of stores.
+    pub stores: Option<Stores>,
 }
 
 /// Opens what a run trains on; [`open_stores`] is one.
@@ -53,7 +55,8 @@ pub fn open_stores(config: &CheckedRun) -> Result<Opened> {
         seed: training.seed,
         ..LoaderConfig::default()
     };
-    Ok(Opened { source: Box::new(Loader::open(stores, loader)?), filtered })
+    let source = Box::new(Loader::open(stores.clone(), loader)?);
+    Ok(Opened { source, filtered, stores: Some(stores) })
 }
 
 /// Opens the stores of a configuration and leaves out the rows that it does not want, with their
@@ -69,6 +72,9 @@ fn open_data(config: &DataConfig) -> Result<(Stores, Vec<Filtered>)> {
         let parts = config.stores.iter().map(open).collect::<Result<_>>()?;
         Arc::new(Concatenation::new(parts)?)
     };
+    if let Some(hook) = &config.hook {
+        check_hook(&*store, hook)?;
+    }
     let mut stores = match &config.target {
         Some(target) => zip(store, open_store(target)?).map_err(of_target)?,
         None => store.into(),
@@ -100,6 +106,19 @@ fn open_data(config: &DataConfig) -> Result<(Stores, Vec<Filtered>)> {
         apply(&mut stores, "max_norm_ratio", selection)?;
     }
     Ok((stores, filtered))
+}
+
+/// Refuses a store that is known to be of another hook point.
+fn check_hook(store: &dyn ActivationStore, hook: &str) -> Result<()> {
+    let Port { place, provenances, .. } = Port::of_store(store);
+    let other = |of: &&sae_data::Provenance| !of.hook_point.is_empty() && of.hook_point != hook;
+    match provenances.iter().find(other) {
+        None => Ok(()),
+        Some(of) => {
+            let expected = format!("`{}`, that of {}", of.hook_point, place.display());
+            Err(sae_config::Error::value("data.hook", expected, format!("`{hook}`")).into())
+        }
+    }
 }
 
 /// What says that a target does not belong to its input names the key.
@@ -170,6 +189,25 @@ mod tests {
         assert_eq!(counts, [("rows", 13, 4), positions, ("max_norm_ratio", 3, 2)]);
         let first = format!("store = {a:?}\nmax_position = 0");
         assert_eq!(rows(&first).unwrap(), [1, 6]);
+    }
+
+    #[test]
+    fn a_store_of_another_hook_point_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, hook) in [("a", "embed"), ("unknown", "")] {
+            let mut spec = StoreSpec::new(2, Dtype::F32);
+            spec.provenance.hook_point = hook.into();
+            let mut writer = StoreWriter::create(&dir.path().join(name), spec).unwrap();
+            writer.append(&[1.0; 2], &[RowMeta::default()]).unwrap();
+            writer.finish().unwrap();
+        }
+        let data = |name: &str, hook: &str| {
+            rows(&format!("store = {:?}\nhook = '{hook}'", dir.path().join(name)))
+        };
+        assert_eq!(data("a", "embed").unwrap(), [1]);
+        assert_eq!(data("unknown", "mlp_in.2").unwrap(), [1]);
+        let message = data("a", "mlp_in.2").unwrap_err();
+        assert!(message.starts_with("`data.hook`: expected `embed`, that of "), "{message}");
     }
 
     #[test]

@@ -1,26 +1,23 @@
 //! What a fault of a device or of memory becomes: an error that names the settings to change.
 
-use std::cell::Cell;
-
 use sae_config::CheckedRun;
 use tch::Kind;
 use tch_autograd::Fault;
 
 use crate::engine::choose;
-use crate::{Error, Progress, Result};
+use crate::{Error, Result};
 
-/// Runs a training of `config`, told of each step, and names its faults.
+/// Does a part of the training of `config`, after `steps_done`, and names its faults.
 pub(crate) fn named<T>(
     config: &CheckedRun,
-    observer: &mut dyn FnMut(&Progress<'_>),
-    train: impl FnOnce(&mut dyn FnMut(&Progress<'_>)) -> Result<T>,
+    steps_done: u64,
+    part: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let steps_done = Cell::new(0);
-    let mut counted = |progress: &Progress<'_>| {
-        steps_done.set(progress.step);
-        observer(progress);
-    };
-    let fault = match tch_autograd::catch(|| train(&mut counted)) {
+    let fault = match tch_autograd::catch(part) {
+        // What a part of this part has named already.
+        Ok(Err(error @ (Error::OutOfMemory { .. } | Error::DeviceFailed { .. }))) => {
+            return Err(error);
+        }
         Ok(Err(error)) => match Fault::of_text(&error.to_string()) {
             Some(fault) => fault,
             None => return Err(error),
@@ -28,7 +25,7 @@ pub(crate) fn named<T>(
         Ok(done) => return done,
         Err(fault) => fault,
     };
-    Err(error(fault, config, steps_done.get()))
+    Err(error(fault, config, steps_done))
 }
 
 fn error(fault: Fault, config: &CheckedRun, steps_done: u64) -> Error {
@@ -63,21 +60,19 @@ mod tests {
         toml::from_str::<sae_config::RunConfig>(&text).unwrap().check().unwrap()
     }
 
-    /// The message of a run that panics with, or returns, an error of libtorch after three steps.
+    /// The message of a part that panics with, or returns, an error of libtorch after three steps.
     fn message(architecture: &str, text: &str, panics: bool) -> String {
-        let work = |observer: &mut dyn FnMut(&Progress<'_>)| -> Result<()> {
-            observer(&Progress { step: 3, steps: 9, logged: None, filtered: &[] });
+        let work = || -> Result<()> {
             let operator = || Err::<(), _>(tch::TchError::Torch(text.to_owned()));
             if panics {
                 operator().unwrap();
             }
             operator().map_err(|source| Error::Torch { step: 3, source })
         };
-        let mut seen = 0;
-        let observer = &mut |progress: &Progress<'_>| seen = progress.step;
-        let error = named(&config(architecture), observer, work).unwrap_err().to_string();
-        assert_eq!(seen, 3);
-        error
+        let config = config(architecture);
+        // Within another part, which leaves the name as it is.
+        let error = named(&config, 0, || named(&config, 3, work)).unwrap_err();
+        error.to_string()
     }
 
     #[test]

@@ -24,19 +24,22 @@ mod report;
 mod rules;
 mod run;
 mod schedule;
+mod signs;
 mod start;
 mod state;
 mod trainer;
 
-pub use data::{Filtered, Open, Opened, open_stores};
+pub use data::{Filtered, Open, Opened, Stores, open_stores};
 pub use device::run_device;
 pub use error::{Error, Result};
 pub use metrics::{EVENTS_FILE, MetricsLine, read_metrics};
 pub use origin::{origin, origin_of};
-pub use plan::{MemoryPlan, memory, plan};
+pub use plan::{MemoryPlan, memory, plan, plan_together};
 pub use profile::Profile;
 pub use report::{Step, StepReport};
 pub use run::{
-    CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary, train_run,
+    CHECKPOINT_FOLDER, CONFIG_FILE, METRICS_FILE, Progress, RunOptions, RunSummary,
+    TRAINING_FOLDER, train_run, train_runs,
 };
+pub use signs::heeds;
 pub use trainer::Trainer;

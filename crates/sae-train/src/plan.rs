@@ -36,8 +36,12 @@ pub struct MemoryPlan {
     pub dense: u64,
     /// Codes, and buffers of batch × dimension.
     pub batch: u64,
-    /// The window of rows of a live host; the host itself is not part of the plan.
+    /// The window of rows of a live host.
     pub window: u64,
+    /// The weights of a live host, where they are counted ([`MemoryPlan::with_host`]).
+    pub host: u64,
+    /// Runs that train together.
+    pub n_runs: usize,
     /// Which engine computes the steps.
     pub engine: &'static str,
     /// Whether `training.micro_batch` may be smaller than the batch.
@@ -48,15 +52,39 @@ impl MemoryPlan {
     /// All of it.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.parameters + self.moments + self.gradients + self.dense + self.batch + self.window
+        let Self { parameters, moments, gradients, dense, batch, window, host, .. } = self;
+        *parameters + *moments + *gradients + *dense + *batch + *window + *host
+    }
+
+    /// Counts the weights of a live host too.
+    #[must_use]
+    pub fn with_host(self, host: u64) -> Self {
+        Self { host, ..self }
+    }
+
+    /// Both of two plans, of runs that train together: they share the window and the host.
+    fn and(self, other: Self) -> Self {
+        Self {
+            parameters: self.parameters + other.parameters,
+            moments: self.moments + other.moments,
+            gradients: self.gradients + other.gradients,
+            dense: self.dense + other.dense,
+            batch: self.batch + other.batch,
+            window: self.window.max(other.window),
+            host: self.host.max(other.host),
+            n_runs: self.n_runs + other.n_runs,
+            engine: if self.engine == other.engine { self.engine } else { "fast and reference" },
+            may_cut: false,
+        }
     }
 
     /// Refuses a run that needs more than the bytes that are free.
     ///
     /// # Errors
     /// The setting to change: `training.micro_batch`, with a value that fits, where one does and
-    /// the step can be cut so; `training.batch_size` where buffers of the batch take most of it, or
-    /// `data.window_bytes` where the window does; else `sae.n_features`.
+    /// the step can be cut so; `training.batch_size` where buffers of the batch take most of it,
+    /// `data.window_bytes` where the window does, or `data.host` where the host does; else
+    /// `sae.n_features`. Of several runs, `runs`.
     pub fn check(&self, config: &CheckedRun, free: u64) -> Result<()> {
         if self.total() <= free {
             return Ok(());
@@ -68,6 +96,13 @@ impl MemoryPlan {
             device => format!(" that are free on {device}"),
         };
         let (total, free_mega) = (mega(self.total()), mega(free));
+        if self.n_runs > 1 {
+            let expected = format!(
+                "fewer at a time, so that they fit into {free_mega} MB{place}: these need {total} MB"
+            );
+            let got = format!("{} that train together", self.n_runs);
+            return Err(sae_config::Error::value("runs", expected, got).into());
+        }
         let needs = format!("fits into {free_mega} MB{place}: this one needs {total} MB");
         let rows = training.micro_batch;
         let others = self.total() - self.dense;
@@ -87,6 +122,11 @@ impl MemoryPlan {
             let expected =
                 format!("a run that {needs}, {of_window} MB of it for the window of rows");
             sae_config::Error::value("data.window_bytes", expected, live.window_bytes)
+        } else if let Some(live) =
+            config.data.live.as_ref().filter(|_| self.host > self.total() / 2)
+        {
+            let expected = format!("a run that {needs}, {} MB of it for the host", mega(self.host));
+            sae_config::Error::value("data.host", expected, live.host.display())
         } else {
             let expected = format!("a run that {needs}");
             sae_config::Error::value("sae.n_features", expected, config.sae.n_features)
@@ -106,6 +146,9 @@ impl fmt::Display for MemoryPlan {
         line("batch × D", self.batch)?;
         if self.window > 0 {
             line("window", self.window)?;
+        }
+        if self.host > 0 {
+            line("host", self.host)?;
         }
         line("total", self.total())
     }
@@ -140,9 +183,24 @@ pub fn plan(config: &CheckedRun, dimensions: Ports<usize>) -> Result<MemoryPlan>
             .live
             .as_ref()
             .map_or(0, |live| live.window_memory(dimensions.input, dimensions.target)),
+        host: 0,
+        n_runs: 1,
         engine: engine.name,
         may_cut: (engine.cuts)(&config.recipe),
     })
+}
+
+/// The memory that training runs of one stream together takes, none if there are none.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_together<'a>(
+    configs: impl IntoIterator<Item = &'a CheckedRun>,
+    dimensions: Ports<usize>,
+) -> Result<Option<MemoryPlan>> {
+    let plans = configs.into_iter().map(|config| plan(config, dimensions));
+    let plans = plans.collect::<Result<Vec<_>>>()?;
+    Ok(plans.into_iter().reduce(MemoryPlan::and))
 }
 
 /// Parameters of the k-estimator, and units of its hidden layer where that is not z itself.
@@ -159,11 +217,14 @@ pub(crate) fn estimator_size(config: &CheckedRun, d_model: usize) -> (u64, u64) 
     }
 }
 
-/// Refuses a run that does not fit into what is free now on its device.
-pub(crate) fn check_memory(config: &CheckedRun, dimensions: Ports<usize>) -> Result<()> {
-    match memory(run_device(config)?)? {
-        Some(memory) => plan(config, dimensions)?.check(config, memory.free),
-        None => Ok(()),
+/// Refuses runs of one stream that do not fit together into what is free now on their device; the
+/// host of live ones is loaded by now.
+pub(crate) fn check_memory(configs: &[&CheckedRun], dimensions: Ports<usize>) -> Result<()> {
+    let Some(first) = configs.first() else { return Ok(()) };
+    let memory = memory(run_device(first)?)?;
+    match (memory, plan_together(configs.iter().copied(), dimensions)?) {
+        (Some(memory), Some(plan)) => plan.check(first, memory.free),
+        _ => Ok(()),
     }
 }
 

@@ -7,5 +7,6 @@ mod runs;
 mod starts;
 mod steps;
 mod support;
+mod together;
 mod transcoders;
 mod version1;

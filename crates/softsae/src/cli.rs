@@ -4,7 +4,9 @@ mod corpus;
 mod features;
 mod harvest;
 mod models;
+mod probe_data;
 mod runs;
+mod steer;
 mod stores;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +17,9 @@ pub(crate) use features::{
 };
 pub(crate) use harvest::{BosPolicy, HarvestArgs, SpecialTokens};
 pub(crate) use models::{CompareArgs, ExportArgs, ImportArgs, InspectArgs};
-pub(crate) use runs::{EncodeArgs, EvalArgs, TrainArgs};
+pub(crate) use probe_data::{ProbeDataArgs, ProbeRows};
+pub(crate) use runs::{ALL_SUITES, EncodeArgs, EvalArgs, TrainArgs};
+pub(crate) use steer::SteerArgs;
 pub(crate) use stores::{ConvertArgs, PlantArgs, StoreDtype, StoreFormat};
 
 /// Trains, evaluates and inspects sparse autoencoders on model activations.
@@ -36,6 +40,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run texts or images through a host model and store the activations at a hook point
     Harvest(HarvestArgs),
+    /// Run labelled texts or images through a host model and store activations with their labels, for
+    /// probes
+    ProbeData(ProbeDataArgs),
     /// Write an activation store made of known features, and what they are
     Plant(PlantArgs),
     /// Copy an activation store into another format
@@ -51,6 +58,8 @@ pub(crate) enum Command {
     Encode(EncodeArgs),
     /// Make pages of what every feature of an SAE is active on, and files of them for other tools
     Features(FeaturesArgs),
+    /// Let a language model write with a feature added to its activations
+    Steer(SteerArgs),
     /// Describe an activation store or a checkpoint
     Inspect(InspectArgs),
     /// Write a checkpoint as the files of another tool

@@ -23,6 +23,15 @@ impl Failure {
         Self::Run(error.into())
     }
 
+    /// The failure of one of several things, which is named.
+    pub(crate) fn of(self, what: impl fmt::Display) -> Self {
+        match self {
+            Self::Usage(error) => Self::Usage(error.context(what.to_string())),
+            Self::Run(error) => Self::Run(error.context(what.to_string())),
+            Self::Interrupted(message) => Self::Interrupted(format!("{what}: {message}")),
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),

@@ -18,7 +18,10 @@ use tch_autograd::Fault;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    interrupt::install(matches!(cli.command, Command::Harvest(_) | Command::Train(_)));
+    interrupt::install(matches!(
+        cli.command,
+        Command::Harvest(_) | Command::ProbeData(_) | Command::Train(_)
+    ));
     if cli.offline {
         sae_hub::go_offline();
     }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Harvest(args) => commands::harvest::run(args),
+        Command::ProbeData(args) => commands::probe_data::run(args),
         Command::Plant(args) => commands::plant::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::Train(args) => commands::train::run(args),
@@ -53,6 +57,7 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Compare(args) => commands::compare::run(args),
         Command::Encode(args) => commands::encode::run(args),
         Command::Features(args) => commands::features::run(args),
+        Command::Steer(args) => commands::steer::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Import(args) => commands::import::run(args),

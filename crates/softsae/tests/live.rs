@@ -11,7 +11,7 @@ use crate::features::{host, tokenizer};
 use crate::{fail, metrics, softsae, softsae_program, str, succeed, text};
 
 /// A folder with a tiny host and texts of 3 × 420 of its tokens.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     host(&folder.path().join("host"), "llama");
     tokenizer(&folder.path().join("host"), &|id| format!("w{id}"));
@@ -24,7 +24,7 @@ fn folder() -> TempDir {
 }
 
 /// The run over `data`, with `more` lines of its training.
-fn run_toml(data: &str, more: &str) -> String {
+pub(crate) fn run_toml(data: &str, more: &str) -> String {
     format!(
         "sae.n_features = 64\narchitecture = {{ name = 'topk', k = 4 }}\n[training]\nsteps = 40\n\
          batch_size = 64\nlr = 1e-3\nlog_every = 1\ncheckpoint_every = 3\n{more}\n[data]\n{data}\n"
@@ -32,7 +32,7 @@ fn run_toml(data: &str, more: &str) -> String {
 }
 
 /// The live data of a folder; `more` lines come before the corpus.
-fn live(folder: &Path, more: &str) -> String {
+pub(crate) fn live(folder: &Path, more: &str) -> String {
     let (host, texts) = (folder.join("host"), folder.join("texts"));
     format!(
         "host = {host:?}\nhook = 'mlp_in.1'\ncontext_length = 16\n{more}\n\
@@ -48,7 +48,7 @@ fn train(folder: &Path, name: &str, data: &str, more: &str) {
 }
 
 /// The weights of a run, and its log but for the clock.
-fn outcome(folder: &Path, name: &str) -> (Vec<u8>, Vec<serde_json::Value>) {
+pub(crate) fn outcome(folder: &Path, name: &str) -> (Vec<u8>, Vec<serde_json::Value>) {
     let out = folder.join(name);
     (fs::read(out.join("checkpoint/sae.safetensors")).expect("weights"), metrics(&out))
 }
@@ -160,7 +160,7 @@ fn the_plan_counts_the_window_and_what_cannot_be_is_refused_by_key() {
         ("window_bytes = 1000000000000000", ["data.window_bytes", "MB of it for the window"]),
         ("window_bytes = 100", ["data.window_bytes", "contexts that the host reads at once"]),
         ("target_hook = 'mlp_out.9'", ["mlp_out.9", "expected a layer from 0"]),
-        ("statistics_rows = 0", ["data.statistics_rows", "at least 1"]),
+        ("statistics_rows = 1", ["data.statistics_rows", "at least 2"]),
         ("store = 'a'", ["`host`", "`store`"]),
     ] {
         fs::write(&config, run_toml(&live(at, more), "")).expect("writes");
@@ -204,4 +204,25 @@ fn a_real_host_gives_the_weights_of_a_store_of_its_rows() {
     ]);
     train(at, "stored", &format!("store = {store:?}"), "");
     assert!(outcome(at, "live") == outcome(at, "stored"), "weights or log differ");
+}
+
+/// What is wrong with the data is a mistake of usage, also where a run meets it later.
+#[test]
+fn a_damaged_line_that_a_run_meets_is_named() {
+    let folder = folder();
+    let at = folder.path();
+    let line = |n: u64| {
+        let words: Vec<_> = (0..40).map(|i: u64| format!("w{}", 4 + (i * i + n) % 40)).collect();
+        format!("{{\"text\": \"{}\"}}\n", words.join(" "))
+    };
+    let file = at.join("lines.jsonl");
+    let lines: String = (0..200).map(line).collect();
+    fs::write(&file, format!("{lines}{{\"text\": 7}}\n")).expect("writes");
+    let texts = at.join("texts");
+    let data = live(at, "window_bytes = 60000").replace(str(&texts), str(&file));
+    let (config, out) = (at.join("run.toml"), at.join("out"));
+    let text = run_toml(&data, "").replace("steps = 40", "steps = 400");
+    fs::write(&config, text).expect("writes");
+    fail(["train", str(&config), "--out", str(&out)], 2, &["lines.jsonl", "line 201"]);
+    assert!(!crate::metrics(&out).is_empty(), "it had begun");
 }

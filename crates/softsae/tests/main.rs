@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compare;
+mod corpora;
 mod disks;
 mod end_to_end;
 mod faults;
@@ -18,7 +19,11 @@ mod presets;
 mod replaced;
 mod resumed;
 mod signals;
+mod signs;
+mod steer;
 mod stores;
+mod streams;
+mod suites;
 mod transcoders;
 
 use std::path::{Path, PathBuf};

@@ -80,3 +80,27 @@ fn rows_of_zeros_do_not_drive_out_the_others() {
     assert!(inspected.contains("rows of zeros             600\n"), "{inspected}");
     assert!(inspected.contains("of the rows that are not zero"), "{inspected}");
 }
+
+#[test]
+fn what_a_command_finds_in_its_place_is_a_mistake_of_usage() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let store = write_rows(folder.path(), "x", &[1.0, 2.0, 3.0, 4.0], 2);
+    let out = at("copy");
+    let convert = ["convert", str(&store), "--out", str(&out)];
+    succeed(convert);
+    fail(convert, 2, &["copy: expected no store, got one that exists"]);
+    // As a kill leaves it.
+    let manifest = out.join("manifest.json");
+    let text = fs::read_to_string(&manifest).expect("reads");
+    let mut begun: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    (begun["complete"], begun["shards"]) = (false.into(), serde_json::json!([]));
+    fs::write(&manifest, begun.to_string()).expect("writes");
+    fail(convert, 2, &["copy: expected no store, got an unfinished one", "delete it"]);
+    let config = at("planted.toml");
+    fs::write(&config, "[planted]\nn_rows = 20\nd_model = 8\nn_features = 16\nk_max = 3\n")
+        .expect("writes");
+    let (planted, plant) = (at("planted"), ["plant", str(&config), "--out"]);
+    succeed(plant.into_iter().chain([str(&planted)]));
+    fail(plant.into_iter().chain([str(&planted)]), 2, &["planted", "a finished one"]);
+}

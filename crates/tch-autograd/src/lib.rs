@@ -10,6 +10,8 @@ mod gradcheck;
 #[cfg(feature = "gemm")]
 mod product;
 pub mod read;
+#[cfg(feature = "gemm")]
+mod slices;
 mod testing;
 mod view;
 
@@ -22,6 +24,8 @@ pub use function::{BackwardContext, ForwardContext, Function, apply};
 pub use gradcheck::{GradcheckOptions, gradcheck};
 #[cfg(feature = "gemm")]
 pub use product::matmul_into;
+#[cfg(feature = "gemm")]
+pub use slices::{Factor, multiply};
 pub use testing::{test_device, test_device_name};
 pub use view::{Element, View, view, view_mut};
 

@@ -40,7 +40,7 @@ impl<T: FnMut(u64)> Attempt<'_, T> {
             .filter(|path| path.exists())
             .map(|path| path.display().to_string())
             .collect();
-        let trained = self.process("training", || self.job.train(folder, place))?;
+        let trained = self.process("training", || Ok(self.job.train(folder, place)))?;
         if let Some(failure) = trained {
             let is_its_own = failure.contains("exit code") && !saved.is_empty();
             let from = saved.join(" and ");
@@ -58,11 +58,15 @@ impl<T: FnMut(u64)> Attempt<'_, T> {
     }
 
     /// Runs a process, again where a signal has ended it; gives by what it failed in the end.
-    fn process(&mut self, stage: &str, command: impl Fn() -> Command) -> Result<Option<String>> {
+    pub(super) fn process(
+        &mut self,
+        stage: &str,
+        command: impl Fn() -> Result<Command>,
+    ) -> Result<Option<String>> {
         let bounds = Bounds { deadline: self.deadline, memory: self.job.limits.memory };
         let mut wait = BACK_OFF;
         for retries_left in (0..=self.job.retries).rev() {
-            let ending = self.log.run_within(&mut command(), bounds, &mut *self.tick)?;
+            let ending = self.log.run_within(&mut command()?, bounds, &mut *self.tick)?;
             let failure = account::failure(stage, ending, &self.job.limits);
             let Some(text) = &failure else { return Ok(None) };
             self.log.say(text)?;

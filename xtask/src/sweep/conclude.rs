@@ -7,7 +7,7 @@ use sae_config::RunStatus;
 
 use super::job::Job;
 use super::plan::Plan;
-use super::{child, frontier, results};
+use super::{child, frontier, results, seeds};
 use crate::exit::note;
 
 /// Ends of logs that are shown at most.
@@ -16,6 +16,7 @@ const MOST_LOGS: usize = 5;
 /// Writes and prints the results and where feature pages are; an error if a selected run has failed.
 pub(super) fn conclude(plan: &Plan, job: &Job, pages: &[(String, PathBuf)]) -> Result<()> {
     let results = results::refresh(plan, job)?;
+    seeds::compare(job, &results.runs)?;
     let page = sae_report::write_report(&job.out)?;
     say!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {
@@ -30,12 +31,19 @@ pub(super) fn conclude(plan: &Plan, job: &Job, pages: &[(String, PathBuf)]) -> R
     for run in plan.selected() {
         let result = job.result(run);
         let status = result.as_ref().map(|result| result.status);
-        if matches!(status, Some(RunStatus::Done | RunStatus::Dropped)) {
-            continue;
+        let is_measured = result.as_ref().is_some_and(|result| job.suites.are_measured(result));
+        match status {
+            Some(RunStatus::Dropped) => continue,
+            Some(RunStatus::Done) if is_measured => continue,
+            _ => {}
         }
         n_failed += 1;
         let failure = result.and_then(|result| result.failure);
-        let failure = failure.unwrap_or_else(|| "no result".into());
+        let none = match status {
+            Some(RunStatus::Done) => "a suite was not measured",
+            _ => "no result",
+        };
+        let failure = failure.unwrap_or_else(|| none.into());
         let log = job.folder(&run.id).join("log.txt");
         note(&format!("\nrun {} ({}) failed: {failure}", run.id, run.point));
         if n_failed <= MOST_LOGS {

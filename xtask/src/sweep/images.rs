@@ -1,6 +1,6 @@
 //! Images that a vision host sees: those to train on and those to judge by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -8,7 +8,7 @@ use sae_config::{ImageBackground, ImagePositions, ImagesConfig, TRAINING_VERSION
 use serde::Serialize;
 
 use super::content::{Contents, files, short_hash};
-use super::source::Host;
+use super::source::{Host, Ids, stand_for};
 use crate::exit::usage;
 use crate::pictures::{self, Pictures};
 use crate::workspace::Workspace;
@@ -16,7 +16,6 @@ use crate::workspace::Workspace;
 /// A vision host, and what it sees.
 pub(super) struct ImageSource {
     pub(super) host: Host,
-    pub(super) hook: String,
     pub(super) positions: ImagePositions,
     pub(super) background: ImageBackground,
     pub(super) train: ImageFolder,
@@ -27,8 +26,8 @@ pub(super) struct ImageSource {
 
 /// What a store of images is made from.
 pub(super) struct ImageFolder {
-    /// Hash of everything that shapes the store.
-    pub(super) id: String,
+    /// Hash of everything that shapes the store of a hook point.
+    pub(super) ids: Ids,
     pub(super) folder: PathBuf,
 }
 
@@ -38,10 +37,10 @@ impl ImageSource {
         workspace: &Workspace,
         host: Host,
         host_id: &str,
-        hook: &str,
+        hooks: &BTreeSet<&str>,
         images: &ImagesConfig,
         contents: &Contents,
-    ) -> Result<(Self, String)> {
+    ) -> Result<(Self, Ids)> {
         let (train, held_out, to_fetch) = match (&images.name, &images.train, &images.held_out) {
             (Some(name), ..) => {
                 let pictures = pictures::find(name).ok_or_else(|| {
@@ -65,27 +64,32 @@ impl ImageSource {
             hook: &'a str,
             positions: ImagePositions,
             background: ImageBackground,
-            images: String,
+            images: &'a str,
         }
         let new = |key: &str, folder: PathBuf| {
-            let identity = Identity {
-                version: TRAINING_VERSION,
-                host: host_id,
-                hook,
-                positions: images.positions,
-                background: images.background,
-                images: match to_fetch {
-                    Some(pictures) => format!("{key} of {}, not fetched", pictures.name),
-                    None => contents.tree(key, &folder)?,
-                },
+            let hash = match to_fetch {
+                Some(pictures) => format!("{key} of {}, not fetched", pictures.name),
+                None => contents.tree(key, &folder)?,
             };
-            anyhow::Ok(ImageFolder { id: short_hash(&serde_json::to_string(&identity)?), folder })
+            let id = |hook: &&str| {
+                let identity = Identity {
+                    version: TRAINING_VERSION,
+                    host: host_id,
+                    hook,
+                    positions: images.positions,
+                    background: images.background,
+                    images: &hash,
+                };
+                let id = short_hash(&serde_json::to_string(&identity)?);
+                anyhow::Ok(((*hook).to_owned(), id))
+            };
+            let ids = hooks.iter().map(id).collect::<Result<_>>()?;
+            anyhow::Ok(ImageFolder { ids, folder })
         };
         let (train, held_out) = (new("images.train", train)?, new("images.held_out", held_out)?);
-        let data = format!("train {}, held out {}", train.id, held_out.id);
+        let data = stand_for(&train.ids, &held_out.ids, "");
         let (positions, background) = (images.positions, images.background);
-        let hook = hook.to_owned();
-        Ok((Self { host, hook, positions, background, train, held_out, to_fetch }, data))
+        Ok((Self { host, positions, background, train, held_out, to_fetch }, data))
     }
 
     /// Prints where the activations come from.
@@ -97,9 +101,10 @@ impl ImageSource {
             );
         }
         for (name, images) in [("train", &self.train), ("held-out", &self.held_out)] {
-            let (hook, positions) = (&self.hook, self.positions.name());
-            let folder = images.folder.display();
-            say!("{name} activations {}: {hook}, {positions} of images in {folder}", images.id);
+            let (positions, folder) = (self.positions.name(), images.folder.display());
+            for (hook, id) in &images.ids {
+                say!("{name} activations {id}: {hook}, {positions} of images in {folder}");
+            }
         }
         Ok(())
     }
@@ -130,12 +135,13 @@ mod tests {
 
     use super::*;
 
-    fn source(folder: &Path, images: &str) -> Result<(ImageSource, String)> {
+    fn source(folder: &Path, images: &str) -> Result<(ImageSource, Ids)> {
         let workspace = Workspace::at(folder);
         let (images, contents): (ImagesConfig, _) =
             (toml::from_str(images).unwrap(), Contents::new(&workspace));
         let host = Host::Own("host.onnx".into());
-        ImageSource::new(&workspace, host, "hash", "resid_post.8", &images, &contents)
+        let hooks = BTreeSet::from(["resid_post.8"]);
+        ImageSource::new(&workspace, host, "hash", &hooks, &images, &contents)
     }
 
     #[test]
@@ -170,7 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (named, _) = source(folder.path(), "name = 'tuxpaint-stamps'").unwrap();
         assert_eq!(named.to_fetch.map(|pictures| pictures.name), Some("tuxpaint-stamps"));
-        assert_ne!(named.train.id, named.held_out.id);
+        assert_ne!(named.train.ids, named.held_out.ids);
         let error = source(folder.path(), "name = 'stamps'").err().unwrap().to_string();
         assert!(error.starts_with("images.name: expected one of [\"tuxpaint-stamps\"]"), "{error}");
     }

@@ -16,6 +16,7 @@ use super::inputs::Inputs;
 use super::metrics::Metrics;
 use super::plan::PlannedRun;
 use super::stores::Activations;
+use super::suites::Suites;
 use crate::exit::note;
 
 /// What all runs of a sweep share.
@@ -28,6 +29,9 @@ pub(super) struct Job {
     /// Where it finds its libraries.
     pub(super) libraries: Option<String>,
     pub(super) activations: Activations,
+    /// What its runs are judged by beside fidelity.
+    #[serde(default)]
+    pub(super) suites: Suites,
     /// What its runs read, and must find unchanged.
     pub(super) inputs: Inputs,
     /// What made its results.
@@ -64,19 +68,24 @@ impl Job {
     /// The result of a run that is trained and evaluated.
     pub(super) fn finished(&self, run: &PlannedRun) -> Option<RunResult> {
         let steps = run.point.config.training.steps;
-        self.result(run).filter(|result| is_of_length(result, steps))
+        self.result(run).filter(|result| self.is_whole(result, steps))
+    }
+
+    /// Whether a result is that of a run with so many steps, or more, and has what was asked for.
+    fn is_whole(&self, result: &RunResult, steps: u64) -> bool {
+        is_of_length(result, steps) && self.suites.are_measured(result)
     }
 
     /// Whether a run is trained to so many steps and evaluated.
     pub(super) fn has_finished(&self, id: &str, steps: u64) -> bool {
         let result = self.kept(id).ok().flatten();
-        result.is_some_and(|result| is_of_length(&result, steps))
+        result.is_some_and(|result| self.is_whole(&result, steps))
     }
 
     /// The result of a run that is finished or has failed: not that of an earlier rung.
     pub(super) fn ended(&self, run: &PlannedRun) -> Option<RunResult> {
         let steps = run.point.config.training.steps;
-        self.result(run).filter(|r| r.status == RunStatus::Failed || is_of_length(r, steps))
+        self.result(run).filter(|r| r.status == RunStatus::Failed || self.is_whole(r, steps))
     }
 
     /// The file of a run's result.
@@ -129,14 +138,10 @@ impl Job {
         std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
         let log = Log::open(&folder.join("log.txt"), || tick(0))?;
         let steps = config.training.steps;
-        if let Some(result) = self.kept(id)?.filter(|result| is_of_length(result, steps)) {
+        if let Some(result) = self.kept(id)?.filter(|result| self.is_whole(result, steps)) {
             return Ok(result);
         }
-        self.clear(id, &folder)?;
-        let mut config = config.clone();
-        config.data.store = self.activations.train.clone();
-        config.training.device = device(&folder, &place.device);
-        write_toml(&folder.join("run.toml"), &config)?;
+        let config = self.begin(id, config, place)?;
         let started = account::start(&folder)?;
         let clock = Instant::now();
         let mut attempt = Attempt {
@@ -173,8 +178,29 @@ impl Job {
             evaluation,
             failure,
         };
-        write_json(&self.result_file(id), &result)?;
+        self.keep(&result)?;
         Ok(result)
+    }
+
+    /// Writes the result of an attempt; one that failed does not take the place of what an earlier one
+    /// has measured, such as where a suite that is asked for since cannot be measured.
+    fn keep(&self, result: &RunResult) -> Result<()> {
+        let (id, steps) = (&result.run_id, result.config.training.steps);
+        let is_measured = self.kept(id)?.is_some_and(|kept| is_of_length(&kept, steps));
+        match result.evaluation.is_none() && is_measured {
+            true => Ok(()),
+            false => Ok(write_json(&self.result_file(id), result)?),
+        }
+    }
+
+    /// Makes the folder of a run ready for its training: gives what its run file says.
+    pub(super) fn begin(&self, id: &str, config: &RunConfig, place: &Place) -> Result<RunConfig> {
+        let folder = self.folder(id);
+        self.clear(id, &folder)?;
+        let mut config = self.activations.provided(config)?;
+        config.training.device = device(&folder, &place.device);
+        write_toml(&folder.join("run.toml"), &config)?;
+        Ok(config)
     }
 
     /// Removes the pages of an earlier model, and the model of a run that was dropped.
@@ -211,8 +237,7 @@ impl Job {
     pub(super) fn write_failure(&self, run: &PlannedRun, failure: &str) -> Result<()> {
         let folder = self.folder(&run.id);
         std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
-        let mut config = run.point.config.clone();
-        config.data.store = self.activations.train.clone();
+        let config = self.activations.provided(&run.point.config)?;
         let result = RunResult {
             run_id: run.id.clone(),
             variant: None,

@@ -1,4 +1,5 @@
-//! Runs on this machine: some at a time on each device, the longest first, as memory allows.
+//! Runs on this machine: some at a time on each device, the longest first, as memory allows. Runs of
+//! one stream count as one where they train together.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Sender};
@@ -8,12 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::job::{self, Job, Place};
-use super::memory;
+use super::memory::{self, Forecast};
 use super::plan::{Plan, PlannedRun};
 use super::progress::{Runs, Spinner};
 use super::results::Refresher;
-use super::stop;
-use crate::exit::{self, usage};
+use super::{stop, together};
+use crate::exit::{self, note, usage};
 
 /// Time between two looks at a run's metrics, and at the memory that is free.
 const LOOK: Duration = Duration::from_millis(500);
@@ -27,7 +28,7 @@ enum Event<'a> {
 
 /// Carries out runs, `jobs` at once on each device; runs that fail do not stop the others.
 pub(super) fn run(plan: &Plan, job: &Job, runs: &[&PlannedRun], jobs: u16) -> Result<()> {
-    let queue = Queue::new(job, runs, &plan.devices)?;
+    let queue = Queue::new(job, runs, plan)?;
     let mut progress = Runs::new(runs.len(), runs.iter().map(|run| steps(run)).sum());
     let mut refresher = Refresher::default();
     let (sender, events) = mpsc::channel();
@@ -81,28 +82,49 @@ struct State<'a> {
 }
 
 struct Waiting<'a> {
-    run: &'a PlannedRun,
+    /// A run, or several that train together.
+    runs: Vec<&'a PlannedRun>,
     /// Bytes that it will take, by device.
     needs: BTreeMap<String, u64>,
 }
 
 impl<'a> Queue<'a> {
-    /// The longest run first; one that fits no device is refused by name.
-    fn new(job: &Job, runs: &[&'a PlannedRun], devices: &[String]) -> Result<Self> {
+    /// The longest run first; one that fits no device is refused by name, and runs that do not fit
+    /// together train in parts.
+    fn new(job: &Job, runs: &[&'a PlannedRun], plan: &Plan) -> Result<Self> {
         let mut spinner = Spinner::new("planning memory".into());
-        let mut waiting: Vec<_> =
-            runs.iter().map(|run| Waiting { run, needs: BTreeMap::new() }).collect();
-        let mut free = BTreeMap::new();
-        for device in devices {
-            spinner.tick(device);
-            for (waiting, need) in waiting.iter_mut().zip(memory::forecast(job, runs, device)?) {
-                waiting.needs.insert(device.clone(), need);
+        together::wait_for_earlier(job, || spinner.tick("waiting for an earlier sweep"))?;
+        let mut left = match plan.config.share {
+            true => together::streams(runs)?,
+            false => runs.iter().map(|run| vec![*run]).collect(),
+        };
+        let known = |device: &String| Some((device.clone(), memory::free(device)?));
+        let mut free: BTreeMap<String, u64> = plan.devices.iter().filter_map(known).collect();
+        let (mut forecast, mut waiting) = (Forecast::new(job)?, Vec::new());
+        left.reverse();
+        while let Some(runs) = left.pop() {
+            let mut needs = BTreeMap::new();
+            for device in &plan.devices {
+                spinner.tick(device);
+                needs.insert(device.clone(), forecast.of(&runs, device)?);
             }
-            free.extend(memory::free(device).map(|bytes| (device.clone(), bytes)));
+            let unit = Waiting { runs, needs };
+            if unit.runs.len() > 1 && !unit.fits(&free) {
+                let (first, second) = unit.runs.split_at(unit.runs.len() / 2);
+                let (n, m) = (first.len(), second.len());
+                note(&format!(
+                    "memory: {n} and {m} runs that read the same train one after another"
+                ));
+                left.extend([second.to_vec(), first.to_vec()]);
+            } else {
+                waiting.push(unit);
+            }
         }
         spinner.done();
         refuse_too_large(&waiting, &free)?;
-        waiting.sort_by_key(|waiting| std::cmp::Reverse(work_of(waiting.run)));
+        waiting.sort_by_key(|unit| {
+            std::cmp::Reverse(unit.runs.iter().map(work_of).fold(0, u64::saturating_add))
+        });
         let state = Mutex::new(State { waiting, at_work: BTreeMap::new() });
         free.remove("cpu");
         Ok(Self { state, of_gpus: free, changed: Condvar::new() })
@@ -113,8 +135,8 @@ impl<'a> Queue<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next run that fits beside those at work on a device; none once all are taken.
-    fn next(&self, device: &str) -> Option<&'a PlannedRun> {
+    /// The next runs that fit beside those at work on a device; none once all are taken.
+    fn next(&self, device: &str) -> Option<Vec<&'a PlannedRun>> {
         let mut state = self.state();
         loop {
             if stop::requested() || state.waiting.is_empty() {
@@ -125,15 +147,15 @@ impl<'a> Queue<'a> {
                 "cpu" => memory::available(),
                 gpu => self.of_gpus.get(gpu).copied(),
             };
-            if let Some(run) = state.take(device, free) {
-                return Some(run);
+            if let Some(runs) = state.take(device, free) {
+                return Some(runs);
             }
             let waited = self.changed.wait_timeout(state, LOOK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Notes what a run holds.
+    /// Notes what the process of runs holds, the first of which is named.
     fn holds(&self, device: &str, id: &str, bytes: u64) {
         if let Some(entry) = self.state().at_work.get_mut(&(device.into(), id.into())) {
             entry.1 = bytes;
@@ -147,25 +169,30 @@ impl<'a> Queue<'a> {
 }
 
 impl<'a> State<'a> {
-    /// Takes the first run that fits into what is free.
-    fn take(&mut self, device: &str, free: Option<u64>) -> Option<&'a PlannedRun> {
+    /// Takes the first runs that fit into what is free.
+    fn take(&mut self, device: &str, free: Option<u64>) -> Option<Vec<&'a PlannedRun>> {
         let here = self.at_work.iter().filter(|((on, _), _)| on == device);
         let at_work: Vec<_> = here.map(|(_, bytes)| *bytes).collect();
         let fits = |w: &Waiting<'_>| memory::fits(w.needs[device], &at_work, free);
         let index = self.waiting.iter().position(fits)?;
-        let Waiting { run, needs } = self.waiting.remove(index);
-        self.at_work.insert((device.into(), run.id.clone()), (needs[device], 0));
-        Some(run)
+        let Waiting { runs, needs } = self.waiting.remove(index);
+        self.at_work.insert((device.into(), runs[0].id.clone()), (needs[device], 0));
+        Some(runs)
+    }
+}
+
+impl Waiting<'_> {
+    /// Whether they fit into what is free on some device.
+    fn fits(&self, free: &BTreeMap<String, u64>) -> bool {
+        let mut needs = self.needs.iter();
+        needs.any(|(device, need)| free.get(device).is_none_or(|free| need <= free))
     }
 }
 
 /// Refuses runs that take more than is free on every device.
 fn refuse_too_large(waiting: &[Waiting<'_>], free: &BTreeMap<String, u64>) -> Result<()> {
     let mega = |bytes: u64| bytes / 1_000_000;
-    let fits = |w: &&Waiting<'_>| {
-        w.needs.iter().any(|(device, need)| free.get(device).is_none_or(|free| need <= free))
-    };
-    let large: Vec<_> = waiting.iter().filter(|w| !fits(w)).collect();
+    let large: Vec<_> = waiting.iter().filter(|unit| !unit.fits(free)).collect();
     let Some(first) = large.first() else { return Ok(()) };
     let needs: Vec<_> = first
         .needs
@@ -175,7 +202,7 @@ fn refuse_too_large(waiting: &[Waiting<'_>], free: &BTreeMap<String, u64>) -> Re
             format!("{} MB on {device}, where {} MB are free", mega(*need), mega(free))
         })
         .collect();
-    let (id, point, needs) = (&first.run.id, &first.run.point, needs.join(", or "));
+    let (id, point, needs) = (&first.runs[0].id, &first.runs[0].point, needs.join(", or "));
     let others = match large.len() {
         1 => String::new(),
         n => format!(", and {} runs like it", n - 1),
@@ -189,22 +216,46 @@ fn refuse_too_large(waiting: &[Waiting<'_>], free: &BTreeMap<String, u64>) -> Re
 fn work<'a>(job: &Job, queue: &Queue<'a>, place: &Place, events: &Sender<Event<'a>>) {
     // The receiver outlives the workers.
     let send = |event| drop(events.send(event));
-    while let Some(run) = queue.next(&place.device) {
-        send(Event::Started(run));
-        let folder = job.folder(&run.id);
+    while let Some(runs) = queue.next(&place.device) {
+        let unit = &runs[0].id;
         let mut last = Instant::now();
-        let result = job.carry_out(&run.id, &run.point.config, place, |resident| {
-            if last.elapsed() >= LOOK {
-                last = Instant::now();
-                if place.device == "cpu" {
-                    queue.holds(&place.device, &run.id, resident);
-                }
-                let (step, message) = job::progress(&folder, steps(run));
+        let mut tick = |at_work: &[&'a PlannedRun], resident: u64| {
+            if last.elapsed() < LOOK {
+                return;
+            }
+            last = Instant::now();
+            if place.device == "cpu" {
+                queue.holds(&place.device, unit, resident);
+            }
+            for run in at_work {
+                let (step, message) = job::progress(&job.folder(&run.id), steps(run));
                 send(Event::At(run, step, message));
             }
-        });
-        queue.ended(&place.device, &run.id);
-        send(Event::Ended(run, result.map(|result| job::describe(run, &result))));
+        };
+        runs.iter().for_each(|run| send(Event::Started(run)));
+        let late = match runs.len() {
+            1 => Ok(vec![]),
+            _ => job.train_together(&runs, place, |resident| tick(&runs, resident)),
+        };
+        let late = match late {
+            Ok(late) => late,
+            Err(error) => {
+                queue.ended(&place.device, unit);
+                // The error is that of all of them, and told once.
+                send(Event::Ended(runs[0], Err(error)));
+                continue;
+            }
+        };
+        for run in &runs {
+            let result = match late.iter().find(|result| result.run_id == run.id) {
+                Some(result) => Ok(result.clone()),
+                None => job.carry_out(&run.id, &run.point.config, place, |resident| {
+                    tick(&[*run], resident);
+                }),
+            };
+            send(Event::Ended(run, result.map(|result| job::describe(run, &result))));
+        }
+        queue.ended(&place.device, unit);
     }
 }
 
@@ -213,7 +264,7 @@ fn steps(run: &PlannedRun) -> u64 {
 }
 
 /// What the length of a run goes with: rows trained on, times the size of the dictionary.
-fn work_of(run: &PlannedRun) -> u64 {
+fn work_of(run: &&PlannedRun) -> u64 {
     let config = &run.point.config;
     let rows = config.training.steps.saturating_mul(config.training.batch_size as u64);
     rows.saturating_mul(config.sae.n_features as u64)
@@ -226,59 +277,4 @@ fn threads(jobs: u16) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use sae_config::SweepPoint;
-
-    use super::*;
-
-    fn planned(id: &str, steps: u64) -> PlannedRun {
-        let text = format!(
-            "data.store = 'none'\nsae.n_features = 32\narchitecture = {{ name = 'topk', k = 2 }}\n\
-             training = {{ steps = {steps}, batch_size = 8 }}"
-        );
-        let config = toml::from_str(&text).unwrap();
-        let point = SweepPoint { variant: None, settings: Vec::new(), config };
-        PlannedRun { id: id.into(), point, is_selected: true }
-    }
-
-    fn waiting(run: &PlannedRun, need: u64) -> Waiting<'_> {
-        Waiting { run, needs: BTreeMap::from([("cpu".into(), need), ("cuda:0".into(), need)]) }
-    }
-
-    #[test]
-    fn the_first_run_that_fits_beside_the_others_starts() {
-        let (large, middle, small) =
-            (planned("large", 9), planned("middle", 8), planned("small", 7));
-        let waiting = vec![waiting(&large, 80), waiting(&middle, 60), waiting(&small, 30)];
-        let mut state = State { waiting, at_work: BTreeMap::new() };
-        let take = |state: &mut State<'_>, device: &str, free| {
-            state.take(device, Some(free)).map(|run| run.id.clone())
-        };
-        // Alone, a run starts whatever is free; beside it, only what leaves room for its growth.
-        assert_eq!(take(&mut state, "cpu", 100).as_deref(), Some("large"));
-        assert_eq!(take(&mut state, "cpu", 109), None);
-        assert_eq!(take(&mut state, "cpu", 110).as_deref(), Some("small"));
-        // Another device has memory of its own.
-        assert_eq!(take(&mut state, "cuda:0", 60).as_deref(), Some("middle"));
-        assert_eq!(take(&mut state, "cpu", 1000), None);
-    }
-
-    #[test]
-    fn longer_runs_are_more_work_and_too_large_ones_are_named() {
-        let (long, short) = (planned("long", 9), planned("short", 8));
-        assert!(work_of(&long) > work_of(&short));
-        let runs = [waiting(&long, 50), waiting(&short, 90)];
-        let free = |cpu: u64, gpu: u64| {
-            BTreeMap::from([("cpu".to_owned(), cpu), ("cuda:0".to_owned(), gpu)])
-        };
-        refuse_too_large(&runs, &free(10, 90)).unwrap();
-        refuse_too_large(&runs, &BTreeMap::new()).unwrap();
-        let message = refuse_too_large(&runs, &free(89, 10)).unwrap_err().to_string();
-        assert!(message.contains("run short") && !message.contains("runs like it"), "{message}");
-        let message = refuse_too_large(&runs, &free(10, 10)).unwrap_err().to_string();
-        assert!(
-            message.contains("run long") && message.contains("and 1 runs like it"),
-            "{message}"
-        );
-    }
-}
+mod tests;

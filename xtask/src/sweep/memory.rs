@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use sae_config::write_toml;
+use tempfile::TempDir;
 
 use super::child;
 use super::job::Job;
@@ -83,39 +84,49 @@ pub(super) fn visible(device: &str) -> Option<String> {
     }
 }
 
-/// Bytes that runs will take on a device, in their order, as `softsae train --plan` predicts them;
-/// what does not change them is asked once.
-pub(super) fn forecast(job: &Job, runs: &[&PlannedRun], device: &str) -> Result<Vec<u64>> {
-    let mut known = BTreeMap::new();
-    let folder = tempfile::tempdir()?;
-    let mut all = Vec::new();
-    for run in runs {
-        let mut config = run.point.config.clone();
-        config.data.store.clone_from(&job.activations.train);
-        config.training.device = device.into();
-        let mut shape = config.clone();
-        (shape.training.seed, shape.training.lr, shape.training.log_every) = (0, None, 1);
-        let key = toml::to_string(&shape)?;
-        let bytes = match known.get(&key) {
+/// What runs will take, as `softsae train --plan` predicts it; what does not change it is asked once.
+pub(super) struct Forecast<'a> {
+    job: &'a Job,
+    known: BTreeMap<String, u64>,
+    folder: TempDir,
+}
+
+impl<'a> Forecast<'a> {
+    pub(super) fn new(job: &'a Job) -> Result<Self> {
+        Ok(Self { job, known: BTreeMap::new(), folder: tempfile::tempdir()? })
+    }
+
+    /// Bytes that runs which train together will take on a device.
+    pub(super) fn of(&mut self, runs: &[&PlannedRun], device: &str) -> Result<u64> {
+        let (mut key, mut files) = (String::new(), Vec::new());
+        for (i, run) in runs.iter().enumerate() {
+            let mut config = self.job.activations.provided(&run.point.config)?;
+            config.training.device = device.into();
+            let mut shape = config.clone();
+            (shape.training.seed, shape.training.lr, shape.training.log_every) = (0, None, 1);
+            key += &toml::to_string(&shape)?;
+            let file = self.folder.path().join(format!("run-{i}.toml"));
+            files.push((file, config));
+        }
+        let bytes = match self.known.get(&key) {
             Some(bytes) => *bytes,
             None => {
-                let file = folder.path().join("run.toml");
-                write_toml(&file, &config)?;
-                let bytes = predicted(job, &file)
-                    .with_context(|| format!("run {} ({})", run.id, run.point))?;
-                known.insert(key, bytes);
+                files.iter().try_for_each(|(file, config)| write_toml(file, config))?;
+                let files: Vec<&Path> = files.iter().map(|(file, _)| file.as_path()).collect();
+                let run = runs.first().map(|run| format!("run {} ({})", run.id, run.point));
+                let bytes = predicted(self.job, &files).with_context(|| run.unwrap_or_default())?;
+                self.known.insert(key, bytes);
                 bytes
             }
         };
-        all.push(bytes + BESIDE);
+        Ok(bytes + BESIDE)
     }
-    Ok(all)
 }
 
-/// What the program predicts for a run file.
-fn predicted(job: &Job, file: &Path) -> Result<u64> {
+/// What the program predicts for run files.
+fn predicted(job: &Job, files: &[&Path]) -> Result<u64> {
     let mut command = job.program();
-    let output = command.arg("train").arg(file).arg("--plan").output();
+    let output = command.arg("train").args(files).arg("--plan").output();
     let output = output.with_context(|| format!("cannot start `{}`", child::line(&command)))?;
     // A run that does not fit is refused after its plan.
     let said = String::from_utf8_lossy(&output.stdout);

@@ -69,8 +69,7 @@ fn make_one(job: &Job, run: &PlannedRun, result: &RunResult) -> Result<()> {
     let mut spinner = Spinner::new(format!("feature pages of {}", run.point));
     let path = folder.join("log.txt");
     let log = Log::open(&path, || ())?;
-    let mut command =
-        job.features(&folder, &folder.join("features"), &result.config.training.device);
+    let mut command = job.features(&folder, &folder.join("features"), &result.config)?;
     let status = log.run(&mut command, || spinner.tick(&child::tail(&path, 1)))?;
     spinner.done();
     match status.success() {

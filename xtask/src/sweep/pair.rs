@@ -163,6 +163,22 @@ impl Pair {
     }
 }
 
+/// Refuses a store to judge by with rows that are not finite, or that differ in nothing.
+pub(super) fn check_held_out((key, path): (&str, &Path)) -> Result<()> {
+    let store = Store::open(key, path)?;
+    if store.scan()?.mean_squared_centred_norm <= 0.0 {
+        bail!(store.refuse("rows that differ", "one row, again and again"));
+    }
+    Ok(())
+}
+
+/// The hash of a store to judge by, and the hook point that it is of, where it knows it.
+pub(super) fn held_out((key, path): (&str, &Path)) -> Result<(String, Option<String>)> {
+    let store = Store::open(key, path)?;
+    let hook = store.rows.provenance().map(|of| of.hook_point.clone());
+    Ok((store.hash()?, hook.filter(|hook| !hook.is_empty())))
+}
+
 /// Does what may take long, which is said if it does.
 fn patiently<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {

@@ -1,10 +1,10 @@
 //! What a sweep will do, known before any process starts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use sae_config::{SweepConfig, SweepPoint, run_id};
+use sae_config::{Suite, SweepConfig, SweepPoint, run_id};
 use sae_data::{PlantedTruth, open_store};
 use toml::{Table, Value};
 
@@ -13,10 +13,11 @@ use super::filter;
 use super::inputs::Inputs;
 use super::made;
 use super::pages;
-use super::pair::Pair;
+use super::pair::{self, Pair};
 use super::runs_data;
 use super::source::Source;
-use super::stores::Activations;
+use super::stores::{Activations, HookStores};
+use super::suites;
 use crate::exit::usage;
 use crate::pictures::Pictures;
 use crate::workspace::Workspace;
@@ -31,6 +32,8 @@ pub(super) struct Plan {
     pub(super) runs: Vec<PlannedRun>,
     /// The hashes of the files that runs read.
     pub(super) contents: Contents,
+    /// What runs are judged by beside fidelity: those of the sweep file, unless others are set.
+    pub(super) suites: Vec<Suite>,
 }
 
 /// One run of the sweep.
@@ -53,33 +56,41 @@ impl Plan {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         let mut config = SweepConfig::read(&file)?;
         let devices = set_devices(&mut config, devices);
-        let points = config.points().map_err(|e| e.in_file(&file))?;
+        let mut points = config.points().map_err(|e| e.in_file(&file))?;
         let selected = filter::select(filters, &points)?;
         let in_file = || file.display().to_string();
         let contents = Contents::new(workspace);
-        let (source, data) = Source::new(workspace, &config, &contents).with_context(in_file)?;
         let folder = std::path::absolute(&file)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
+        points.iter_mut().for_each(|point| point.config.root_paths(folder));
+        let source = Source::new(workspace, &config, &points, &contents);
+        let (source, data) = source.with_context(in_file)?;
         let mut runs = Vec::new();
-        for (mut point, is_selected) in points.into_iter().zip(selected) {
-            point.config.root_paths(folder);
+        for (point, is_selected) in points.into_iter().zip(selected) {
+            let data = data.get(config.hook_of(&point.config)).context("data of a hook point")?;
             let own = runs_data::content(&point.config, &contents).with_context(in_file)?;
             let id = run_id(&point.config.check()?, &format!("{data}{own}"));
             runs.push(PlannedRun { id, point, is_selected });
         }
         refuse_equal(&runs).with_context(in_file)?;
         pages::check(&config, &runs).with_context(in_file)?;
-        let plan = Self { name: stem.into(), config, source, devices, runs, contents };
+        let suites = suites::resolve(&[], &config).with_context(in_file)?;
+        let plan = Self { name: stem.into(), config, source, devices, runs, contents, suites };
         plan.check_present(workspace).with_context(in_file)?;
         Ok(plan)
     }
 
     /// Checks the activations as far as they are there.
     fn check_present(&self, workspace: &Workspace) -> Result<()> {
-        match (&self.source, self.source.made(workspace)) {
-            (Source::Stores(pair), _) => self.check_data(pair),
-            (_, Some(made)) if made.iter().all(|store| self.is_made(store)) => {
-                self.check_made(made)
+        let made = self.source.made(workspace);
+        match &self.source {
+            Source::Stores(pair) => self.check_data("", pair),
+            Source::Live(live) if made.is_empty() => {
+                let given = live.given().map(|store| ("held_out.store", store));
+                given.map_or(Ok(()), pair::check_held_out)
+            }
+            _ if made.values().flat_map(HookStores::paths).all(|store| self.is_made(store)) => {
+                self.check_made(&made)
             }
             _ => Ok(()),
         }
@@ -90,31 +101,46 @@ impl Plan {
         made::is_there(store, self.contents.kept())
     }
 
-    /// Checks activations that a sweep has made.
-    pub(super) fn check_made(&self, [train, held_out]: [PathBuf; 2]) -> Result<()> {
-        let (train, held_out) =
-            (("train activations", &*train), ("held-out activations", &*held_out));
-        let pair = Pair::open(train, held_out);
-        pair.and_then(|pair| self.check_data(&pair))
+    /// Checks activations that a sweep has made, by hook point.
+    pub(super) fn check_made(&self, made: &BTreeMap<String, HookStores>) -> Result<()> {
+        for (hook, HookStores { train, held_out }) in made {
+            let held_out = ("held-out activations", &**held_out);
+            match train {
+                Some(train) => {
+                    let pair = Pair::open(("train activations", train), held_out)?;
+                    self.check_data(hook, &pair)?;
+                }
+                None => pair::check_held_out(held_out)?,
+            }
+        }
+        Ok(())
     }
 
-    /// Checks all that the runs read against what they ask for.
-    fn check_data(&self, pair: &Pair) -> Result<()> {
-        let configs = || self.runs.iter().map(|run| &run.point.config);
+    /// Checks all that the runs of a hook point read against what they ask for.
+    fn check_data(&self, hook: &str, pair: &Pair) -> Result<()> {
+        let configs = || {
+            let configs = self.runs.iter().map(|run| &run.point.config);
+            configs.filter(|config| hook.is_empty() || self.config.hook_of(config) == hook)
+        };
         pair.check(configs().any(|config| runs_data::is_whole(&config.data)))?;
         runs_data::check(configs(), pair)
     }
 
     /// What the runs read, now that the activations are there.
     pub(super) fn inputs(&self, activations: &Activations) -> Result<Inputs> {
-        let made = |path| anyhow::Ok((path, open_store(path)?.content_hash()?));
         let stores = match &self.source {
-            Source::Stores(pair) => pair.hashes()?,
-            Source::Host { .. } | Source::Images(_) | Source::Planted { .. } => {
-                if let Some(truth) = PlantedTruth::file(&activations.held_out) {
-                    self.contents.file("held-out activations", &truth)?;
+            Source::Stores(pair) => pair.hashes()?.to_vec(),
+            _ => {
+                let mut hashes = Vec::new();
+                for stores in activations.stores.values() {
+                    if let Some(truth) = PlantedTruth::file(&stores.held_out) {
+                        self.contents.file("held-out activations", &truth)?;
+                    }
+                    for path in stores.paths() {
+                        hashes.push((path, open_store(path)?.content_hash()?));
+                    }
                 }
-                [made(&*activations.train)?, made(&*activations.held_out)?]
+                hashes
             }
         };
         Inputs::new(&self.contents, stores)
@@ -124,7 +150,9 @@ impl Plan {
     pub(super) fn to_fetch(&self) -> Option<&'static Pictures> {
         match &self.source {
             Source::Images(images) => images.to_fetch,
-            Source::Host { .. } | Source::Stores(_) | Source::Planted { .. } => None,
+            Source::Host { .. } | Source::Live(_) | Source::Stores(_) | Source::Planted { .. } => {
+                None
+            }
         }
     }
 
@@ -191,98 +219,4 @@ fn set_devices(config: &mut SweepConfig, devices: &[String]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::source::Planted;
-    use super::*;
-
-    const SWEEP: &str = r#"
-        [host]
-        name = "smollm2-135m"
-        [harvest]
-        hook = "resid_post.15"
-        [texts]
-        train = ["a.txt"]
-        held_out = ["b.txt"]
-        [base.sae]
-        n_features = 64
-        [base.training]
-        steps = 100
-        batch_size = 8
-        [axes]
-        architecture = ["topk", "soft"]
-        k = [4, 8]
-    "#;
-
-    fn load(folder: &Path, filters: &[&str]) -> Result<Plan> {
-        let file = folder.join("sweep.toml");
-        let filters: Vec<_> = filters.iter().map(|f| (*f).to_owned()).collect();
-        Plan::load(&Workspace::find(), file.to_str().unwrap(), &filters, &[])
-    }
-
-    fn folder() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("sweep.toml", SWEEP), ("a.txt", "one"), ("b.txt", "two")] {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        folder
-    }
-
-    fn ids(plan: &Plan) -> Vec<String> {
-        plan.selected().map(|run| run.id.clone()).collect()
-    }
-
-    #[test]
-    fn ids_depend_on_the_texts_but_not_on_their_place() {
-        let (here, there) = (folder(), folder());
-        let before = ids(&load(here.path(), &[]).unwrap());
-        assert_eq!(before, ids(&load(there.path(), &[]).unwrap()));
-        std::fs::write(there.path().join("b.txt"), "three").unwrap();
-        let after = ids(&load(there.path(), &[]).unwrap());
-        assert!(before.iter().all(|id| !after.contains(id)));
-    }
-
-    #[test]
-    fn missing_inputs_are_named() {
-        let folder = folder();
-        std::fs::remove_file(folder.path().join("b.txt")).unwrap();
-        let error = crate::exit::message(&load(folder.path(), &[]).err().unwrap());
-        assert!(error.contains("texts.held_out") && error.contains("b.txt"), "{error}");
-        let none =
-            Plan::load(&Workspace::find(), "no-such-sweep", &[], &[]).err().unwrap().to_string();
-        assert!(none.contains("quickstart") && none.contains("no-such-sweep"), "{none}");
-    }
-
-    #[test]
-    fn planted_rows_follow_one_another_and_decide_the_ids() {
-        let folder = folder();
-        let runs = SWEEP.split("[base.sae]").nth(1).unwrap();
-        let plan = |k_max: u64| {
-            let source = format!("train_rows = 90\nheld_out_rows = 10\ndata.k_max = {k_max}");
-            let text = format!("[planted]\n{source}\n[base.sae]{runs}");
-            std::fs::write(folder.path().join("sweep.toml"), text).unwrap();
-            load(folder.path(), &[]).unwrap()
-        };
-        let six = plan(6);
-        let Source::Planted { train, held_out } = &six.source else { panic!("not planted") };
-        let integer = |planted: &Planted, key| planted.settings["planted"][key].as_integer();
-        assert_eq!((integer(train, "first_row"), integer(train, "n_rows")), (Some(0), Some(90)));
-        assert_eq!(
-            (integer(held_out, "first_row"), integer(held_out, "n_rows")),
-            (Some(90), Some(10))
-        );
-        assert_eq!(integer(held_out, "k_max"), Some(6));
-        assert_eq!(ids(&six), ids(&plan(6)));
-        assert_ne!(ids(&six), ids(&plan(7)));
-    }
-
-    #[test]
-    fn the_bundled_sweeps_are_valid() {
-        let workspace = Workspace::find();
-        for entry in std::fs::read_dir(workspace.sweeps()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e == "toml") {
-                Plan::load(&workspace, path.to_str().unwrap(), &[], &[]).unwrap();
-            }
-        }
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use sae_config::{RunStatus, SweepResults, write_json};
 use super::job::Job;
 use super::plan::Plan;
 use super::state::{self, Known};
-use super::{frontier, runs_csv};
+use super::{frontier, runs_csv, scores_csv};
 use crate::exit::{message, note};
 
 pub(super) use super::table::table;
@@ -44,6 +44,9 @@ pub(super) fn write(out: &Path, results: &SweepResults) -> Result<()> {
     write_json(&out.join("results.json"), results)?;
     sae_config::write_text(&out.join("results.csv"), &runs_csv::csv(results)?)?;
     sae_config::write_text(&out.join("equal-l0.csv"), &frontier::csv(results)?)?;
+    if let Some(scores) = scores_csv::csv(results)? {
+        sae_config::write_text(&out.join("scores.csv"), &scores)?;
+    }
     Ok(())
 }
 

@@ -2,18 +2,22 @@
 
 mod planted;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use sae_config::{
-    BosPolicy, HarvestConfig, HostConfig, SpecialTokens, SweepConfig, TRAINING_VERSION, TextsConfig,
+    BosPolicy, HarvestConfig, HostConfig, SpecialTokens, SweepConfig, SweepPoint, TRAINING_VERSION,
+    TextsConfig,
 };
 use serde::Serialize;
 
 pub(super) use self::planted::Planted;
 use super::content::{Contents, short_hash};
 use super::images::ImageSource;
+use super::live::LiveSource;
 use super::pair::Pair;
+use super::stores::HookStores;
 use super::texts;
 use crate::assets::{self, Asset};
 use crate::exit::usage;
@@ -25,6 +29,8 @@ pub(super) enum Source {
     Host { host: Host, harvest: HarvestConfig, train: Recipe, held_out: Recipe },
     /// They are harvested from a host that sees images.
     Images(ImageSource),
+    /// Runs take them from a host while they train.
+    Live(LiveSource),
     /// They exist.
     Stores(Pair),
     /// They are made of known features.
@@ -37,31 +43,53 @@ pub(super) enum Host {
     Own(PathBuf),
 }
 
-/// What a harvested store is made from.
+/// What the harvested stores of each hook point are made from.
 pub(super) struct Recipe {
-    /// Hash of everything that shapes the store.
-    pub(super) id: String,
+    /// Hash of everything that shapes the store of a hook point.
+    pub(super) ids: Ids,
     pub(super) texts: Vec<PathBuf>,
     pub(super) max_tokens: Option<u64>,
 }
 
+/// A text for each hook point that runs read; that of runs whose hook point nothing names is empty.
+pub(super) type Ids = BTreeMap<String, String>;
+
+/// What stands for the data of the runs of each hook point: the stores, and how runs are judged.
+pub(super) fn stand_for(train: &Ids, held_out: &Ids, judged: &str) -> Ids {
+    let both = train.iter().zip(held_out.values());
+    both.map(|((hook, train), held_out)| {
+        (hook.clone(), format!("train {train}, held out {held_out}{judged}"))
+    })
+    .collect()
+}
+
 impl Source {
-    /// The source of a checked sweep, and what stands for its data in the ids of runs.
+    /// The source of a checked sweep, and what stands for its data in the ids of the runs of each hook
+    /// point.
     pub(super) fn new(
         workspace: &Workspace,
         config: &SweepConfig,
+        points: &[SweepPoint],
         contents: &Contents,
-    ) -> Result<(Self, String)> {
+    ) -> Result<(Self, Ids)> {
+        let hooks: BTreeSet<&str> =
+            points.iter().map(|point| config.hook_of(&point.config)).collect();
+        let alone = |data: String| Ids::from([(String::new(), data)]);
+        let live = points.first().and_then(|point| point.config.data.live.as_ref());
+        if let Some(live) = live {
+            let (source, data) = LiveSource::new(config, live, &hooks, contents)?;
+            return Ok((Self::Live(source), data));
+        }
         if let Some(stores) = &config.stores {
             let pair =
                 Pair::open(("stores.train", &stores.train), ("stores.held_out", &stores.held_out))?;
             let data = pair.content(contents)?;
-            return Ok((Self::Stores(pair), data));
+            return Ok((Self::Stores(pair), alone(data)));
         }
         if let Some(planted) = &config.planted {
             let (train, held_out) = Planted::pair(planted)?;
             let data = format!("train {}, held out {}", train.id, held_out.id);
-            return Ok((Self::Planted { train, held_out }, data));
+            return Ok((Self::Planted { train, held_out }, alone(data)));
         }
         let missing = || {
             usage("expected `host`, `harvest` and `texts` or `images`, or `stores` or `planted`")
@@ -71,41 +99,60 @@ impl Source {
         let (host, host_id) = Host::new(host, contents)?;
         if let Some(images) = &config.images {
             let (source, data) =
-                ImageSource::new(workspace, host, &host_id, &harvest.hook, images, contents)?;
+                ImageSource::new(workspace, host, &host_id, &hooks, images, contents)?;
             return Ok((Self::Images(source), data));
         }
         let texts = config.texts.as_ref().ok_or_else(missing)?;
-        let (train, held_out) = Recipe::pair(&host_id, harvest, texts, contents)?;
+        let (train, held_out) = Recipe::pair(&host_id, harvest, &hooks, texts, contents)?;
         texts::check(texts, contents)?;
         let judged = match config.evaluation.max_tokens {
             Some(max_tokens) => format!(", {max_tokens} tokens of each text"),
             None => String::new(),
         };
-        let data = format!("train {}, held out {}{judged}", train.id, held_out.id);
+        let data = stand_for(&train.ids, &held_out.ids, &judged);
         Ok((Self::Host { host, harvest: harvest.clone(), train, held_out }, data))
     }
 
-    /// The folders of the stores that a sweep makes; none of those that it is given.
-    pub(super) fn made(&self, workspace: &Workspace) -> Option<[PathBuf; 2]> {
-        let (train, held_out) = match self {
-            Self::Stores(_) => return None,
-            Self::Host { train, held_out, .. } => (&train.id, &held_out.id),
-            Self::Images(images) => (&images.train.id, &images.held_out.id),
-            Self::Planted { train, held_out } => (&train.id, &held_out.id),
+    /// The folders of the stores that a sweep makes, by hook point; none of those that it is given.
+    pub(super) fn made(&self, workspace: &Workspace) -> BTreeMap<String, HookStores> {
+        let place = |id: &String| stores_folder(workspace).join(id);
+        let pairs = |train: &Ids, held_out: &Ids| -> BTreeMap<String, HookStores> {
+            let both = train.iter().zip(held_out.values());
+            let stores = both.map(|((hook, train), held_out)| {
+                let (train, held_out) = (Some(place(train)), place(held_out));
+                (hook.clone(), HookStores { train, held_out })
+            });
+            stores.collect()
         };
-        Some([train, held_out].map(|id| stores_folder(workspace).join(id)))
+        match self {
+            Self::Stores(_) => BTreeMap::new(),
+            Self::Live(live) => {
+                let alone = |id: &String| HookStores { train: None, held_out: place(id) };
+                live.made().iter().map(|(hook, id)| (hook.clone(), alone(id))).collect()
+            }
+            Self::Host { train, held_out, .. } => pairs(&train.ids, &held_out.ids),
+            Self::Images(images) => pairs(&images.train.ids, &images.held_out.ids),
+            Self::Planted { train, held_out } => {
+                let stores =
+                    HookStores { train: Some(place(&train.id)), held_out: place(&held_out.id) };
+                BTreeMap::from([(String::new(), stores)])
+            }
+        }
     }
 
     /// Prints where the activations come from.
     pub(super) fn print(&self) -> Result<()> {
         match self {
-            Self::Host { harvest, train, held_out, .. } => {
+            Self::Host { train, held_out, .. } => {
                 for (name, recipe) in [("train", train), ("held-out", held_out)] {
-                    let (id, n) = (&recipe.id, recipe.texts.len());
-                    say!("{name} activations {id}: {} of {n} texts", harvest.hook);
+                    let n = recipe.texts.len();
+                    for (hook, id) in &recipe.ids {
+                        say!("{name} activations {id}: {hook} of {n} texts");
+                    }
                 }
             }
             Self::Images(images) => images.print()?,
+            Self::Live(live) => live.print()?,
             Self::Stores(pair) => {
                 let [train, held_out] = pair.paths();
                 say!("train activations: {}", train.display());
@@ -157,6 +204,7 @@ impl Recipe {
     fn pair(
         host: &str,
         harvest: &HarvestConfig,
+        hooks: &BTreeSet<&str>,
         texts: &TextsConfig,
         contents: &Contents,
     ) -> Result<(Self, Self)> {
@@ -170,23 +218,28 @@ impl Recipe {
             bos: BosPolicy,
             special_tokens: SpecialTokens,
             max_tokens: Option<u64>,
-            texts: Vec<String>,
+            texts: &'a [String],
         }
         let new = |key: &str, texts: &[PathBuf], max_tokens: Option<u64>| {
             let hash = |path: &PathBuf| contents.file(key, path);
-            let identity = Identity {
-                version: TRAINING_VERSION,
-                host,
-                hook: &harvest.hook,
-                context_length: harvest.context_length.unwrap_or(CONTEXT_LENGTH),
-                skip_positions: harvest.skip_positions,
-                bos: harvest.bos,
-                special_tokens: harvest.special_tokens,
-                max_tokens,
-                texts: texts.iter().map(hash).collect::<Result<_>>()?,
+            let hashes = texts.iter().map(hash).collect::<Result<Vec<_>>>()?;
+            let id = |hook: &&str| {
+                let identity = Identity {
+                    version: TRAINING_VERSION,
+                    host,
+                    hook,
+                    context_length: harvest.context_length.unwrap_or(CONTEXT_LENGTH),
+                    skip_positions: harvest.skip_positions,
+                    bos: harvest.bos,
+                    special_tokens: harvest.special_tokens,
+                    max_tokens,
+                    texts: &hashes,
+                };
+                let id = short_hash(&serde_json::to_string(&identity)?);
+                anyhow::Ok(((*hook).to_owned(), id))
             };
-            let id = short_hash(&serde_json::to_string(&identity)?);
-            anyhow::Ok(Self { id, texts: texts.to_vec(), max_tokens })
+            let ids = hooks.iter().map(id).collect::<Result<_>>()?;
+            anyhow::Ok(Self { ids, texts: texts.to_vec(), max_tokens })
         };
         let train = new("texts.train", &texts.train, harvest.max_tokens)?;
         Ok((train, new("texts.held_out", &texts.held_out, None)?))
@@ -194,85 +247,4 @@ impl Recipe {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use sae_data::PlantedConfig;
-
-    use super::*;
-
-    /// What stands for the data of a sweep file in this folder.
-    fn data(folder: &Path, sweep: &str) -> String {
-        let file = folder.join("sweep.toml");
-        fs::write(&file, format!("{sweep}\n[base]\n")).unwrap();
-        let config = SweepConfig::read(&file).unwrap();
-        let workspace = Workspace::at(folder);
-        Source::new(&workspace, &config, &Contents::new(&workspace)).unwrap().1
-    }
-
-    #[test]
-    fn hosts_and_texts_are_known_by_their_content() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir(at("host")).unwrap();
-        for (name, text) in [("host/config.json", "{}"), ("a.txt", "one"), ("b.txt", "two")] {
-            fs::write(at(name), text).unwrap();
-        }
-        let sweep = |host: &str, more: &str| {
-            let text = format!(
-                "host.path = '{host}'\ntexts = {{ train = ['a.txt'], held_out = ['b.txt'] }}\n\
-                 harvest.hook = 'resid_post.1'\n{more}"
-            );
-            data(folder.path(), &text)
-        };
-        let before = sweep("host", "");
-        for name in ["host/config.json", "a.txt"] {
-            let file = fs::File::options().write(true).open(at(name)).unwrap();
-            file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-        }
-        fs::rename(at("host"), at("moved")).unwrap();
-        assert_eq!(sweep("moved", ""), before);
-        assert_eq!(sweep("moved", "harvest.context_length = 128\nharvest.bos = 'auto'"), before);
-        assert_ne!(sweep("moved", "harvest.context_length = 64"), before);
-        assert_ne!(sweep("moved", "evaluation.max_tokens = 9"), before);
-        for (name, text) in [("moved/config.json", "[]"), ("a.txt", "eno"), ("b.txt", "owt")] {
-            let before = sweep("moved", "");
-            let (file, new) = (at(name), at("new"));
-            let modified = fs::metadata(&file).unwrap().modified().unwrap();
-            fs::write(&new, text).unwrap();
-            fs::File::options().write(true).open(&new).unwrap().set_modified(modified).unwrap();
-            fs::rename(&new, &file).unwrap();
-            assert_ne!(sweep("moved", ""), before, "{name} of the same length and time");
-        }
-    }
-
-    #[test]
-    fn the_truth_that_runs_are_judged_by_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let plant = |name: &str, first_row: u64| {
-            let config = PlantedConfig { n_rows: 20, first_row, ..PlantedConfig::default() };
-            config.write(&folder.path().join(name), sae_data::Dtype::F32).unwrap();
-        };
-        plant("train", 0);
-        plant("held-out", 20);
-        let stores = || data(folder.path(), "stores = { train = 'train', held_out = 'held-out' }");
-        let before = stores();
-        fs::remove_file(folder.path().join("train/truth.safetensors")).unwrap();
-        assert_eq!(stores(), before, "no run is judged by that");
-        fs::remove_file(folder.path().join("held-out/truth.safetensors")).unwrap();
-        assert_ne!(stores(), before);
-    }
-
-    #[test]
-    fn a_default_of_planted_data_that_is_written_out_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let planted = |more: &str| {
-            let rows = "train_rows = 90\nplanted.held_out_rows = 9";
-            data(folder.path(), &format!("planted.{rows}\nplanted.data = {{ k_max = 6{more} }}"))
-        };
-        let before = planted("");
-        assert_eq!(planted(", seed = 0, d_model = 64, magnitude = 1"), before);
-        assert_ne!(planted(", seed = 1"), before);
-    }
-}
+mod tests;

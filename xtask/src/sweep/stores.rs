@@ -1,27 +1,25 @@
 //! The activations of a sweep: harvested or planted once for each recipe, into `target/stores`.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+mod maker;
 
-use anyhow::{Context as _, Result, bail};
-use sae_config::{HarvestConfig, read_json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use sae_config::{HarvestConfig, RunConfig};
 use serde::{Deserialize, Serialize};
 
-use super::child::{self, Log};
-use super::images::{ImageFolder, ImageSource};
-use super::made;
 use super::plan::Plan;
-use super::progress::Spinner;
-use super::source::{self, Planted, Recipe, Source};
-use crate::exit::usage;
+use super::source::{self, Recipe, Source};
 use crate::workspace::Workspace;
+use maker::Maker;
 
 /// Where the activations are, and what runs are judged by.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Activations {
-    pub(super) train: PathBuf,
-    pub(super) held_out: PathBuf,
+    /// By hook point; where nothing names it, that is empty.
+    pub(super) stores: BTreeMap<String, HookStores>,
     /// The host and its held-out texts, where cross-entropy can be measured.
     pub(super) texts: Option<HostTexts>,
     /// The host and its held-out images, where it sees images.
@@ -29,11 +27,26 @@ pub(super) struct Activations {
     pub(super) images: Option<HostImages>,
 }
 
+/// The stores of a hook point.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct HookStores {
+    /// What runs are trained on; none where they take it from a host.
+    pub(super) train: Option<PathBuf>,
+    /// What they are judged by.
+    pub(super) held_out: PathBuf,
+}
+
+impl HookStores {
+    /// All of them.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.train.iter().chain([&self.held_out]).map(PathBuf::as_path)
+    }
+}
+
 /// A host, and the images that it embeds with reconstructions spliced in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct HostImages {
     pub(super) host: PathBuf,
-    pub(super) hook: String,
     pub(super) folder: PathBuf,
 }
 
@@ -42,169 +55,126 @@ pub(super) struct HostImages {
 pub(super) struct HostTexts {
     pub(super) host: PathBuf,
     pub(super) texts: Vec<PathBuf>,
-    pub(super) harvest: HarvestConfig,
     pub(super) max_tokens: Option<u64>,
+}
+
+impl Activations {
+    /// Stores that are all there is.
+    fn alone(train: PathBuf, held_out: PathBuf) -> Self {
+        let stores = HookStores { train: Some(train), held_out };
+        Self { stores: BTreeMap::from([(String::new(), stores)]), texts: None, images: None }
+    }
+
+    /// The stores of a run.
+    pub(super) fn of(&self, config: &RunConfig) -> Result<&HookStores> {
+        let stores = match config.data.hook() {
+            Some(hook) => self.stores.get(hook),
+            None => self.stores.values().next(),
+        };
+        stores.context("stores of the hook point of each run")
+    }
+
+    /// A run with the store that it is trained on.
+    pub(super) fn provided(&self, config: &RunConfig) -> Result<RunConfig> {
+        let mut config = config.clone();
+        if let Some(train) = &self.of(&config)?.train {
+            config.data.store.clone_from(train);
+        }
+        Ok(config)
+    }
 }
 
 /// Fetches the host and harvests, or plants, what is not there yet.
 pub(super) fn prepare(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
     let activations = make_all(workspace, plan, program)?;
-    if let Some(made) = plan.source.made(workspace) {
-        plan.check_made(made)
-            .context("what this sweep made; delete a damaged store to have it made again")?;
-    }
+    plan.check_made(&plan.source.made(workspace))
+        .context("what this sweep made; delete a damaged store to have it made again")?;
     Ok(activations)
 }
 
 fn make_all(workspace: &Workspace, plan: &Plan, program: &Path) -> Result<Activations> {
     let folder = source::stores_folder(workspace);
     std::fs::create_dir_all(&folder).map_err(|e| crate::wheel::explain(e, &folder))?;
-    let hashes = plan.contents.kept();
-    let (host, harvest, train, held_out) = match &plan.source {
+    let (hashes, device) = (plan.contents.kept(), plan.devices[0].as_str());
+    let maker = Maker { folder: &folder, hashes };
+    let stores = plan.source.made(workspace);
+    match &plan.source {
         Source::Stores(pair) => {
             let [train, held_out] = pair.paths();
-            let (train, held_out) = (train.canonicalize()?, held_out.canonicalize()?);
-            return Ok(Activations { train, held_out, texts: None, images: None });
-        }
-        Source::Images(images) => {
-            return harvest_images(workspace, images, &plan.devices[0], program, hashes);
+            Ok(Activations::alone(train.canonicalize()?, held_out.canonicalize()?))
         }
         Source::Planted { train, held_out } => {
-            let plant = |name, planted| plant(name, planted, &folder, program, hashes);
-            let (train, held_out) = (plant("train", train)?, plant("held-out", held_out)?);
-            return Ok(Activations { train, held_out, texts: None, images: None });
+            let plant = |name, planted| maker.plant(name, planted, program);
+            Ok(Activations::alone(plant("train", train)?, plant("held-out", held_out)?))
         }
-        Source::Host { host, harvest, train, held_out } => (host, harvest, train, held_out),
-    };
-    let host = host.fetch(workspace)?;
-    let store = |name: &str, recipe: &Recipe| {
-        let place = folder.join(&recipe.id);
-        if !made::is_there(&place, hashes) {
-            let mut command = Command::new(program);
-            command.args(["harvest", "--device", &plan.devices[0], "--host"]).arg(&host);
-            command.args(["--hook", &harvest.hook]);
-            if let Some(length) = harvest.context_length {
-                command.args(["--context-length", &length.to_string()]);
-            }
-            command.args(["--skip-positions", &harvest.skip_positions.to_string()]);
-            command.args(["--bos", harvest.bos.name()]);
-            command.args(["--special-tokens", harvest.special_tokens.name()]);
-            if let Some(max_tokens) = recipe.max_tokens {
-                command.args(["--max-tokens", &max_tokens.to_string()]);
-            }
-            for text in &recipe.texts {
-                command.arg("--text").arg(text);
-            }
-            make(&mut command, &format!("harvesting {name} activations"), &place, hashes)?;
+        Source::Images(images) => {
+            let host = images.host.fetch(workspace)?;
+            maker.harvest_images(images, &host, device, program)?;
+            let folder = images.held_out.folder.canonicalize()?;
+            Ok(Activations { stores, texts: None, images: Some(HostImages { folder, host }) })
         }
-        anyhow::Ok(place)
-    };
-    Ok(Activations {
-        train: store("train", train)?,
-        held_out: store("held-out", held_out)?,
-        texts: Some(HostTexts {
-            host,
-            texts: held_out.texts.iter().map(|t| t.canonicalize()).collect::<Result<_, _>>()?,
-            harvest: harvest.clone(),
-            max_tokens: plan.config.evaluation.max_tokens,
-        }),
-        images: None,
+        Source::Host { host, harvest, train, held_out } => {
+            let host = host.fetch(workspace)?;
+            for (name, recipe) in [("train", train), ("held-out", held_out)] {
+                let command =
+                    |hooks: &[&str]| harvest_texts(program, &host, device, hooks, harvest, recipe);
+                maker.harvest(name, &recipe.ids, command)?;
+            }
+            let texts = host_texts(&host, &held_out.texts, plan)?;
+            Ok(Activations { stores, texts: Some(texts), images: None })
+        }
+        Source::Live(live) => {
+            let command = |hooks: &[&str]| live.harvest(program, device, hooks);
+            maker.harvest("held-out", live.made(), command)?;
+            let stores = match live.given() {
+                Some(store) => {
+                    let held_out = store.canonicalize()?;
+                    BTreeMap::from([(live.hook().to_owned(), HookStores { train: None, held_out })])
+                }
+                None => stores,
+            };
+            let texts = match live.texts.is_empty() {
+                true => None,
+                false => Some(host_texts(live.host(), &live.texts, plan)?),
+            };
+            Ok(Activations { stores, texts, images: None })
+        }
+    }
+}
+
+fn host_texts(host: &Path, texts: &[PathBuf], plan: &Plan) -> Result<HostTexts> {
+    Ok(HostTexts {
+        host: host.to_owned(),
+        texts: texts.iter().map(|text| text.canonicalize()).collect::<Result<_, _>>()?,
+        max_tokens: plan.config.evaluation.max_tokens,
     })
 }
 
-/// Fetches a vision host and harvests what is not there yet.
-fn harvest_images(
-    workspace: &Workspace,
-    images: &ImageSource,
+/// The process that harvests texts at hook points.
+fn harvest_texts(
+    program: &Path,
+    host: &Path,
     device: &str,
-    program: &Path,
-    hashes: &Path,
-) -> Result<Activations> {
-    let host = images.host.fetch(workspace)?;
-    let store = |name: &str, of: &ImageFolder| {
-        let place = source::stores_folder(workspace).join(&of.id);
-        if !made::is_there(&place, hashes) {
-            let mut command = Command::new(program);
-            command.args(["harvest", "--device", device, "--host"]).arg(&host);
-            command.args(["--hook", &images.hook, "--images"]).arg(&of.folder);
-            command.args(["--positions", images.positions.name()]);
-            command.args(["--background", images.background.name()]);
-            make(&mut command, &format!("harvesting {name} activations"), &place, hashes)?;
-        }
-        anyhow::Ok(place)
-    };
-    Ok(Activations {
-        train: store("train", &images.train)?,
-        held_out: store("held-out", &images.held_out)?,
-        texts: None,
-        images: Some(HostImages {
-            hook: images.hook.clone(),
-            folder: images.held_out.folder.canonicalize()?,
-            host,
-        }),
-    })
-}
-
-/// Makes a planted store.
-fn plant(
-    name: &str,
-    planted: &Planted,
-    folder: &Path,
-    program: &Path,
-    hashes: &Path,
-) -> Result<PathBuf> {
-    let place = folder.join(&planted.id);
-    if !made::is_there(&place, hashes) {
-        let settings = place.with_extension("toml");
-        sae_config::write_toml(&settings, &planted.settings)?;
-        let mut command = Command::new(program);
-        command.arg("plant").arg(&settings);
-        make(&mut command, &format!("planting {name} activations"), &place, hashes)?;
+    hooks: &[&str],
+    harvest: &HarvestConfig,
+    recipe: &Recipe,
+) -> Command {
+    let mut command = Command::new(program);
+    command.args(["harvest", "--device", device, "--host"]).arg(host);
+    for hook in hooks {
+        command.args(["--hook", hook]);
     }
-    Ok(place)
-}
-
-/// Makes a store in a folder beside `place`, which gets its name once it is whole.
-fn make(command: &mut Command, what: &str, place: &Path, hashes: &Path) -> Result<()> {
-    let log_path = place.with_extension("log");
-    let mut spinner = Spinner::new(what.to_owned());
-    let log = Log::open(&log_path, || spinner.tick("waiting for another sweep"))?;
-    if made::is_there(place, hashes) {
-        return Ok(());
+    if let Some(length) = harvest.context_length {
+        command.args(["--context-length", &length.to_string()]);
     }
-    made::set_aside(place)?;
-    // What was killed goes on in the folder it left.
-    let partial = place.with_extension("partial");
-    command.arg("--out").arg(&partial);
-    // A process that outlived its sweep has left a whole store there.
-    if !is_whole(&partial) {
-        let status = log.run(command, || spinner.tick(&child::tail(&log_path, 1)))?;
-        check_made(status, what, &log_path)?;
+    command.args(["--skip-positions", &harvest.skip_positions.to_string()]);
+    command.args(["--bos", harvest.bos.name()]);
+    command.args(["--special-tokens", harvest.special_tokens.name()]);
+    if let Some(max_tokens) = recipe.max_tokens {
+        command.args(["--max-tokens", &max_tokens.to_string()]);
     }
-    made::write_down(&partial, place, hashes)?;
-    std::fs::rename(&partial, place).with_context(|| place.display().to_string())?;
-    if let Some(folder) = place.parent() {
-        File::open(folder)?.sync_all()?;
+    for text in &recipe.texts {
+        command.arg("--text").arg(text);
     }
-    spinner.done();
-    Ok(())
-}
-
-/// Whether a folder holds a store that its writer has finished.
-fn is_whole(store: &Path) -> bool {
-    let manifest: Result<serde_json::Value, _> = read_json(&store.join("manifest.json"));
-    manifest.is_ok_and(|manifest| manifest["complete"] == true)
-}
-
-/// Refuses what a process that failed has left.
-fn check_made(status: ExitStatus, what: &str, log: &Path) -> Result<()> {
-    if status.success() {
-        return Ok(());
-    }
-    let end = child::tail(log, 10);
-    let message = format!("{what} failed ({status}):\n{end}\n({})", log.display());
-    match status.code() {
-        Some(2) => bail!(usage(message)),
-        _ => bail!(message),
-    }
+    command
 }

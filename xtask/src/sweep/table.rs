@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{Evaluation, ImagePart, LatentScores, RunResult, RunStatus, SweepResults};
+use sae_config::{Evaluation, ImagePart, LatentScores, RunResult, RunStatus, Suite, SweepResults};
 use sae_report::{Groups, Summary, short};
 
 use super::runs_csv::spearman;
@@ -25,7 +25,7 @@ const fn cell(
     Cell { name, value, digits, with_sd }
 }
 
-const CELLS: [Cell; 18] = [
+const CELLS: [Cell; 24] = [
     cell("L0", 1, false, |e| Some(e.sparsity.l0_mean)),
     cell("sd over rows", 1, false, |e| Some(e.sparsity.l0_sd)),
     cell("R²", 4, true, |e| Some(e.reconstruction.r2)),
@@ -43,6 +43,12 @@ const CELLS: [Cell; 18] = [
     cell("F1", 3, true, |e| Some(latents(e)?.f1)),
     cell("MCC", 3, true, |e| Some(latents(e)?.mcc)),
     cell("unique", 3, false, |e| Some(latents(e)?.uniqueness)),
+    cell("AUC of 1", 3, true, |e| value(e, "probing.auc_k1")),
+    cell("floor", 3, false, |e| floor(e, "probing.auc_k1")),
+    cell("AUC of 16", 3, true, |e| value(e, "probing.auc_k16")),
+    cell("floor of 16", 3, false, |e| floor(e, "probing.auc_k16")),
+    cell("all", 3, false, |e| e.scores.get("probing.auc_k1")?.ceiling),
+    cell("decoder cosine", 4, true, |e| value(e, "core.decoder_cosine")),
     cell("dead %", 1, false, |e| Some(100.0 * e.sparsity.dead_fraction)),
 ];
 
@@ -50,6 +56,16 @@ const CELLS: [Cell; 18] = [
 fn l0_of(evaluation: &Evaluation, part: ImagePart) -> Option<f64> {
     let parts = &evaluation.images.as_ref()?.parts;
     parts.iter().find(|scores| scores.part == part).map(|scores| scores.l0_mean)
+}
+
+fn value(evaluation: &Evaluation, score: &str) -> Option<f64> {
+    evaluation.scores.get(score).map(|score| score.value)
+}
+
+/// What the best of the worthless dictionaries gets.
+fn floor(evaluation: &Evaluation, name: &str) -> Option<f64> {
+    let info = Suite::ALL.iter().flat_map(|suite| suite.scores()).find(|info| info.name == name)?;
+    Some(evaluation.scores.get(name)?.floor(info)?.1)
 }
 
 fn latents(evaluation: &Evaluation) -> Option<&LatentScores> {
@@ -63,7 +79,7 @@ pub(super) fn table(results: &SweepResults) -> String {
     let is_shown =
         |cell: &&Cell| cell.name == "L0" || evaluations().any(|e| (cell.value)(e).is_some());
     let cells: Vec<&Cell> = CELLS.iter().filter(is_shown).collect();
-    let settings = settings(results, &groups);
+    let settings = settings(&results.runs, &groups);
     let has_seeds = settings.iter().any(|setting| setting.runs.len() > 1);
     let is_done = |run: &&RunResult| run.status == RunStatus::Done;
     let has_status = !results.runs.iter().all(|run| is_done(&run));
@@ -107,17 +123,18 @@ pub(super) fn table(results: &SweepResults) -> String {
 }
 
 /// Runs that differ in their seed alone.
-struct Setting<'a> {
-    name: String,
+pub(super) struct Setting<'a> {
+    pub(super) name: String,
     /// Its k, or what else decides how sparse it is.
-    sparsity: String,
-    runs: Vec<&'a RunResult>,
+    pub(super) sparsity: String,
+    pub(super) runs: Vec<&'a RunResult>,
 }
 
-fn settings<'a>(results: &'a SweepResults, groups: &Groups) -> Vec<Setting<'a>> {
+/// The settings of runs, in the order of their first ones.
+pub(super) fn settings<'a>(results: &'a [RunResult], groups: &Groups) -> Vec<Setting<'a>> {
     let mut places: BTreeMap<(usize, String), usize> = BTreeMap::new();
     let mut settings: Vec<Setting> = Vec::new();
-    for (run, &group) in results.runs.iter().zip(&groups.of_run) {
+    for (run, &group) in results.iter().zip(&groups.of_run) {
         let (key, value) = run.config.architecture.sparsity();
         let sparsity = match run.config.architecture.target_l0() {
             Some(k) => k.to_string(),

@@ -82,6 +82,30 @@ fn every_key_has_a_role() {
     assert_eq!(Role::of("data.stores[12].weight"), Role::Shapes);
 }
 
+#[test]
+fn runs_read_one_stream_unless_what_they_read_differs() {
+    let (stored, live) = (run(""), live_with("bos", "'auto'"));
+    for (key, value) in OTHERS {
+        let name = key.strip_prefix("data.").unwrap_or_default();
+        let (base, other) = match name {
+            "stores" => (&stored, with_data(&format!("stores = {value}"))),
+            name if LIVE_KEYS.contains(&name) => (&live, live_with(name, value)),
+            _ => (&stored, run(&format!("'{key}' = {value}"))),
+        };
+        let is_read = key.starts_with("data.")
+            || ["training.seed", "training.batch_size", "training.device"].contains(&key);
+        let found = stream_difference(base, &other).map(|(found, ..)| found);
+        assert_eq!(found.is_some(), is_read, "{key}: {found:?}");
+        assert!(found.is_none_or(|found| found.starts_with(key) || name == "stores"), "{key}");
+    }
+    let hooked = |hook: &str| with_data(&format!("store = 's'\nhook = '{hook}'"));
+    let (key, ..) = stream_difference(&hooked("embed"), &hooked("mlp_in.1")).unwrap();
+    assert_eq!(key, "data.hook");
+    assert_ne!(run_id(&hooked("embed"), "data"), run_id(&hooked("mlp_in.1"), "data"));
+    assert!(stream_difference(&stored, &live).is_some());
+    assert_eq!(stream_difference(&live, &live), None);
+}
+
 /// A run over other data.
 fn with_data(data: &str) -> CheckedRun {
     let data: toml::Table = data.parse().unwrap();

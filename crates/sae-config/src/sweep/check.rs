@@ -9,6 +9,13 @@ impl SweepConfig {
         self.slurm.as_ref().map_or(Ok(()), SlurmConfig::check)?;
         self.halving.as_ref().map_or(Ok(()), |halving| halving.check(self))?;
         self.features.as_ref().map_or(Ok(()), FeaturesConfig::check)?;
+        if self.is_live() {
+            return self.check_live();
+        }
+        if self.held_out.is_some() {
+            let expected = "nothing without a live host (`base.data.host`)";
+            return Err(Error::value("held_out", expected, "a table"));
+        }
         let source = match (&self.stores, &self.planted) {
             (None, None) => return self.check_harvest(),
             (Some(_), None) => "stores",
@@ -33,7 +40,8 @@ impl SweepConfig {
         let missing = |key: &str| {
             Error::value(
                 key,
-                "`host`, `harvest` and `texts` or `images`, or `stores` or `planted` alone",
+                "`host`, `harvest` and `texts` or `images`, or `stores`, `planted` or \
+                 `base.data.host` alone",
                 "nothing",
             )
         };

@@ -6,13 +6,10 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::axes::{Factor, OWN_AXES, Settings};
+use super::live::PROVIDED;
 use super::point::list;
 use super::{SweepConfig, SweepPoint, keys};
-use crate::live::LIVE_KEYS;
 use crate::{CheckedRun, Error, Result, RunConfig, apply_preset, run_id};
-
-/// Why a run names no store.
-const PROVIDED: &str = "nothing: the sweep provides the activations";
 
 impl SweepConfig {
     /// All runs: every combination of variants, axes, keys that vary together, samples of the
@@ -22,15 +19,11 @@ impl SweepConfig {
     /// The first setting that is unknown, of a wrong type or out of range, with the run it is
     /// found in; a key that two of them set; two runs that are the same.
     pub fn points(&self) -> Result<Vec<SweepPoint>> {
-        let live = LIVE_KEYS.map(|key| format!("data.{key}"));
-        let stores = ["data.store", "data.target", "data.stores"].into_iter();
-        for key in stores.chain(live.iter().map(String::as_str)) {
-            if let Some(store) = keys::get(&self.base, key) {
-                return Err(Error::value(format!("base.{key}"), PROVIDED, store));
-            }
-        }
+        self.check_base_data()?;
         let mut base = apply_preset(self.base.clone())?;
-        set(&mut base, "data.store", &Value::from(""))?;
+        if !self.is_live() {
+            set(&mut base, "data.store", &Value::from(""))?;
+        }
         let mut points: Vec<SweepPoint> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for (variant, settings) in self.settings(&base)? {
@@ -54,6 +47,7 @@ impl SweepConfig {
             let expected = "the name of an architecture that a run of this sweep has";
             return Err(Error::value(format!("architectures.{name}"), expected, name));
         }
+        self.check_hooks(&points)?;
         self.halving.as_ref().map_or(Ok(()), |halving| halving.check_runs(&points))?;
         Ok(points)
     }
@@ -117,11 +111,7 @@ impl SweepConfig {
                 set(&mut table, key, value)?;
             }
         }
-        for key in LIVE_KEYS.map(|key| format!("data.{key}")) {
-            if let Some(value) = keys::get(&table, &key) {
-                return Err(Error::value(key, PROVIDED, value));
-            }
-        }
+        self.check_run_data(&table)?;
         let parsed = RunConfig::deserialize(table);
         let config = parsed.map_err(|e| Error::Setting { message: e.to_string().trim().into() })?;
         if !config.data.store.as_os_str().is_empty() {

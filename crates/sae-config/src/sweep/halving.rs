@@ -106,7 +106,9 @@ impl HalvingConfig {
             let architecture = &point.config.architecture;
             let (key, value) = architecture.sparsity();
             let key = key.rsplit('.').next().unwrap_or(key);
-            return format!("{} {key}={value}", architecture.name());
+            let hook =
+                point.config.data.hook().map_or(String::new(), |hook| format!(" hook={hook}"));
+            return format!("{} {key}={value}{hook}", architecture.name());
         };
         let of = |key: &String| {
             let value = point.value(key).unwrap_or_default();

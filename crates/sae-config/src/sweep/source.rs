@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ImageBackground, ImagePositions, Result};
+use crate::{Error, ImageBackground, ImagePositions, Result, Suite};
 
 /// A host model: a pinned one by name, or one's own by path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,8 +20,8 @@ pub struct HostConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HarvestConfig {
-    /// The hook point, such as `resid_post.15`.
-    pub hook: String,
+    /// The hook point, such as `resid_post.15`; none where every run has its own.
+    pub hook: Option<String>,
     /// Tokens the host sees at once; 128, or as many as the host has positions, if absent.
     pub context_length: Option<usize>,
     /// First positions of each context that are left out: their norms dwarf all others.
@@ -159,6 +159,9 @@ impl ImagesConfig {
 pub struct EvaluationConfig {
     /// Upper bound of tokens of each held-out text for cross-entropy; all if absent.
     pub max_tokens: Option<u64>,
+    /// Suites of scores that runs are judged by; no part of what a run is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suites: Vec<Suite>,
 }
 
 /// Activation stores, relative to the sweep file.

@@ -9,6 +9,11 @@ use tch::{Kind, Tensor};
 use crate::metrics::to_f64s;
 use crate::{Error, Result};
 
+/// The label of an image: the folder in its name.
+pub(super) fn label_of(image: &Image) -> Option<&str> {
+    image.name.rsplit_once('/').map(|(folder, _)| folder)
+}
+
 /// Rows of length 1.
 pub(super) fn unit(rows: &Tensor) -> Result<Tensor> {
     let norms = rows.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?;
@@ -38,10 +43,9 @@ pub(super) fn label_scores(
     images: &[Image],
     [clean, spliced, mean]: [&Tensor; 3],
 ) -> Result<Option<LabelScores>> {
-    let label = |image: &Image| image.name.rsplit_once('/').map(|(folder, _)| folder.to_owned());
-    let mut of_label: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut of_label: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, image) in images.iter().enumerate() {
-        if let Some(label) = label(image) {
+        if let Some(label) = label_of(image) {
             of_label.entry(label).or_default().push(i);
         }
     }

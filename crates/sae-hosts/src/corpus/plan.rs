@@ -98,6 +98,10 @@ impl Plan {
 
     fn find_sections(&mut self) -> Result<()> {
         for (shard, file) in self.files.shards.iter().enumerate() {
+            if self.files.format == CorpusFormat::Bin {
+                // Another width is no damage.
+                tokens::check_width(&file.path, self.config.token_type)?;
+            }
             if self.files.format != CorpusFormat::Parquet {
                 self.sections.push(Section::whole(shard, file.n_bytes));
                 continue;

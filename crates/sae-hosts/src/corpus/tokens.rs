@@ -1,6 +1,7 @@
 //! Files of token ids: NumPy arrays, and bare numbers.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,10 @@ const MAX_DOCUMENT: usize = 1 << 20;
 
 /// Numbers read at once.
 const BLOCK: usize = 1 << 18;
+
+/// Pairs of numbers that tell the width of ids, and how many of them it takes.
+const LOOKED_AT: u64 = 1 << 16;
+const LEAST_IDS: usize = 32;
 
 /// How a number is stored, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +135,28 @@ pub(super) fn open_bin(
     }
     let n_numbers = n_bytes / number.n_bytes();
     TokenFile::open(path, file, number, 0, n_numbers, None, end, skip)
+}
+
+/// Refuses a file of u16 ids that is one of u32 ids by all that it shows: each second number, the
+/// upper half of an id, is at most that of a vocabulary of a million, and the others are not.
+pub(super) fn check_width(path: &Path, token_type: Option<TokenType>) -> Result<()> {
+    if token_type != Some(TokenType::U16) {
+        return Ok(());
+    }
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(Error::io(path))?;
+    file.take(4 * LOOKED_AT).read_to_end(&mut start).map_err(Error::io(path))?;
+    let pairs = start.as_chunks::<4>().0;
+    let half = |a, b| u16::from_le_bytes([a, b]);
+    let is_upper = |half: u16| half < 16;
+    let have_uppers = pairs.iter().all(|&[.., a, b]| is_upper(half(a, b)));
+    let n_large = pairs.iter().filter(|&&[a, b, ..]| !is_upper(half(a, b))).count();
+    if !have_uppers || n_large < LEAST_IDS {
+        return Ok(());
+    }
+    let got =
+        "numbers of which each second one is below 16, as in ids of u32 (`token_type = \"u32\"`)";
+    Err(Error::file(path, "numbers", "token ids of u16", got))
 }
 
 impl TokenFile {

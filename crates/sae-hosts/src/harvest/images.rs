@@ -4,10 +4,11 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use sae_config::ImagePositions;
-use sae_data::{Compression, Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
+use sae_data::{Compression, Dtype, Provenance, RowMeta, StoreSpec};
 use tch::Tensor;
 
-use super::{HarvestProgress, append, file_hash, of_host, values};
+use super::stores::Stores;
+use super::{HarvestProgress, file_hash, of_host, values};
 use crate::corpus::Skipped;
 use crate::images::{Background, Image, ImageProcessor};
 use crate::{Error, HookPoint, HostInput, HostModel, Result};
@@ -63,6 +64,74 @@ pub fn harvest_images(
     out: &Path,
     progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
 ) -> Result<HarvestProgress> {
+    harvest_images_at(host, images, &[(hook, out)], options, progress)
+}
+
+/// Harvests several hook points in one pass, each into a store of its own: the stores have the same
+/// rows in the same order.
+///
+/// An interrupted harvest goes on where all stores have what comes before, also where some of them
+/// are finished.
+///
+/// # Errors
+/// As [`harvest_images`]; [`Error::Input`] for a hook point or a store that comes twice.
+pub fn harvest_images_at(
+    host: &HostModel,
+    images: &[Image],
+    stores: &[(HookPoint, &Path)],
+    options: &ImageOptions,
+    progress: &mut dyn FnMut(&HarvestProgress) -> ControlFlow<()>,
+) -> Result<HarvestProgress> {
+    let class_token = check_options(host, options)?;
+    let hooks: Vec<HookPoint> = stores.iter().map(|(hook, _)| *hook).collect();
+    hooks.iter().try_for_each(|hook| hook.check(host.info()))?;
+    let processor = host.image_processor()?.with_background(options.background);
+    let d_model = host.info().d_model;
+    let Some(first) = hooks.first() else {
+        return Err(Error::input("hook points", "at least one", "none"));
+    };
+    let common = image_provenance(host, images, *first, options)?;
+    let mut stores = Stores::resume(stores, |hook| {
+        let mut spec = StoreSpec::new(d_model, options.dtype);
+        spec.compression = options.compression;
+        spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
+        spec.provenance = Provenance { hook_point: hook.to_string(), ..common.clone() };
+        Ok(spec)
+    })?;
+
+    let mut n_seen = 0_u64;
+    // How many rows an image has is known once one was computed; until then batches are computed
+    // whose rows may all be there.
+    let (mut n_stored, mut size) = (None, None);
+    for batch in images.chunks(options.batch_size) {
+        let first = n_seen as usize;
+        n_seen += batch.len() as u64;
+        if n_stored.is_some_and(|n: usize| stores.pass_over((n * batch.len()) as u64)) {
+            continue;
+        }
+        let rows = image_rows(host, &processor, batch, &hooks, &mut size)?;
+        let n_positions = rows[0].len() / (batch.len() * d_model);
+        let stored = options.positions.range(n_positions, class_token);
+        n_stored = Some(stored.len());
+        let documents = first..first + batch.len();
+        let meta: Vec<RowMeta> = documents.flat_map(|n| image_meta(n, stored.clone())).collect();
+        let kept = |rows: &Vec<f32>| kept_rows(rows, n_positions, &stored, d_model);
+        stores.append(&rows.iter().map(kept).collect::<Vec<_>>(), &meta)?;
+        let fraction = n_seen as f64 / images.len() as f64;
+        let (n_rows, n_total) = (stores.n_rows(), Some(images.len() as u64));
+        let skipped = Skipped::default();
+        if progress(&HarvestProgress { n_seen, n_rows, n_total, fraction, skipped }).is_break() {
+            return Err(Error::Interrupted { path: stores.first().to_path_buf() });
+        }
+    }
+    let n_rows = stores.n_rows();
+    stores.finish()?;
+    let (n_total, skipped) = (Some(n_seen), Skipped::default());
+    Ok(HarvestProgress { n_seen, n_rows, n_total, fraction: 1.0, skipped })
+}
+
+/// Checks options against a host; returns whether it has a class token.
+fn check_options(host: &HostModel, options: &ImageOptions) -> Result<bool> {
     let HostInput::Images { class_token, .. } = host.info().input else {
         return Err(Error::input("host", "a vision model", &host.info().family));
     };
@@ -72,47 +141,13 @@ pub fn harvest_images(
     if options.positions == ImagePositions::Class && !class_token {
         return Err(Error::input("positions", "a host with a class token", &host.info().family));
     }
-    hook.check(host.info())?;
-    let processor = host.image_processor()?.with_background(options.background);
-    let d_model = host.info().d_model;
-    let mut spec = StoreSpec::new(d_model, options.dtype);
-    spec.compression = options.compression;
-    spec.rows_per_shard = options.rows_per_shard.unwrap_or(spec.rows_per_shard);
-    spec.provenance = image_provenance(host, images, hook, options)?;
-    let mut writer = StoreWriter::resume(out, spec)?;
+    Ok(class_token)
+}
 
-    let (mut present, mut n_seen) = (writer.n_rows(), 0_u64);
-    // How many rows an image has is known once one was computed; until then batches are computed
-    // whose rows may all be there.
-    let (mut n_stored, mut size) = (None, None);
-    for batch in images.chunks(options.batch_size) {
-        n_seen += batch.len() as u64;
-        if let Some(n_rows) = n_stored.map(|n: usize| (n * batch.len()) as u64)
-            && present >= n_rows
-        {
-            present -= n_rows;
-            continue;
-        }
-        let rows = image_rows(host, &processor, batch, hook, &mut size)?;
-        let n_positions = rows.len() / (batch.len() * d_model);
-        let stored = options.positions.range(n_positions, class_token);
-        n_stored = Some(stored.len());
-        let first = n_seen as usize - batch.len();
-        for (document, rows) in (first..).zip(rows.chunks_exact(n_positions * d_model)) {
-            let rows = &rows[stored.start * d_model..stored.end * d_model];
-            append(&mut writer, &mut present, rows, &image_meta(document, stored.clone()))?;
-        }
-        let fraction = n_seen as f64 / images.len() as f64;
-        let (n_rows, n_total) = (writer.n_rows(), Some(images.len() as u64));
-        let skipped = Skipped::default();
-        if progress(&HarvestProgress { n_seen, n_rows, n_total, fraction, skipped }).is_break() {
-            return Err(Error::Interrupted { path: out.to_path_buf() });
-        }
-    }
-    let n_rows = writer.n_rows();
-    writer.finish()?;
-    let (n_total, skipped) = (Some(n_seen), Skipped::default());
-    Ok(HarvestProgress { n_seen, n_rows, n_total, fraction: 1.0, skipped })
+/// The rows of some positions of each image.
+fn kept_rows(rows: &[f32], n_positions: usize, kept: &Range<usize>, d_model: usize) -> Vec<f32> {
+    let images = rows.chunks_exact(n_positions * d_model);
+    images.flat_map(|rows| &rows[kept.start * d_model..kept.end * d_model]).copied().collect()
 }
 
 /// What the rows of an image are of.
@@ -146,14 +181,14 @@ fn check_size(
     Err(Error::file(&path, format!("size of {}", image.name), expected, text(got)))
 }
 
-/// The activations of a batch of images, `[images, positions, d_model]`.
+/// The activations of a batch of images at each hook point, `[images, positions, d_model]`.
 fn image_rows(
     host: &HostModel,
     processor: &ImageProcessor,
     batch: &[Image],
-    hook: HookPoint,
+    hooks: &[HookPoint],
     size: &mut Option<[usize; 2]>,
-) -> Result<Vec<f32>> {
+) -> Result<Vec<Vec<f32>>> {
     let mut pixels = Vec::new();
     let mut shape = [batch.len() as i64, 3, 0, 0];
     for image in batch {
@@ -164,7 +199,7 @@ fn image_rows(
     }
     let pixels = Tensor::from_slice(&pixels).view(shape);
     let pixels = pixels.to_device(host.device()).to_kind(host.kind());
-    Ok(values(&host.activations(&pixels, hook)?))
+    Ok(host.activations_at(&pixels, hooks)?.iter().map(values).collect())
 }
 
 fn image_provenance(

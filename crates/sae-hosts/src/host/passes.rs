@@ -163,8 +163,27 @@ impl HostModel {
         self.go_on(prefix, activations)
     }
 
+    /// As [`HostModel::logits_from`], of the last position alone: the token that comes next.
+    ///
+    /// # Shapes
+    /// `[batch, positions, d_model]` to `[batch, vocabulary]`.
+    ///
+    /// # Errors
+    /// As [`HostModel::logits_from`].
+    pub fn next_logits_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
+        self.check_language()?;
+        let x = self.stream_from(prefix, activations)?;
+        Ok(tch::no_grad(|| self.family.head(&x.narrow(1, x.size()[1] - 1, 1)).squeeze_dim(1)))
+    }
+
     /// Goes on from a hook point with other activations, to what the head returns.
     fn go_on(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
+        let x = self.stream_from(prefix, activations)?;
+        Ok(tch::no_grad(|| self.family.head(&x)))
+    }
+
+    /// Goes on from a hook point with other activations, to what the head reads.
+    fn stream_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
         let describe = |x: &Tensor| format!("{:?} {:?} on {:?}", x.kind(), x.size(), x.device());
         let (expected, got) = (describe(&prefix.activations), describe(activations));
         if expected != got {
@@ -185,7 +204,7 @@ impl HostModel {
                     (hook.layer + 1, either(x))
                 }
             };
-            self.family.head(&either(self.layers(next, x, &mut goes_on)))
+            either(self.layers(next, x, &mut goes_on))
         }))
     }
 

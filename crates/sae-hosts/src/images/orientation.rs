@@ -59,15 +59,20 @@ pub(super) fn of_jpeg(bytes: &[u8]) -> Result<Option<Orientation>, String> {
     }
 }
 
-/// Of a PNG file.
+/// Of a PNG file, whose last chunk is looked for too: decoders have all pixels before it.
 pub(super) fn of_png(bytes: &[u8]) -> Result<Option<Orientation>, String> {
+    let cut_off = || "a PNG file that was cut off".to_owned();
     let mut metadata = Metadata::default();
-    let mut rest = bytes.get(8..).unwrap_or_default();
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+    let mut rest = bytes.get(8..).ok_or_else(cut_off)?;
+    loop {
+        let (length, after) = rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
         let length = u32::from_be_bytes(*length) as usize;
-        let Some((kind, after)) = after.split_first_chunk::<4>() else { break };
-        let Some(data) = after.get(..length) else { break };
+        let (kind, after) = after.split_first_chunk::<4>().ok_or_else(cut_off)?;
+        let data = after.get(..length).ok_or_else(cut_off)?;
+        // A checksum follows.
+        rest = after.get(length..).and_then(|rest| rest.get(4..)).ok_or_else(cut_off)?;
         match kind {
+            b"IEND" => return Ok(metadata.orientation()),
             b"eXIf" => metadata.exif.extend(data),
             b"tEXt" | b"zTXt" if data.starts_with(b"Raw profile type exif\0") => {
                 return Err("EXIF data in a text chunk (`Raw profile type exif`)".to_owned());
@@ -82,10 +87,7 @@ pub(super) fn of_png(bytes: &[u8]) -> Result<Option<Orientation>, String> {
             }
             _ => {}
         }
-        // A checksum follows.
-        rest = after.get(length + 4..).unwrap_or_default();
     }
-    Ok(metadata.orientation())
 }
 
 /// Of a WebP file; animations are refused.

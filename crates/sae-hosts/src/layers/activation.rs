@@ -59,7 +59,8 @@ impl Activation {
             Self::GeluTanh => cpu::sigmoid_unit(&mut x, gelu_argument),
             Self::QuickGelu => cpu::sigmoid_unit(&mut x, |x| 1.702 * x),
             Self::Silu => cpu::sigmoid_unit(&mut x, |x| x),
-            Self::Gelu | Self::Relu => None,
+            Self::Gelu => cpu::normal_unit(&mut x),
+            Self::Relu => None,
         };
         if in_place.is_some() { x } else { self.of(&x) }
     }

@@ -1,6 +1,8 @@
 //! Multi-head attention over whole sequences.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+
+use super::cpu;
 
 /// Which positions a position attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +34,12 @@ impl Attention {
     pub(crate) fn forward(&self, queries: &Tensor, keys: &Tensor, values: &Tensor) -> Tensor {
         let (batch, positions, heads, head_dim) =
             queries.size4().expect("queries have four dimensions");
+        if let Some(out) = cpu::attention(self, queries, keys, values) {
+            return out;
+        }
         let shared = heads / keys.size()[2];
-        // On the CPU libtorch's kernel shares heads itself.
-        let is_fused = queries.device() == Device::Cpu && self.softcap.is_none();
-        let copies = if is_fused { 1 } else { shared };
         let q = queries.transpose(1, 2);
-        let (k, v) = (by_head(keys, copies), by_head(values, copies));
+        let (k, v) = (by_head(keys, shared), by_head(values, shared));
         let mask = match self.mask {
             Mask::Window(window) if window < positions => Mask::Window(window),
             Mask::Window(_) => Mask::Causal,
@@ -51,14 +53,7 @@ impl Attention {
         };
         let out = match self.softcap {
             None => Tensor::scaled_dot_product_attention(
-                &q,
-                &k,
-                &v,
-                bias,
-                0.0,
-                causal,
-                self.scale,
-                is_fused && shared > 1,
+                &q, &k, &v, bias, 0.0, causal, self.scale, false,
             ),
             Some(cap) => {
                 let scores = q.matmul(&k.transpose(2, 3)) * (self.scale / cap);
@@ -103,6 +98,8 @@ fn bias(mask: Mask, positions: i64, like: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
 
     /// The definition, in f64, one query at a time.
@@ -129,6 +126,36 @@ mod tests {
             }
         }
         Tensor::cat(&rows, 0).view([1, positions, heads * head_dim])
+    }
+
+    #[test]
+    fn on_the_cpu_in_f32_blocks_agree_with_the_definition() {
+        tch::manual_seed(1);
+        for (positions, head_dim) in [(1, 8), (9, 4), (64, 16), (65, 16), (150, 5)] {
+            // Parts of one projection, as families have them.
+            let qkv = Tensor::randn([2, positions, 8, head_dim], (Kind::Float, Device::Cpu));
+            for kv_heads in [1, 2] {
+                let [q, k, v] = [(0, 4), (4, kv_heads), (6, kv_heads)]
+                    .map(|(first, n)| qkv.narrow(2, first, n));
+                let [q64, k64, v64] = [&q, &k, &v].map(|x| x.to_kind(Kind::Double));
+                for mask in [Mask::Full, Mask::Causal, Mask::Window(3), Mask::Window(90)] {
+                    for softcap in [None, Some(0.7)] {
+                        let attention = Attention { mask, scale: 0.4, softcap };
+                        let got = cpu::attention(&attention, &q, &k, &v).unwrap();
+                        let expected = attention.forward(&q64, &k64, &v64);
+                        let error = (got.to_kind(Kind::Double) - expected).abs().max();
+                        assert!(error.double_value(&[]) < 2e-6, "{attention:?}: {error}");
+                    }
+                }
+            }
+        }
+        // A query of its own, as in attention pooling.
+        let keys = Tensor::randn([2, 70, 4, 8], (Kind::Float, Device::Cpu));
+        let query = keys.narrow(1, 3, 1);
+        let attention = Attention { mask: Mask::Full, scale: 0.4, softcap: None };
+        let whole = cpu::attention(&attention, &keys, &keys, &keys).unwrap();
+        let error = attention.forward(&query, &keys, &keys) - whole.narrow(1, 3, 1);
+        assert!(error.abs().max().double_value(&[]) < 1e-6);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! is another device's or kind's, or lies in memory that it may not use; the layer then takes
 //! libtorch. Results do not depend on the number of threads.
 
+mod attention;
+mod normal;
 mod rows;
 
 use pulp::Arch;
@@ -12,6 +14,9 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 use tch_autograd::{matmul_into, view, view_mut};
 
+pub(super) use attention::attention;
+
+use self::normal::normal;
 use self::rows::{ELEMENTS_PER_TASK, each_row, exp, sum};
 
 /// x·Wᵀ + b into a tensor of its own.
@@ -119,6 +124,28 @@ pub(super) fn sigmoid_unit(x: &mut Tensor, argument: impl Fn(f32) -> f32 + Sync)
     Some(())
 }
 
+/// x·Φ(x) of each element, in place.
+pub(super) fn normal_unit(x: &mut Tensor) -> Option<()> {
+    let x = view_mut::<f32>(x).ok()?;
+    x.par_chunks_mut(ELEMENTS_PER_TASK).for_each(|x| {
+        Arch::new().dispatch(|| x.iter_mut().for_each(|x| *x *= normal(*x)));
+    });
+    Some(())
+}
+
+/// Each row times w, element by element, in place.
+pub(super) fn scale_rows(rows: &mut Tensor, weight: &Tensor) -> Option<()> {
+    if rows.size().last() != Some(&(weight.numel() as i64)) {
+        return None;
+    }
+    let weight = view::<f32>(weight).ok()?;
+    let rows = view_mut::<f32>(rows).ok()?;
+    each_row(rows, weight.len(), |_, row| {
+        row.iter_mut().zip(&*weight).for_each(|(x, w)| *x *= w);
+    });
+    Some(())
+}
+
 /// The first half of each row becomes g·σ(s(g))·u, where g is that half and u the other.
 pub(super) fn gated_unit(rows: &mut Tensor, argument: impl Fn(f32) -> f32 + Sync) -> Option<()> {
     let size = *rows.size().last()?;
@@ -194,6 +221,9 @@ mod tests {
             let expected =
                 exact(&x).layer_norm([size], Some(&exact(&w)), Some(&exact(&b)), 1e-3, false);
             prop_assert!(error(&got, &expected) < 1e-5);
+            let mut scaled = x.copy();
+            scale_rows(&mut scaled, &w).unwrap();
+            prop_assert_eq!(&scaled, &(&x * &w));
             let mut sum = x.copy();
             let other = noise(&[batch, positions, size]);
             add(&other, &mut sum).unwrap();
@@ -255,5 +285,8 @@ mod tests {
         assert!(add(&noise(&[4, 6]), &mut other).is_none());
         assert!(gated_unit(&mut other, |x| x).is_none());
         assert!(sigmoid_unit(&mut other, |x| x).is_none());
+        assert!(normal_unit(&mut other).is_none());
+        assert!(scale_rows(&mut other, &w).is_none());
+        assert!(scale_rows(&mut x.copy(), &noise(&[4])).is_none());
     }
 }

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::config::HostConfig;
 use crate::families::Tap;
-use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, add};
+use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, add, scaled};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -147,12 +147,5 @@ impl EncoderLayer {
         let mlp = tap(HookKind::MlpOut, self.down.forward(&hidden))?;
         let mlp = scaled(mlp, self.scales.as_ref().map(|(_, scale)| scale));
         ControlFlow::Continue(add(&x, mlp))
-    }
-}
-
-fn scaled(x: Tensor, scale: Option<&Tensor>) -> Tensor {
-    match scale {
-        Some(scale) => x * scale,
-        None => x,
     }
 }

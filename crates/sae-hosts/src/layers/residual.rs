@@ -11,3 +11,11 @@ pub(crate) fn add(x: &Tensor, mut y: Tensor) -> Tensor {
         None => x + y,
     }
 }
+
+/// What a block gives, scaled feature by feature where the layer has scales (Touvron et al. 2021).
+pub(crate) fn scaled(mut x: Tensor, scale: Option<&Tensor>) -> Tensor {
+    match scale {
+        Some(scale) if cpu::scale_rows(&mut x, scale).is_none() => x * scale,
+        Some(_) | None => x,
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sae_config::{Confusion, Judged, Labels};
+use sae_config::{Confusion, FeatureLabels, Judged};
 use serde::{Deserialize, Serialize};
 
 use super::record::{Answers, answers};
@@ -19,7 +19,7 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn new(labels: &Labels) -> Self {
+    pub(super) fn new(labels: &FeatureLabels) -> Self {
         let mut judges: Vec<String> = labels.values().map(|one| one.model.clone()).collect();
         judges.sort_unstable();
         judges.dedup();
@@ -33,7 +33,7 @@ impl File {
     }
 
     /// None where a feature or a judge is named that is not there.
-    pub(super) fn expand(self, n_features: usize) -> Option<Labels> {
+    pub(super) fn expand(self, n_features: usize) -> Option<FeatureLabels> {
         let Self { judges, features } = self;
         let told = |of: Option<Answers>| of.map(super::record::confusion);
         let one = |(feature, judged): (u32, Told)| {
@@ -60,7 +60,7 @@ mod tests {
             detection: label.map(|_| Confusion { true_positives: 3, ..Confusion::default() }),
             fuzzing: None,
         };
-        let labels: Labels = [
+        let labels: FeatureLabels = [
             (3, judged("b", Some("words </script>"))),
             (7, judged("a", None)),
             (9, judged("b", Some("x"))),

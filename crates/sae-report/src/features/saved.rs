@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sae_config::{FeatureContext, FeatureRecord, FeatureSet, HeldOut, Labels};
+use sae_config::{FeatureContext, FeatureLabels, FeatureRecord, FeatureSet, HeldOut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -172,7 +172,7 @@ impl SavedFeatures {
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Pages`].
-    pub fn labels(&self) -> Result<Labels> {
+    pub fn labels(&self) -> Result<FeatureLabels> {
         let path = self.data.join("labels.js");
         let file: labels::File = read(&path, "labels")?;
         let labels = file.expand(self.set.n_features);
@@ -183,7 +183,7 @@ impl SavedFeatures {
     ///
     /// # Errors
     /// [`Error::Results`] if the file cannot be written.
-    pub fn write_labels(&self, labels: &Labels) -> Result<()> {
+    pub fn write_labels(&self, labels: &FeatureLabels) -> Result<()> {
         let path = self.data.join("labels.js");
         Ok(sae_config::write_text(&path, &script("labels", &labels::File::new(labels)))?)
     }

@@ -1,8 +1,8 @@
 //! `softsae convert`: a store in another format.
 
-use sae_data::{Dtype, Error, Format, convert, open_store};
+use sae_data::{Dtype, Format, convert, open_store};
 
-use super::check_apart;
+use super::{check_apart, of_store};
 use crate::cli::{ConvertArgs, StoreDtype, StoreFormat};
 use crate::failure::{Blame as _, Failure};
 use crate::output::{note, say};
@@ -39,10 +39,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
         // Nothing is to stand in the way of a second try.
         std::fs::remove_dir_all(&args.out).ok();
     }
-    converted.map_err(|error| match error {
-        Error::Value { .. } | Error::Range { .. } | Error::Locked { .. } => Failure::usage(error),
-        other => Failure::run(other),
-    })?;
+    converted.map_err(of_store)?;
     if args.format != StoreFormat::Native && store.provenance().is_some() {
         note!(
             "note: tokens, documents, positions, host and hook point have no place in a .npy file"

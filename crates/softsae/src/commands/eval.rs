@@ -2,38 +2,43 @@
 //! images, and what is found of planted features.
 
 mod images;
+mod interventions;
 mod splice;
+mod suites;
 mod summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sae_config::Evaluation;
+use sae_config::{Evaluation, Suite};
 use sae_data::{
     ActivationStore, OutputLock, PlantedTruth, Port, Ports, Selection, open_store, zip,
 };
 use sae_eval::{
-    AllocationObserver, ComplexityObserver, EvaluateOptions, Metrics, Observer, ProfileObserver,
-    TruthObserver, observe,
+    AllocationObserver, ComplexityObserver, CoreObserver, EvaluateOptions, Metrics, Observer,
+    ProfileObserver, TruthObserver, observe,
 };
 use sae_models::{ModelConfig, Sae, load_checkpoint};
 use sae_train::origin;
 
 use self::splice::Spliced;
-use super::{Differences, check_apart, check_dimension, device, locked};
+use self::suites::Suites;
+use super::{Differences, check_dimension, check_output_apart, device, locked};
 use crate::cli::EvalArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
-    if let Some(out) = &args.out {
+    for (key, out) in [("--out", &args.out), ("--floors", &args.floors)] {
+        let Some(out) = out else { continue };
         let texts = args.text.iter().map(PathBuf::as_path);
         let inputs = [args.checkpoint.as_path(), &args.data].into_iter();
-        let others = [&args.host, &args.target, &args.images];
+        let others = [&args.host, &args.target, &args.images, &args.train_data];
         let others = others.into_iter().filter_map(|path| path.as_deref());
+        let others = others.chain(args.probes.iter().chain(&args.against).map(PathBuf::as_path));
         let inputs: Vec<&Path> = inputs.chain(others).chain(texts).collect();
-        check_apart(out, &inputs)?;
+        check_output_apart(key, out, &inputs)?;
     }
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
@@ -61,15 +66,21 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         true => None,
         false => PlantedTruth::find(&args.data).or_usage()?,
     };
+    let suites = Suites::open(args, &sae, &store, truth.as_ref(), spliced.as_ref(), &mut found)?;
     let whole = match target {
         Some(target) => zip(store, target).or_usage()?,
         None => store.into(),
     };
     let stores = kept_rows(&whole, args.max_norm_ratio)?;
     let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
-    let mut evaluation = measure(&sae, &stores, &whole, truth.as_ref(), spliced.as_ref())?;
+    let truth = truth.as_ref();
+    let mut evaluation = measure(&sae, &stores, &whole, truth, spliced.as_ref(), suites.as_ref())?;
+    if let Some(suites) = &suites {
+        suites.measure(&sae, &stores, &whole, truth, &mut evaluation)?;
+    }
     if let Some(spliced) = spliced {
-        spliced.measure(&sae, &mut evaluation)?;
+        let wants = |suite| suites.as_ref().is_some_and(|suites| suites.wants(suite));
+        spliced.measure(&sae, wants, &mut evaluation)?;
     }
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     summary::print(&evaluation);
@@ -141,11 +152,14 @@ fn measure(
     whole: &Stores,
     truth: Option<&PlantedTruth>,
     spliced: Option<&Spliced>,
+    suites: Option<&Suites>,
 ) -> Result<Evaluation, Failure> {
     let mut metrics = Metrics::new(sae.config().output_dimension(), sae.config().n_features);
     let mut allocation = AllocationObserver::new(sae);
     let mut complexity = ComplexityObserver::new(stores.input.n_rows());
     let mut profile = ProfileObserver::default();
+    let wants = |suite| suites.is_some_and(|suites| suites.wants(suite));
+    let mut core = wants(Suite::Core).then(|| CoreObserver::new(sae, stores.input.n_rows()));
     let mut found =
         truth.map(|truth| TruthObserver::new(sae, &*whole.input, truth)).transpose().or_run()?;
     let is_whole = stores.input.n_rows() == whole.input.n_rows();
@@ -153,6 +167,9 @@ fn measure(
         vec![&mut metrics, &mut allocation, &mut complexity, &mut profile];
     if let Some(found) = found.as_mut().filter(|_| is_whole) {
         observers.push(found);
+    }
+    if let Some(core) = &mut core {
+        observers.push(core);
     }
     pass("eval", sae, stores, &mut observers)?;
     if let Some(found) = found.as_mut().filter(|_| !is_whole) {
@@ -165,7 +182,13 @@ fn measure(
     let piece = tokenizer.map(|tokenizer| |id| tokenizer.piece(id));
     let piece = piece.as_ref().map(|piece| piece as &dyn Fn(u32) -> Option<Vec<u8>>);
     evaluation.profile = Some(profile.finish(&*stores.input, piece).or_run()?);
-    evaluation.ground_truth = found.map(|found| found.finish()).transpose().or_run()?;
+    evaluation.ground_truth = found.as_ref().map(TruthObserver::finish).transpose().or_run()?;
+    if let Some(core) = core {
+        evaluation.scores.extend(core.finish().or_run()?);
+    }
+    if let Some(found) = found.filter(|_| wants(Suite::Truth)) {
+        evaluation.scores.extend(found.scores().or_run()?);
+    }
     Ok(evaluation)
 }
 

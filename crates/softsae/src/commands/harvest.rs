@@ -8,10 +8,10 @@ use sae_config::{CorpusConfig, HUB_PREFIX};
 use sae_hosts::corpus::{self, Documents, Texts};
 use sae_hosts::{
     Cut, Error, HarvestOptions, HarvestProgress, HookPoint, HostModel, Image, ImageOptions,
-    harvest_at, harvest_images,
+    harvest_at, harvest_images_at,
 };
 
-use super::{check_apart, device, read_texts};
+use super::{check_apart, device, is_input, of_store, read_texts};
 use crate::cli::HarvestArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::interrupt;
@@ -43,11 +43,7 @@ pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let harvested = match (images, corpus.as_ref().zip(documents)) {
         (Some((images, skipped)), _) => {
             let options = image_options(args, skipped);
-            let [(hook, out)] = stores[..] else {
-                let error = anyhow::anyhow!("--hook: expected one with --images, got several");
-                return Err(Failure::usage(error));
-            };
-            harvest_images(&host, &images, hook, &options, out, observer)
+            harvest_images_at(&host, &images, &stores, &options, observer)
         }
         (None, Some((corpus, documents))) => {
             let options = HarvestOptions { max_tokens: None, ..options(args, &host) };
@@ -94,15 +90,8 @@ fn status(now: &HarvestProgress, of_what: &str) -> String {
 fn failure(error: Error) -> Failure {
     match error {
         Error::Interrupted { .. } => Failure::Interrupted(error.to_string()),
-        Error::Input { .. }
-        | Error::Io { .. }
-        | Error::File { .. }
-        | Error::NotUtf8 { .. }
-        | Error::HookLayer { .. }
-        | Error::HookName { .. } => Failure::usage(error),
-        Error::Store(sae_data::Error::Locked { .. } | sae_data::Error::OtherStore { .. }) => {
-            Failure::usage(error)
-        }
+        Error::Store(error) => of_store(error),
+        other if is_input(&other) => Failure::usage(other),
         other => Failure::run(other),
     }
 }

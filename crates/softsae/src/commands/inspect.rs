@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sae_data::{
-    ActivationStore, Inspection, NormBin, OutlierDimension, OutlierPosition, open_store,
+    ActivationStore, Inspection, NormBin, OutlierDimension, OutlierPosition, Signs, open_store,
 };
 use tch::Device;
 
+use super::signs;
 use crate::cli::InspectArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
@@ -59,6 +60,9 @@ fn describe_store(store: &dyn ActivationStore) -> Result<(), Failure> {
     say!("outlying positions        {}", positions.len());
     for OutlierPosition { position, ratio, n_rows } in positions {
         say!("  {position:<23} mean norm {ratio:.2} times the median, {n_rows} rows");
+    }
+    if inspection.n_non_finite_rows == 0 {
+        signs::print(&Signs::cached(store).or_run()?);
     }
     Ok(())
 }

@@ -10,6 +10,9 @@ pub(crate) mod harvest;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod plant;
+pub(crate) mod probe_data;
+mod signs;
+pub(crate) mod steer;
 pub(crate) mod train;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +29,29 @@ fn device(name: &str) -> Result<tch::Device, Failure> {
     tch_autograd::device(name).map_err(|error| Failure::usage(anyhow::anyhow!("--device: {error}")))
 }
 
+/// Whether a host or a corpus says that it was given what it cannot read.
+fn is_input(error: &sae_hosts::Error) -> bool {
+    use sae_hosts::Error as E;
+    matches!(
+        error,
+        E::Input { .. }
+            | E::Io { .. }
+            | E::File { .. }
+            | E::NotUtf8 { .. }
+            | E::HookLayer { .. }
+            | E::HookName { .. }
+            | E::Corpus { .. }
+    )
+}
+
+/// Whose failure an error of a store is that is read or written: the system's alone are the run's.
+fn of_store(error: Error) -> Failure {
+    match error {
+        Error::Io { .. } | Error::Stopped | Error::Source(_) => Failure::run(error),
+        other => Failure::usage(other),
+    }
+}
+
 /// Refuses a store of another dimension than the model's.
 fn check_dimension(sae: &Sae, store: &dyn ActivationStore, data: &Path) -> Result<(), Failure> {
     let (expected, got) = (sae.config().d_model, store.d_model());
@@ -40,6 +66,11 @@ fn check_dimension(sae: &Sae, store: &dyn ActivationStore, data: &Path) -> Resul
 
 /// Refuses an output that would replace an input: one of them itself, or a file in one.
 fn check_apart(out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    check_output_apart("--out", out, inputs)
+}
+
+/// The same of an output that is given by another argument.
+fn check_output_apart(key: &str, out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
     // Of a place that is not there yet, the folder that it will lie in.
     let absolute = std::path::absolute(out).or_run()?;
     let Some(place) = absolute.ancestors().find_map(|at| at.canonicalize().ok()) else {
@@ -49,7 +80,7 @@ fn check_apart(out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
     match inputs.iter().find(replaced) {
         None => Ok(()),
         Some(input) => Err(Failure::usage(anyhow::anyhow!(
-            "--out: expected a place that is no part of the input {}, got {}",
+            "{key}: expected a place that is no part of the input {}, got {}",
             input.display(),
             out.display()
         ))),
@@ -69,10 +100,7 @@ fn check_no_checkpoint(out: &Path) -> Result<(), Failure> {
 
 /// The right to write a command's output: one that another process holds is the user's mistake.
 fn locked(lock: sae_data::Result<OutputLock>) -> Result<OutputLock, Failure> {
-    lock.map_err(|error| match error {
-        Error::Locked { .. } => Failure::usage(error),
-        other => Failure::run(other),
-    })
+    lock.map_err(of_store)
 }
 
 /// In what the activations that a model is applied to differ from those it was trained on.

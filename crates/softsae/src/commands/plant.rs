@@ -3,6 +3,7 @@
 use sae_data::{Dtype, Error, PlantedConfig};
 use serde::Deserialize;
 
+use super::of_store;
 use crate::cli::PlantArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
@@ -17,12 +18,7 @@ struct File {
 pub(crate) fn run(args: &PlantArgs) -> Result<(), Failure> {
     let File { planted } = sae_config::read_toml(&args.config).or_usage()?;
     planted.check().map_err(|error| in_file(args, error))?;
-    planted.write(&args.out, Dtype::F32).map_err(|error| match error {
-        Error::Value { .. } | Error::Locked { .. } | Error::OtherStore { .. } => {
-            Failure::usage(error)
-        }
-        other => Failure::run(other),
-    })?;
+    planted.write(&args.out, Dtype::F32).map_err(of_store)?;
     say!("{}: {} rows of {} features", args.out.display(), planted.n_rows, planted.n_features);
     Ok(())
 }

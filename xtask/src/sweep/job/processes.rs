@@ -1,8 +1,9 @@
 //! The processes of a run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Result;
 use sae_config::RunConfig;
 
 use super::{Job, Place};
@@ -26,6 +27,17 @@ impl Job {
         command
     }
 
+    /// The training process of runs that read one stream, by their folders.
+    pub(in crate::sweep) fn train_all(&self, folders: &[PathBuf], place: &Place) -> Command {
+        let mut command = self.command(place);
+        command.arg("train").args(folders.iter().map(|folder| folder.join("run.toml")));
+        for folder in folders {
+            command.arg("--out").arg(folder);
+        }
+        command.arg("--resume");
+        command
+    }
+
     /// Its evaluation process.
     pub(in crate::sweep) fn eval(
         &self,
@@ -33,15 +45,16 @@ impl Job {
         out: &Path,
         config: &RunConfig,
         place: &Place,
-    ) -> Command {
+    ) -> Result<Command> {
         let mut command = self.command(place);
         command.arg("eval").arg(folder.join("checkpoint")).arg("--out").arg(out);
         command.args(["--device", &config.training.device]);
-        command.arg("--data").arg(&self.activations.held_out);
+        command.arg("--data").arg(&self.activations.of(config)?.held_out);
         command.args(["--max-norm-ratio", &config.data.max_norm_ratio.to_string()]);
+        self.suites.add_arguments(&mut command, &self.activations.train, &self.out.join("floors"));
         if let Some(texts) = &self.activations.texts {
-            command.arg("--host").arg(&texts.host).args(["--hook", &texts.harvest.hook]);
-            // How the host reads is what the store says.
+            // The hook point, and how the host reads, is what the store says.
+            command.arg("--host").arg(&texts.host);
             if let Some(max_tokens) = texts.max_tokens {
                 command.args(["--max-tokens", &max_tokens.to_string()]);
             }
@@ -50,21 +63,27 @@ impl Job {
             }
         }
         if let Some(images) = &self.activations.images {
-            command.arg("--host").arg(&images.host).args(["--hook", &images.hook]);
+            command.arg("--host").arg(&images.host);
             command.arg("--images").arg(&images.folder);
         }
-        command
+        Ok(command)
     }
 
     /// The process that makes feature pages of a run into a folder.
-    pub(in crate::sweep) fn features(&self, folder: &Path, out: &Path, device: &str) -> Command {
+    pub(in crate::sweep) fn features(
+        &self,
+        folder: &Path,
+        out: &Path,
+        config: &RunConfig,
+    ) -> Result<Command> {
         let mut command = self.program();
         command.arg("features").arg(folder.join("checkpoint")).arg("--out").arg(out);
-        command.arg("--data").arg(&self.activations.held_out).args(["--device", device]);
+        command.arg("--data").arg(&self.activations.of(config)?.held_out);
+        command.args(["--device", &config.training.device]);
         if let Some(texts) = &self.activations.texts {
             command.arg("--host").arg(&texts.host);
         }
-        command
+        Ok(command)
     }
 
     fn command(&self, place: &Place) -> Command {

@@ -178,7 +178,7 @@ fn where_activations_come_from_is_no_setting_of_a_run() {
     let target = error(|s| drop(s.axes.insert("target".into(), axis.clone().into())));
     let expected = "`data.target`: expected nothing: the sweep provides the activations";
     assert!(target.contains(expected), "{target}");
-    for key in ["hook", "host", "window_bytes"] {
+    for key in ["hook", "window_bytes"] {
         let hook = error(|s| drop(s.axes.insert(key.into(), axis.clone().into())));
         let expected =
             format!("`data.{key}`: expected nothing: the sweep provides the activations");

@@ -8,7 +8,7 @@ use parquet::data_type::{ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::file::reader::RowGroupReader;
 
 use super::super::record::{Record, Records, at_record};
-use super::{damaged, is_optional};
+use super::{damaged, is_optional, is_unsigned};
 use crate::{Error, Result};
 
 /// Rows decoded at once.
@@ -28,10 +28,11 @@ pub(super) fn open(
         value: descriptor.max_def_level(),
         element: descriptor.max_def_level() - i16::from(is_optional(&descriptor)),
     };
+    let is_unsigned = is_unsigned(&descriptor);
     let n_rows = u64::try_from(reader.metadata().num_rows()).unwrap_or(0);
     let column = reader.get_column_reader(leaf).map_err(damaged(path, "column"))?;
     let path = path.to_path_buf();
-    let rows = Rows { path, group, levels, at: 0, n_rows };
+    let rows = Rows { path, group, levels, is_unsigned, at: 0, n_rows };
     match column {
         ColumnReader::ByteArrayColumnReader(_) => {
             Leaf::<ByteArrayType>::open(rows, column, skip, texts)
@@ -54,6 +55,8 @@ struct Rows {
     path: PathBuf,
     group: usize,
     levels: Levels,
+    /// Whether numbers are read without a sign.
+    is_unsigned: bool,
     /// Rows decoded.
     at: u64,
     n_rows: u64,
@@ -190,6 +193,10 @@ fn lists<T: Into<i64> + Copy>(rows: &Rows, decoded: Decoded<T>) -> Result<Vec<Re
         let record = records.last_mut().ok_or_else(|| wrong("half a list".to_owned()))?;
         if *definition == rows.levels.value {
             let value: i64 = values.next().ok_or_else(|| wrong("fewer values".to_owned()))?.into();
+            let mut value = i128::from(value);
+            if value < 0 && rows.is_unsigned {
+                value += 1 << (8 * size_of::<T>());
+            }
             match (u32::try_from(value), record.as_mut()) {
                 (Ok(id), Ok(ids)) => ids.push(id),
                 (Err(_), Ok(_)) => *record = Err(wrong(value.to_string())),

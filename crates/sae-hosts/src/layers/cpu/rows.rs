@@ -7,7 +7,7 @@ use rayon::prelude::*;
 pub(super) const ELEMENTS_PER_TASK: usize = 1 << 14;
 
 /// Partial sums of a reduction.
-const N_LANES: usize = 32;
+pub(super) const N_LANES: usize = 32;
 
 /// Runs `pass` on each row and its number.
 pub(super) fn each_row(rows: &mut [f32], size: usize, pass: impl Fn(usize, &mut [f32]) + Sync) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sae_config::{CrossEntropy, Evaluation};
+use sae_config::{CrossEntropy, Evaluation, Suite};
 use sae_data::ActivationStore;
 use sae_eval::{CrossEntropyOptions, cross_entropy};
 use sae_hosts::{
@@ -12,6 +12,7 @@ use sae_models::{Sae, TrainedOn};
 use sae_train::origin_of;
 
 use super::images::SplicedImages;
+use super::interventions;
 use crate::cli::EvalArgs;
 use crate::commands::{Differences, read_texts};
 use crate::failure::{Blame as _, Failure};
@@ -81,17 +82,37 @@ impl Spliced {
         }
     }
 
-    /// Measures, and adds what was found to an evaluation.
-    pub(super) fn measure(&self, sae: &Sae, evaluation: &mut Evaluation) -> Result<(), Failure> {
+    /// Measures, and adds what was found to an evaluation, with the suites that are wanted.
+    pub(super) fn measure(
+        &self,
+        sae: &Sae,
+        wants: impl Fn(Suite) -> bool,
+        evaluation: &mut Evaluation,
+    ) -> Result<(), Failure> {
         match &self.reads {
+            Reads::Texts(texts, options) if wants(Suite::Interventions) => {
+                let place = (&self.host, self.hook);
+                interventions::measure(sae, place, texts, *options, evaluation)?;
+            }
             Reads::Texts(texts, options) => {
                 evaluation.cross_entropy = Some(self.on_texts(sae, texts, *options)?);
             }
             Reads::Images(images) => {
                 evaluation.images = Some(images.measure(sae, &self.host, self.hook)?);
+                if wants(Suite::Vision) {
+                    images.add_vision(sae, &self.host, self.hook, evaluation)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether the host reads what a suite needs.
+    pub(super) fn can(&self, suite: Suite) -> bool {
+        match &self.reads {
+            Reads::Texts(..) => suite == Suite::Interventions,
+            Reads::Images(_) => suite == Suite::Vision,
+        }
     }
 
     fn on_texts(

@@ -1,6 +1,9 @@
 //! An evaluation in words.
 
-use sae_config::{CrossEntropy, Evaluation, GroundTruth, ImageScores, Reconstruction, Sparsity};
+use sae_config::{
+    AttributeScores, CrossEntropy, Evaluation, GroundTruth, ImageScores, Reconstruction, Sparsity,
+    Suite, VisionScores, scores_of,
+};
 
 use crate::output::say;
 
@@ -44,6 +47,62 @@ pub(super) fn print(evaluation: &Evaluation) {
     }
     if let Some(truth) = &evaluation.ground_truth {
         print_truth(truth);
+    }
+    if let Some(vision) = &evaluation.vision {
+        print_vision(vision);
+    }
+    if let Some(moved) = evaluation.interventions.as_ref().and_then(|of| of.attributes.as_ref()) {
+        print_attributes(moved);
+    }
+    print_scores(evaluation);
+}
+
+/// What features are of, beside what chance gives.
+fn print_vision(vision: &VisionScores) {
+    for (name, of) in [
+        ("alike images", vision.monosemanticity),
+        ("label purity", vision.label_purity),
+        ("part purity", vision.part_purity),
+    ] {
+        if let Some(of) = of {
+            say!("{name:<15} {:.4}, by chance {:.4}, over {} features", of.value, of.chance, of.n);
+        }
+    }
+    if let Some(spent) = vision.spent {
+        say!(
+            "spent           {:.2} on objects, {:.2} on background",
+            spent.object,
+            spent.background
+        );
+    }
+}
+
+fn print_attributes(of: &AttributeScores) {
+    say!("attributes      {} things, {} pairs", of.n_things, of.n_pairs);
+    for moved in of.by_features.iter().chain([&of.whole]) {
+        let n = moved.n_features;
+        say!("  {n:>6} features  cause {:.3}, isolation {:.3}", moved.cause, moved.isolation);
+    }
+}
+
+/// A line for each score: its interval, the best of the worthless dictionaries, the ceiling.
+fn print_scores(evaluation: &Evaluation) {
+    if evaluation.scores.is_empty() {
+        return;
+    }
+    say!("{:<26} {:>9}  {:<19} {:>8}  {:<31} ceiling", "score", "value", "95 %", "n", "floor");
+    for (info, score) in
+        Suite::ALL.into_iter().flat_map(|suite| scores_of(suite, &evaluation.scores))
+    {
+        let interval = score.interval.map_or_else(String::new, |interval| {
+            format!("{:.4} to {:.4}", interval.low, interval.high)
+        });
+        let floor = score
+            .floor(info)
+            .map_or_else(String::new, |(kind, value)| format!("{value:.4} ({})", kind.name()));
+        let ceiling = score.ceiling.map_or_else(String::new, |ceiling| format!("{ceiling:.4}"));
+        let (name, value, n) = (info.name, score.value, score.n);
+        say!("{name:<26} {value:>9.4}  {interval:<19} {n:>8}  {floor:<31} {ceiling}");
     }
 }
 

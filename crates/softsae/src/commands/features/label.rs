@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use sae_config::{Confusion, Judged, Labels};
+use sae_config::{Confusion, FeatureLabels, Judged};
 use sae_data::OutputLock;
 use sae_judge::{Budget, Endpoint, Error, Judge, Patience, Settings};
 use sae_report::{SavedFeatures, Tasks};
@@ -117,7 +117,7 @@ fn blamed(error: Error) -> Failure {
 }
 
 /// What the scores are on average, over the features that have them.
-fn summary(labels: &Labels) -> Vec<String> {
+fn summary(labels: &FeatureLabels) -> Vec<String> {
     let mean = |name: &str, of: fn(&Judged) -> &Option<Confusion>| {
         let found = labels.values().filter_map(|one| of(one).as_ref()?.balanced_accuracy());
         let found: Vec<f64> = found.collect();

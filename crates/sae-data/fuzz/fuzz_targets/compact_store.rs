@@ -1,0 +1,48 @@
+//! A real shard of int8 in zstd frames with any bytes in any place, under a manifest with any numbers:
+//! it reads whole or is refused.
+#![no_main]
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+use sae_data::{Compression, Dtype, RowMeta, StoreSpec, StoreWriter, open_store};
+
+/// A store of 20 rows of dimension 4, the bytes of its one shard, and its manifest.
+fn store() -> &'static (PathBuf, Vec<u8>, String) {
+    static STORE: OnceLock<(PathBuf, Vec<u8>, String)> = OnceLock::new();
+    STORE.get_or_init(|| {
+        let name = format!("sae-data-fuzz-compact-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let compression: Compression = "zstd".parse().unwrap();
+        let spec =
+            StoreSpec { compression: Some(compression), ..StoreSpec::new(4, Dtype::Int8) };
+        let mut writer = StoreWriter::create(&dir, spec).unwrap();
+        let rows: Vec<f32> = (0..80).map(|i| (i as f32).sin()).collect();
+        writer.append(&rows, &[RowMeta::default(); 20]).unwrap();
+        writer.finish().unwrap();
+        let shard = std::fs::read(dir.join("shard-00000.safetensors")).unwrap();
+        let manifest = std::fs::read_to_string(dir.join("manifest.json")).unwrap();
+        (dir, shard, manifest)
+    })
+}
+
+fuzz_target!(|input: (u16, &[u8], u16, u8)| {
+    let (at, bytes, cut, n_rows) = input;
+    let (dir, shard, manifest) = store();
+    let mut shard = shard.clone();
+    let at = usize::from(at) % shard.len();
+    let n = bytes.len().min(shard.len() - at);
+    shard[at..at + n].copy_from_slice(&bytes[..n]);
+    shard.truncate(shard.len() - usize::from(cut) % shard.len());
+    std::fs::write(dir.join("shard-00000.safetensors"), shard).unwrap();
+    // XOR makes zero, which a fuzzer begins with, the true number.
+    let rows = format!("\"n_rows\": {}", n_rows ^ 20);
+    std::fs::write(dir.join("manifest.json"), manifest.replace("\"n_rows\": 20", &rows)).unwrap();
+    if let Ok(store) = open_store(dir) {
+        assert!(store.n_rows() <= 512 && store.d_model() == 4);
+        let _ = store.verify();
+        let mut values = vec![0.0; 4 * store.n_rows() as usize];
+        let _ = store.read_rows(0, &mut values);
+    }
+});

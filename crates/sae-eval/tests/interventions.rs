@@ -1,0 +1,221 @@
+//! Interventions on a small Llama with random weights, against their definitions.
+
+use sae_eval::{
+    AttributeOptions, AttributeTable, CrossEntropyOptions, Error, FirstLetterOptions, LossOptions,
+    cross_entropy, disentanglement, first_letter, splice_losses,
+};
+use sae_hosts::{HookPoint, HostModel};
+use sae_models::Sae;
+use tch::{Kind, Tensor};
+use tch_autograd::test_device;
+
+use crate::hosts::host_with_tokenizer;
+use crate::models::{linear, soft};
+
+fn hook(name: &str) -> HookPoint {
+    name.parse().unwrap()
+}
+
+fn words(ids: impl IntoIterator<Item = u32>) -> String {
+    ids.into_iter().map(|id| format!("w{id} ")).collect()
+}
+
+fn options(largest: &[usize]) -> LossOptions {
+    let reading = CrossEntropyOptions { context_length: 16, ..CrossEntropyOptions::default() };
+    LossOptions { reading, largest: largest.to_vec() }
+}
+
+fn losses(
+    host: &HostModel,
+    sae: &Sae,
+    texts: &[(&str, &str)],
+    largest: &[usize],
+) -> (sae_config::CrossEntropy, sae_config::SplicedLosses) {
+    let options = options(largest);
+    let report =
+        splice_losses(sae, host, hook("resid_post.1"), texts, &options, &mut |_, _| {}).unwrap();
+    let score = |name: &str| report.scores[name].value;
+    assert!((score("interventions.ce_recovered") - report.cross_entropy.ce_recovered).abs() < 1e-9);
+    assert!((score("interventions.kl_recovered") - report.cross_entropy.kl_recovered).abs() < 1e-9);
+    (report.cross_entropy, report.losses)
+}
+
+#[test]
+fn losses_by_text_and_position_make_up_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host_with_tokenizer(dir.path());
+    let sae = soft(host.info().d_model, 64, 5);
+    let (one, two) = (words((0..40).map(|i| i * 37 % 97)), words((0..23).map(|i| i * 11 % 97)));
+    let texts = [("one", one.as_str()), ("two", two.as_str())];
+    let (ce, all) = losses(&host, &sae, &texts, &[1, 3, 64]);
+    let plain = [one.as_str(), two.as_str()];
+    let reading = options(&[]).reading;
+    let expected =
+        cross_entropy(&sae, &host, hook("resid_post.1"), &plain, reading, &mut |_, _| {}).unwrap();
+    assert_eq!(ce, expected);
+    let by = |name: &str| all.all.by(name).unwrap().clone();
+    assert_eq!((all.all.n, all.all.clean), (ce.n_tokens, ce.clean));
+    assert_eq!((by("rebuilt").ce, by("rebuilt").kl), (ce.spliced, ce.kl_spliced));
+    assert_eq!((by("zero").ce, by("zero").kl_recovered), (ce.zero, Some(0.0)));
+    assert_eq!(by("rebuilt").ce_recovered, Some(ce.ce_recovered));
+    // 64 features are all that there are.
+    assert!((by("largest_64").ce - ce.spliced).abs() < 1e-5);
+    assert!((by("largest_1").kl - by("largest_3").kl).abs() > 1e-6);
+    let positions: Vec<&str> = all.by_position.iter().map(|group| group.of.as_str()).collect();
+    assert_eq!(positions, ["1", "2-3", "4-7", "8-15"]);
+    let sources: Vec<&str> = all.by_source.iter().map(|group| group.of.as_str()).collect();
+    assert_eq!(sources, ["one", "two"]);
+    for groups in [&all.by_position, &all.by_source] {
+        assert_eq!(groups.iter().map(|group| group.n).sum::<u64>(), all.all.n);
+        for name in ["rebuilt", "zero", "random", "largest_1"] {
+            let sum = |of: &dyn Fn(&sae_config::ReplacedLoss) -> f64| -> f64 {
+                groups.iter().map(|group| of(group.by(name).unwrap()) * group.n as f64).sum()
+            };
+            let n = all.all.n as f64;
+            assert!((sum(&|of| of.ce) / n - by(name).ce).abs() < 1e-9);
+            assert!((sum(&|of| of.kl) / n - by(name).kl).abs() < 1e-9);
+        }
+    }
+    // Alone each text gives what it gives among others.
+    let (alone, _) = losses(&host, &sae, &texts[1..], &[]);
+    assert!((alone.spliced - all.by_source[1].by("rebuilt").unwrap().ce).abs() < 1e-6);
+}
+
+#[test]
+fn random_errors_are_of_the_size_of_the_reconstructions_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host_with_tokenizer(dir.path());
+    let text = words((0..40).map(|i| i * 37 % 97));
+    let texts = [("text", text.as_str())];
+    // Without an error the random one is none either.
+    let (_, perfect) = losses(&host, &linear(host.info().d_model, 1.0, 0.0), &texts, &[]);
+    assert_eq!(perfect.all.by("random").unwrap().ce_recovered, Some(1.0));
+    let size = |scale: f64| {
+        let (_, all) = losses(&host, &linear(host.info().d_model, scale, 0.0), &texts, &[]);
+        let of = all.all.by("random").unwrap().clone();
+        of.kl
+    };
+    let (small, large, silent) = (size(0.9), size(0.5), size(0.0));
+    assert!(0.0 < small && small < large && large < silent, "{small} {large} {silent}");
+    let error = splice_losses(
+        &linear(host.info().d_model, 0.5, 0.0),
+        &host,
+        hook("resid_post.1"),
+        &texts,
+        &options(&[2, 0]),
+        &mut |_, _| {},
+    );
+    assert_eq!(error.unwrap_err().to_string(), "largest: expected at least 1, got 0");
+}
+
+/// What a host says after a prompt, as logits.
+fn logits(host: &HostModel, ids: &[u32]) -> Vec<f64> {
+    let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
+    let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(test_device());
+    let all = host.logits(&ids).unwrap().get(0);
+    Vec::try_from(all.get(all.size()[0] - 1).to_kind(Kind::Double)).unwrap()
+}
+
+/// Two tokens of which a host says one after half of the prompts, and which it says after each.
+fn balanced(all: &[Vec<f64>], from: usize) -> ([usize; 2], Vec<usize>) {
+    let mut best: Option<(f64, [usize; 2])> = None;
+    for a in from..from + 20 {
+        for b in a + 1..from + 20 {
+            let above = all.iter().filter(|logits| logits[a] > logits[b]).count() as f64;
+            let off = (above / all.len() as f64 - 0.5).abs();
+            if best.is_none_or(|(least, _)| off < least) {
+                best = Some((off, [a, b]));
+            }
+        }
+    }
+    let (off, [a, b]) = best.unwrap();
+    assert!(off < 0.3, "the host says one thing of all");
+    (([a, b]), all.iter().map(|logits| if logits[a] > logits[b] { a } else { b }).collect())
+}
+
+/// A table of what the host itself says of words, with two values for each of two attributes.
+fn table(host: &HostModel) -> AttributeTable {
+    let things: Vec<u32> = (10..34).collect();
+    let ask = |after: u32| -> Vec<Vec<f64>> {
+        things.iter().map(|&thing| logits(host, &[1, thing, after])).collect()
+    };
+    let (_, first) = balanced(&ask(2), 40);
+    let (_, second) = balanced(&ask(3), 62);
+    let mut text = "\tfirst\tsecond\n?\tw1 {} w2\tw1 {} w3\n".to_owned();
+    for (i, thing) in things.iter().enumerate() {
+        text.push_str(&format!("w{thing}\tw{}\tw{}\n", first[i], second[i]));
+    }
+    AttributeTable::parse(&text).unwrap()
+}
+
+#[test]
+fn a_whole_activation_changes_everything_and_a_silent_sae_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host_with_tokenizer(dir.path());
+    let width = host.info().d_model;
+    let table = table(&host);
+    let measure = |sae: &Sae, n_features: Vec<usize>| {
+        let options =
+            AttributeOptions { n_features, pairs_per_attribute: 10, ..Default::default() };
+        disentanglement(sae, &host, hook("resid_pre.0"), &table, &options, &mut |_, _| {}).unwrap()
+    };
+    let perfect = measure(&linear(width, 1.0, 0.0), vec![1, 2 * width]);
+    assert_eq!(perfect.n_things, 24);
+    // Before the first layer a moved activation is another token: all that is asked is answered as of
+    // the source.
+    assert_eq!((perfect.whole.cause, perfect.whole.isolation), (1.0, 0.0));
+    let all = perfect.by_features[1];
+    assert_eq!((all.n_features, all.cause, all.isolation), (2 * width as u64, 1.0, 0.0));
+    let silent = measure(&linear(width, 0.0, 0.0), vec![1, 2 * width]);
+    for of in &silent.by_features {
+        assert_eq!((of.cause, of.isolation), (0.0, 1.0));
+    }
+    assert_eq!(silent.disentanglement, 0.5);
+    assert_eq!(silent.whole, sae_config::Moved { n_features: 2 * width as u64, ..perfect.whole });
+}
+
+#[test]
+fn what_cannot_be_tried_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host_with_tokenizer(dir.path());
+    let width = host.info().d_model;
+    let sae = linear(width, 1.0, 0.0);
+    let table = table(&host);
+    let run = |options: &AttributeOptions, table: &AttributeTable| {
+        let hook = hook("resid_post.1");
+        disentanglement(&sae, &host, hook, table, options, &mut |_, _| {}).unwrap_err().to_string()
+    };
+    let with = |n_features: &[usize], pairs_per_attribute| AttributeOptions {
+        n_features: n_features.to_vec(),
+        pairs_per_attribute,
+        ..Default::default()
+    };
+    assert_eq!(
+        run(&with(&[1, 65], 10), &table),
+        "n_features: expected 1 to 64, the features of the SAE, got 65"
+    );
+    assert!(run(&with(&[], 10), &table).starts_with("n_features: expected at least one"));
+    assert!(run(&with(&[1], 1), &table).starts_with("pairs_per_attribute: expected at least 2"));
+    let unknown = AttributeTable::parse("\ta\tb\n?\tw1 {} w2\tw1 {} w3\nw9\tw5\tw6\n").unwrap();
+    assert!(run(&with(&[1], 10), &unknown).contains("expected at least 8, got"));
+    // Tokens without spaces are no words.
+    let letters = first_letter(
+        &sae,
+        &host,
+        hook("resid_post.1"),
+        FirstLetterOptions::default(),
+        &mut |_, _| {},
+    );
+    assert_eq!(
+        letters.unwrap_err().to_string(),
+        "vocabulary of the host: expected at least 2 letters that 40 words begin with, got 0"
+    );
+    let other = first_letter(
+        &linear(width - 1, 1.0, 0.0),
+        &host,
+        hook("resid_post.1"),
+        FirstLetterOptions::default(),
+        &mut |_, _| {},
+    );
+    assert!(matches!(other, Err(Error::Dimension { .. })));
+}
