@@ -82,7 +82,8 @@ fn compare_one(job: &Job, pair: &Pair<'_>, file: &Path) -> Result<()> {
     let log = Log::open(&path, || ())?;
     let mut command = job.program();
     command.arg("compare").arg(first.join("checkpoint")).arg(second.join("checkpoint"));
-    command.arg("--data").arg(&job.activations.held_out).arg("--out").arg(file);
+    let stores = job.activations.of(&pair.runs[0].config)?;
+    command.arg("--data").arg(&stores.held_out).arg("--out").arg(file);
     let status = log.run(&mut command, || spinner.tick(&child::tail(&path, 1)))?;
     spinner.done();
     match status.success() {

@@ -1,17 +1,18 @@
 //! Suites of scores that the runs of a sweep are judged by (`--suite`, `evaluation.suites`).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use sae_config::{LABELS_FILE, RunResult, Suite, SweepConfig};
+use sae_config::{LABELS_FILE, RunConfig, RunResult, Suite, SweepConfig};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Log};
 use super::content::short_hash;
 use super::plan::Plan;
 use super::progress::Spinner;
-use super::source::{self, Source};
+use super::source;
 use super::stores::Activations;
 use crate::exit::{note, usage};
 use crate::labelled;
@@ -30,7 +31,8 @@ const MAX_TOKENS: usize = 64;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Suites {
     pub(super) wanted: Vec<Suite>,
-    pub(super) probes: Vec<PathBuf>,
+    /// By hook point.
+    pub(super) probes: BTreeMap<String, Vec<PathBuf>>,
 }
 
 /// The suites that the command line names, or where it names none the sweep file.
@@ -77,27 +79,14 @@ impl Suites {
         program: &Path,
     ) -> Result<Self> {
         let wanted = plan.suites.clone();
-        let mut probes = Vec::new();
-        if let (true, Some(texts), Source::Host { harvest, .. }) =
-            (wanted.contains(&Suite::Probing), &activations.texts, &plan.source)
-        {
-            for file in labelled::fetch(workspace)? {
-                let host = plan.contents.tree("host", &texts.host)?;
-                let data = plan.contents.file("labelled texts", &file)?;
-                let hook = &harvest.hook;
-                let id = short_hash(&format!("{host} {hook} {data} {PER_LABEL} {MAX_TOKENS}"));
-                let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let place = source::stores_folder(workspace).join(format!("probes-{name}-{id}"));
-                if !place.join(LABELS_FILE).exists() {
-                    let mut command = Command::new(program);
-                    command.args(["probe-data", "--device", &plan.devices[0], "--host"]);
-                    command.arg(&texts.host).args(["--hook", hook, "--texts"]).arg(&file);
-                    command.args(["--max-per-label", &PER_LABEL.to_string()]);
-                    command.args(["--max-tokens", &MAX_TOKENS.to_string()]);
-                    command.arg("--out").arg(&place);
-                    make(&mut command, &format!("harvesting {name} for probes"), &place)?;
-                }
-                probes.push(place);
+        let mut probes = BTreeMap::new();
+        if let (true, Some(texts)) = (wanted.contains(&Suite::Probing), &activations.texts) {
+            let files = labelled::fetch(workspace)?;
+            for hook in activations.stores.keys() {
+                let of_hook = files
+                    .iter()
+                    .map(|file| probe_store(workspace, plan, (&texts.host, hook), file, program));
+                probes.insert(hook.clone(), of_hook.collect::<Result<_>>()?);
             }
         }
         Ok(Self { wanted, probes })
@@ -118,17 +107,54 @@ impl Suites {
     }
 
     /// Adds to the evaluation of a run what it needs for them.
-    pub(super) fn add_arguments(&self, command: &mut Command, train: &Path, floors: &Path) {
+    pub(super) fn add_arguments(
+        &self,
+        command: &mut Command,
+        config: &RunConfig,
+        train: Option<&Path>,
+        floors: &Path,
+    ) {
         let names: Vec<&str> = self.of_runs().map(Suite::name).collect();
         if names.is_empty() {
             return;
         }
-        command.args(["--suite", &names.join(",")]);
-        command.arg("--train-data").arg(train).arg("--floors").arg(floors);
-        for probes in &self.probes {
+        command.args(["--suite", &names.join(",")]).arg("--floors").arg(floors);
+        if let Some(train) = train {
+            command.arg("--train-data").arg(train);
+        }
+        let probes = match config.data.hook() {
+            Some(hook) => self.probes.get(hook),
+            None => self.probes.values().next(),
+        };
+        for probes in probes.into_iter().flatten() {
             command.arg("--probes").arg(probes);
         }
     }
+}
+
+/// The labelled store of a host's activations at a hook point, made where it is not there yet.
+fn probe_store(
+    workspace: &Workspace,
+    plan: &Plan,
+    (host, hook): (&Path, &str),
+    file: &Path,
+    program: &Path,
+) -> Result<PathBuf> {
+    let hash = plan.contents.tree("host", host)?;
+    let data = plan.contents.file("labelled texts", file)?;
+    let id = short_hash(&format!("{hash} {hook} {data} {PER_LABEL} {MAX_TOKENS}"));
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let place = source::stores_folder(workspace).join(format!("probes-{name}-{id}"));
+    if !place.join(LABELS_FILE).exists() {
+        let mut command = Command::new(program);
+        command.args(["probe-data", "--device", &plan.devices[0], "--host"]);
+        command.arg(host).args(["--hook", hook, "--texts"]).arg(file);
+        command.args(["--max-per-label", &PER_LABEL.to_string()]);
+        command.args(["--max-tokens", &MAX_TOKENS.to_string()]);
+        command.arg("--out").arg(&place);
+        make(&mut command, &format!("harvesting {name} for probes"), &place)?;
+    }
+    Ok(place)
 }
 
 /// Makes a labelled store; what an earlier start has left is gone on with.
@@ -176,7 +202,7 @@ mod tests {
     #[test]
     fn a_result_is_measured_when_it_has_a_score_of_each_suite_of_runs() {
         let mut run = result("a");
-        let of = |wanted: &[Suite]| Suites { wanted: wanted.to_vec(), probes: vec![] };
+        let of = |wanted: &[Suite]| Suites { wanted: wanted.to_vec(), probes: BTreeMap::new() };
         assert!(of(&[]).are_measured(&run) && of(&[Suite::Stability]).are_measured(&run));
         assert!(!of(&[Suite::Core]).are_measured(&run));
         let scores = &mut run.evaluation.as_mut().unwrap().scores;

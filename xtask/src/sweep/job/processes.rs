@@ -49,9 +49,11 @@ impl Job {
         let mut command = self.command(place);
         command.arg("eval").arg(folder.join("checkpoint")).arg("--out").arg(out);
         command.args(["--device", &config.training.device]);
-        command.arg("--data").arg(&self.activations.of(config)?.held_out);
+        let stores = self.activations.of(config)?;
+        command.arg("--data").arg(&stores.held_out);
         command.args(["--max-norm-ratio", &config.data.max_norm_ratio.to_string()]);
-        self.suites.add_arguments(&mut command, &self.activations.train, &self.out.join("floors"));
+        let floors = self.out.join("floors");
+        self.suites.add_arguments(&mut command, config, stores.train.as_deref(), &floors);
         if let Some(texts) = &self.activations.texts {
             // The hook point, and how the host reads, is what the store says.
             command.arg("--host").arg(&texts.host);
