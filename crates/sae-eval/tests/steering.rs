@@ -55,7 +55,7 @@ fn the_decoders_row_is_added_in_the_scale_of_the_host() {
         assert_eq!((of.strength, of.text.clone()), (strength, None));
         assert_eq!(of.tokens, greedy(&host, &(&row * strength), 6), "{strength}");
     }
-    assert_ne!(plain[0].tokens, plain[1].tokens);
+    assert_ne!(plain[1].tokens, plain[2].tokens);
     // Activations that are normalised by a shift and a scale of 2: the direction is twice as long.
     let shift = Tensor::full([width as i64], 100.0, (Kind::Float, test_device()));
     sae.normalizer = Normalizer::ShiftScale { shift, scale: 2.0 };

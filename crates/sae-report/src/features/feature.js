@@ -31,13 +31,13 @@ function histogram(title, [from, to, counts], what) {
   const rows = counts.map((count, bin) => element("tr", {}, element("td", {}, `${format(edge(bin))} to ${format(edge(bin + 1))}`), element("td", {}, String(count))));
   const table = element("table", {}, element("thead", {}, element("tr", {}, element("th", { scope: "col" }, what), element("th", { scope: "col" }, "count"))), element("tbody", {}, ...rows));
   return element("figure", {}, element("figcaption", {}, title), drawn,
-    element("details", {}, element("summary", {}, "As a table"), element("div", { class: "scroll" }, table)));
+    element("details", {}, element("summary", {}, "As a table"), element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Data: ${title}` }, table)));
 }
 
 function pairs(title, explanation, head, rows) {
   const cells = rows.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, format(value))));
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))), element("tbody", {}, ...cells));
-  return element("div", {}, element("h3", { title: explanation }, title), rows.length > 0 ? element("div", { class: "scroll" }, table) : element("p", { class: "muted" }, "None."));
+  return element("div", {}, element("h3", { title: explanation }, title), rows.length > 0 ? element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, table) : element("p", { class: "muted" }, "None."));
 }
 
 function neighbors(number, record, { set, page }) {

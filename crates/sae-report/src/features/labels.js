@@ -45,5 +45,5 @@ function judging(number, record, labels) {
   const head = ["", "balanced accuracy", "active ones found", "others taken for it", "unanswered"].map((text) => element(text ? "th" : "td", text ? { scope: "col" } : {}, text));
   return [element("section", {}, element("h3", {}, "How well it is told"),
     element("p", { class: "muted" }, "On contexts that are shown nowhere: active ones drawn from each fifth, and windows of the store in which it is active on no token. 0.5 is chance."),
-    element("div", { class: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows))))];
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "How well the label tells" }, element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows))))];
 }

@@ -68,7 +68,7 @@ function pinnedView() {
   const head = ["feature", "top tokens", "note", "pin"].map((text) => element("th", { scope: "col" }, text));
   show("Pinned features", pins.all.size === 0 ? [element("p", {}, "None yet: each feature has a button that pins it.")] : [
     element("p", { class: "bar" }, button),
-    element("div", { class: "scroll" }, element("table", { id: "pinned" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows))),
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Pinned features" }, element("table", { id: "pinned" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows))),
   ]);
 }
 
