@@ -122,6 +122,11 @@ fn labelled(path: &Path) {
     std::fs::write(path, lines).unwrap();
 }
 
+fn probe_data<'a>(host: &'a Path, texts: &'a Path, out: &'a Path) -> [&'a str; 9] {
+    let (host, texts, out) = (str(host), str(texts), str(out));
+    ["probe-data", "--host", host, "--hook", "resid_post.3", "--texts", texts, "--out", out]
+}
+
 #[test]
 fn labelled_texts_are_harvested_and_probed() {
     let folder = tempfile::tempdir().unwrap();
@@ -129,17 +134,7 @@ fn labelled_texts_are_harvested_and_probed() {
     let (texts, store) = (place("things.jsonl"), place("things"));
     labelled(&texts);
     let host = smollm2();
-    let arguments = [
-        "probe-data",
-        "--host",
-        str(&host),
-        "--hook",
-        "resid_post.3",
-        "--texts",
-        str(&texts),
-        "--out",
-        str(&store),
-    ];
+    let arguments = probe_data(&host, &texts, &store);
     let output = softsae(arguments);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("1 of 81 texts come again"));
@@ -150,8 +145,8 @@ fn labelled_texts_are_harvested_and_probed() {
     fail(arguments, 2, &["--out", "a new store"]);
 
     let all = place("all");
-    let rows = arguments[..8].iter().copied().chain([str(&all), "--rows", "all"]);
-    let output = succeed(rows.clone().collect::<Vec<_>>());
+    let rows = probe_data(&host, &texts, &all).into_iter().chain(["--rows", "all"]);
+    let output = succeed(rows);
     assert!(output.contains("of 80 documents"), "{output}");
 
     let sae = train(folder.path(), &all, "sae", 0);

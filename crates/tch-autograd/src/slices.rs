@@ -39,17 +39,8 @@ pub fn multiply(
             out.len()
         )));
     }
-    for factor in [a, b] {
-        let [rows, cols] = [0, 1].map(|i| (factor.shape[i], factor.strides[i]));
-        if !is_inside([rows, cols], factor.data.len()) {
-            return Err(Error::Product(format!(
-                "expected a matrix inside {} elements, got shape {:?} and strides {:?}",
-                factor.data.len(),
-                factor.shape,
-                factor.strides
-            )));
-        }
-    }
+    a.check()?;
+    b.check()?;
     if m == 0 || n == 0 {
         return Ok(());
     }
@@ -82,6 +73,20 @@ pub fn multiply(
         );
     }
     Ok(())
+}
+
+impl Factor<'_> {
+    /// Refuses a matrix that is not inside its slice.
+    fn check(&self) -> Result<(), Error> {
+        let Self { data, shape, strides } = self;
+        if is_inside([0, 1].map(|i| (shape[i], strides[i])), data.len()) {
+            return Ok(());
+        }
+        Err(Error::Product(format!(
+            "expected a matrix inside {} elements, got shape {shape:?} and strides {strides:?}",
+            data.len()
+        )))
+    }
 }
 
 /// Whether elements so many steps of so many elements away lie inside a slice.

@@ -154,10 +154,8 @@ impl Job {
             Some(change) => Err(change),
             None => attempt.run(&folder, &config, place)?,
         };
-        let (evaluation, failure) = match outcome.and_then(|e| self.of_planned(e, &folder)) {
-            Ok(evaluation) => (Some(evaluation), None),
-            Err(failure) => (None, Some(failure)),
-        };
+        let outcome = outcome.and_then(|e| self.of_planned(e, &folder));
+        let (evaluation, failure) = outcome.map_or_else(|e| (None, Some(e)), |e| (Some(e), None));
         let is_whole = self.whole.is_none_or(|steps| config.training.steps >= steps);
         // Only a run that is halved is made longer: otherwise another length is another run.
         if evaluation.is_some() && is_whole {
@@ -187,10 +185,10 @@ impl Job {
     fn keep(&self, result: &RunResult) -> Result<()> {
         let (id, steps) = (&result.run_id, result.config.training.steps);
         let is_measured = self.kept(id)?.is_some_and(|kept| is_of_length(&kept, steps));
-        match result.evaluation.is_none() && is_measured {
-            true => Ok(()),
-            false => Ok(write_json(&self.result_file(id), result)?),
+        if result.evaluation.is_none() && is_measured {
+            return Ok(());
         }
+        Ok(write_json(&self.result_file(id), result)?)
     }
 
     /// Makes the folder of a run ready for its training: gives what its run file says.

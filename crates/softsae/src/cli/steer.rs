@@ -35,7 +35,7 @@ pub(crate) struct SteerArgs {
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub(crate) max_tokens: usize,
     /// 0 takes the likeliest token each time; others draw from the distribution at this temperature
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) temperature: f64,
     /// Seed of the draws, the same at each strength
     #[arg(long, value_name = "SEED", default_value_t = 0)]

@@ -30,16 +30,7 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
-    for (key, out) in [("--out", &args.out), ("--floors", &args.floors)] {
-        let Some(out) = out else { continue };
-        let texts = args.text.iter().map(PathBuf::as_path);
-        let inputs = [args.checkpoint.as_path(), &args.data].into_iter();
-        let others = [&args.host, &args.target, &args.images, &args.train_data];
-        let others = others.into_iter().filter_map(|path| path.as_deref());
-        let others = others.chain(args.probes.iter().chain(&args.against).map(PathBuf::as_path));
-        let inputs: Vec<&Path> = inputs.chain(others).chain(texts).collect();
-        check_output_apart(key, out, &inputs)?;
-    }
+    check_outputs(args)?;
     let sae = load_checkpoint(&args.checkpoint, device).or_usage()?;
     let store = open_store(&args.data).or_usage()?;
     check_dimension(&sae, store.as_ref(), &args.data)?;
@@ -86,6 +77,21 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     summary::print(&evaluation);
     if let Some(out) = &args.out {
         sae_config::write_json(out, &evaluation).or_run()?;
+    }
+    Ok(())
+}
+
+/// Refuses outputs that would lie in what is read.
+fn check_outputs(args: &EvalArgs) -> Result<(), Failure> {
+    for (key, out) in [("--out", &args.out), ("--floors", &args.floors)] {
+        let Some(out) = out else { continue };
+        let texts = args.text.iter().map(PathBuf::as_path);
+        let inputs = [args.checkpoint.as_path(), &args.data].into_iter();
+        let others = [&args.host, &args.target, &args.images, &args.train_data];
+        let others = others.into_iter().filter_map(|path| path.as_deref());
+        let others = others.chain(args.probes.iter().chain(&args.against).map(PathBuf::as_path));
+        let inputs: Vec<&Path> = inputs.chain(others).chain(texts).collect();
+        check_output_apart(key, out, &inputs)?;
     }
     Ok(())
 }

@@ -75,7 +75,7 @@ fn pages_become_files_of_other_tools() {
     }
     assert_eq!(files(&pages), before, "what is read stays as it is");
 
-    refused(&named("neuronpedia", "a/b"), &["--set: expected letters", "a/b"]);
+    refused(&named("neuronpedia", "a/b"), &["--set: expected at most 200 letters", "a/b"]);
     refused(&named("sae_vis", "mine-res"), &["saedashboard", "neuronpedia"]);
     let elsewhere =
         |pages: &Path, out: &Path| export(pages, "neuronpedia", out, &["--set", "mine-res"]);

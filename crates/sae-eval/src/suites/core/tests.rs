@@ -1,3 +1,5 @@
+//! Scores of `core` against their definitions, and their intervals.
+
 use proptest::prelude::*;
 use sae_config::{Code, Normalization};
 use sae_models::{InitRng, ModelConfig, Normalizer, init};
