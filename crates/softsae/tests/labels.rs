@@ -175,8 +175,8 @@ fn endpoints_and_pages_that_cannot_answer_are_named() {
     failed("localhost:80", &[], 2, &["localhost:80", "http://"]);
     failed(&server.address, &["--features", "256"], 2, &["--features", "0 to 255", "256"]);
     failed(&server.address, &["--api-key-env", "NO_SUCH_KEY"], 2, &["NO_SUCH_KEY"]);
-    let fault = |status| vec![(status, "", "{\"error\": {\"message\": \"no such model\"}}")];
-    server.faults.lock().expect("no holder panics").statuses = fault(404);
+    let unknown = vec![(404, "", "{\"error\": {\"message\": \"no such model\"}}")];
+    server.faults.lock().expect("no holder panics").statuses = unknown;
     failed(&server.address, &["--parallel", "1"], 2, &["404", "no such model"]);
     server.faults.lock().expect("no holder panics").nonsense = Some("I cannot do that");
     failed(&server.address, &["--parallel", "1"], 1, &["by-rule", "10 in a row", "cannot do that"]);

@@ -58,6 +58,6 @@ mod tests {
         let read = || serde_json::from_str::<Compact>(&text).unwrap();
         assert_eq!(read().expand(8), Some(held_out));
         assert_eq!(read().expand(7), None);
-        assert_eq!(expanded_pool(compact_pool(&[one.clone()])), Some(vec![one]));
+        assert_eq!(expanded_pool(compact_pool(std::slice::from_ref(&one))), Some(vec![one]));
     }
 }

@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn planted_absorption_is_found() {
         // Every third of the second letter's words.
-        let absorbs = |letter: usize, at: usize| letter == 1 && at % 3 == 0;
+        let absorbs = |letter: usize, at: usize| letter == 1 && at.is_multiple_of(3);
         let task = planted(absorbs);
         let letters: Vec<LetterScores> =
             (0..3).map(|letter| task.letter(letter).unwrap()).collect();

@@ -12,7 +12,7 @@ pub(super) fn normal(x: f32) -> f32 {
         -2.685_381_2e-2,
         1.128_358_5e-1,
         -3.761_262_5e-1,
-        1.128_379_2,
+        std::f32::consts::FRAC_2_SQRT_PI,
     ];
     const MIDDLE: [f32; 9] = [
         2.326_82e-2,

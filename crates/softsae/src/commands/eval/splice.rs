@@ -29,7 +29,7 @@ pub(super) struct Spliced {
 /// What the host reads, and how.
 enum Reads {
     Texts(Vec<Text>, CrossEntropyOptions),
-    Images(SplicedImages),
+    Images(Box<SplicedImages>),
 }
 
 impl Spliced {
@@ -49,7 +49,9 @@ impl Spliced {
         let hook = hook.parse::<HookPoint>().or_usage()?;
         let host = HostModel::load(host, device).or_usage()?;
         let reads = match &args.images {
-            Some(folder) => Reads::Images(SplicedImages::open(args, folder, &host, store)?),
+            Some(folder) => {
+                Reads::Images(Box::new(SplicedImages::open(args, folder, &host, store)?))
+            }
             None => Reads::Texts(read_texts(&args.text)?, reading(args, &host, store)?),
         };
         Ok(Self { host, hook, reads })
