@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use sae_config::{Comparison, SharedFeatures};
-use sae_data::{ActivationStore, OutputLock, Port, open_store};
+use sae_data::{ActivationStore, Port, open_store};
 use sae_eval::{ActiveFeatures, EvaluateOptions, observe};
 use sae_models::{Role, Sae, load_checkpoint};
 use sae_train::origin;
 use tch::Device;
 
-use super::{Differences, check_apart, check_dimension, locked};
+use super::{Differences, check_apart, check_dimension, locked_file};
 use crate::cli::CompareArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), Failure> {
             Differences::find(&sae.trained_on, &place, &against, args.elsewhere)?;
         }
     }
-    let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
+    let _lock = args.out.as_deref().map(locked_file).transpose()?;
     let mut kept = Vec::new();
     for sae in &saes {
         kept.push(match &store {

@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sae_config::{Evaluation, Suite};
-use sae_data::{
-    ActivationStore, OutputLock, PlantedTruth, Port, Ports, Selection, open_store, zip,
-};
+use sae_data::{ActivationStore, PlantedTruth, Port, Ports, Selection, open_store, zip};
 use sae_eval::{
     AllocationObserver, ComplexityObserver, CoreObserver, EvaluateOptions, Metrics, Observer,
     ProfileObserver, TruthObserver, observe,
@@ -23,7 +21,7 @@ use sae_train::origin;
 
 use self::splice::Spliced;
 use self::suites::Suites;
-use super::{Differences, check_dimension, check_output_apart, device, locked};
+use super::{Differences, check_dimension, check_output_apart, device, locked_file};
 use crate::cli::EvalArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::progress::Progress;
@@ -63,7 +61,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
         None => store.into(),
     };
     let stores = kept_rows(&whole, args.max_norm_ratio)?;
-    let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
+    let _lock = args.out.as_deref().map(locked_file).transpose()?;
     let truth = truth.as_ref();
     let mut evaluation = measure(&sae, &stores, &whole, truth, spliced.as_ref(), suites.as_ref())?;
     if let Some(suites) = &suites {

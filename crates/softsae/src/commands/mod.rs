@@ -103,6 +103,15 @@ fn locked(lock: sae_data::Result<OutputLock>) -> Result<OutputLock, Failure> {
     lock.map_err(of_store)
 }
 
+/// The right to write a file, which takes the place of no folder.
+fn locked_file(out: &Path) -> Result<OutputLock, Failure> {
+    if out.is_dir() {
+        let error = anyhow::anyhow!("--out: expected a file, got the folder {}", out.display());
+        return Err(Failure::usage(error));
+    }
+    locked(OutputLock::file(out))
+}
+
 /// In what the activations that a model is applied to differ from those it was trained on.
 #[derive(Debug, Default)]
 struct Differences {

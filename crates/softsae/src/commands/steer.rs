@@ -1,13 +1,12 @@
 //! `softsae steer`: what a host writes when a feature is added to its activations.
 
 use sae_config::{Continuation, Steering};
-use sae_data::OutputLock;
 use sae_eval::{Error, SteerOptions, steer};
 use sae_hosts::{Bos, HookPoint, HostModel, host_provenance};
 use sae_models::load_checkpoint;
 use sae_train::origin_of;
 
-use super::{Differences, check_apart, device, locked};
+use super::{Differences, check_apart, device, locked_file};
 use crate::cli::SteerArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::say;
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &SteerArgs) -> Result<(), Failure> {
         seed: args.seed,
         skip_positions: args.skip_positions,
     };
-    let _lock = args.out.as_deref().map(|out| locked(OutputLock::file(out))).transpose()?;
+    let _lock = args.out.as_deref().map(locked_file).transpose()?;
     let mut progress = None;
     let mut report = |done, most| {
         let progress = progress.get_or_insert_with(|| Progress::new("steer", "tokens", most));

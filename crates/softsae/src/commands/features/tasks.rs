@@ -2,10 +2,9 @@
 
 use std::io::Write as _;
 
-use sae_data::OutputLock;
 use sae_report::{SavedFeatures, Tasks};
 
-use super::super::{check_apart, locked};
+use super::super::{check_apart, locked_file};
 use super::chosen::chosen;
 use crate::cli::FeaturesTasksArgs;
 use crate::failure::{Blame as _, Failure};
@@ -16,7 +15,7 @@ pub(super) fn run(args: &FeaturesTasksArgs) -> Result<(), Failure> {
     let pages = SavedFeatures::open(&args.pages).or_usage()?;
     let numbers = chosen(&args.chosen, &pages)?;
     let mut tasks = Tasks::open(&pages).or_usage()?;
-    let _lock = locked(OutputLock::file(&args.out))?;
+    let _lock = locked_file(&args.out)?;
     let mut file = atomic_write_file::AtomicWriteFile::open(&args.out).or_run()?;
     let mut n_written = 0;
     for feature in &numbers {
