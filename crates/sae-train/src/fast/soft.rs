@@ -68,22 +68,24 @@ impl SoftFast {
         }
     }
 
-    /// The codes of inference; k̂ becomes whole.
+    /// The codes of inference, from z without its bias; k̂ becomes whole.
     fn select_hard(&mut self, rows: &Rows<'_>, buffers: &mut Buffers) -> Result<()> {
         let k_hat = &mut self.estimator.k_hat[rows.rows.clone()];
         let k = self.choice.whole(&Tensor::from_slice(k_hat));
         let z = slice(&buffers.z.values)?;
         let z = Matrix::new("z", &z[..rows.rows.len() * buffers.f], buffers.f)?;
         let largest = self.choice.largest(&k);
-        largest.select(z, &buffers.zeros, &mut self.selector, &mut buffers.part)?;
+        let bias = slice(&rows.parameters[Role::EncoderBias])?;
+        largest.select(z, &bias, &mut self.selector, &mut buffers.part)?;
         let k = tch_autograd::view::<i64>(&k)?;
         k_hat.iter_mut().zip(k.iter()).for_each(|(k_hat, k)| *k_hat = *k as f32);
         Ok(())
     }
 
-    /// The codes of the operator: z·p.
+    /// The codes of the operator: z·p; their z becomes relu(z + b_enc).
     fn select_soft(&mut self, at: &Rows<'_>, buffers: &mut Buffers) -> Result<()> {
         let Rows { step, rows, parameters } = *at;
+        buffers.z.activate(rows.len() * buffers.f, &slice(&parameters[Role::EncoderBias])?)?;
         let z = slice(&buffers.z.values)?;
         let z = &z[..rows.len() * buffers.f];
         // A step that streams is done with a micro-batch's operator before the next one.
@@ -145,13 +147,11 @@ impl SoftFast {
 }
 
 impl FastRule for SoftFast {
-    /// The codes of some rows; their z becomes relu(z + b_enc).
+    /// The codes of some rows.
     fn select(&mut self, at: Rows<'_>, buffers: &mut Buffers, profile: &mut Profile) -> Result<()> {
         let Rows { step, rows, parameters } = at;
         self.estimator.estimate(rows, parameters, buffers, profile)?;
         self.hard = self.schedule.is_hard(step);
-        let bias = slice(&parameters[Role::EncoderBias])?;
-        buffers.z.activate(rows.len() * buffers.f, &bias)?;
         if self.hard {
             self.select_hard(&at, buffers)?;
         } else {
