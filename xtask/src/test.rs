@@ -35,6 +35,11 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         let mut command = process::cargo(workspace);
         command.arg("test").args(selection).env("SOFTSAE_SMOLLM2", &smollm2);
         command.env("SOFTSAE_VIT", &vit);
+        // Tests of sweeps wait for other programs most of their time.
+        if std::env::var_os("RUST_TEST_THREADS").is_none() {
+            let n_threads = 2 * std::thread::available_parallelism()?.get();
+            command.env("RUST_TEST_THREADS", n_threads.to_string());
+        }
         if let Some(axe) = &axe {
             command.env("SOFTSAE_AXE", axe);
         }
