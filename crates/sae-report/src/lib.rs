@@ -10,6 +10,7 @@ mod features;
 mod groups;
 mod page;
 mod report;
+mod scores;
 mod settings;
 mod tasks;
 #[cfg(test)]
@@ -23,5 +24,6 @@ pub use features::{FeaturePages, Picture, SavedFeatures, Vocabulary};
 pub use groups::{Group, Groups};
 pub use page::{render, write_report};
 pub use report::{Report, features_of, read_results};
+pub use scores::{ScoreCell, ScoreColumn, ScoreRow, SuiteScores};
 pub use settings::{Settings, differing, short};
 pub use tasks::{Example, FeatureTasks, Item, Tasks};
