@@ -186,7 +186,11 @@ fn an_answer_that_was_cut_off_is_none() {
     let server = Server::start(Faults { is_cut_off: true, ..Faults::default() });
     let outcome = run(&judge(&server.address, &path, Budget::default()), 2, 1);
     assert!(outcome.labels.values().all(|judged| judged.label.is_none()));
-    assert_eq!((outcome.labels.len(), server.n_seen()), (2, 2), "without a label nothing is scored");
+    assert_eq!(
+        (outcome.labels.len(), server.n_seen()),
+        (2, 2),
+        "without a label nothing is scored"
+    );
     let error = run(&judge(&server.address, &path, Budget::default()), 30, 1).stopped;
     let error = error.expect("a failure").to_string();
     assert!(error.contains("cut off at the bound on its tokens"), "{error}");

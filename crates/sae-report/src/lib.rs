@@ -15,6 +15,7 @@ mod settings;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 pub use curve::Curves;
 pub use equal::{Compared, EqualL0, Summary};

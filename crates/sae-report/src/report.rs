@@ -9,6 +9,7 @@ use sae_config::{Profile, RunResult, RunStatus, SweepResults, read_json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::unknown::unknown;
 use crate::{Curves, EqualL0, Error, Groups, Result, SuiteScores};
 
 /// Points a curve keeps at most: more than a chart has room for.
@@ -103,6 +104,9 @@ impl Report {
                 Some(Ok(curves)) => drop(self.curves.insert(run.run_id.clone(), curves)),
                 Some(Err(e)) => self.notes.push(format!("{e}; the run has no curves here")),
             }
+            let path = own.join("result.json");
+            let said = read_json::<Value>(&path).ok().and_then(|said| unknown(&said));
+            self.notes.extend(said.map(|keys| format!("{}: {keys}", path.display())));
             let log = own.join("log.txt");
             let commands = last_commands(&log);
             if !commands.is_empty() {
@@ -138,6 +142,8 @@ pub fn read_results(path: &Path) -> Result<(SweepResults, Vec<String>)> {
     let (mut runs, mut notes) = (Vec::new(), Vec::new());
     for (index, run) in any.runs.into_iter().enumerate() {
         let id = run["run_id"].as_str().unwrap_or("without an id").to_owned();
+        let place = format!("{}, run {} ({id})", path.display(), index + 1);
+        notes.extend(unknown(&run).map(|keys| format!("{place}: {keys}")));
         let error = match serde_json::from_value::<RunResult>(run) {
             Ok(run) if is_name(&run.run_id) => {
                 runs.push(run);
@@ -146,11 +152,7 @@ pub fn read_results(path: &Path) -> Result<(SweepResults, Vec<String>)> {
             Ok(_) => "expected a run_id that is the name of a folder".to_owned(),
             Err(error) => error.to_string(),
         };
-        notes.push(format!(
-            "{}, run {} ({id}): {error}; it is left out, the sweep started again adds it",
-            path.display(),
-            index + 1
-        ));
+        notes.push(format!("{place}: {error}; it is left out, the sweep started again adds it"));
     }
     Ok((SweepResults { name: any.name, runs, steps_done: any.steps_done }, notes))
 }

@@ -64,7 +64,8 @@ impl SuiteScores {
         let mut suites = Vec::new();
         for suite in Suite::ALL {
             let known = suite.scores().iter();
-            let own: Vec<ScoreInfo> = known.copied().filter(|info| names.remove(info.name)).collect();
+            let own: Vec<ScoreInfo> =
+                known.copied().filter(|info| names.remove(info.name)).collect();
             let columns = own.iter().map(|info| ScoreColumn {
                 name: info.name.to_owned(),
                 better: direction(info.better),

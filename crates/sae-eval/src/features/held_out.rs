@@ -237,9 +237,11 @@ mod tests {
         for (number, (row, window)) in pool.windows.iter().enumerate() {
             assert_eq!(rows.around(*row as usize), *window);
             let others = &pool.windows[..number];
-            assert!(others.iter().all(|(_, other)| {
-                !overlap(other, window) && !rows.same_tokens(other, window)
-            }));
+            assert!(
+                others.iter().all(|(_, other)| {
+                    !overlap(other, window) && !rows.same_tokens(other, window)
+                })
+            );
         }
         let third = |n: u32| pool.windows.iter().filter(|of| of.0 / 800 == n).count();
         assert!((0..3).all(|n| third(n) > pool.windows.len() / 5));

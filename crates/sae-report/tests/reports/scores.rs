@@ -36,7 +36,8 @@ fn scores_stand_beside_what_worthless_dictionaries_get() {
     let second =
         json!([["0.5 [0.25, 0.75]", floor, "not better than its floor", "ceiling 0.9375"], []]);
     assert_eq!(browser.value(CELLS), json!([first, second]));
-    let heads = "[...document.querySelectorAll('#scores-core thead th')].map((head) => head.textContent)";
+    let heads =
+        "[...document.querySelectorAll('#scores-core thead th')].map((head) => head.textContent)";
     let expected = json!(["run", "r2higher is better", "dead fractionlower is better"]);
     assert_eq!(browser.value(heads), expected);
     let others = browser.text("document.querySelector('#scores-other thead').textContent");
@@ -46,8 +47,19 @@ fn scores_stand_beside_what_worthless_dictionaries_get() {
     browser.value("document.querySelector('#scores-core details').open = true");
     browser.until("document.querySelectorAll('#scores-core table.plain tbody tr').length === 3");
     let data = "[...document.querySelector('#scores-core table.plain tbody tr').children].map((cell) => cell.textContent)";
-    let expected: Value =
-        json!(["topk-8-0", "TopK, k 8", "core.r2", "0.75", "0.5", "1", "9", "rows", "0.5", "dimensions", "0.9375"]);
+    let expected: Value = json!([
+        "topk-8-0",
+        "TopK, k 8",
+        "core.r2",
+        "0.75",
+        "0.5",
+        "1",
+        "9",
+        "rows",
+        "0.5",
+        "dimensions",
+        "0.9375"
+    ]);
     assert_eq!(browser.value(data), expected);
     find(&mut browser, "soft");
     assert_eq!(browser.value(CELLS), json!([second]));

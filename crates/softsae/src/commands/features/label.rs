@@ -159,7 +159,8 @@ mod tests {
             fuzzing: None,
         };
         let mut labels: FeatureLabels =
-            [(1, judged("a", Some("x"))), (2, judged("a", Some("y"))), (3, judged("a", None))].into();
+            [(1, judged("a", Some("x"))), (2, judged("a", Some("y"))), (3, judged("a", None))]
+                .into();
         let new = [
             (1, judged("b", None)),
             (2, judged("b", Some("z"))),
@@ -167,9 +168,9 @@ mod tests {
             (4, judged("b", None)),
         ];
         add(&mut labels, new.into());
-        let found = labels.iter().map(|(feature, one)| (*feature, &*one.model, one.label.as_deref()));
-        let expected =
-            [(1, "a", Some("x")), (2, "b", Some("z")), (3, "b", None), (4, "b", None)];
+        let found =
+            labels.iter().map(|(feature, one)| (*feature, &*one.model, one.label.as_deref()));
+        let expected = [(1, "a", Some("x")), (2, "b", Some("z")), (3, "b", None), (4, "b", None)];
         assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 }

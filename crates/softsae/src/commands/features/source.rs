@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sae_data::{ActivationStore, Port, open_store};
 use sae_eval::{
-    DescribeOptions, Error, EvaluateOptions, FeatureDescriber, FeatureObserver, Observer, observe_from,
+    DescribeOptions, Error, EvaluateOptions, FeatureDescriber, FeatureObserver, Observer,
+    observe_from,
 };
 use sae_hosts::corpus;
 use sae_hosts::{Bos, Cut, HarvestOptions, HookPoint, HostModel, HostRows, SpecialTokens};
@@ -159,9 +160,8 @@ fn options(
     let TrainedOn { context_length, bos, special_tokens, .. } = of_model;
     // Harvests of earlier versions had no leading token and kept special tokens.
     let is_earlier = context_length.is_some() && bos.is_none();
-    let length = given(args.context_length, "--context-length", context_length, |text| {
-        text.parse().ok()
-    })?;
+    let length =
+        given(args.context_length, "--context-length", context_length, |text| text.parse().ok())?;
     let bos = given(args.bos.map(Bos::from), "--bos", bos, |text| match text {
         "none" => Some(Bos::Never),
         id => id.parse().ok().map(Bos::Token),
