@@ -59,7 +59,6 @@ impl CorpusArgs {
 
 /// The documents of a corpus, and how a host reads them.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Corpus")]
 pub(crate) struct DocumentArgs {
     /// Files or folders of documents (text, JSON lines, Parquet, token ids), local or
     /// hf:OWNER/NAME or hf:OWNER/NAME@REVISION; may be given several times
