@@ -9,10 +9,8 @@ use crate::browser::Browser;
 
 const CELLS: &str = "[...document.querySelectorAll('#scores-core table.scores tbody tr')].map((row) => [...row.querySelectorAll('td')].map((cell) => [...cell.children].map((line) => line.textContent)))";
 
-#[test]
-fn scores_stand_beside_what_worthless_dictionaries_get() {
-    let Some(mut browser) = Browser::start() else { return };
-    let folder = tempfile::tempdir().unwrap();
+/// Two runs with scores and one without.
+fn scored() -> SweepResults {
     let mut runs = ["topk", "soft", "batch_topk"].map(|name| run(name, 8, 0));
     let score = |value: f64| {
         let mut score = Score::new(value, 9).with_ceiling(0.9375);
@@ -28,8 +26,14 @@ fn scores_stand_beside_what_worthless_dictionaries_get() {
     }
     let dead = Score::new(0.125, 64);
     runs[0].evaluation.as_mut().unwrap().scores.insert("core.dead_fraction".into(), dead);
-    let results = SweepResults { runs: runs.into(), ..SweepResults::default() };
-    let page = Report::new(results).write(folder.path()).unwrap();
+    SweepResults { runs: runs.into(), ..SweepResults::default() }
+}
+
+#[test]
+fn scores_stand_beside_what_worthless_dictionaries_get() {
+    let Some(mut browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let page = Report::new(scored()).write(folder.path()).unwrap();
     browser.open(&page);
     let floor = "floor 0.5, dimensions";
     let first = json!([["0.75 [0.5, 1]", floor, "ceiling 0.9375"], ["0.125"]]);
