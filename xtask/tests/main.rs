@@ -9,6 +9,7 @@ mod identity;
 mod kills;
 mod npy;
 mod pages;
+mod reports;
 mod share;
 mod slurm;
 mod slurm_ends;

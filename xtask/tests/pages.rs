@@ -1,7 +1,7 @@
 //! Feature pages at the end of a sweep.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::bench::Bench;
 
@@ -53,4 +53,33 @@ fn the_best_run_gets_pages_once_and_they_cost_no_run_anything() {
     fs::write(folder, "in the way").expect("writes");
     bench.ends(&file, &[], 0, &["0 of 4 runs to do", "could not be made"]);
     assert!(pages(&bench).is_empty() && !report().contains(&link));
+}
+
+/// Four pictures, two to train on, and the real model that `cargo xtask test` fetches.
+#[test]
+fn a_sweep_over_images_hands_its_pictures_on() {
+    let bench = Bench::new();
+    let vit = std::env::var("SOFTSAE_VIT");
+    let vit = vit.expect("SOFTSAE_VIT names the ONNX file; `cargo xtask test` fetches it");
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates/sae-hosts/testdata/images/photos")
+        .canonicalize()
+        .expect("the pictures of sae-hosts");
+    let text = format!(
+        "[host]\npath = {vit:?}\n[harvest]\nhook = 'resid_post.8'\n\
+         [images]\ntrain = {:?}\nheld_out = {:?}\n[base]\n\
+         architecture = {{ name = 'topk', k = 4 }}\nsae.n_features = 32\n\
+         [base.training]\nsteps = 5\nbatch_size = 32\n[axes]\nseed = [0]\n\
+         [features]\narchitectures = ['topk']\nk = 4\n",
+        photos.join("a"),
+        photos.join("b"),
+    );
+    let file = bench.at("images.toml");
+    fs::write(&file, text).expect("writes");
+    bench.ends(&file, &[], 0, &["features of "]);
+    let data = bench.runs()[0].join("features/features-data");
+    let pictures = fs::read_to_string(data.join("pictures/0.js")).expect("reads");
+    assert!(pictures.contains("tall.png") && !pictures.contains("wide.png"), "held-out ones");
+    let index = fs::read_to_string(data.join("index.js")).expect("reads");
+    assert!(index.contains("\"first_patch\":1"), "the grid of patches is known");
 }

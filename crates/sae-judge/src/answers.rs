@@ -5,6 +5,7 @@ const MAX_LABEL: usize = 500;
 
 /// What the last line that begins with `LABEL:` says.
 pub(crate) fn label(answer: &str) -> Option<String> {
+    let answer = said(answer);
     let is_sign = |c: char| "*_#>`".contains(c) || c.is_whitespace();
     let of_line = |line: &str| {
         let line = line.trim_matches(is_sign);
@@ -18,6 +19,7 @@ pub(crate) fn label(answer: &str) -> Option<String> {
 
 /// The last list of `n` times yes or no.
 pub(crate) fn list(answer: &str, n: usize) -> Option<Vec<bool>> {
+    let answer = said(answer);
     let starts = answer.rmatch_indices('[').map(|(at, _)| &answer[at + 1..]);
     let inside = starts.filter_map(|rest| Some(&rest[..rest.find(']')?]));
     let of_list = |text: &str| {
@@ -29,6 +31,11 @@ pub(crate) fn list(answer: &str, n: usize) -> Option<Vec<bool>> {
         answers.collect::<Option<Vec<bool>>>()
     };
     inside.filter_map(of_list).find(|found| found.len() == n)
+}
+
+/// An answer without what the model has thought before it, where the endpoint leaves that in.
+fn said(answer: &str) -> &str {
+    answer.rsplit_once("</think>").map_or(answer, |(_, said)| said)
 }
 
 #[cfg(test)]
@@ -49,6 +56,8 @@ mod tests {
             ("", None),
             ("é", None),
             ("The LABEL: is hard", None),
+            ("<think>\nLABEL: a draft\n</think>\nLABEL: a verb", Some("a verb")),
+            ("<think>\nLABEL: a draft\n</think>\nI cannot tell.", None),
         ] {
             assert_eq!(label(answer).as_deref(), expected, "{answer:?}");
         }
@@ -69,6 +78,8 @@ mod tests {
             ("[1, 0", 2, None),
             ("1, 0", 2, None),
             ("[]", 1, None),
+            ("<think>[1, 0]?</think>[0, 1]", 2, Some(vec![no, yes])),
+            ("<think>[1, 0]?</think>none", 2, None),
         ] {
             assert_eq!(list(answer, n), expected, "{answer:?}");
         }

@@ -52,7 +52,8 @@ pub enum Error {
     },
     /// The model does not answer as the prompts ask it to.
     #[error(
-        "{model}: expected answers as the prompts ask for, got {n} in a row that are none, the last: {last:?}"
+        "{model}: expected answers as the prompts ask for, got {n} in a row that are none, the last{}: {last:?}",
+        if *is_cut_off { ", cut off at the bound on its tokens" } else { "" }
     )]
     Unreadable {
         /// The model.
@@ -61,6 +62,8 @@ pub enum Error {
         n: u32,
         /// The beginning of the last one.
         last: String,
+        /// Whether it ended at the bound on tokens of an answer.
+        is_cut_off: bool,
     },
     /// No more may be asked.
     #[error("the budget of {limit} {what} is spent")]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -38,6 +38,8 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 struct Inner {
     file: File,
+    /// Bytes of whole lines.
+    length: u64,
     answers: HashMap<String, String>,
 }
 
@@ -50,10 +52,6 @@ impl Journal {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io(path))?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        if whole < bytes.len() {
-            file.set_len(whole as u64).map_err(io(path))?;
-            file.seek(SeekFrom::End(0)).map_err(io(path))?;
-        }
         let (mut answers, mut n_entries, mut tokens) = (HashMap::new(), 0, 0_u64);
         for (line, bytes) in bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
             let entry: Entry = serde_json::from_slice(bytes).map_err(|error| Error::Journal {
@@ -66,7 +64,17 @@ impl Journal {
                 answers.insert(entry.key, entry.answer);
             }
         }
-        let inner = Mutex::new(Inner { file, answers });
+        if bytes.is_empty() {
+            // The name of a new file is to be on the disk before its answers count.
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            let folder = folder.unwrap_or(Path::new("."));
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
+        }
+        // Not before it is known that the file is one of answers.
+        if whole < bytes.len() {
+            file.set_len(whole as u64).map_err(io(path))?;
+        }
+        let inner = Mutex::new(Inner { file, length: whole as u64, answers });
         Ok((Self { path: path.to_owned(), inner }, n_entries, tokens))
     }
 
@@ -81,7 +89,12 @@ impl Journal {
         line.push(b'\n');
         let inner = &mut *self.inner.lock().expect("no holder panics");
         let written = inner.file.write_all(&line).and_then(|()| inner.file.sync_data());
-        written.map_err(io(&self.path))?;
+        if let Err(error) = written {
+            // Half a line would spoil the one that another thread adds.
+            inner.file.set_len(inner.length).map_err(io(&self.path))?;
+            return Err(io(&self.path)(error));
+        }
+        inner.length += line.len() as u64;
         if entry.readable {
             inner.answers.insert(entry.key, entry.answer);
         }

@@ -136,7 +136,7 @@ impl Judge {
             return Err(Error::Stopped);
         }
         let reply = self.endpoint.ask(asked, &self.spent)?;
-        let found = read(&reply.text);
+        let found = if reply.is_cut_off { None } else { read(&reply.text) };
         self.journal.add(Entry {
             key,
             model: model.to_owned(),
@@ -154,7 +154,7 @@ impl Judge {
             return Ok(None);
         }
         let (model, last) = (model.to_owned(), shortened(&reply.text));
-        Err(Error::Unreadable { model, n, last })
+        Err(Error::Unreadable { model, n, last, is_cut_off: reply.is_cut_off })
     }
 }
 

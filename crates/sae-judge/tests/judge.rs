@@ -180,6 +180,26 @@ fn answers_that_cannot_be_read_are_no_scores_and_end_it_in_the_long_run() {
 }
 
 #[test]
+fn an_answer_that_was_cut_off_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("answers.jsonl");
+    let server = Server::start(Faults { is_cut_off: true, ..Faults::default() });
+    let outcome = run(&judge(&server.address, &path, Budget::default()), 2, 1);
+    assert!(outcome.labels.values().all(|judged| judged.label.is_none()));
+    assert_eq!(
+        (outcome.labels.len(), server.n_seen()),
+        (2, 2),
+        "without a label nothing is scored"
+    );
+    let error = run(&judge(&server.address, &path, Budget::default()), 30, 1).stopped;
+    let error = error.expect("a failure").to_string();
+    assert!(error.contains("cut off at the bound on its tokens"), "{error}");
+    server.faults.lock().unwrap().is_cut_off = false;
+    let asker = judge(&server.address, &path, Budget::default());
+    assert_eq!(scores(&run(&asker, 2, 1).labels), expected(2), "they are asked for again");
+}
+
+#[test]
 fn a_budget_is_of_all_calls() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(Faults::default());

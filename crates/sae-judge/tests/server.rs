@@ -20,6 +20,8 @@ pub(crate) struct Faults {
     pub(crate) is_strict: bool,
     /// Answers with this text in place of what it is asked for.
     pub(crate) nonsense: Option<&'static str>,
+    /// Says that answers ended at the bound on their tokens.
+    pub(crate) is_cut_off: bool,
     /// Says nothing of the tokens used.
     pub(crate) is_silent: bool,
     /// Takes so long for an answer.
@@ -121,8 +123,9 @@ fn respond(request: &Seen, faults: &mut Faults) -> (Duration, String) {
         None => by_rule(&request.body),
     };
     let message = json!({"role": "assistant", "content": text});
-    let mut body =
-        json!({"object": "chat.completion", "choices": [{"index": 0, "message": message}]});
+    let reason = if faults.is_cut_off { "length" } else { "stop" };
+    let choice = json!({"index": 0, "message": message, "finish_reason": reason});
+    let mut body = json!({"object": "chat.completion", "choices": [choice]});
     if !faults.is_silent {
         body["usage"] = json!({"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100});
     }

@@ -6,7 +6,7 @@ mod staged;
 
 use std::path::{Path, PathBuf};
 
-use sae_config::TokenText;
+use sae_config::{FeatureLabels, TokenText};
 use serde::Serialize;
 
 use crate::{Error, Result, SavedFeatures};
@@ -74,6 +74,10 @@ pub fn export_features(
     if format == ExportFormat::Neuronpedia {
         neuronpedia::write_metadata(&staged, pages, names, &source)?;
     }
+    let mut labels = match format {
+        ExportFormat::SaeDashboard => FeatureLabels::new(),
+        ExportFormat::Neuronpedia => pages.labels()?,
+    };
     for first in (0..pages.n_files()).step_by(FILES_PER_BATCH) {
         let number = first / FILES_PER_BATCH;
         let mut features: Vec<Feature> = Vec::new();
@@ -88,6 +92,10 @@ pub fn export_features(
             }
             ExportFormat::Neuronpedia => {
                 neuronpedia::write_batch(&staged, pages, names, &source, number, &features)?;
+                let next = features.last().map_or(0, |last| last.feature_index + 1);
+                let later = labels.split_off(&next);
+                neuronpedia::write_explanations(&staged, pages, names, &source, number, &labels)?;
+                labels = later;
             }
         }
     }

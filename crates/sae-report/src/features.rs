@@ -50,6 +50,9 @@ const DATA: &str = "features-data";
 /// The same while it is written.
 const PARTIAL: &str = "features-data.partial";
 
+/// The data of an earlier page while new ones take their place.
+const EARLIER: &str = "features-data.earlier";
+
 /// The folder in it for what is needed meanwhile.
 const SCRATCH: &str = "pass";
 
@@ -86,6 +89,7 @@ impl FeaturePages {
     /// [`Error::Io`]; [`Error::Occupied`] for a folder whose `features-data` is something else.
     pub fn create(folder: &Path, vocabulary: Vocabulary, key: &str) -> Result<Self> {
         let data = folder.join(DATA);
+        unfinished::settle(folder)?;
         if data.exists() && !data.join("index.js").is_file() {
             return Err(Error::Occupied { path: data });
         }
@@ -182,21 +186,21 @@ impl FeaturePages {
             words: words.iter().map(|part| part[0].0.clone()).collect(),
         };
         self.write("index", &index)?;
-        let partial = self.partial();
-        unfinished::close(&partial)?;
         // Once for all files: there may be thousands.
         let sync = |folder: File| rustix::fs::syncfs(folder).map_err(std::io::Error::from);
         File::open(&self.folder).and_then(sync).map_err(io(&self.folder))?;
-        let (page, data) = (self.folder.join(PAGE), self.folder.join(DATA));
-        // An old page never shows new data.
+        let [page, data, earlier] = [PAGE, DATA, EARLIER].map(|name| self.folder.join(name));
+        // An old page never shows new data. Whatever ends the process from here on, `settle` knows by
+        // what is there how far it came.
         if page.exists() {
             fs::remove_file(&page).map_err(io(&page))?;
         }
         if data.exists() {
-            fs::remove_dir_all(&data).map_err(io(&data))?;
+            fs::rename(&data, &earlier).map_err(io(&data))?;
         }
-        fs::rename(&partial, &data).map_err(io(&partial))?;
+        fs::rename(self.partial(), &data).map_err(io(&data))?;
         sae_config::write_text(&page, &page_of(set))?;
+        unfinished::settle(&self.folder)?;
         Ok(page)
     }
 

@@ -10,10 +10,12 @@ mod features;
 mod groups;
 mod page;
 mod report;
+mod scores;
 mod settings;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 pub use curve::Curves;
 pub use equal::{Compared, EqualL0, Summary};
@@ -23,5 +25,6 @@ pub use features::{FeaturePages, Picture, SavedFeatures, Vocabulary};
 pub use groups::{Group, Groups};
 pub use page::{render, write_report};
 pub use report::{Report, features_of, read_results};
+pub use scores::{ScoreCell, ScoreColumn, ScoreRow, SuiteScores};
 pub use settings::{Settings, differing, short};
 pub use tasks::{Example, FeatureTasks, Item, Tasks};

@@ -15,6 +15,7 @@ const SCRIPT: &str = concat!(
     include_str!("page/runs.js"),
     include_str!("page/plots.js"),
     include_str!("page/profile.js"),
+    include_str!("page/scores.js"),
     include_str!("page/page.js"),
 );
 

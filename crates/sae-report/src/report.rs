@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use sae_config::{Profile, RunResult, RunStatus, SweepResults, read_json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Curves, EqualL0, Error, Groups, Result};
+use crate::unknown::unknown;
+use crate::{Curves, EqualL0, Error, Groups, Result, SuiteScores};
 
 /// Points a curve keeps at most: more than a chart has room for.
 const MAX_POINTS: usize = 400;
@@ -32,6 +33,8 @@ pub struct Report {
     pub groups: Groups,
     /// What the groups reach at equal L0.
     pub equal: Option<EqualL0>,
+    /// What suites say of the runs.
+    pub scores: Vec<SuiteScores>,
     /// Training curves by run id.
     pub curves: BTreeMap<String, Curves>,
     /// The ends of the logs of failed, stopped and stale runs, by run id.
@@ -58,8 +61,9 @@ impl Report {
         }
         let groups = Groups::of(&results.runs);
         let equal = EqualL0::of(&results.runs, &groups);
+        let scores = SuiteScores::of(&results.runs);
         let (curves, logs, commands, pages, notes) = Default::default();
-        Self { results, groups, equal, curves, logs, commands, pages, notes, sweep: None }
+        Self { results, groups, equal, scores, curves, logs, commands, pages, notes, sweep: None }
     }
 
     /// Reads the files of a sweep folder.
@@ -100,6 +104,9 @@ impl Report {
                 Some(Ok(curves)) => drop(self.curves.insert(run.run_id.clone(), curves)),
                 Some(Err(e)) => self.notes.push(format!("{e}; the run has no curves here")),
             }
+            let path = own.join("result.json");
+            let said = read_json::<Value>(&path).ok().and_then(|said| unknown(&said));
+            self.notes.extend(said.map(|keys| format!("{}: {keys}", path.display())));
             let log = own.join("log.txt");
             let commands = last_commands(&log);
             if !commands.is_empty() {
@@ -135,16 +142,25 @@ pub fn read_results(path: &Path) -> Result<(SweepResults, Vec<String>)> {
     let (mut runs, mut notes) = (Vec::new(), Vec::new());
     for (index, run) in any.runs.into_iter().enumerate() {
         let id = run["run_id"].as_str().unwrap_or("without an id").to_owned();
-        match serde_json::from_value::<RunResult>(run) {
-            Ok(run) => runs.push(run),
-            Err(e) => notes.push(format!(
-                "{}, run {} ({id}): {e}; it is left out, the sweep started again adds it",
-                path.display(),
-                index + 1
-            )),
-        }
+        let place = format!("{}, run {} ({id})", path.display(), index + 1);
+        notes.extend(unknown(&run).map(|keys| format!("{place}: {keys}")));
+        let error = match serde_json::from_value::<RunResult>(run) {
+            Ok(run) if is_name(&run.run_id) => {
+                runs.push(run);
+                continue;
+            }
+            Ok(_) => "expected a run_id that is the name of a folder".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        notes.push(format!("{place}: {error}; it is left out, the sweep started again adds it"));
     }
     Ok((SweepResults { name: any.name, runs, steps_done: any.steps_done }, notes))
+}
+
+/// Whether a text is the name of a folder, and no way to another place.
+fn is_name(id: &str) -> bool {
+    let mut parts = Path::new(id).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
 }
 
 fn profile(run: &mut RunResult) -> Option<&mut Profile> {
@@ -238,7 +254,15 @@ mod tests {
         good.as_object_mut().unwrap().remove("failure");
         let mut old = serde_json::to_value(named("old", 1, RunStatus::Done)).unwrap();
         old["config"]["training"]["flux"] = 1.into();
+        let away = |id: &str| serde_json::to_value(named(id, 2, RunStatus::Done)).unwrap();
+        let aways = ["../../etc", "/etc", "", "a/b"].map(away);
         let results = serde_json::json!({"name": "x", "runs": [old, good, 7]});
+        let mut with_aways = results.clone();
+        with_aways["runs"].as_array_mut().unwrap().extend(aways);
+        write(folder.path(), "results.json", &with_aways.to_string());
+        let (read, notes) = read_results(&folder.path().join("results.json")).unwrap();
+        assert_eq!((read.runs.len(), notes.len()), (1, 6), "{notes:?}");
+        assert!(notes[2].contains("run 4 (../../etc): expected a run_id that is"), "{notes:?}");
         write(folder.path(), "results.json", &results.to_string());
         let (read, notes) = read_results(&folder.path().join("results.json")).unwrap();
         assert_eq!(read.runs.iter().map(|r| r.run_id.as_str()).collect::<Vec<_>>(), ["good"]);

@@ -109,7 +109,7 @@ impl<'a> Tasks<'a> {
         let marks = Marks::for_texts(contexts.chain(inactive.iter().copied()), self.pages);
         let example = |context: &&FeatureContext| {
             let is_marked = marks::strong(context);
-            let tenths = |value: f32| (10.0 * value.abs() / record.max.abs()).ceil() as u32;
+            let tenths = |value: f32| tenths(value, record.max);
             let marked = context.tokens.iter().zip(&is_marked).filter(|(_, is_marked)| **is_marked);
             Example {
                 text: marks.text(context, &is_marked, self.pages),
@@ -177,6 +177,13 @@ fn examples(record: &FeatureRecord) -> Vec<&FeatureContext> {
     found
 }
 
+/// A value as tenths of the largest, rounded up.
+fn tenths(value: f32, largest: f32) -> u32 {
+    // In f64 the product is exact: in f32 ten tenths may be a little more.
+    let tenths = 10.0 * f64::from(value.abs()) / f64::from(largest.abs());
+    (tenths.ceil() as u32).min(10)
+}
+
 fn item(context: &FeatureContext, fifth: Option<usize>, text: String) -> Item {
     Item { text, active: fifth.is_some(), fifth, row: context.row }
 }
@@ -185,4 +192,24 @@ fn item(context: &FeatureContext, fifth: Option<usize>, text: String) -> Item {
 fn shuffled(mut items: Vec<Item>, feature: u32, kind: u32) -> Vec<Item> {
     items.sort_by_cached_key(|item| hash(feature, kind, item.row));
     items
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn tenths_are_from_one_to_ten(bits in 1u32..0x7f80_0000, share in 0.001f64..1.0) {
+            let largest = f32::from_bits(bits);
+            prop_assert_eq!(tenths(largest, largest), 10);
+            prop_assert_eq!(tenths(-largest, largest), 10);
+            let value = (f64::from(largest) * share) as f32;
+            let found = f64::from(tenths(value, largest));
+            let exact = 10.0 * f64::from(value) / f64::from(largest);
+            prop_assert!((exact..exact + 1.0).contains(&found), "{} of {}", value, largest);
+        }
+    }
 }

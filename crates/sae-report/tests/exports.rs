@@ -14,7 +14,7 @@ use crate::features::{
     BROKEN, N_FEATURES, N_ROWS, TEXTS, activation, order, record, set, token, vocabulary, write,
 };
 
-fn names() -> ExportNames {
+pub(crate) fn names() -> ExportNames {
     let text = |text: &str| text.to_owned();
     ExportNames {
         model: text("tiny-it"),
@@ -137,7 +137,7 @@ fn check_feature(found: &Value, feature: u32) {
 }
 
 /// The lines of a compressed file.
-fn lines(path: &Path) -> Vec<Value> {
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
     let mut text = String::new();
     GzDecoder::new(File::open(path).unwrap()).read_to_string(&mut text).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

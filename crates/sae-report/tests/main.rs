@@ -1,6 +1,7 @@
 //! Feature pages as files, and as a browser shows them.
 
 mod browser;
+mod explanations;
 mod exports;
 mod features;
 mod labels;

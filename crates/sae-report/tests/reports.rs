@@ -1,6 +1,7 @@
 //! The report of a sweep as a browser shows it from a disk.
 
 mod charts;
+mod scores;
 
 use std::path::{Path, PathBuf};
 

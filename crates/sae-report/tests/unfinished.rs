@@ -88,3 +88,42 @@ fn pages_that_were_begun_are_gone_on_with_and_end_in_the_same_bytes() {
     let pages = FeaturePages::create(folder.path(), vocabulary(), "other").unwrap();
     assert_eq!(pages.n_features(), 0);
 }
+
+/// Whichever of the steps in which new data take the place of earlier ones was the last.
+#[test]
+fn nothing_is_lost_where_new_pages_take_the_place_of_earlier_ones() {
+    for n_steps in 0..6 {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let create = |key: &str| FeaturePages::create(folder.path(), vocabulary(), key).unwrap();
+        write(folder.path());
+        let earlier = files(&at("features-data"));
+        let mut pages = create("new");
+        (0..N_FEATURES).for_each(|feature| pages.add(record(feature)).unwrap());
+        fs::write(pages.scratch().join("codes"), "x").unwrap();
+        drop(pages);
+        let index = at("features-data.partial/index.js");
+        fs::copy(at("features-data/index.js"), index).unwrap();
+        let steps: [&dyn Fn(); 5] = [
+            &|| fs::remove_file(at("features.html")).unwrap(),
+            &|| fs::rename(at("features-data"), at("features-data.earlier")).unwrap(),
+            &|| fs::rename(at("features-data.partial"), at("features-data")).unwrap(),
+            &|| fs::write(at("features.html"), "new").unwrap(),
+            &|| fs::remove_dir_all(at("features-data/pass")).unwrap(),
+        ];
+        steps[..n_steps].iter().for_each(|step| step());
+        let pages = create("new");
+        assert!(!at("features-data.earlier").exists());
+        if n_steps < 4 {
+            // What was computed is gone on with, and the earlier data are in their place.
+            assert_eq!(pages.n_features(), 256, "{n_steps}");
+            assert_eq!(fs::read_to_string(pages.scratch().join("codes")).unwrap(), "x");
+            assert_eq!(files(&at("features-data")), earlier, "{n_steps}");
+        } else {
+            // The new page is there, and nothing beside its data.
+            assert_eq!(fs::read_to_string(at("features.html")).unwrap(), "new");
+            let left = ["key", "pass"].map(|name| at("features-data").join(name).exists());
+            assert_eq!(left, [false; 2], "{n_steps}");
+        }
+    }
+}

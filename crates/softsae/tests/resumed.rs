@@ -128,3 +128,55 @@ fn pages_without_a_store_are_those_of_one_also_when_they_are_killed() {
     let nothing = at("nothing.txt");
     refused(&["--host", str(&host), "--corpus", str(&nothing)], &["nothing.txt"]);
 }
+
+#[test]
+fn a_host_reads_a_corpus_as_harvests_do_and_refuses_what_is_not_clear() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    made(&at, "name = \"topk\"\nk = 4");
+    let line = |n: u64| {
+        let words: Vec<String> = (0..60).map(|i| format!("w{}", (i * i + n) % 89 + 4)).collect();
+        format!("{{\"text\": \"{}\"}}\n", words.join(" "))
+    };
+    let lines: String = (0..20).map(line).collect();
+    fs::write(at("lines.jsonl"), &lines).expect("writes");
+    let (checkpoint, host, corpus, store) =
+        (at("run/checkpoint"), at("host"), at("lines.jsonl"), at("packed"));
+    let how = ["--corpus", str(&corpus), "--packed", "--separator", "none", "--shuffle", "3"];
+    let harvest = ["harvest", "--host", str(&host), "--hook", "resid_post.1", "--out", str(&store)];
+    succeed(harvest.into_iter().chain(["--context-length", "16"]).chain(how));
+    let features = ["features", str(&checkpoint), "--host", str(&host)];
+    let (of_store, live) = (at("of-store"), at("live"));
+    succeed(features.into_iter().chain(["--data", str(&store), "--out", str(&of_store)]));
+    succeed(features.into_iter().chain(how).chain(["--out", str(&live)]));
+    assert_eq!(without_index(&live), without_index(&of_store));
+
+    // A broken line is bad input, and can be left out.
+    fs::write(&corpus, format!("{lines}{{\"text\": 3}}\n{}", line(21))).expect("writes");
+    let out = at("new");
+    let plain = ["--corpus", str(&corpus), "--out", str(&out)];
+    let of_corpus: Vec<&str> = features.into_iter().chain(plain).collect();
+    fail(of_corpus.iter().copied(), 2, &["lines.jsonl", "text"]);
+    succeed(of_corpus.iter().copied().chain(["--skip-damaged"]));
+    let notes = data(&out, "index")["set"]["notes"].to_string();
+    assert!(notes.contains("1 damaged files and documents were left out"), "{notes}");
+
+    // A checkpoint of stores that were harvested in several ways does not say how to read.
+    fs::write(&corpus, &lines).expect("writes");
+    let manifest = checkpoint.join("sae.json");
+    let whole = fs::read_to_string(&manifest).expect("reads");
+    let mut model: Value = serde_json::from_str(&whole).expect("JSON");
+    assert_eq!(model["trained_on"]["context_length"], "16");
+    for (key, argument, value) in [
+        ("context_length", "--context-length", "16"),
+        ("bos", "--bos", "never"),
+        ("special_tokens", "--special-tokens", "keep"),
+    ] {
+        let before = model["trained_on"][key].clone();
+        model["trained_on"][key] = "1 and 2".into();
+        fs::write(&manifest, model.to_string()).expect("writes");
+        fail(of_corpus.iter().copied(), 2, &[argument, "`1 and 2`"]);
+        succeed(of_corpus.iter().copied().chain([argument, value]));
+        model["trained_on"][key] = before;
+    }
+}

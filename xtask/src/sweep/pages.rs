@@ -47,21 +47,36 @@ pub(super) fn make(plan: &Plan, job: &Job) -> Result<Vec<(String, PathBuf)>> {
     Ok(made)
 }
 
-/// Of each architecture, the finished run of highest R².
+/// Of each architecture and hook point, the finished run of highest R².
 fn chosen<'a>(
     features: &FeaturesConfig,
     plan: &'a Plan,
     job: &Job,
 ) -> Vec<(&'a PlannedRun, RunResult)> {
-    let r2 = |result: &RunResult| result.evaluation.as_ref().map(|of| of.reconstruction.r2);
-    let best = |name: &String| {
+    let mut chosen = Vec::new();
+    for name in &features.architectures {
         let runs = plan.selected().filter(|run| features.competes(name, &run.point.config));
-        let ended = runs.filter_map(|run| Some((run, job.finished(run)?)));
-        let measured = ended.filter_map(|(run, result)| Some((r2(&result)?, run, result)));
-        let best = measured.reduce(|best, next| if next.0 > best.0 { next } else { best });
-        best.map(|(_, run, result)| (run, result))
-    };
-    features.architectures.iter().filter_map(best).collect()
+        chosen.extend(best(runs.filter_map(|run| Some((run, job.finished(run)?)))));
+    }
+    chosen
+}
+
+/// The run of highest R² at each hook point, in the order of their first runs: the R² of different
+/// activations do not compare.
+fn best<'a>(
+    runs: impl Iterator<Item = (&'a PlannedRun, RunResult)>,
+) -> Vec<(&'a PlannedRun, RunResult)> {
+    let r2 = |result: &RunResult| result.evaluation.as_ref().map(|of| of.reconstruction.r2);
+    let hook = |run: &PlannedRun| run.point.config.data.hook().map(str::to_owned);
+    let mut best: Vec<(&PlannedRun, RunResult)> = Vec::new();
+    for (run, result) in runs.filter(|(_, result)| r2(result).is_some()) {
+        match best.iter_mut().find(|(other, _)| hook(other) == hook(run)) {
+            None => best.push((run, result)),
+            Some(before) if r2(&result) > r2(&before.1) => *before = (run, result),
+            Some(_) => {}
+        }
+    }
+    best
 }
 
 fn make_one(job: &Job, run: &PlannedRun, result: &RunResult) -> Result<()> {
@@ -80,8 +95,40 @@ fn make_one(job: &Job, run: &PlannedRun, result: &RunResult) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::result;
     use super::*;
     use crate::workspace::Workspace;
+
+    #[test]
+    fn the_best_run_is_that_of_its_hook_point() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sweep.toml");
+        let text = "[planted]\ntrain_rows = 90\nheld_out_rows = 10\n[base.sae]\nn_features = 8\n\
+                    [base.training]\nsteps = 1\nbatch_size = 8\n[base.architecture]\nname = 'topk'\n\
+                    k = 2\n[axes]\nseed = [0, 1, 2, 3]";
+        std::fs::write(&file, text).unwrap();
+        let mut plan = Plan::load(&Workspace::find(), file.to_str().unwrap(), &[], &[]).unwrap();
+        let hooks = ["resid_post.10", "resid_post.10", "resid_post.2", "resid_post.2"];
+        for (run, hook) in plan.runs.iter_mut().zip(hooks) {
+            run.point.config.data.hook = Some(hook.into());
+        }
+        // All at the second hook point are better than those at the first.
+        let of = |(run, r2): (&PlannedRun, f64)| {
+            let mut result = result(&run.id);
+            result.evaluation.as_mut().unwrap().reconstruction.r2 = r2;
+            result
+        };
+        let with = |all: [f64; 4]| {
+            let runs = plan.runs.iter().zip(all).map(|(run, r2)| (run, of((run, r2))));
+            best(runs).into_iter().map(|(run, _)| run.id.clone()).collect::<Vec<_>>()
+        };
+        let ids: Vec<_> = plan.runs.iter().map(|run| run.id.clone()).collect();
+        assert_eq!(with([0.5, 0.6, 0.8, 0.7]), [ids[1].clone(), ids[2].clone()]);
+        assert_eq!(with([0.6, 0.5, 0.7, 0.8]), [ids[0].clone(), ids[3].clone()]);
+        let mut unmeasured = result("x");
+        unmeasured.evaluation = None;
+        assert!(best([(&plan.runs[0], unmeasured)].into_iter()).is_empty());
+    }
 
     #[test]
     fn a_k_that_no_run_has_is_refused() {

@@ -26,8 +26,8 @@ const SALT: u64 = 0x5bd1_e995_7f4a_7c15;
 /// Stands for the number of a feature in the sample of the pool.
 const OF_POOL: u32 = u32::MAX - 1;
 
-/// Windows drawn uniformly from a store, none of which overlaps another. Those of them that lack a
-/// feature are what its contexts are told from.
+/// Windows drawn uniformly from a store, none of which overlaps another or has the same tokens. Those of
+/// them that lack a feature are what its contexts are told from.
 #[derive(Debug)]
 pub(super) struct Pool {
     /// The row in the middle of each, and the rows shown around it.
@@ -49,8 +49,8 @@ impl Pool {
             let all = 0..rows.n_rows() as u32;
             for row in sample(all, OF_POOL, seed ^ SALT, SPARE * N_POOL) {
                 let around = rows.around(row as usize);
-                if windows.len() < N_POOL && !windows.iter().any(|other| overlap(&other.1, &around))
-                {
+                let is_new = windows.iter().all(|(_, other)| apart(rows, other, &around));
+                if windows.len() < N_POOL && is_new {
                     windows.push((row, around));
                 }
             }
@@ -85,9 +85,7 @@ impl Pool {
             let mut left = N_ACTIVE;
             for row in sample(of_fifth, feature, seed ^ SALT, SPARE * N_ACTIVE) {
                 let around = rows.around(row as usize);
-                let is_new = !taken
-                    .iter()
-                    .any(|other| overlap(other, &around) || rows.same_tokens(other, &around));
+                let is_new = taken.iter().all(|other| apart(rows, other, &around));
                 if left > 0 && is_new {
                     taken.push(around);
                     active.push((fifth, rows.context(row as usize, of)));
@@ -95,7 +93,8 @@ impl Pool {
                 }
             }
         }
-        let mut without = self.without(feature, of, seed);
+        let is_new = |window: &Range<usize>| taken.iter().all(|of| apart(rows, of, window));
+        let mut without = self.without((feature, of), is_new, seed);
         let others = without.split_off(without.len().min(N_INACTIVE));
         let contexts = |numbers: &[u32]| -> Vec<FeatureContext> {
             let nothing = Activations { rows: &[], values: &[] };
@@ -114,15 +113,29 @@ impl Pool {
         Judging { held_out: HeldOut { active, inactive: without }, n_gram }
     }
 
-    /// Windows without a feature in an order of its own: those to judge by, then as many to learn from.
-    fn without(&self, feature: u32, of: Activations<'_>, seed: u64) -> Vec<u32> {
+    /// New windows without a feature in an order of its own: those to judge by, then as many to learn
+    /// from.
+    fn without(
+        &self,
+        (feature, of): (u32, Activations<'_>),
+        is_new: impl Fn(&Range<usize>) -> bool,
+        seed: u64,
+    ) -> Vec<u32> {
         let numbers = 0..self.windows.len() as u32;
         let mut keys: Vec<_> = numbers.map(|n| (hash(seed ^ SALT, feature, n), n)).collect();
         keys.sort_unstable();
         let numbers = keys.into_iter().map(|key| key.1);
-        let lacks = |number: &u32| !of.touches(&self.windows[*number as usize].1);
-        numbers.filter(lacks).take(2 * N_INACTIVE).collect()
+        let fits = |number: &u32| {
+            let window = &self.windows[*number as usize].1;
+            !of.touches(window) && is_new(window)
+        };
+        numbers.filter(fits).take(2 * N_INACTIVE).collect()
     }
+}
+
+/// Whether two stretches of rows share no row and have other tokens.
+fn apart(rows: &Rows, a: &Range<usize>, b: &Range<usize>) -> bool {
+    !overlap(a, b) && !rows.same_tokens(a, b)
 }
 
 fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
@@ -197,11 +210,14 @@ mod tests {
                 let n = held_out.active.iter().filter(|found| found.0 == fifth).count();
                 prop_assert!(n <= N_ACTIVE);
             }
-            let lacks = |window: &Range<usize>| active.iter().all(|row| !window.contains(&(*row as usize)));
-            let n_without = pool.windows.iter().filter(|(_, window)| lacks(window)).count();
+            let fits = |window: &Range<usize>| {
+                active.iter().all(|row| !window.contains(&(*row as usize)))
+                    && taken.iter().all(|of| !overlap(of, window) && !rows.same_tokens(of, window))
+            };
+            let n_without = pool.windows.iter().filter(|(_, window)| fits(window)).count();
             prop_assert_eq!(held_out.inactive.len(), n_without.min(N_INACTIVE));
             for number in &held_out.inactive {
-                prop_assert!(lacks(&pool.windows[*number as usize].1));
+                prop_assert!(fits(&pool.windows[*number as usize].1));
             }
             let n_active = held_out.active.len();
             prop_assert_eq!(n_gram.is_some(), n_active > 0 && n_without > 0);
@@ -220,7 +236,12 @@ mod tests {
         let pool = Pool::draw(&rows, 7);
         for (number, (row, window)) in pool.windows.iter().enumerate() {
             assert_eq!(rows.around(*row as usize), *window);
-            assert!(pool.windows[..number].iter().all(|other| !overlap(&other.1, window)));
+            let others = &pool.windows[..number];
+            assert!(
+                others.iter().all(|(_, other)| {
+                    !overlap(other, window) && !rows.same_tokens(other, window)
+                })
+            );
         }
         let third = |n: u32| pool.windows.iter().filter(|of| of.0 / 800 == n).count();
         assert!((0..3).all(|n| third(n) > pool.windows.len() / 5));

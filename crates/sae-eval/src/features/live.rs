@@ -72,7 +72,11 @@ impl FeatureObserver {
             let is_last = next.is_none();
             if let Some((found, metas)) = next {
                 // Of the batch that was in hand, the rows that were observed are passed over.
-                let passed = std::mem::take(&mut place.row).min(metas.len());
+                let passed = std::mem::take(&mut place.row);
+                if passed > metas.len() {
+                    let (expected, got) = (format!("at least {passed}"), metas.len().to_string());
+                    return Err(Error::Setting { name: "rows of a batch", expected, got });
+                }
                 waiting.rows.extend_from_slice(&found[passed * got..]);
                 waiting.metas.extend_from_slice(&metas[passed..]);
                 waiting.batches.push((Place { position, row: passed }, metas.len() - passed));

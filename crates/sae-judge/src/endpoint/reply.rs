@@ -18,6 +18,8 @@ pub(crate) struct Reply {
     pub(crate) text: String,
     /// Tokens of prompt and answer, as the endpoint counts them, else a quarter of the bytes.
     pub(crate) tokens: u64,
+    /// Whether it ended at the bound on its tokens: what it says may be half of something.
+    pub(crate) is_cut_off: bool,
 }
 
 #[derive(Deserialize)]
@@ -29,6 +31,7 @@ struct Completion {
 #[derive(Deserialize)]
 struct Choice {
     message: Content,
+    finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -81,9 +84,10 @@ pub(super) fn reply(text: &str, asked_bytes: usize) -> Result<Reply, String> {
     });
     let choice = completion.choices.into_iter().next();
     let choice = choice.ok_or("a chat completion without choices")?;
+    let is_cut_off = choice.finish_reason.is_some_and(|reason| reason == "length");
     let text = choice.message.content.unwrap_or_default();
     let tokens = counted.unwrap_or(((asked_bytes + text.len()) / 4) as u64);
-    Ok(Reply { text, tokens })
+    Ok(Reply { text, tokens, is_cut_off })
 }
 
 #[cfg(test)]
@@ -94,13 +98,19 @@ mod tests {
     fn answers_are_completions_and_nothing_else() {
         let content = r#"{"choices": [{"message": {"content": "hello", "role": "x"}}], "id": 3"#;
         let of = |rest: &str| reply(&format!("{content}{rest}"), 95);
-        let expected = |tokens| Ok(Reply { text: "hello".into(), tokens });
+        let expected = |tokens| Ok(Reply { text: "hello".into(), tokens, is_cut_off: false });
         assert_eq!(of(r#", "usage": {"total_tokens": 7}}"#), expected(7));
         assert_eq!(of(r#", "usage": {"prompt_tokens": 7, "completion_tokens": 2}}"#), expected(9));
         assert_eq!(of(r#", "usage": {"prompt_tokens": 7}}"#), expected(25));
         assert_eq!(of(r#", "usage": null}"#), expected(25));
         let empty = reply(r#"{"choices": [{"message": {"content": null}}]}"#, 8).unwrap();
         assert_eq!(empty.text, "");
+        for (reason, is_cut_off) in [("\"length\"", true), ("\"stop\"", false), ("null", false)] {
+            let text = format!(
+                r#"{{"choices": [{{"message": {{"content": "a"}}, "finish_reason": {reason}}}]}}"#
+            );
+            assert_eq!(reply(&text, 8).unwrap().is_cut_off, is_cut_off, "{reason}");
+        }
         for wrong in ["", "<html>", "{}", r#"{"choices": []}"#, r#"{"choices": [{}]}"#] {
             assert!(reply(wrong, 1).is_err(), "{wrong}");
         }

@@ -32,12 +32,14 @@ impl Default for Patience {
 impl Patience {
     /// Waits after the `n`-th failure in a row; `wanted` is what the endpoint asks for.
     pub(super) fn wait(&self, n: u32, wanted: Option<Duration>) {
-        std::thread::sleep(wanted.unwrap_or_else(|| self.own_wait(n)));
+        std::thread::sleep(self.wait_after(n, wanted));
     }
 
-    fn own_wait(&self, n: u32) -> Duration {
+    /// The longer one of its own wait and the one asked for: endpoints that are too busy ask for none
+    /// at all.
+    fn wait_after(&self, n: u32, wanted: Option<Duration>) -> Duration {
         let own = self.first_wait.saturating_mul(1 << n.saturating_sub(1).min(16));
-        own.min(self.longest_wait)
+        own.min(self.longest_wait).max(wanted.unwrap_or_default())
     }
 }
 
@@ -54,9 +56,12 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest() {
         let patience = Patience { longest_wait: Duration::from_secs(5), ..Patience::default() };
-        let waits: Vec<u64> = (1..6).map(|n| patience.own_wait(n).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 5, 5]);
-        assert_eq!(patience.own_wait(u32::MAX).as_secs(), 5);
+        let wait = |n, wanted: Option<u64>| {
+            patience.wait_after(n, wanted.map(Duration::from_secs)).as_secs()
+        };
+        assert_eq!([1, 2, 3, 4, 5].map(|n| wait(n, None)), [1, 2, 4, 5, 5]);
+        assert_eq!(wait(u32::MAX, None), 5);
+        assert_eq!([wait(1, Some(0)), wait(3, Some(2)), wait(3, Some(90))], [1, 4, 90]);
         assert_eq!(wanted_wait(" 20 "), Some(Duration::from_secs(20)));
         assert_eq!(wanted_wait("0.5"), Some(Duration::from_millis(500)));
         for other in ["", "-1", "nan", "1e300", "Wed, 21 Oct 2015 07:28:00 GMT"] {

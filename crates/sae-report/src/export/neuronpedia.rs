@@ -4,6 +4,7 @@
 use std::io::Write as _;
 
 use flate2::{Compression, GzBuilder};
+use sae_config::{Confusion, FeatureLabels, Judged};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -98,7 +99,7 @@ pub(super) fn write_batch(
             let place = largest(&activation.values);
             most = most.max(activation.values[place]);
             let own = json!({
-                "id": id(pages, source, feature.feature_index, at), "index": index, "layer": source,
+                "id": id(pages, source, feature.feature_index, &at.to_string()), "index": index, "layer": source,
                 "modelId": names.model, "maxValueTokenIndex": place, "creatorId": names.creator_id,
                 "dataSource": null, "dataIndex": null, "dfaValues": [], "dfaTargetIndex": null,
                 "dfaMaxValue": null, "createdAt": names.created, "lossValues": [],
@@ -119,6 +120,45 @@ pub(super) fn write_batch(
         return Ok(());
     }
     staged.write(&format!("activations/batch-{number}.jsonl.gz"), &of_activations.finish())
+}
+
+/// Writes `explanations/batch-N.jsonl.gz` for the labels of some features, where there are any.
+pub(super) fn write_explanations(
+    staged: &Staged,
+    pages: &SavedFeatures,
+    names: &ExportNames,
+    source: &str,
+    number: usize,
+    labels: &FeatureLabels,
+) -> Result<()> {
+    let mut lines = Lines::default();
+    for (feature, judged) in labels {
+        let Some(label) = &judged.label else { continue };
+        lines.add(&json!({
+            "id": id(pages, source, *feature, "explanation"), "modelId": names.model, "layer": source,
+            "index": feature.to_string(), "description": label, "authorId": names.creator_id,
+            "triggeredById": null,
+            // Both name rows of tables that Neuronpedia has: other names would be refused.
+            "typeName": null, "explanationModelName": null,
+            "notes": notes(judged), "createdAt": names.created,
+        }));
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    staged.write(&format!("explanations/batch-{number}.jsonl.gz"), &lines.finish())
+}
+
+/// Who gave a label, and how well contexts are told by it.
+fn notes(judged: &Judged) -> String {
+    let score = |name: &str, of: &Option<Confusion>| {
+        let of = of.as_ref()?;
+        let n = of.true_positives + of.false_negatives + of.false_positives + of.true_negatives;
+        Some(format!("; {name}: balanced accuracy {:.3} of {n} texts", of.balanced_accuracy()?))
+    };
+    let scores = [score("detection", &judged.detection), score("fuzzing", &judged.fuzzing)];
+    let scores: String = scores.into_iter().flatten().collect();
+    format!("by {}{scores}", judged.model)
 }
 
 /// A line of a feature.
@@ -168,10 +208,10 @@ fn largest(values: &[f32]) -> usize {
     (0..values.len()).fold(0, first)
 }
 
-/// An id in the form of a cuid, the same whenever the same activation is exported.
-fn id(pages: &SavedFeatures, source: &str, feature: u32, number: usize) -> String {
+/// An id in the form of a cuid, the same whenever the same activation or explanation is exported.
+fn id(pages: &SavedFeatures, source: &str, feature: u32, what: &str) -> String {
     let set = pages.set();
-    let of = format!("{} {} {source} {feature} {number}", set.checkpoint_hash, set.store_hash);
+    let of = format!("{} {} {source} {feature} {what}", set.checkpoint_hash, set.store_hash);
     format!("c{}", &blake3::hash(of.as_bytes()).to_hex()[..24])
 }
 

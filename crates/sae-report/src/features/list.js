@@ -26,7 +26,8 @@ async function search(query, mode) {
     });
   }
   if (mode === "any" || mode === "word") {
-    const words = text.split(/[^\p{Alphabetic}\p{N}]+/u).filter(Boolean).map((word) => [...word].slice(0, 32).join(""));
+    // Cut before letters become small ones, of which some are two, as the words of contexts are.
+    const words = query.split(/[^\p{Alphabetic}\p{N}]+/u).filter(Boolean).map((word) => [...word.toLowerCase()].slice(0, 32).join(""));
     let common = null;
     for (const word of words) {
       const own = await withWord(word);

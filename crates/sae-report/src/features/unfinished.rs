@@ -7,7 +7,7 @@ use sae_config::{FeatureRecord, HeldOut};
 
 use super::record::Compact;
 use super::saved::read;
-use super::{FEATURES_PER_FILE, SCRATCH, held_out, io};
+use super::{DATA, EARLIER, FEATURES_PER_FILE, PAGE, PARTIAL, SCRATCH, held_out, io};
 use crate::Result;
 
 /// The file that has the key.
@@ -35,11 +35,28 @@ pub(super) fn open(partial: &Path, key: &str) -> Result<Vec<FeatureRecord>> {
     Ok(Vec::new())
 }
 
-/// Removes what the data of a finished page do not have.
-pub(super) fn close(partial: &Path) -> Result<()> {
-    let (scratch, key) = (partial.join(SCRATCH), partial.join(KEY));
-    fs::remove_dir_all(&scratch).map_err(io(&scratch))?;
-    fs::remove_file(&key).map_err(io(&key))
+/// Brings a folder in order in which new data have taken the place of earlier ones: with a page, what
+/// was needed for that is removed; without one the process was killed, and both go back.
+pub(super) fn settle(folder: &Path) -> Result<()> {
+    let [page, data, partial, earlier] =
+        [PAGE, DATA, PARTIAL, EARLIER].map(|name| folder.join(name));
+    let key = data.join(KEY);
+    if page.exists() && key.exists() {
+        for place in [&data.join(SCRATCH), &earlier] {
+            if place.exists() {
+                fs::remove_dir_all(place).map_err(io(place))?;
+            }
+        }
+        // The last of all: it says that there may be more to remove.
+        return fs::remove_file(&key).map_err(io(&key));
+    }
+    if key.exists() {
+        fs::rename(&data, &partial).map_err(io(&data))?;
+    }
+    if !page.exists() && earlier.exists() && !data.exists() {
+        fs::rename(&earlier, &data).map_err(io(&earlier))?;
+    }
+    Ok(())
 }
 
 /// The features up to the first file that is not there or not whole.

@@ -51,13 +51,12 @@ function plainTable(head, rows) {
   return element("table", { class: "plain" }, element("thead", {}, names), element("tbody", {}, ...rows.map(line)));
 }
 
-/** Below a chart: its data as a table and as files, made when they are asked for. */
+/** Below a chart, or a table without one: its data as a table and as files, made when they are asked for. */
 function tools(figure, root, { title, head, rows, open }) {
   const name = title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 60);
   const files = [
     ["CSV", async () => new Blob([csv([head, ...rows()])], { type: "text/csv" })],
-    ["SVG", async () => new Blob([standalone(root)], { type: "image/svg+xml" })],
-    ["PNG", () => picture(root)],
+    ...(root === null ? [] : [["SVG", async () => new Blob([standalone(root)], { type: "image/svg+xml" })], ["PNG", () => picture(root)]]),
   ].map(([kind, make]) => {
     const made = element("button", { type: "button", "aria-label": `${title} as ${kind}` }, kind);
     made.addEventListener("click", async () => save(`${name}.${kind.toLowerCase()}`, await make()));

@@ -49,6 +49,7 @@ function draw() {
   curves();
   activity();
   profile();
+  suites();
   if (key !== undefined) document.querySelector(`[data-key=${JSON.stringify(key)}]`)?.focus({ preventScroll: true });
 }
 

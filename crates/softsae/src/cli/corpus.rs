@@ -6,7 +6,7 @@ use sae_config::{
     TokenType,
 };
 
-/// The arguments that say how a corpus is read.
+/// The arguments that say how a corpus is harvested.
 const OF_CORPUS: [&str; 17] = [
     "files",
     "format",
@@ -27,6 +27,7 @@ const OF_CORPUS: [&str; 17] = [
     "total_tokens",
 ];
 
+/// A corpus to harvest.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Corpus")]
 #[command(group(
@@ -37,9 +38,31 @@ const OF_CORPUS: [&str; 17] = [
         .conflicts_with_all(["text", "images"])
 ))]
 pub(crate) struct CorpusArgs {
+    #[command(flatten)]
+    pub(crate) documents: DocumentArgs,
+    /// Documents that are held and shuffled at a time; default: 10000
+    #[arg(long, value_name = "N", requires = "shuffle")]
+    pub(crate) window: Option<usize>,
+}
+
+impl CorpusArgs {
+    /// The corpus, if one is given; `max_document_tokens` is the limit for each document.
+    pub(crate) fn config(&self, max_document_tokens: Option<u64>) -> Option<CorpusConfig> {
+        let mut config = self.documents.config()?;
+        config.max_document_tokens = max_document_tokens;
+        if let (Some(shuffle), Some(window)) = (&mut config.shuffle, self.window) {
+            shuffle.window = window;
+        }
+        Some(config)
+    }
+}
+
+/// The documents of a corpus, and how a host reads them.
+#[derive(Debug, Args)]
+pub(crate) struct DocumentArgs {
     /// Files or folders of documents (text, JSON lines, Parquet, token ids), local or
     /// hf:OWNER/NAME or hf:OWNER/NAME@REVISION; may be given several times
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", requires = "host")]
     pub(crate) corpus: Vec<String>,
     /// Read only the files of a folder that fit a pattern, such as "data/train-*"
     #[arg(long, value_name = "PATTERN", requires = "corpus")]
@@ -77,9 +100,6 @@ pub(crate) struct CorpusArgs {
     /// Take the documents in a random order of this seed
     #[arg(long, value_name = "SEED", requires = "corpus")]
     pub(crate) shuffle: Option<u64>,
-    /// Documents that are held and shuffled at a time; default: 10000
-    #[arg(long, value_name = "N", requires = "shuffle")]
-    pub(crate) window: Option<usize>,
     /// Read one part of the documents; their content decides which are held out
     #[arg(long, value_enum, value_name = "PART", requires = "corpus")]
     pub(crate) split: Option<Part>,
@@ -94,9 +114,9 @@ pub(crate) struct CorpusArgs {
     pub(crate) total_tokens: Option<u64>,
 }
 
-impl CorpusArgs {
-    /// The corpus, if one is given; `max_document_tokens` is the limit for each document.
-    pub(crate) fn config(&self, max_document_tokens: Option<u64>) -> Option<CorpusConfig> {
+impl DocumentArgs {
+    /// The corpus, if one is given.
+    pub(crate) fn config(&self) -> Option<CorpusConfig> {
         if self.corpus.is_empty() {
             return None;
         }
@@ -105,10 +125,7 @@ impl CorpusArgs {
             template: self.chat_template.clone(),
             date: self.date.clone(),
         });
-        let shuffle = self.shuffle.map(|seed| {
-            let ShuffleConfig { window, .. } = ShuffleConfig::default();
-            ShuffleConfig { seed, window: self.window.unwrap_or(window) }
-        });
+        let shuffle = self.shuffle.map(|seed| ShuffleConfig { seed, ..ShuffleConfig::default() });
         Some(CorpusConfig {
             path: self.corpus.clone(),
             files: self.files.clone(),
@@ -123,7 +140,7 @@ impl CorpusArgs {
             split: self.split.map(Part::into),
             held_out: self.held_out,
             damaged: if self.skip_damaged { Damaged::Skip } else { Damaged::Stop },
-            max_document_tokens,
+            max_document_tokens: None,
             max_tokens: self.total_tokens,
         })
     }

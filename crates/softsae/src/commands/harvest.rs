@@ -20,7 +20,8 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &HarvestArgs) -> Result<(), Failure> {
     let device = device(&args.device)?;
-    let corpus_paths = args.corpus.corpus.iter().filter(|path| !path.starts_with(HUB_PREFIX));
+    let corpus_paths =
+        args.corpus.documents.corpus.iter().filter(|path| !path.starts_with(HUB_PREFIX));
     let inputs = args.text.iter().chain(&args.images).map(PathBuf::as_path);
     let inputs = inputs.chain([&*args.host]).chain(corpus_paths.map(Path::new));
     check_apart(&args.out, &inputs.collect::<Vec<_>>())?;

@@ -85,6 +85,10 @@ impl Job {
         if let Some(texts) = &self.activations.texts {
             command.arg("--host").arg(&texts.host);
         }
+        if let Some(images) = &self.activations.images {
+            command.arg("--host").arg(&images.host);
+            command.arg("--images").arg(&images.folder);
+        }
         Ok(command)
     }
 

@@ -24,12 +24,15 @@ const ANSWERS: &str = "judge-answers.jsonl";
 const KEY: &str = "OPENAI_API_KEY";
 
 pub(super) fn run(args: &FeaturesLabelArgs) -> Result<(), Failure> {
+    let endpoint = endpoint(args)?;
+    // What is no folder of pages gets no lock.
+    SavedFeatures::open(&args.pages).or_usage()?;
+    let _lock = locked(OutputLock::directory(&args.pages))?;
+    // Not before it is held: another call may have changed them until now.
     let pages = SavedFeatures::open(&args.pages).or_usage()?;
     let numbers = chosen(&args.chosen, &pages)?;
     let mut tasks = Tasks::open(&pages).or_usage()?;
     let mut labels = pages.labels().or_usage()?;
-    let endpoint = endpoint(args)?;
-    let _lock = locked(OutputLock::directory(&args.pages))?;
     let budget = Budget {
         requests: args.max_requests.map(Into::into),
         tokens: args.max_tokens.map(Into::into),
@@ -51,7 +54,7 @@ pub(super) fn run(args: &FeaturesLabelArgs) -> Result<(), Failure> {
     drop(progress);
     let n_judged = outcome.labels.len();
     let said = summary(&outcome.labels);
-    labels.extend(outcome.labels);
+    add(&mut labels, outcome.labels);
     pages.write_labels(&labels).or_run()?;
     said.iter().for_each(|line| say!("{line}"));
     let [requests, tokens] = judge.spent();
@@ -73,6 +76,16 @@ pub(super) fn run(args: &FeaturesLabelArgs) -> Result<(), Failure> {
         Some(error) => {
             note!("note: the answers to {n_judged} features are kept; the same command goes on");
             Err(blamed(error))
+        }
+    }
+}
+
+/// Puts what was said now in the place of what was said before; no label takes the place of one.
+fn add(labels: &mut FeatureLabels, new: FeatureLabels) {
+    for (feature, one) in new {
+        let has_label = labels.get(&feature).is_some_and(|before| before.label.is_some());
+        if one.label.is_some() || !has_label {
+            labels.insert(feature, one);
         }
     }
 }
@@ -131,4 +144,33 @@ fn summary(labels: &FeatureLabels) -> Vec<String> {
     let without = (n_without > 0)
         .then(|| format!("{n_without} features without a label, as no answer could be read"));
     scores.into_iter().flatten().chain(without).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_stays_until_another_takes_its_place() {
+        let judged = |model: &str, label: Option<&str>| Judged {
+            model: model.into(),
+            label: label.map(str::to_owned),
+            detection: None,
+            fuzzing: None,
+        };
+        let mut labels: FeatureLabels =
+            [(1, judged("a", Some("x"))), (2, judged("a", Some("y"))), (3, judged("a", None))]
+                .into();
+        let new = [
+            (1, judged("b", None)),
+            (2, judged("b", Some("z"))),
+            (3, judged("b", None)),
+            (4, judged("b", None)),
+        ];
+        add(&mut labels, new.into());
+        let found =
+            labels.iter().map(|(feature, one)| (*feature, &*one.model, one.label.as_deref()));
+        let expected = [(1, "a", Some("x")), (2, "b", Some("z")), (3, "b", None), (4, "b", None)];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
 }

@@ -29,7 +29,7 @@ struct Inputs {
 
 pub(super) fn run(args: &PagesArgs, live: &LiveArgs) -> Result<(), Failure> {
     let others = [&args.data, &args.host, &args.images].into_iter().flatten();
-    let corpus = live.corpus.iter().filter(|path| !path.starts_with(HUB_PREFIX));
+    let corpus = live.documents.corpus.iter().filter(|path| !path.starts_with(HUB_PREFIX));
     let inputs =
         others.map(PathBuf::as_path).chain([&*args.checkpoint]).chain(corpus.map(Path::new));
     check_apart(&args.out, &inputs.collect::<Vec<_>>())?;
@@ -154,6 +154,10 @@ impl Inputs {
         if !set.has_tokens && !are_images {
             notes.push("the store has no token ids: contexts are row numbers".to_owned());
         }
+        let n_skipped = self.source.n_skipped();
+        if n_skipped > 0 {
+            notes.push(format!("{n_skipped} damaged files and documents were left out"));
+        }
         if set.n_coactivation_rows < set.n_rows {
             let (n, all) = (set.n_coactivation_rows, set.n_rows);
             notes.push(format!("co-activations are of a uniform sample of {n} of {all} rows"));
@@ -187,7 +191,7 @@ fn of_host(args: &PagesArgs, live: &LiveArgs, path: &Path, sae: &Sae) -> Result<
     let source = Source::live(live, &host.model, of_model)?;
     let against = format!("--host {}: against the model", path.display());
     let differences = Differences::find(of_model, &source.origin()?, &against, args.elsewhere)?;
-    Ok((source, Some(host), live.corpus.join(", "), differences))
+    Ok((source, Some(host), live.documents.corpus.join(", "), differences))
 }
 
 /// Writes what there is to say of each feature, but for those that are there.

@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sae_config::CorpusConfig;
 use sae_data::{ActivationStore, Port, open_store};
-use sae_eval::{DescribeOptions, EvaluateOptions, FeatureDescriber, FeatureObserver, observe_from};
+use sae_eval::{
+    DescribeOptions, Error, EvaluateOptions, FeatureDescriber, FeatureObserver, Observer,
+    observe_from,
+};
 use sae_hosts::corpus;
-use sae_hosts::{Bos, Cut, HarvestOptions, HookPoint, HostModel, HostRows};
+use sae_hosts::{Bos, Cut, HarvestOptions, HookPoint, HostModel, HostRows, SpecialTokens};
 use sae_models::{Sae, TrainedOn};
 use sae_train::{origin, origin_of};
 
-use super::super::check_dimension;
+use super::super::{check_dimension, is_input, of_store};
 use crate::cli::LiveArgs;
 use crate::failure::{Blame as _, Failure};
 use crate::output::note;
@@ -48,7 +50,9 @@ impl Source {
         let tokenizer = host.tokenizer().or_usage()?;
         let prepend = options.bos.resolve(tokenizer).or_usage()?;
         let length = options.context_length;
-        let corpus = corpus_of(args);
+        let corpus = args.documents.config().ok_or_else(|| {
+            Failure::usage(anyhow::anyhow!("--corpus: expected documents, got none"))
+        })?;
         let cut = Cut::of_corpus(length, prepend, &corpus, tokenizer).or_usage()?;
         let documents = corpus::open(&corpus, tokenizer).or_usage()?;
         let rows = HostRows::new(host, documents, cut, hook, &options).or_usage()?;
@@ -76,6 +80,14 @@ impl Source {
         match self {
             Self::Store(store) => Some(&**store),
             Self::Live(_) => None,
+        }
+    }
+
+    /// Damaged files and documents that were left out.
+    pub(super) fn n_skipped(&self) -> u64 {
+        match self {
+            Self::Store(_) => 0,
+            Self::Live(rows) => rows.progress().1.count,
         }
     }
 
@@ -116,8 +128,10 @@ impl Source {
                         .at(n_done, || format!("{:.0} % of the documents{skipped}", 100.0 * share));
                 };
                 let all = EvaluateOptions::default();
-                observer.observe_host(sae, host, rows, all, report).or_run()?;
-                observer.finish_live(sae, head, options).or_run()
+                observer.observe_host(sae, host, rows, all, report).map_err(failure)?;
+                let (_, skipped) = rows.progress();
+                skipped.examples.iter().for_each(|one| note!("left out: {one}"));
+                observer.finish_live(sae, head, options).map_err(failure)
             }
             (Self::Live(_), None) => {
                 Err(Failure::usage(anyhow::anyhow!("--host: expected a host that reads, got none")))
@@ -128,44 +142,75 @@ impl Source {
                 let mut progress = Progress::new("encode", "rows", store.n_rows());
                 let report = &mut |done, _| progress.at(done, String::new);
                 let (first, all) = (observer.n_rows(), EvaluateOptions::default());
-                observe_from(first, sae, &**store, all, &mut [&mut observer], report).or_run()?;
-                observer.finish(sae, &**store, head, options).or_run()
+                let observers: &mut [&mut dyn Observer] = &mut [&mut observer];
+                observe_from(first, sae, &**store, all, observers, report).map_err(failure)?;
+                observer.finish(sae, &**store, head, options).map_err(failure)
             }
         }
     }
 }
 
-/// As the model was trained, as far as it says so; else as a harvest does by default.
+/// As the arguments say, else as the model was trained; of one that does not say, as a harvest does by
+/// default.
 fn options(
     args: &LiveArgs,
     host: &HostModel,
     of_model: &TrainedOn,
 ) -> Result<HarvestOptions, Failure> {
-    let trained = of_model.context_length.as_ref().and_then(|length| length.parse().ok());
-    let length = args.context_length.or(trained).unwrap_or(host.info().context_length());
-    let bos = of_model.bos.as_deref().map_or(Ok(Bos::Auto), |bos| match bos {
-        "none" => Ok(Bos::Never),
-        id => id.parse().map(Bos::Token),
-    });
-    let bos = bos.unwrap_or(Bos::Auto);
-    let special_tokens = of_model.special_tokens.as_ref().and_then(|what| what.parse().ok());
+    let TrainedOn { context_length, bos, special_tokens, .. } = of_model;
+    // Harvests of earlier versions had no leading token and kept special tokens.
+    let is_earlier = context_length.is_some() && bos.is_none();
+    let length =
+        given(args.context_length, "--context-length", context_length, |text| text.parse().ok())?;
+    let bos = given(args.bos.map(Bos::from), "--bos", bos, |text| match text {
+        "none" => Some(Bos::Never),
+        id => id.parse().ok().map(Bos::Token),
+    })?;
+    let special_tokens = given(
+        args.special_tokens.map(SpecialTokens::from),
+        "--special-tokens",
+        special_tokens,
+        |text| text.parse().ok(),
+    )?;
     Ok(HarvestOptions {
-        context_length: length,
+        context_length: length.unwrap_or(host.info().context_length()),
         skip_positions: args.skip_positions,
-        bos,
-        special_tokens: special_tokens.unwrap_or_default(),
+        bos: bos.unwrap_or(if is_earlier { Bos::Never } else { Bos::Auto }),
+        special_tokens: special_tokens.unwrap_or(match is_earlier {
+            true => SpecialTokens::Kept,
+            false => SpecialTokens::default(),
+        }),
         ..HarvestOptions::default()
     })
 }
 
-fn corpus_of(args: &LiveArgs) -> CorpusConfig {
-    CorpusConfig {
-        path: args.corpus.clone(),
-        files: args.files.clone(),
-        format: args.format.map(Into::into),
-        field: args.field.clone(),
-        split: args.split.map(Into::into),
-        max_tokens: args.total_tokens,
-        ..CorpusConfig::default()
+/// What an argument says, else what the model was trained with; of a model of several stores that may
+/// be several things, of which one has to be chosen.
+fn given<T>(
+    argument: Option<T>,
+    name: &str,
+    trained: &Option<String>,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, Failure> {
+    match (argument, trained) {
+        (None, Some(text)) => match parse(text) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                let expected = "it to be given, as the checkpoint was not trained with one value";
+                let error = anyhow::anyhow!("{name}: expected {expected}, got `{text}`");
+                Err(Failure::usage(error))
+            }
+        },
+        (argument, _) => Ok(argument),
+    }
+}
+
+/// Whose failure an error of a pass is: documents and stores that cannot be read are bad input.
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Host(error) if is_input(&error) => Failure::usage(error),
+        Error::Data(error) => of_store(error),
+        Error::Dimension { .. } | Error::Empty { .. } => Failure::usage(error),
+        other => Failure::run(other),
     }
 }
