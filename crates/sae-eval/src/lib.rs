@@ -49,9 +49,7 @@ pub use interventions::{
 pub use metrics::Metrics;
 pub use monosemanticity::monosemanticity;
 pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe, observe_from};
-pub use probes::{
-    LEAST_DOCUMENTS, PROBED, PooledFeatures, PoolingObserver, Probed, probe_tasks,
-};
+pub use probes::{LEAST_DOCUMENTS, PROBED, PooledFeatures, PoolingObserver, Probed, probe_tasks};
 pub use probing::{Probe, ProbeScores, SparseProbe, sparse_probing};
 pub use profile::ProfileObserver;
 pub use stability::{ActiveFeatures, compare};

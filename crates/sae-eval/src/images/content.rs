@@ -8,8 +8,8 @@ use tch::Tensor;
 
 use super::seen::Seen;
 use super::{ImageSpliceOptions, batches, prefix};
-use crate::pass::Forward;
 use crate::Result;
+use crate::pass::Forward;
 
 /// A model of images of its own, and how it wants them.
 #[derive(Debug)]

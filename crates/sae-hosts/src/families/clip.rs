@@ -9,7 +9,7 @@ use super::{Family, Loader, Tap, finish, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, Linear, PatchEmbedding, Past};
+use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, Linear, Past, PatchEmbedding};
 use crate::weights::Weights;
 
 pub(super) const NAMES: EncoderNames = EncoderNames {

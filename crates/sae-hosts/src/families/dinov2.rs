@@ -8,7 +8,7 @@ use super::{Family, Loader, Tap, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::{HostInfo, HostInput};
-use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, PatchEmbedding, Past};
+use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, Past, PatchEmbedding};
 use crate::weights::Weights;
 
 const NAMES: EncoderNames = EncoderNames {

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::config::HostConfig;
 use crate::host::HostInfo;
 use crate::layers::{
-    Activation, Attention, EncoderLayer, LayerNorm, Linear, Mask, PatchEmbedding, Past,
+    Activation, Attention, EncoderLayer, LayerNorm, Linear, Mask, Past, PatchEmbedding,
 };
 use crate::weights::Weights;
 

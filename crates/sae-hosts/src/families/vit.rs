@@ -8,7 +8,7 @@ use super::{Family, Loader, Tap, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, Linear, PatchEmbedding, Past};
+use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, Linear, Past, PatchEmbedding};
 use crate::weights::Weights;
 
 const NAMES: EncoderNames = EncoderNames {

@@ -39,7 +39,8 @@ impl HostModel {
         let (first, last) = (layers.start, layers.end);
         let fits = |of: &[i64; 2]| of[0] == n_texts && of[1] >= length;
         if length > 0 && !past.of_layers(layers).is_some_and(|all| all.iter().all(fits)) {
-            let expected = format!("{length} positions of {n_texts} texts of layers {first} to {last}");
+            let expected =
+                format!("{length} positions of {n_texts} texts of layers {first} to {last}");
             return Err(Error::input("past", expected, "others"));
         }
         match self.info.input {

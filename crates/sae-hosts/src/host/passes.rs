@@ -125,12 +125,7 @@ impl HostModel {
     /// # Errors
     /// As [`HostModel::activations`]; [`Error::Input`] if `past` is not of as many texts, or not of all
     /// layers up to the hook point, or if there are more positions than the host has.
-    pub fn prefix_after(
-        &self,
-        past: &mut Past,
-        input: &Tensor,
-        hook: HookPoint,
-    ) -> Result<Prefix> {
+    pub fn prefix_after(&self, past: &mut Past, input: &Tensor, hook: HookPoint) -> Result<Prefix> {
         self.check_input(input)?;
         hook.check(&self.info)?;
         self.check_past(past, input, hook.layers_before())?;
@@ -215,7 +210,10 @@ impl HostModel {
                 ControlFlow::Continue(if replaced { activations.shallow_clone() } else { x })
             };
             let (next, x) = match hook.kind {
-                HookKind::Embed => (0, either(self.family.embed(&prefix.before, past.length() as i64, &mut replace))),
+                HookKind::Embed => (
+                    0,
+                    either(self.family.embed(&prefix.before, past.length() as i64, &mut replace)),
+                ),
                 HookKind::ResidPre => (hook.layer, activations.shallow_clone()),
                 HookKind::ResidPost => (hook.layer + 1, activations.shallow_clone()),
                 HookKind::AttnOut | HookKind::MlpIn | HookKind::MlpOut => {
@@ -283,7 +281,9 @@ impl HostModel {
     /// The input through all layers and the head.
     fn whole(&self, input: &Tensor) -> Result<Tensor> {
         self.check_input(input)?;
-        Ok(tch::no_grad(|| self.family.head(&either(self.pass(input, &mut Past::none(), &mut goes_on)))))
+        Ok(tch::no_grad(|| {
+            self.family.head(&either(self.pass(input, &mut Past::none(), &mut goes_on)))
+        }))
     }
 }
 

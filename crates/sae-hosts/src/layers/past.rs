@@ -66,9 +66,8 @@ impl Past {
         }
         let joined = match &self.layers[layer] {
             Some(before) if self.length > 0 => {
-                let join = |i: usize| {
-                    Tensor::cat(&[&before[i].narrow(1, 0, self.length), &now[i]], 1)
-                };
+                let join =
+                    |i: usize| Tensor::cat(&[&before[i].narrow(1, 0, self.length), &now[i]], 1);
                 [join(0), join(1)]
             }
             // Parts of a projection, which would be held whole.

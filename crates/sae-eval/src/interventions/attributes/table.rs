@@ -139,7 +139,11 @@ mod tests {
 
     /// The values of an attribute by thing.
     fn values(table: &AttributeTable, attribute: usize) -> BTreeMap<&str, &str> {
-        table.things().iter().map(|(thing, own)| (thing.as_str(), own[attribute].as_str())).collect()
+        table
+            .things()
+            .iter()
+            .map(|(thing, own)| (thing.as_str(), own[attribute].as_str()))
+            .collect()
     }
 
     #[test]

@@ -52,8 +52,7 @@ pub(super) fn letters(words: &[Word], x: &Tensor) -> Result<Vec<Letter>> {
     let (test, _) = part(words, true, 0);
     let (x_train, x_test) = (rows(&x, &part(words, false, 0).0)?, rows(&x, &test)?);
     let letter = |number: usize| -> Result<Letter> {
-        let ((_, is_train), (_, is_test)) =
-            (part(words, false, number), part(words, true, number));
+        let ((_, is_train), (_, is_test)) = (part(words, false, number), part(words, true, number));
         let probe = Probe::fit(&x_train, &is_train)?;
         let f1 = probe.scores(&x_test, &is_test)?.f1;
         let weights = Tensor::f_from_slice(&probe.weights)?;

@@ -8,9 +8,7 @@ use sae_eval::{
     Error, ImageEncoder, ImageSpliceOptions, image_scores, splice_images, splice_images_of,
     vision_scores, vision_scores_of,
 };
-use sae_hosts::{
-    Background, HookPoint, HostModel, Image, ImagePositions, host_provenance,
-};
+use sae_hosts::{Background, HookPoint, HostModel, Image, ImagePositions, host_provenance};
 use sae_models::Sae;
 
 use crate::cli::EvalArgs;

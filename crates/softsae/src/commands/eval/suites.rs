@@ -154,8 +154,7 @@ impl Suites {
             }
             Ok(all)
         };
-        let measured =
-            floors.measure(self, sae, evaluation.sparsity.l0_mean, spliced, measure)?;
+        let measured = floors.measure(self, sae, evaluation.sparsity.l0_mean, spliced, measure)?;
         for (kind, scores) in measured {
             for (name, value) in scores {
                 if let Some(score) = evaluation.scores.get_mut(&name) {

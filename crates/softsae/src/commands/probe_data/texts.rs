@@ -48,7 +48,10 @@ pub(super) fn read(
     }
     if kept.len() < n {
         let again = n - kept.len();
-        note!("{}: {again} of {n} texts come again, as far as they are read, and are left out", path.display());
+        note!(
+            "{}: {again} of {n} texts come again, as far as they are read, and are left out",
+            path.display()
+        );
     }
     keep_most(&mut kept, most, |(_, label, hash)| (label.clone(), hash.clone()));
     Ok(kept.into_iter().map(|(text, label, _)| (text, label)).unzip())

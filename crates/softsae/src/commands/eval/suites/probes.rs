@@ -73,11 +73,7 @@ impl Probes {
 
 /// The labels whose tasks have enough documents with rows; the others are left out with a word, and data
 /// without any is refused.
-fn asked(
-    store: &dyn ActivationStore,
-    labels: &Labels,
-    path: &Path,
-) -> Result<Vec<u32>, Failure> {
+fn asked(store: &dyn ActivationStore, labels: &Labels, path: &Path) -> Result<Vec<u32>, Failure> {
     let mut meta = vec![RowMeta::default(); store.n_rows() as usize];
     store.read_meta(0, &mut meta).or_usage()?;
     let mut documents: Vec<u32> = meta.iter().map(|meta| meta.document).collect();
