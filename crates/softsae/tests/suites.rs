@@ -209,7 +209,7 @@ fn labels_decide_what_is_asked_and_what_was_kept() {
     plant(&store, 400, 16);
     let sae = train(folder.path(), &store, "a", 0);
     let names = |i: usize| if i < 8 { "few" } else { ["x", "y"][i % 2] };
-    let labels: Vec<&str> = (0..108).map(names).collect();
+    let labels: Vec<&str> = (0..200).map(names).collect();
     labelled_store(&probes, 16, &labels);
     let out = place("eval.json");
     let arguments = [
@@ -230,7 +230,7 @@ fn labels_decide_what_is_asked_and_what_was_kept() {
     let output = softsae(arguments);
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    assert!(stderr.contains("too few documents to probe for few (8 and 100)"), "{stderr}");
+    assert!(stderr.contains("too few documents to probe for few (8 and 192)"), "{stderr}");
     let asked: Vec<String> =
         read(&out)["probes"].as_array().unwrap().iter().map(|of| of["label"].to_string()).collect();
     assert_eq!(asked, ["\"x\"", "\"y\""]);
@@ -241,11 +241,11 @@ fn labels_decide_what_is_asked_and_what_was_kept() {
     };
     assert!(!is_measured(), "floors are kept");
     // The same rows under the same name, with other labels.
-    let labels: Vec<&str> = (0..108).map(|i| names((i * 5 + 3) % 108)).collect();
+    let labels: Vec<&str> = (0..200).map(|i| names((i * 7 + 3) % 200)).collect();
     let hash = sae_data::open_store(&probes).unwrap().content_hash().unwrap();
     label(&probes, &labels, &hash);
     assert!(is_measured(), "floors are of the labels");
-    let labels: Vec<&str> = (0..108).map(|i| ["x", "y"][usize::from(i < 8)]).collect();
+    let labels: Vec<&str> = (0..200).map(|i| ["x", "y"][usize::from(i < 8)]).collect();
     label(&probes, &labels, &hash);
-    fail(arguments, 2, &["--probes", "25 documents", "y (8 and 100)"]);
+    fail(arguments, 2, &["--probes", "25 documents", "y (8 and 192)"]);
 }
