@@ -16,6 +16,9 @@ pub struct Interventions {
     /// knows too few of the things.
     #[serde(default)]
     pub attributes: Option<AttributeScores>,
+    /// The same of a second table: countries.
+    #[serde(default)]
+    pub countries: Option<AttributeScores>,
     /// Why a part is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -123,8 +126,14 @@ pub struct AttributeScores {
     pub n_things: u64,
     /// Pairs of them that were tried, over all attributes.
     pub n_pairs: u64,
+    /// Those of them that `disentanglement` is of: the others choose the number of features.
+    #[serde(default)]
+    pub n_told: u64,
     /// The best mean of cause and isolation, by the number of features that is best on other pairs.
     pub disentanglement: f64,
+    /// Its standard error over pairs; none where an attribute has a single one.
+    #[serde(default)]
+    pub standard_error: Option<f64>,
     /// By the number of features that are moved, for each attribute.
     pub by_features: Vec<Moved>,
     /// The whole activation moved: all that can be caused, and nothing isolated.

@@ -152,7 +152,7 @@ const PROBING: [ScoreInfo; 12] = [
 const STABILITY: [ScoreInfo; 2] =
     [high("stability.pw_mcc", "features"), high("stability.shared", "features")];
 
-const INTERVENTIONS: [ScoreInfo; 12] = [
+const INTERVENTIONS: [ScoreInfo; 13] = [
     high("interventions.ce_recovered", "predictions"),
     high("interventions.kl_recovered", "predictions"),
     low("interventions.kl_over_random", "predictions"),
@@ -165,6 +165,7 @@ const INTERVENTIONS: [ScoreInfo; 12] = [
     low("interventions.features_per_letter", "letters"),
     high("interventions.f1_one_feature", "letters"),
     high("interventions.disentanglement", "pairs"),
+    high("interventions.disentanglement_countries", "pairs"),
 ];
 
 const VISION: [ScoreInfo; 7] = [

@@ -58,6 +58,9 @@ pub struct AucOf {
     pub k: u64,
     /// Mean area over labels.
     pub auc: f64,
+    /// Its standard error over labels; none of a single one.
+    #[serde(default)]
+    pub standard_error: Option<f64>,
 }
 
 /// What is spent on objects and on their background.

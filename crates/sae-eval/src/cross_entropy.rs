@@ -91,8 +91,8 @@ fn measure(
     options: CrossEntropyOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CrossEntropy> {
-    let by = [Replacement::Rebuilt, Replacement::Zero];
-    summary(hook, &predictions(sae, host, hook, contexts, &options, &by, progress)?)
+    let by = [(0, Replacement::Rebuilt), (0, Replacement::Zero)];
+    summary(hook, &predictions(&[sae], host, hook, contexts, &options, &by, progress)?)
 }
 
 /// Of predictions with reconstructions first and with zeros second.

@@ -6,14 +6,15 @@ mod labels;
 mod parts;
 mod picture;
 mod purity;
+mod seen;
 
 use sae_config::ImageScores;
 use sae_hosts::{HookPoint, HostInput, HostModel, Image, ImagePositions, ImageProcessor, Prefix};
 use sae_models::Sae;
 use tch::{Kind, Tensor};
 
-pub use self::content::{ImageEncoder, vision_scores};
-use self::labels::{cosine, label_scores};
+pub use self::content::{ImageEncoder, vision_scores, vision_scores_of};
+use self::labels::{average, cosines, error_of_recovered, label_scores, recovered};
 use self::parts::{PartSums, Position};
 use self::picture::Picture;
 use crate::metrics::to_f64s;
@@ -56,8 +57,24 @@ pub fn splice_images(
     options: &ImageSpliceOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ImageScores> {
-    options.check(sae, host)?;
-    let mut splice = Splice::new(sae, host, hook, options)?;
+    let mut all = splice_images_of(&[sae], host, hook, images, options, progress)?;
+    Ok(all.remove(0))
+}
+
+/// [`splice_images`] of several SAEs, from one pass of the host to the hook point.
+///
+/// # Errors
+/// As [`splice_images`].
+pub fn splice_images_of(
+    saes: &[&Sae],
+    host: &HostModel,
+    hook: HookPoint,
+    images: &[Image],
+    options: &ImageSpliceOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Vec<ImageScores>> {
+    saes.iter().try_for_each(|sae| options.check(sae, host))?;
+    let mut splice = Splice::new(saes, host, hook, options)?;
     let mut done = 0;
     batches(images, &options.processor, options.batch_size, |batch| {
         splice.add(batch)?;
@@ -132,31 +149,42 @@ impl ImageSpliceOptions {
 
 /// Embeddings of images, and sums over their positions.
 struct Splice<'a> {
-    sae: &'a Sae,
     host: &'a HostModel,
     hook: HookPoint,
     options: &'a ImageSpliceOptions,
-    forward: Forward,
     /// The mean activation, `[d_model]`.
     mean: Tensor,
     clean: Vec<Tensor>,
-    spliced: Vec<Tensor>,
     mean_ablated: Vec<Tensor>,
+    saes: Vec<Spliced<'a>>,
+}
+
+/// An SAE, embeddings with its reconstructions, and sums over positions.
+struct Spliced<'a> {
+    sae: &'a Sae,
+    forward: Forward,
+    embeddings: Vec<Tensor>,
     parts: PartSums,
 }
 
 impl<'a> Splice<'a> {
     fn new(
-        sae: &'a Sae,
+        saes: &[&'a Sae],
         host: &'a HostModel,
         hook: HookPoint,
         options: &'a ImageSpliceOptions,
     ) -> Result<Self> {
         let mean = Tensor::f_from_slice(&options.mean)?;
         let mean = mean.f_to_kind(host.kind())?.f_to_device(host.device())?;
-        let (clean, spliced, mean_ablated) = Default::default();
-        let (forward, parts) = (Forward::new(sae), PartSums::default());
-        Ok(Self { sae, host, hook, options, forward, mean, clean, spliced, mean_ablated, parts })
+        let (clean, mean_ablated) = Default::default();
+        let spliced = |&sae: &&'a Sae| Spliced {
+            sae,
+            forward: Forward::new(sae),
+            embeddings: Vec::new(),
+            parts: PartSums::default(),
+        };
+        let saes = saes.iter().map(spliced).collect();
+        Ok(Self { host, hook, options, mean, clean, mean_ablated, saes })
     }
 
     /// Adds images of one size.
@@ -182,23 +210,55 @@ impl<'a> Splice<'a> {
             let first_patch = usize::from(class_token);
             positions.extend(picture.positions(stored.clone(), n_positions, first_patch)?);
         }
-        let spliced = embed(&self.rebuild(&replaced, &positions)?)?;
-        for (all, embeddings) in [
-            (&mut self.clean, whole),
-            (&mut self.spliced, spliced),
-            (&mut self.mean_ablated, ablated),
-        ] {
-            all.push(embeddings.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?);
+        let wide = |x: Tensor| x.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double);
+        for of in &mut self.saes {
+            let rebuilt = of.rebuild(&replaced, &positions, &self.mean)?;
+            of.embeddings.push(wide(embed(&rebuilt)?)?);
         }
+        self.clean.push(wide(whole)?);
+        self.mean_ablated.push(wide(ablated)?);
         Ok(())
     }
 
+    fn finish(self, images: &[Image]) -> Result<Vec<ImageScores>> {
+        if images.is_empty() {
+            return Err(Error::Empty { what: "images" });
+        }
+        let unit = |embeddings: &[Tensor]| labels::unit(&Tensor::f_cat(embeddings, 0)?);
+        let (clean, mean) = (unit(&self.clean)?, unit(&self.mean_ablated)?);
+        let with_mean = cosines(&clean, &mean)?;
+        if average(&with_mean) >= 1.0 - SAME {
+            return Err(Error::SameEmbedding { hook: self.hook });
+        }
+        let of_sae = |of: Spliced<'_>| -> Result<ImageScores> {
+            let spliced = unit(&of.embeddings)?;
+            let with_sae = cosines(&clean, &spliced)?;
+            Ok(ImageScores {
+                n_images: images.len() as u64,
+                cosine: average(&with_sae),
+                cosine_mean: average(&with_mean),
+                embedding_recovered: recovered(&with_sae, &with_mean),
+                standard_error: error_of_recovered(&with_sae, &with_mean),
+                labels: label_scores(images, [&clean, &spliced, &mean])?,
+                parts: of.parts.finish(),
+            })
+        };
+        self.saes.into_iter().map(of_sae).collect()
+    }
+}
+
+impl Spliced<'_> {
     /// Activations `[images, positions, d_model]` as the SAE rebuilds them, which are added to the
     /// sums.
-    fn rebuild(&mut self, activations: &Tensor, positions: &[Position]) -> Result<Tensor> {
+    fn rebuild(
+        &mut self,
+        activations: &Tensor,
+        positions: &[Position],
+        mean: &Tensor,
+    ) -> Result<Tensor> {
         let rows = activations.f_reshape([-1, activations.size()[2]])?;
         let rows = rows.f_to_device(self.sae.device())?.f_to_kind(self.sae.kind())?;
-        let (parts, mean) = (&mut self.parts, &self.mean);
+        let parts = &mut self.parts;
         let x_hat = self.forward.apply(self.sae, &rows, |x_hat, features, k_hat| {
             let k_hat = k_hat.map(to_f64s).transpose()?;
             parts.add(positions, [&rows, x_hat, mean], &features.l0()?, k_hat.as_deref())?;
@@ -206,26 +266,5 @@ impl<'a> Splice<'a> {
         })?;
         let x_hat = x_hat.f_to_device(activations.device())?.f_to_kind(activations.kind())?;
         Ok(x_hat.f_view_as(activations)?)
-    }
-
-    fn finish(self, images: &[Image]) -> Result<ImageScores> {
-        if images.is_empty() {
-            return Err(Error::Empty { what: "images" });
-        }
-        let unit = |embeddings: &[Tensor]| labels::unit(&Tensor::f_cat(embeddings, 0)?);
-        let (clean, spliced) = (unit(&self.clean)?, unit(&self.spliced)?);
-        let mean = unit(&self.mean_ablated)?;
-        let (with_sae, with_mean) = (cosine(&clean, &spliced)?, cosine(&clean, &mean)?);
-        if with_mean >= 1.0 - SAME {
-            return Err(Error::SameEmbedding { hook: self.hook });
-        }
-        Ok(ImageScores {
-            n_images: images.len() as u64,
-            cosine: with_sae,
-            cosine_mean: with_mean,
-            embedding_recovered: (with_sae - with_mean) / (1.0 - with_mean),
-            labels: label_scores(images, [&clean, &spliced, &mean])?,
-            parts: self.parts.finish(),
-        })
     }
 }

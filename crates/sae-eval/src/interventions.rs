@@ -7,6 +7,6 @@ mod losses;
 mod scores;
 
 pub use self::attributes::{AttributeOptions, AttributeTable, disentanglement};
-pub use self::first_letter::{FirstLetterOptions, first_letter};
-pub use self::losses::{LossOptions, LossReport, splice_losses};
+pub use self::first_letter::{FirstLetterOptions, FirstLetters, first_letter};
+pub use self::losses::{LossOptions, LossReport, rebuilt_scores, splice_losses};
 pub use self::scores::{image_scores, intervention_scores};

@@ -37,15 +37,19 @@ pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use features::{DescribeOptions, FeatureDescriber, FeatureObserver};
 pub use ground_truth::{TruthMetrics, TruthObserver};
-pub use images::{ImageEncoder, ImageSpliceOptions, splice_images, vision_scores};
+pub use images::{
+    ImageEncoder, ImageSpliceOptions, splice_images, splice_images_of, vision_scores,
+    vision_scores_of,
+};
 pub use interventions::{
-    AttributeOptions, AttributeTable, FirstLetterOptions, LossOptions, LossReport, disentanglement,
-    first_letter, image_scores, intervention_scores, splice_losses,
+    AttributeOptions, AttributeTable, FirstLetterOptions, FirstLetters, LossOptions, LossReport,
+    disentanglement, first_letter, image_scores, intervention_scores, rebuilt_scores,
+    splice_losses,
 };
 pub use metrics::Metrics;
 pub use monosemanticity::monosemanticity;
 pub use pass::{EvalBatch, EvaluateOptions, Features, Observer, observe, observe_from};
-pub use probes::{PROBED, PooledFeatures, PoolingObserver, Probed, probe_tasks};
+pub use probes::{LEAST_DOCUMENTS, PROBED, PooledFeatures, PoolingObserver, Probed, probe_tasks};
 pub use probing::{Probe, ProbeScores, SparseProbe, sparse_probing};
 pub use profile::ProfileObserver;
 pub use stability::{ActiveFeatures, compare};

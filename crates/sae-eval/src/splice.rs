@@ -84,17 +84,18 @@ impl Contexts {
 }
 
 /// Every prediction that counts: those made at positions that are replaced, of tokens at positions
-/// that are replaced. `progress` is told the contexts done and the contexts in all.
+/// that are replaced. Each replacement is by the SAE of a number; numbers of active features are those
+/// of the first. `progress` is told the contexts done and the contexts in all.
 pub(crate) fn predictions(
-    sae: &Sae,
+    saes: &[&Sae],
     host: &HostModel,
     hook: HookPoint,
     contexts: &Contexts,
     options: &CrossEntropyOptions,
-    replacements: &[Replacement],
+    replacements: &[(usize, Replacement)],
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<Prediction>> {
-    check(sae, host)?;
+    saes.iter().try_for_each(|sae| check(sae, host))?;
     let skip = options.skip_positions;
     let special = match (options.special_tokens, host.tokenizer()) {
         (SpecialTokens::Dropped, Ok(tokenizer)) => tokenizer.special_ids(),
@@ -112,7 +113,7 @@ pub(crate) fn predictions(
         host,
         hook,
         skip: skip as i64,
-        replacer: Replacer::new(sae),
+        replacers: saes.iter().map(|sae| Replacer::new(sae)).collect(),
         replacements,
         found: Vec::new(),
     };
@@ -134,11 +135,16 @@ pub(crate) fn predictions(
 }
 
 pub(crate) fn check(sae: &Sae, host: &HostModel) -> Result<()> {
+    check_dimension(sae, host.info().d_model)
+}
+
+/// Checks that the reconstructions of an SAE can take the place of activations of so many dimensions.
+pub(crate) fn check_dimension(sae: &Sae, d_model: usize) -> Result<()> {
     if sae.config().is_transcoder() {
         let expected = "an autoencoder: what it rebuilds takes the place of what it reads";
         return Err(Error::Ports { expected });
     }
-    let (expected, got) = (sae.config().d_model, host.info().d_model);
+    let (expected, got) = (sae.config().d_model, d_model);
     if expected != got {
         return Err(Error::Dimension { expected, got, of: "the host" });
     }
@@ -149,8 +155,8 @@ struct Splice<'a> {
     host: &'a HostModel,
     hook: HookPoint,
     skip: i64,
-    replacer: Replacer<'a>,
-    replacements: &'a [Replacement],
+    replacers: Vec<Replacer<'a>>,
+    replacements: &'a [(usize, Replacement)],
     found: Vec<Prediction>,
 }
 
@@ -182,7 +188,8 @@ impl Splice<'_> {
             of_clean.push(clean);
         }
         drop(clean);
-        let l0 = self.replacer.read(&own)?;
+        let l0 = self.replacers.iter_mut().map(|of| of.read(&own)).collect::<Result<Vec<_>>>()?;
+        let l0 = l0.first().ok_or(Error::Empty { what: "SAEs" })?;
         let start = self.found.len();
         for (at, (context, clean)) in contexts.iter().zip(&of_clean).enumerate() {
             let l0 = &l0[at * marks[at].len()..][..marks[at].len()];
@@ -196,8 +203,8 @@ impl Splice<'_> {
                 replaced: Vec::with_capacity(self.replacements.len()),
             }));
         }
-        for &replacement in self.replacements {
-            let others = self.replacer.replace(&own, replacement)?;
+        for &(sae, replacement) in self.replacements {
+            let others = self.replacers[sae].replace(&own, replacement)?;
             let others = others.f_where_self(&is_replaced, &own)?;
             let activations = Tensor::f_cat(&[&kept, &others], 1)?;
             let logits = self.host.logits_from(&prefix, &activations)?;

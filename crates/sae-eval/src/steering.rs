@@ -3,7 +3,7 @@
 mod pick;
 
 use sae_config::Continuation;
-use sae_hosts::{HookPoint, HostInput, HostModel};
+use sae_hosts::{HookPoint, HostInput, HostModel, Past};
 use sae_models::{InitRng, Role, Sae};
 use tch::{Kind, Tensor};
 
@@ -40,8 +40,7 @@ impl Default for SteerOptions {
 /// hook point, at each position after the first `skip_positions`, once for each strength.
 ///
 /// What is added is what the decoder makes of the strength, in the scale of the host's activations.
-/// The whole text is computed anew for each token. `progress` is told the tokens done and the most
-/// that there may be.
+/// `progress` is told the tokens done and the most that there may be.
 ///
 /// # Errors
 /// [`Error::Ports`] for a transcoder; [`Error::Dimension`] if the SAE is of another `d_model` than the
@@ -153,15 +152,18 @@ impl Steered<'_> {
         told: &mut dyn FnMut(usize),
     ) -> Result<Vec<u32>> {
         let mut ids = prompt.to_vec();
+        let mut past = Past::new();
         let mut rng = InitRng::new(options.seed);
         for n in 1..=options.max_tokens {
-            let prefix = self.host.prefix(&self.tensor(&ids)?, self.hook)?;
+            let new = self.tensor(&ids[past.length()..])?;
+            let prefix = self.host.prefix_after(&mut past, &new, self.hook)?;
             let x = prefix.activations();
             let x = match strength {
                 0.0 => x.shallow_clone(),
-                _ => self.add(x, strength)?,
+                _ => self.add(x, past.length() as i64, strength)?,
             };
-            let logits = self.host.next_logits_from(&prefix, &x)?;
+            let logits = self.host.next_logits_after(&mut past, &prefix, &x)?;
+            past.keep(ids.len());
             let draw = rng.uniform(&[1], 0.5).double_value(&[0]) + 0.5;
             let token = pick(&to_f64s(&logits)?, options.temperature, draw)?;
             ids.push(token);
@@ -178,12 +180,13 @@ impl Steered<'_> {
         Ok(Tensor::f_from_slice(&ids)?.f_unsqueeze(0)?.f_to_device(self.host.device())?)
     }
 
-    /// Activations `[1, positions, d_model]` with the direction added from `skip` on.
-    fn add(&self, x: &Tensor, strength: f64) -> Result<Tensor> {
-        let n = x.size()[1] - self.skip;
-        let rest = x.f_narrow(1, self.skip, n)?.f_squeeze_dim(0)?;
+    /// Activations `[1, positions, d_model]` of positions from `first` on, with the direction added from
+    /// `skip` on.
+    fn add(&self, x: &Tensor, first: i64, strength: f64) -> Result<Tensor> {
+        let kept = (self.skip - first).clamp(0, x.size()[1]);
+        let rest = x.f_narrow(1, kept, x.size()[1] - kept)?.f_squeeze_dim(0)?;
         let steered = rest.f_add(&self.direction(&rest, strength)?.f_to_kind(x.kind())?)?;
-        Ok(Tensor::f_cat(&[&x.f_narrow(1, 0, self.skip)?, &steered.f_unsqueeze(0)?], 1)?)
+        Ok(Tensor::f_cat(&[&x.f_narrow(1, 0, kept)?, &steered.f_unsqueeze(0)?], 1)?)
     }
 
     /// What a strength adds to rows `[n, d_model]` of the host, in f64.

@@ -12,8 +12,9 @@ mod frozen;
 /// Seed of all that is drawn: one that no model starts from.
 const SEED: u64 = 0x0bad_d1c7_0000_0000;
 
-/// Rows that the scale of activations is found on at most.
+/// Rows that the scale of activations is found on at most, and how many of them at a time.
 const MAX_SCALED: i64 = 4096;
+const SCALED_AT_ONCE: i64 = 512;
 
 /// Makes a worthless dictionary of the width and normalisation of `sae`, that keeps the `k` largest
 /// features of each row; some kinds have fewer features than `sae`, since there are no more of them.
@@ -116,13 +117,18 @@ fn both_signs(axes: &Tensor, n: usize) -> Result<Tensor> {
 
 /// The factor of activations with which reconstructions are nearest to the rows.
 fn scale(made: &Sae, centred: &Tensor, k: usize) -> Result<f64> {
-    let decoder = &made.parameters[Role::DecoderWeight].f_to_kind(Kind::Double)?;
+    let decoder = &made.parameters[Role::DecoderWeight].f_to_kind(Kind::Float)?;
     let decoder = decoder.f_to_device(centred.device())?;
-    let z = centred.f_matmul(&decoder.f_tr()?)?.f_relu()?;
-    let (values, indices) = z.f_topk((k as i64).min(z.size()[1]), 1, true, false)?;
-    let kept = z.f_zeros_like()?.f_scatter(1, &indices, &values)?;
-    let rebuilt = kept.f_matmul(&decoder)?;
+    let k = (k as i64).min(decoder.size()[0]);
     let sum = |x: Tensor| -> Result<f64> { Ok(x.f_sum(Kind::Double)?.f_double_value(&[])?) };
-    let (along, squared) = (sum(rebuilt.f_mul(centred)?)?, sum(rebuilt.f_square()?)?);
+    let (mut along, mut squared) = (0.0, 0.0);
+    for x in centred.f_to_kind(Kind::Float)?.f_split(SCALED_AT_ONCE, 0)? {
+        let z = x.f_matmul(&decoder.f_tr()?)?.f_relu()?;
+        let (values, indices) = z.f_topk(k, 1, true, false)?;
+        let kept = z.f_zeros_like()?.f_scatter(1, &indices, &values)?;
+        let rebuilt = kept.f_matmul(&decoder)?;
+        along += sum(rebuilt.f_mul(&x)?)?;
+        squared += sum(rebuilt.f_square()?)?;
+    }
     Ok(if squared > 0.0 && along > 0.0 { along / squared } else { 1.0 })
 }

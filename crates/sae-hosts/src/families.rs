@@ -20,7 +20,7 @@ use tch::Tensor;
 
 use crate::config::HostConfig;
 use crate::host::{HostInfo, HostInput};
-use crate::layers::{Linear, Mask};
+use crate::layers::{Linear, Mask, Past};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 use ignored::IGNORED;
@@ -31,18 +31,26 @@ pub(crate) type Tap<'a> = &'a mut dyn FnMut(HookKind, Tensor) -> ControlFlow<Ten
 
 /// A host as a stack of residual layers.
 pub(crate) trait Family: Send {
-    /// The residual stream before layer 0, or what `tap` broke off with.
+    /// The residual stream before layer 0, or what `tap` broke off with; tokens begin at position
+    /// `first`.
     ///
     /// # Shapes
     /// Token ids `[batch, positions]` or pixels `[batch, channels, height, width]` to
     /// `[batch, positions, d_model]`.
-    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor>;
+    fn embed(&self, input: &Tensor, first: i64, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor>;
 
-    /// The residual stream after layer `layer`, or what `tap` broke off with.
+    /// The residual stream after layer `layer`, or what `tap` broke off with; its positions come after
+    /// those of `past`, which images do not have.
     ///
     /// # Shapes
     /// `[batch, positions, d_model]` to the same.
-    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor>;
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        past: &mut Past,
+        tap: Tap<'_>,
+    ) -> ControlFlow<Tensor, Tensor>;
 
     /// What follows the last layer.
     ///

@@ -4,6 +4,7 @@ mod parse;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +117,16 @@ impl HookPoint {
     /// Its place in a pass: a hook point is computed after those with a smaller one.
     pub(crate) fn depth(self) -> (usize, HookKind) {
         (self.layer, self.kind)
+    }
+
+    /// The layers whose attention is computed up to it.
+    pub(crate) fn layers_before(self) -> Range<usize> {
+        0..self.layer + usize::from(!matches!(self.kind, HookKind::Embed | HookKind::ResidPre))
+    }
+
+    /// The first layer whose attention is computed to go on from it.
+    pub(crate) fn first_layer_after(self) -> usize {
+        self.layer + usize::from(self.kind == HookKind::ResidPost)
     }
 
     /// Checks that a host has this hook point.

@@ -2,10 +2,11 @@
 
 mod checks;
 mod passes;
+mod prefix;
 
 use std::path::{Path, PathBuf};
 
-pub use passes::Prefix;
+pub use prefix::Prefix;
 use tch::{Device, Kind};
 
 use crate::families::{self, Family};

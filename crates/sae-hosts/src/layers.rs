@@ -6,6 +6,7 @@ mod cpu;
 mod encoder;
 mod linear;
 mod norm;
+mod past;
 mod residual;
 mod rotary;
 
@@ -14,5 +15,6 @@ pub(crate) use attention::{Attention, Mask};
 pub(crate) use encoder::{EncoderLayer, EncoderNames, PatchEmbedding};
 pub(crate) use linear::Linear;
 pub(crate) use norm::{LayerNorm, RmsNorm};
+pub use past::Past;
 pub(crate) use residual::{add, scaled};
 pub(crate) use rotary::{Rotary, RotaryKeys};

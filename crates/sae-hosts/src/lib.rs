@@ -32,6 +32,7 @@ pub use harvest::{
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
 pub use images::{Background, Image, ImageProcessor};
+pub use layers::Past;
 pub use live::Live;
 pub use sae_config::ImagePositions;
 pub use text::Text;

@@ -14,6 +14,7 @@ mod harvest;
 mod hooks;
 mod images;
 mod live;
+mod past;
 mod policies;
 mod several_hooks;
 mod smollm2;

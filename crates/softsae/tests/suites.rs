@@ -137,7 +137,7 @@ fn labelled_texts_are_harvested_and_probed() {
     let arguments = probe_data(&host, &texts, &store);
     let output = softsae(arguments);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("1 of 81 texts come again"));
+    assert!(text(&output.stderr).contains("1 of 81 texts come again, as far as they are read"));
     assert!(text(&output.stdout).contains("80 rows of 80 documents"), "{}", text(&output.stdout));
     assert!(!place("things.tokens").exists());
     let labels = read(&store.join("labels.json"));
@@ -180,4 +180,72 @@ fn labelled_texts_are_harvested_and_probed() {
     let other =
         ["eval", str(&sae), "--data", str(&all), "--suite", "probing", "--probes", str(&all)];
     fail(other, 2, &["labels.json", "`store`", "expected the hash"]);
+}
+
+/// A labelled store of a row a document.
+fn labelled_store(place: &Path, d_model: usize, labels: &[&str]) {
+    use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter, open_store};
+    let n = labels.len();
+    let values: Vec<f32> = (0..n * d_model).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
+    let meta: Vec<RowMeta> =
+        (0..n).map(|row| RowMeta { document: row as u32, ..RowMeta::default() }).collect();
+    let mut writer = StoreWriter::create(place, StoreSpec::new(d_model, Dtype::F32)).unwrap();
+    writer.append(&values, &meta).unwrap();
+    writer.finish().unwrap();
+    label(place, labels, &open_store(place).unwrap().content_hash().unwrap());
+}
+
+fn label(place: &Path, labels: &[&str], hash: &str) {
+    let labels: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
+    let labels = sae_config::Labels::new("things", &labels, hash).unwrap();
+    sae_config::write_json(&place.join("labels.json"), &labels).unwrap();
+}
+
+#[test]
+fn labels_decide_what_is_asked_and_what_was_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let (store, probes, floors) = (place("store"), place("probes"), place("floors"));
+    plant(&store, 400, 16);
+    let sae = train(folder.path(), &store, "a", 0);
+    let names = |i: usize| if i < 8 { "few" } else { ["x", "y"][i % 2] };
+    let labels: Vec<&str> = (0..200).map(names).collect();
+    labelled_store(&probes, 16, &labels);
+    let out = place("eval.json");
+    let arguments = [
+        "eval",
+        str(&sae),
+        "--data",
+        str(&store),
+        "--elsewhere",
+        "--suite",
+        "probing",
+        "--probes",
+        str(&probes),
+        "--floors",
+        str(&floors),
+        "--out",
+        str(&out),
+    ];
+    let output = softsae(arguments);
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("too few documents to probe for few (8 and 192)"), "{stderr}");
+    let asked: Vec<String> =
+        read(&out)["probes"].as_array().unwrap().iter().map(|of| of["label"].to_string()).collect();
+    assert_eq!(asked, ["\"x\"", "\"y\""]);
+    let is_measured = || {
+        let output = softsae(arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr).contains("worthless dictionary")
+    };
+    assert!(!is_measured(), "floors are kept");
+    // The same rows under the same name, with other labels.
+    let labels: Vec<&str> = (0..200).map(|i| names((i * 7 + 3) % 200)).collect();
+    let hash = sae_data::open_store(&probes).unwrap().content_hash().unwrap();
+    label(&probes, &labels, &hash);
+    assert!(is_measured(), "floors are of the labels");
+    let labels: Vec<&str> = (0..200).map(|i| ["x", "y"][usize::from(i < 8)]).collect();
+    label(&probes, &labels, &hash);
+    fail(arguments, 2, &["--probes", "25 documents", "y (8 and 192)"]);
 }

@@ -21,6 +21,9 @@ use crate::workspace::Workspace;
 /// The name that stands for all suites.
 pub(super) const ALL: &str = "all";
 
+/// The version of labelled stores: another where `probe-data` keeps other texts.
+const VERSION: u32 = 2;
+
 /// Texts of each label that probes see at most.
 const PER_LABEL: usize = 300;
 
@@ -142,7 +145,7 @@ fn probe_store(
 ) -> Result<PathBuf> {
     let hash = plan.contents.tree("host", host)?;
     let data = plan.contents.file("labelled texts", file)?;
-    let id = short_hash(&format!("{hash} {hook} {data} {PER_LABEL} {MAX_TOKENS}"));
+    let id = short_hash(&format!("{hash} {hook} {data} {PER_LABEL} {MAX_TOKENS} {VERSION}"));
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let place = source::stores_folder(workspace).join(format!("probes-{name}-{id}"));
     if !place.join(LABELS_FILE).exists() {

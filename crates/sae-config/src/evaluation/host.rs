@@ -47,6 +47,9 @@ pub struct ImageScores {
     pub cosine_mean: f64,
     /// (cosine − cosine_mean)/(1 − cosine_mean).
     pub embedding_recovered: f64,
+    /// Its standard error over images; none of a single one.
+    #[serde(default)]
+    pub standard_error: Option<f64>,
     /// Whether images still find those of their label; none where no two share one.
     pub labels: Option<LabelScores>,
     /// Sparsity and fidelity by what is in a patch.

@@ -29,10 +29,34 @@ pub(super) fn unit(rows: &Tensor) -> Result<Tensor> {
     Ok(rows.f_div(&norms)?)
 }
 
-/// The mean product of the rows of two matrices.
-pub(super) fn cosine(a: &Tensor, b: &Tensor) -> Result<f64> {
-    let products = a.f_mul(b)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
-    Ok(products.f_mean(Kind::Double)?.f_double_value(&[])?)
+/// The products of the rows of two matrices, row by row.
+pub(super) fn cosines(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
+    to_f64s(&a.f_mul(b)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?)
+}
+
+/// The mean of values.
+pub(super) fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// What reconstructions recover of the embedding, by the mean cosines with them and with the mean
+/// activation: (with − mean)/(1 − mean).
+pub(super) fn recovered(with_sae: &[f64], with_mean: &[f64]) -> f64 {
+    let (with_sae, with_mean) = (average(with_sae), average(with_mean));
+    (with_sae - with_mean) / (1.0 - with_mean)
+}
+
+/// Its standard error, by a jackknife that leaves out one image after another; none of a single image.
+pub(super) fn error_of_recovered(with_sae: &[f64], with_mean: &[f64]) -> Option<f64> {
+    let n = with_sae.len() as f64;
+    let sum = |values: &[f64]| values.iter().sum::<f64>();
+    let (sae, mean) = (sum(with_sae), sum(with_mean));
+    let without = |(a, b): (&f64, &f64)| (sae - a - (mean - b)) / (n - 1.0 - (mean - b));
+    let without: Vec<f64> = with_sae.iter().zip(with_mean).map(without).collect();
+    let centre = average(&without);
+    let squares: f64 = without.iter().map(|value| (value - centre).powi(2)).sum();
+    let error = ((n - 1.0) / n * squares).sqrt();
+    (with_sae.len() > 1 && error.is_finite()).then_some(error)
 }
 
 /// Whether the images nearest to embeddings have their labels; none where no two share one.
@@ -107,11 +131,28 @@ mod tests {
         assert_eq!((scores.n_images, scores.n_labels), (4, 2));
         assert_eq!((scores.clean, scores.spliced, scores.mean), (1.0, 0.75, 0.5));
         let (clean_cosine, expected) =
-            (cosine(&clean, &spliced).unwrap(), [70.0, 2.0, 5.0, 5.0, 3.0, 82.0]);
+            (average(&cosines(&clean, &spliced).unwrap()), [70.0, 2.0, 5.0, 5.0, 3.0, 82.0]);
         let expected = expected.map(|a: f64| a.to_radians().cos()).iter().sum::<f64>() / 6.0;
         assert!((clean_cosine - expected).abs() < 1e-12);
         let alone = label_scores(&images[4..], [&clean, &spliced, &mean]).unwrap();
         assert_eq!(alone, None);
+    }
+
+    #[test]
+    fn the_error_of_what_is_recovered_is_that_of_leaving_out() {
+        let (sae, mean) = ([0.9, 0.7, 0.95, 0.6], [0.5, 0.2, 0.6, 0.4]);
+        let without: Vec<f64> = (0..4)
+            .map(|left_out| {
+                let kept = |all: &[f64]| -> Vec<f64> {
+                    (0..4).filter(|i| *i != left_out).map(|i| all[i]).collect()
+                };
+                recovered(&kept(&sae), &kept(&mean))
+            })
+            .collect();
+        let variance: f64 = without.iter().map(|v| (v - average(&without)).powi(2)).sum();
+        let error = error_of_recovered(&sae, &mean).unwrap();
+        assert!((error - (variance * 3.0 / 4.0).sqrt()).abs() < 1e-12);
+        assert_eq!(error_of_recovered(&[0.5], &[0.1]), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct AttributeOptions {
 
 impl Default for AttributeOptions {
     fn default() -> Self {
-        Self { n_features: vec![1, 4, 16, 64], pairs_per_attribute: 40, bos: Bos::Auto }
+        Self { n_features: vec![1, 4, 16, 64], pairs_per_attribute: 24, bos: Bos::Auto }
     }
 }
 
@@ -224,12 +224,13 @@ impl Trial<'_> {
             return Err(Error::Setting { name, expected, got: got.to_string() });
         }
         let score = |of: [f64; 2]| (of[0] + of[1]) / 2.0;
-        let best = (0..self.sizes.len())
-            .max_by(|&a, &b| {
-                let [a, b] = [a, b].map(|size| score(moved(size, Some(false))));
-                a.total_cmp(&b)
-            })
-            .unwrap_or_default();
+        let chosen_by = |size: &usize| score(moved(*size, Some(false)));
+        // Of equal ones the first.
+        let better = |best: usize, size: usize| {
+            if chosen_by(&size) > chosen_by(&best) { size } else { best }
+        };
+        let best = (0..self.sizes.len()).reduce(better).unwrap_or_default();
+        let told: Vec<Vec<f64>> = self.tallies.iter().map(|pairs| told(pairs, best)).collect();
         let of = |size: usize, n_features: usize| {
             let [cause, isolation] = moved(size, None);
             Moved { n_features: n_features as u64, cause, isolation }
@@ -237,9 +238,46 @@ impl Trial<'_> {
         Ok(AttributeScores {
             n_things: self.prompts.n_things() as u64,
             n_pairs: n_pairs as u64,
+            n_told: told.iter().map(Vec::len).sum::<usize>() as u64,
             disentanglement: score(moved(best, Some(true))),
+            standard_error: error_of_mean(&told),
             by_features: self.sizes.iter().enumerate().map(|(i, &n)| of(i, n)).collect(),
             whole: of(self.sizes.len(), self.sae.config().n_features),
         })
+    }
+}
+
+/// The scores of the pairs of an attribute that are told of, with a number of features.
+fn told(pairs: &[Vec<Tally>], size: usize) -> Vec<f64> {
+    let of = pairs.iter().skip(1).step_by(2).map(|tallies| tallies[size]);
+    of.map(|of| (of.caused + of.isolated) / 2.0).collect()
+}
+
+/// The standard error of the mean over attributes of the means over their pairs; none where an
+/// attribute has a single one.
+fn error_of_mean(of_attributes: &[Vec<f64>]) -> Option<f64> {
+    let of = |scores: &Vec<f64>| {
+        let n = scores.len() as f64;
+        let mean = scores.iter().sum::<f64>() / n;
+        let squares: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
+        (scores.len() > 1).then(|| squares / (n - 1.0) / n)
+    };
+    let variances = of_attributes.iter().map(of).collect::<Option<Vec<f64>>>()?;
+    Some(variances.iter().sum::<f64>().sqrt() / variances.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_is_that_of_a_mean_of_means() {
+        // Variances 2/3 and 1/2 of means over 3 and 2 pairs.
+        let of = [vec![0.0, 1.0, 2.0], vec![1.0, 2.0]];
+        let expected = (1.0f64 / 3.0 + 0.5 / 2.0).sqrt() / 2.0;
+        assert!((error_of_mean(&of).unwrap() - expected).abs() < 1e-12);
+        assert_eq!(error_of_mean(&[vec![1.0, 2.0], vec![1.0]]), None);
+        let tally = |caused| vec![Tally { caused, isolated: 0.5 }];
+        assert_eq!(told(&[0.0, 1.0, 0.0, 0.0, 1.0].map(tally), 0), [0.75, 0.25]);
     }
 }

@@ -77,12 +77,42 @@ pub fn splice_losses(
     let (names, contents): (Vec<&str>, Vec<&str>) = texts.iter().copied().unzip();
     let contexts = Contexts::of_texts(host, &contents, &options.reading)?;
     let by = options.replacements();
-    let all = predictions(sae, host, hook, &contexts, &options.reading, &by, progress)?;
+    let of_sae: Vec<_> = by.iter().map(|&by| (0, by)).collect();
+    let all = predictions(&[sae], host, hook, &contexts, &options.reading, &of_sae, progress)?;
     Ok(LossReport {
         cross_entropy: summary(hook, &all)?,
         losses: groups(&all, &by, &names),
         scores: loss_scores(&all, &by),
     })
+}
+
+/// The scores of several SAEs that are of reconstructions in the place of activations, from one pass of
+/// the host to the hook point.
+///
+/// # Errors
+/// As [`cross_entropy`](crate::cross_entropy); [`Error::Empty`] of no SAEs.
+pub fn rebuilt_scores(
+    saes: &[&Sae],
+    host: &HostModel,
+    hook: HookPoint,
+    texts: &[&str],
+    reading: CrossEntropyOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Vec<Scores>> {
+    reading.check()?;
+    let contexts = Contexts::of_texts(host, texts, &reading)?;
+    let rebuilt = (0..saes.len()).map(|sae| (sae, Replacement::Rebuilt));
+    let by: Vec<_> = rebuilt.chain([(0, Replacement::Zero)]).collect();
+    let all = predictions(saes, host, hook, &contexts, &reading, &by, progress)?;
+    let of_sae = |sae: usize| {
+        let own = |of: &Prediction| Prediction {
+            replaced: vec![of.replaced[sae], of.replaced[saes.len()]],
+            ..of.clone()
+        };
+        let own: Vec<Prediction> = all.iter().map(own).collect();
+        loss_scores(&own, &[Replacement::Rebuilt, Replacement::Zero])
+    };
+    Ok((0..saes.len()).map(of_sae).collect())
 }
 
 fn groups(all: &[Prediction], by: &[Replacement], names: &[&str]) -> SplicedLosses {

@@ -88,10 +88,23 @@ pub fn intervention_scores(of: &Interventions) -> Scores {
         let one = mean(&|letter| letter.f1_one_feature);
         add("f1_one_feature", one.with_ceiling(letters.f1_dense));
     }
-    if let Some(attributes) = &of.attributes {
-        add("disentanglement", Score::new(attributes.disentanglement, attributes.n_pairs));
+    for (name, attributes) in
+        [("disentanglement", &of.attributes), ("disentanglement_countries", &of.countries)]
+    {
+        if let Some(of) = attributes {
+            add(name, with_error(of.disentanglement, of.standard_error, of.n_told));
+        }
     }
     scores
+}
+
+/// A score with the interval of its standard error, where that is known.
+fn with_error(value: f64, error: Option<f64>, n: u64) -> Score {
+    let interval = error.map(|error| {
+        let (low, high) = (value - Z * error, value + Z * error);
+        Interval { low, high, by: IntervalKind::Normal }
+    });
+    Score { interval, ..Score::new(value, n) }
 }
 
 /// The scores of images, as far as they were measured.
@@ -99,12 +112,8 @@ pub fn intervention_scores(of: &Interventions) -> Scores {
 pub fn image_scores(images: &ImageScores, of: &VisionScores) -> Scores {
     let mut scores = Scores::new();
     let mut add = |name: &str, score| scores.insert(format!("vision.{name}"), score);
-    let with_error = |value: f64, error: f64, n: u64| {
-        let (low, high) = (value - Z * error, value + Z * error);
-        let interval = Some(Interval { low, high, by: IntervalKind::Normal });
-        Score { interval, ..Score::new(value, n) }
-    };
-    add("embedding_recovered", Score::new(images.embedding_recovered, images.n_images));
+    let recovered = images.embedding_recovered;
+    add("embedding_recovered", with_error(recovered, images.standard_error, images.n_images));
     let measured = [
         ("monosemanticity", of.monosemanticity),
         ("label_purity", of.label_purity),
@@ -112,18 +121,19 @@ pub fn image_scores(images: &ImageScores, of: &VisionScores) -> Scores {
     ];
     for (name, found) in measured {
         if let Some(AgainstChance { value, standard_error, n, .. }) = found {
-            add(name, with_error(value, standard_error, n));
+            add(name, with_error(value, Some(standard_error), n));
         }
     }
     if let Some(probing) = &of.label_probing {
         for at in &probing.auc {
-            let score = Score::new(at.auc, probing.n_labels).with_ceiling(probing.auc_dense);
-            add(&format!("label_auc_k{}", at.k), score);
+            let score = with_error(at.auc, at.standard_error, probing.n_labels);
+            add(&format!("label_auc_k{}", at.k), score.with_ceiling(probing.auc_dense));
         }
     }
     if let Some(spent) = of.spent {
         let difference = spent.object - spent.background;
-        add("object_over_background", with_error(difference, spent.standard_error, of.n_images));
+        let error = Some(spent.standard_error);
+        add("object_over_background", with_error(difference, error, of.n_images));
     }
     scores
 }

@@ -22,7 +22,7 @@ pub use pooled::{PooledFeatures, PoolingObserver};
 pub const PROBED: [usize; 4] = [1, 2, 5, 16];
 
 /// Documents of each of the two answers of a task at least.
-const LEAST: usize = 25;
+pub const LEAST_DOCUMENTS: usize = 25;
 
 /// What probing gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,11 +78,11 @@ fn probe(
         got: format!("{} labels of {}", of_documents.len(), task.name),
     })?;
     let n_positive = labels.iter().filter(|label| **label).count();
-    if n_positive.min(labels.len() - n_positive) < LEAST {
+    if n_positive.min(labels.len() - n_positive) < LEAST_DOCUMENTS {
         let other = labels.len() - n_positive;
         return Err(Error::Setting {
             name: "documents of a task",
-            expected: format!("{LEAST} or more with and without the label"),
+            expected: format!("{LEAST_DOCUMENTS} or more with and without the label"),
             got: format!("{n_positive} and {other} of {} {}", task.name, task.label),
         });
     }

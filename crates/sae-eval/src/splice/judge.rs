@@ -14,8 +14,10 @@ pub(super) struct Clean {
     /// The same, and the tokens after them `[counted, 1]`, on the host's device.
     at: Tensor,
     targets: Tensor,
-    /// ln p in f64, `[counted, vocabulary]`.
-    log_p: Tensor,
+    /// p in f64, `[counted, 1, vocabulary]`.
+    p: Tensor,
+    /// Σ p ln p, `[counted]`.
+    of_itself: Tensor,
     losses: Vec<f64>,
     /// Predictions of earlier contexts.
     before: u64,
@@ -38,9 +40,11 @@ impl Clean {
         let at = Tensor::f_from_slice(&at)?.f_to_device(logits.device())?;
         let targets =
             Tensor::f_from_slice(&targets)?.f_to_device(logits.device())?.f_unsqueeze(-1)?;
-        let log_p = log_softmax(logits, &at)?;
-        let losses = losses(&log_p, &targets, before)?;
-        Ok(Self { counted, at, targets, log_p, losses, before })
+        let read = Read::of(logits, &at)?;
+        let p = read.z.f_sub(&read.total.f_unsqueeze(-1)?)?.f_exp()?.f_unsqueeze(1)?;
+        let of_itself = read.expected_log(&p)?;
+        let losses = finite(read.losses(&targets)?, before)?;
+        Ok(Self { counted, at, targets, p, of_itself, losses, before })
     }
 
     pub(super) fn counted(&self) -> &[usize] {
@@ -54,22 +58,40 @@ impl Clean {
 
 /// What other logits `[positions, vocabulary]` of the context come to, where predictions count.
 pub(super) fn judge(clean: &Clean, logits: &Tensor) -> Result<Vec<Loss>> {
-    let log_q = log_softmax(logits, &clean.at)?;
-    // Σ p (ln p − ln q)
-    let terms = clean.log_p.f_sub(&log_q)?.f_mul(&clean.log_p.f_exp()?)?;
-    let kl = terms.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Double)?;
-    let kl = finite(to_f64s(&kl)?, clean.before)?;
-    let ce = losses(&log_q, &clean.targets, clean.before)?;
+    let read = Read::of(logits, &clean.at)?;
+    // Σ p ln p − Σ p ln q
+    let kl = to_f64s(&clean.of_itself.f_sub(&read.expected_log(&clean.p)?)?)?;
+    let kl = finite(kl, clean.before)?;
+    let ce = finite(read.losses(&clean.targets)?, clean.before)?;
     Ok(ce.into_iter().zip(kl).map(|(ce, kl)| Loss { ce, kl }).collect())
 }
 
-fn log_softmax(logits: &Tensor, at: &Tensor) -> Result<Tensor> {
-    Ok(logits.f_index_select(0, at)?.f_log_softmax(-1, Kind::Double)?)
+/// Logits where predictions count, in f64.
+struct Read {
+    /// `[counted, vocabulary]`.
+    z: Tensor,
+    /// ln Σ e^z, `[counted]`.
+    total: Tensor,
 }
 
-fn losses(log_p: &Tensor, targets: &Tensor, before: u64) -> Result<Vec<f64>> {
-    let of_targets = log_p.f_gather(-1, targets, false)?.f_flatten(0, -1)?;
-    finite(to_f64s(&of_targets.f_neg()?)?, before)
+impl Read {
+    fn of(logits: &Tensor, at: &Tensor) -> Result<Self> {
+        let z = logits.f_index_select(0, at)?.f_to_kind(Kind::Double)?;
+        let total = z.f_logsumexp([-1i64].as_slice(), false)?;
+        Ok(Self { z, total })
+    }
+
+    /// −ln q of the targets.
+    fn losses(&self, targets: &Tensor) -> Result<Vec<f64>> {
+        let of_targets = self.z.f_gather(-1, targets, false)?.f_squeeze_dim(-1)?;
+        to_f64s(&self.total.f_sub(&of_targets)?)
+    }
+
+    /// Σ p ln q of each row.
+    fn expected_log(&self, p: &Tensor) -> Result<Tensor> {
+        let of_z = p.f_bmm(&self.z.f_unsqueeze(2)?)?.f_flatten(0, -1)?;
+        Ok(of_z.f_sub(&self.total)?)
+    }
 }
 
 fn finite(values: Vec<f64>, before: u64) -> Result<Vec<f64>> {

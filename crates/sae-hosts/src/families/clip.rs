@@ -9,7 +9,7 @@ use super::{Family, Loader, Tap, finish, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, Linear, PatchEmbedding};
+use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, Linear, Past, PatchEmbedding};
 use crate::weights::Weights;
 
 pub(super) const NAMES: EncoderNames = EncoderNames {
@@ -136,12 +136,18 @@ fn load(
 }
 
 impl Family for Clip {
-    fn embed(&self, input: &Tensor, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn embed(&self, input: &Tensor, _: i64, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let x = super::after_class(&self.class, &self.patches.forward(input)) + &self.positions;
         ControlFlow::Continue(self.first_norm.forward(&x))
     }
 
-    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        _: &mut Past,
+        tap: Tap<'_>,
+    ) -> ControlFlow<Tensor, Tensor> {
         self.layers[layer].forward(x, tap)
     }
 

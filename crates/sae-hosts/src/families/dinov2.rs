@@ -8,7 +8,7 @@ use super::{Family, Loader, Tap, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::{HostInfo, HostInput};
-use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, PatchEmbedding};
+use crate::layers::{EncoderLayer, EncoderNames, LayerNorm, Past, PatchEmbedding};
 use crate::weights::Weights;
 
 const NAMES: EncoderNames = EncoderNames {
@@ -107,14 +107,20 @@ impl Dinov2 {
 }
 
 impl Family for Dinov2 {
-    fn embed(&self, input: &Tensor, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn embed(&self, input: &Tensor, _: i64, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let size = input.size();
         let grid = [size[2] / self.patch_size, size[3] / self.patch_size];
         let x = super::after_class(&self.class, &self.patches.forward(input));
         ControlFlow::Continue(x + self.positions(grid))
     }
 
-    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        _: &mut Past,
+        tap: Tap<'_>,
+    ) -> ControlFlow<Tensor, Tensor> {
         self.layers[layer].forward(x, tap)
     }
 

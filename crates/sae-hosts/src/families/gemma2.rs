@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::{Family, KEYS, Loader, Tap, language_info, masks, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, Linear, RmsNorm, Rotary, RotaryKeys, add};
+use crate::layers::{Activation, Attention, Linear, Past, RmsNorm, Rotary, RotaryKeys, add};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -150,17 +150,16 @@ impl Layer {
 }
 
 impl Gemma2 {
-    fn attend(&self, layer: &Layer, x: &Tensor) -> Tensor {
+    fn attend(&self, number: usize, x: &Tensor, past: &mut Past) -> Tensor {
+        let layer = &self.layers[number];
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
         let (batch, positions, _) = x.size3().expect("a residual stream has three dimensions");
         let mut qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
-        let qk = self.rotary.forward(&mut qkv, heads + kv_heads);
+        let qk = self.rotary.forward(&mut qkv, heads + kv_heads, past);
         let qkv = qkv.view([batch, positions, heads + 2 * kv_heads, head_dim]);
-        let out = layer.attention.forward(
-            &qk.narrow(2, 0, heads),
-            &qk.narrow(2, heads, kv_heads),
-            &qkv.narrow(2, heads + kv_heads, kv_heads),
-        );
+        let now = [qk.narrow(2, heads, kv_heads), qkv.narrow(2, heads + kv_heads, kv_heads)];
+        let [keys, values] = past.join(number, now);
+        let out = layer.attention.forward(&qk.narrow(2, 0, heads), &keys, &values);
         layer.attention_out.forward(&out)
     }
 
@@ -171,16 +170,22 @@ impl Gemma2 {
 }
 
 impl Family for Gemma2 {
-    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn embed(&self, input: &Tensor, _: i64, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let scale = Tensor::from((self.shape.d_model as f64).sqrt()).to_kind(self.embedding.kind());
         let scale = scale.to_device(self.embedding.device());
         let tokens = Tensor::embedding(&self.embedding, input, -1, false, false) * scale;
         tap(HookKind::Embed, tokens)
     }
 
-    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        past: &mut Past,
+        tap: Tap<'_>,
+    ) -> ControlFlow<Tensor, Tensor> {
+        let attention = tap(HookKind::AttnOut, self.attend(layer, x, past))?;
         let layer = &self.layers[layer];
-        let attention = tap(HookKind::AttnOut, self.attend(layer, x))?;
         let x = add(x, layer.attention_post_norm.forward(&attention));
         let read = tap(HookKind::MlpIn, x.shallow_clone())?;
         let mlp = tap(HookKind::MlpOut, self.mlp(layer, &read))?;

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::{Family, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, add};
+use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, Past, add};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -103,20 +103,27 @@ fn load(config: &HostConfig, weights: &Weights) -> Result<(HostInfo, Box<dyn Fam
 }
 
 impl Family for Gpt2 {
-    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn embed(&self, input: &Tensor, first: i64, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         let tokens = Tensor::embedding(&self.embedding, input, -1, false, false);
         let tokens = tap(HookKind::Embed, tokens)?;
-        ControlFlow::Continue(tokens + self.positions.narrow(0, 0, input.size()[1]))
+        ControlFlow::Continue(tokens + self.positions.narrow(0, first, input.size()[1]))
     }
 
-    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
-        let layer = &self.layers[layer];
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        past: &mut Past,
+        tap: Tap<'_>,
+    ) -> ControlFlow<Tensor, Tensor> {
+        let (number, layer) = (layer, &self.layers[layer]);
         let (batch, positions, d_model) =
             x.size3().expect("a residual stream has three dimensions");
         let qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
         let qkv = qkv.view([batch, positions, 3, self.heads, d_model / self.heads]);
         let part = |part| qkv.select(2, part);
-        let attended = layer.attention.forward(&part(0), &part(1), &part(2));
+        let [keys, values] = past.join(number, [part(1), part(2)]);
+        let attended = layer.attention.forward(&part(0), &keys, &values);
         let x = add(x, tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?);
         let read = tap(HookKind::MlpIn, x.shallow_clone())?;
         let hidden = self.activation.forward(layer.up.forward(&layer.mlp_norm.forward(&read)));

@@ -8,7 +8,9 @@ use tch::Tensor;
 use super::{Family, KEYS, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, LayerNorm, Linear, Mask, Rotary, RotaryKeys, add};
+use crate::layers::{
+    Activation, Attention, LayerNorm, Linear, Mask, Past, Rotary, RotaryKeys, add,
+};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -110,22 +112,27 @@ fn parts_first(joint: &Linear, heads: i64, head_dim: i64, rotary: &Rotary) -> Li
 }
 
 impl Family for GptNeoX {
-    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn embed(&self, input: &Tensor, _: i64, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         tap(HookKind::Embed, Tensor::embedding(&self.embedding, input, -1, false, false))
     }
 
-    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
-        let layer = &self.layers[layer];
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        past: &mut Past,
+        tap: Tap<'_>,
+    ) -> ControlFlow<Tensor, Tensor> {
+        let (number, layer) = (layer, &self.layers[layer]);
         let (batch, positions, d_model) =
             x.size3().expect("a residual stream has three dimensions");
         let mut qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
-        let qk = self.rotary.forward(&mut qkv, 2 * self.heads);
+        let qk = self.rotary.forward(&mut qkv, 2 * self.heads, past);
         let qkv = qkv.view([batch, positions, 3 * self.heads, d_model / self.heads]);
-        let attended = self.attention.forward(
-            &qk.narrow(2, 0, self.heads),
-            &qk.narrow(2, self.heads, self.heads),
-            &qkv.narrow(2, 2 * self.heads, self.heads),
-        );
+        let heads = self.heads;
+        let [keys, values] =
+            past.join(number, [qk.narrow(2, heads, heads), qkv.narrow(2, 2 * heads, heads)]);
+        let attended = self.attention.forward(&qk.narrow(2, 0, heads), &keys, &values);
         let attention = tap(HookKind::AttnOut, layer.attention_out.forward(&attended))?;
         let after = add(x, attention);
         let read = if self.parallel { x } else { &after };

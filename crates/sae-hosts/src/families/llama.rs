@@ -9,7 +9,7 @@ use tch::Tensor;
 use super::{Family, Loader, Tap, language_info, unembedding};
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, Linear, Mask, RmsNorm, Rotary, RotaryKeys, add};
+use crate::layers::{Activation, Attention, Linear, Mask, Past, RmsNorm, Rotary, RotaryKeys, add};
 use crate::weights::Weights;
 use crate::{HookKind, Result};
 
@@ -195,7 +195,8 @@ impl Layer {
 }
 
 impl Llama {
-    fn attend(&self, layer: &Layer, x: &Tensor) -> Tensor {
+    fn attend(&self, number: usize, x: &Tensor, past: &mut Past) -> Tensor {
+        let layer = &self.layers[number];
         let Shape { heads, kv_heads, head_dim, .. } = self.shape;
         let (batch, positions, _) = x.size3().expect("a residual stream has three dimensions");
         let mut qkv = layer.qkv.forward(&layer.attention_norm.forward(x));
@@ -207,13 +208,11 @@ impl Llama {
             let values = part(heads + kv_heads, kv_heads).flatten(2, 3);
             qkv = Tensor::cat(&[queries, keys, values], 2);
         }
-        let qk = self.rotary.forward(&mut qkv, heads + kv_heads);
+        let qk = self.rotary.forward(&mut qkv, heads + kv_heads, past);
         let qkv = qkv.view(by_head);
-        let out = layer.attention.forward(
-            &qk.narrow(2, 0, heads),
-            &qk.narrow(2, heads, kv_heads),
-            &qkv.narrow(2, heads + kv_heads, kv_heads),
-        );
+        let now = [qk.narrow(2, heads, kv_heads), qkv.narrow(2, heads + kv_heads, kv_heads)];
+        let [keys, values] = past.join(number, now);
+        let out = layer.attention.forward(&qk.narrow(2, 0, heads), &keys, &values);
         layer.attention_out.forward(&out)
     }
 
@@ -224,13 +223,19 @@ impl Llama {
 }
 
 impl Family for Llama {
-    fn embed(&self, input: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn embed(&self, input: &Tensor, _: i64, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         tap(HookKind::Embed, Tensor::embedding(&self.embedding, input, -1, false, false))
     }
 
-    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        past: &mut Past,
+        tap: Tap<'_>,
+    ) -> ControlFlow<Tensor, Tensor> {
+        let x = add(x, tap(HookKind::AttnOut, self.attend(layer, x, past))?);
         let layer = &self.layers[layer];
-        let x = add(x, tap(HookKind::AttnOut, self.attend(layer, x))?);
         let read = tap(HookKind::MlpIn, x.shallow_clone())?;
         let mlp = tap(HookKind::MlpOut, self.mlp(layer, &read))?;
         ControlFlow::Continue(add(&x, mlp))

@@ -10,7 +10,9 @@ use super::{Family, Loader, Tap, finish, image_info};
 use crate::Result;
 use crate::config::HostConfig;
 use crate::host::HostInfo;
-use crate::layers::{Activation, Attention, EncoderLayer, LayerNorm, Linear, Mask, PatchEmbedding};
+use crate::layers::{
+    Activation, Attention, EncoderLayer, LayerNorm, Linear, Mask, Past, PatchEmbedding,
+};
 use crate::weights::Weights;
 
 pub(super) const VISION: Loader = Loader {
@@ -147,11 +149,17 @@ impl Pooler {
 }
 
 impl Family for Siglip {
-    fn embed(&self, input: &Tensor, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn embed(&self, input: &Tensor, _: i64, _: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
         ControlFlow::Continue(self.patches.forward(input) + &self.positions)
     }
 
-    fn layer(&self, layer: usize, x: &Tensor, tap: Tap<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        _: &mut Past,
+        tap: Tap<'_>,
+    ) -> ControlFlow<Tensor, Tensor> {
         self.layers[layer].forward(x, tap)
     }
 

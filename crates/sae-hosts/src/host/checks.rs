@@ -1,8 +1,11 @@
 //! What a host refuses to read.
 
+use std::ops::Range;
+
 use tch::{Kind, Tensor};
 
 use super::{HostInput, HostModel};
+use crate::layers::Past;
 use crate::{Error, Result};
 
 impl HostModel {
@@ -21,6 +24,34 @@ impl HostModel {
             HostInput::Tokens { .. } => {
                 Err(Error::input("host", "a vision model", &self.info.family))
             }
+        }
+    }
+
+    /// Checks that some layers can go on from a past with input `[batch, positions, …]`.
+    pub(super) fn check_past(
+        &self,
+        past: &Past,
+        input: &Tensor,
+        layers: Range<usize>,
+    ) -> Result<()> {
+        let (n_texts, n_positions) = (input.size()[0], input.size()[1]);
+        let length = past.length() as i64;
+        let (first, last) = (layers.start, layers.end);
+        let fits = |of: &[i64; 2]| of[0] == n_texts && of[1] >= length;
+        if length > 0 && !past.of_layers(layers).is_some_and(|all| all.iter().all(fits)) {
+            let expected =
+                format!("{length} positions of {n_texts} texts of layers {first} to {last}");
+            return Err(Error::input("past", expected, "others"));
+        }
+        match self.info.input {
+            HostInput::Tokens { max_positions, .. }
+                if length + n_positions > max_positions as i64 =>
+            {
+                let expected = format!("at most {max_positions} positions");
+                Err(Error::input("token ids", expected, length + n_positions))
+            }
+            HostInput::Images { .. } if length > 0 => self.check_language(),
+            _ => Ok(()),
         }
     }
 

@@ -4,31 +4,13 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use super::HostModel;
+use super::{HostModel, Prefix};
+use crate::layers::Past;
 use crate::{Error, HookKind, HookPoint, Result, families};
-
-/// A host's state at a hook point, from which it can go on more than once.
-///
-/// [`HostModel::prefix`] makes it and [`HostModel::logits_from`] goes on, so that comparing several
-/// replacements costs the layers before the hook only once.
-#[derive(Debug)]
-pub struct Prefix {
-    hook: HookPoint,
-    /// The residual stream before the hook's layer; of `embed`, what the host reads.
-    before: Tensor,
-    activations: Tensor,
-}
 
 /// Sees every hook point of a pass in turn: the pass goes on with the tensor that it returns, or
 /// breaks off with it.
 type See<'a> = &'a mut dyn FnMut(HookPoint, Tensor) -> ControlFlow<Tensor, Tensor>;
-
-impl Prefix {
-    /// The activations at the hook point, `[batch, positions, d_model]`.
-    pub fn activations(&self) -> &Tensor {
-        &self.activations
-    }
-}
 
 impl HostModel {
     /// The activations at a hook point; nothing after it is computed.
@@ -59,7 +41,7 @@ impl HostModel {
         let Some(last) = hooks.iter().max_by_key(|hook| hook.depth()) else { return Ok(vec![]) };
         let mut found: Vec<Option<Tensor>> = hooks.iter().map(|_| None).collect();
         let _ = tch::no_grad(|| {
-            self.pass(input, &mut |at, x| {
+            self.pass(input, &mut Past::none(), &mut |at, x| {
                 for (place, _) in found.iter_mut().zip(hooks).filter(|(_, hook)| **hook == at) {
                     *place = Some(x.shallow_clone());
                 }
@@ -134,12 +116,23 @@ impl HostModel {
     /// # Errors
     /// As [`HostModel::activations`].
     pub fn prefix(&self, input: &Tensor, hook: HookPoint) -> Result<Prefix> {
+        self.prefix_after(&mut Past::none(), input, hook)
+    }
+
+    /// As [`HostModel::prefix`], of tokens that come after those of `past`, which learns of them as far
+    /// as the hook point.
+    ///
+    /// # Errors
+    /// As [`HostModel::activations`]; [`Error::Input`] if `past` is not of as many texts, or not of all
+    /// layers up to the hook point, or if there are more positions than the host has.
+    pub fn prefix_after(&self, past: &mut Past, input: &Tensor, hook: HookPoint) -> Result<Prefix> {
         self.check_input(input)?;
         hook.check(&self.info)?;
+        self.check_past(past, input, hook.layers_before())?;
         let of_layer = HookPoint::new(HookKind::ResidPre, hook.layer);
         let mut before = None;
         let activations = tch::no_grad(|| {
-            either(self.pass(input, &mut |at, x| {
+            either(self.pass(input, past, &mut |at, x| {
                 if at == of_layer {
                     before = Some(x.shallow_clone());
                 }
@@ -171,19 +164,40 @@ impl HostModel {
     /// # Errors
     /// As [`HostModel::logits_from`].
     pub fn next_logits_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
+        self.next_logits_after(&mut Past::none(), prefix, activations)
+    }
+
+    /// As [`HostModel::next_logits_from`], of tokens that come after those of `past`, which learns of them
+    /// from the hook point on.
+    ///
+    /// # Errors
+    /// As [`HostModel::logits_from`] and [`HostModel::prefix_after`].
+    pub fn next_logits_after(
+        &self,
+        past: &mut Past,
+        prefix: &Prefix,
+        activations: &Tensor,
+    ) -> Result<Tensor> {
         self.check_language()?;
-        let x = self.stream_from(prefix, activations)?;
+        let after = prefix.hook.first_layer_after()..self.info.n_layers;
+        self.check_past(past, activations, after)?;
+        let x = self.stream_from(past, prefix, activations)?;
         Ok(tch::no_grad(|| self.family.head(&x.narrow(1, x.size()[1] - 1, 1)).squeeze_dim(1)))
     }
 
     /// Goes on from a hook point with other activations, to what the head returns.
     fn go_on(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
-        let x = self.stream_from(prefix, activations)?;
+        let x = self.stream_from(&mut Past::none(), prefix, activations)?;
         Ok(tch::no_grad(|| self.family.head(&x)))
     }
 
     /// Goes on from a hook point with other activations, to what the head reads.
-    fn stream_from(&self, prefix: &Prefix, activations: &Tensor) -> Result<Tensor> {
+    fn stream_from(
+        &self,
+        past: &mut Past,
+        prefix: &Prefix,
+        activations: &Tensor,
+    ) -> Result<Tensor> {
         let describe = |x: &Tensor| format!("{:?} {:?} on {:?}", x.kind(), x.size(), x.device());
         let (expected, got) = (describe(&prefix.activations), describe(activations));
         if expected != got {
@@ -196,15 +210,18 @@ impl HostModel {
                 ControlFlow::Continue(if replaced { activations.shallow_clone() } else { x })
             };
             let (next, x) = match hook.kind {
-                HookKind::Embed => (0, either(self.family.embed(&prefix.before, &mut replace))),
+                HookKind::Embed => (
+                    0,
+                    either(self.family.embed(&prefix.before, past.length() as i64, &mut replace)),
+                ),
                 HookKind::ResidPre => (hook.layer, activations.shallow_clone()),
                 HookKind::ResidPost => (hook.layer + 1, activations.shallow_clone()),
                 HookKind::AttnOut | HookKind::MlpIn | HookKind::MlpOut => {
-                    let x = self.family.layer(hook.layer, &prefix.before, &mut replace);
+                    let x = self.family.layer(hook.layer, &prefix.before, past, &mut replace);
                     (hook.layer + 1, either(x))
                 }
             };
-            either(self.layers(next, x, &mut goes_on))
+            either(self.layers(next, x, past, &mut goes_on))
         }))
     }
 
@@ -239,17 +256,24 @@ impl HostModel {
     }
 
     /// Takes the input through all layers, unless `see` breaks off.
-    fn pass(&self, input: &Tensor, see: See<'_>) -> ControlFlow<Tensor, Tensor> {
-        let x = self.family.embed(input, &mut |kind, x| see(HookPoint::new(kind, 0), x))?;
-        self.layers(0, x, see)
+    fn pass(&self, input: &Tensor, past: &mut Past, see: See<'_>) -> ControlFlow<Tensor, Tensor> {
+        let first = past.length() as i64;
+        let x = self.family.embed(input, first, &mut |kind, x| see(HookPoint::new(kind, 0), x))?;
+        self.layers(0, x, past, see)
     }
 
     /// Takes the residual stream through the layers from `first` on, unless `see` breaks off.
-    fn layers(&self, first: usize, x: Tensor, see: See<'_>) -> ControlFlow<Tensor, Tensor> {
+    fn layers(
+        &self,
+        first: usize,
+        x: Tensor,
+        past: &mut Past,
+        see: See<'_>,
+    ) -> ControlFlow<Tensor, Tensor> {
         (first..self.info.n_layers).try_fold(x, |x, layer| {
             let x = see(HookPoint::new(HookKind::ResidPre, layer), x)?;
             let mut tap = |kind, x| see(HookPoint::new(kind, layer), x);
-            let x = self.family.layer(layer, &x, &mut tap)?;
+            let x = self.family.layer(layer, &x, past, &mut tap)?;
             see(HookPoint::new(HookKind::ResidPost, layer), x)
         })
     }
@@ -257,7 +281,9 @@ impl HostModel {
     /// The input through all layers and the head.
     fn whole(&self, input: &Tensor) -> Result<Tensor> {
         self.check_input(input)?;
-        Ok(tch::no_grad(|| self.family.head(&either(self.pass(input, &mut goes_on)))))
+        Ok(tch::no_grad(|| {
+            self.family.head(&either(self.pass(input, &mut Past::none(), &mut goes_on)))
+        }))
     }
 }
 

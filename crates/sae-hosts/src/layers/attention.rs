@@ -1,4 +1,4 @@
-//! Multi-head attention over whole sequences.
+//! Multi-head attention over whole sequences, or their last positions.
 
 use tch::{Kind, Tensor};
 
@@ -27,10 +27,11 @@ pub(crate) struct Attention {
 
 impl Attention {
     /// Keys and values may have fewer heads than queries: each then serves as many queries in turn.
+    /// Where there are fewer queries than keys they are of the last positions.
     ///
     /// # Shapes
     /// Queries `[batch, positions, heads, head_dim]`, keys and values
-    /// `[batch, positions, kv_heads, head_dim]`; returns `[batch, positions, heads · head_dim]`.
+    /// `[batch, keys, kv_heads, head_dim]`; returns `[batch, positions, heads · head_dim]`.
     pub(crate) fn forward(&self, queries: &Tensor, keys: &Tensor, values: &Tensor) -> Tensor {
         let (batch, positions, heads, head_dim) =
             queries.size4().expect("queries have four dimensions");
@@ -40,15 +41,18 @@ impl Attention {
         let shared = heads / keys.size()[2];
         let q = queries.transpose(1, 2);
         let (k, v) = (by_head(keys, shared), by_head(values, shared));
+        let n_keys = keys.size()[1];
         let mask = match self.mask {
-            Mask::Window(window) if window < positions => Mask::Window(window),
+            Mask::Window(window) if window < n_keys => Mask::Window(window),
             Mask::Window(_) => Mask::Causal,
             other => other,
         };
-        let causal = mask == Mask::Causal;
+        let of_last = positions < n_keys;
+        let causal = mask == Mask::Causal && !of_last;
+        let bias = || Some(bias(mask, positions, n_keys, queries));
         let bias = match mask {
-            Mask::Window(_) => Some(bias(mask, positions, queries)),
-            Mask::Causal if self.softcap.is_some() => Some(bias(mask, positions, queries)),
+            Mask::Window(_) => bias(),
+            Mask::Causal if self.softcap.is_some() || of_last => bias(),
             Mask::Causal | Mask::Full => None,
         };
         let out = match self.softcap {
@@ -84,15 +88,16 @@ fn by_head(x: &Tensor, shared: i64) -> Tensor {
     ])
 }
 
-/// 0 where a position (row) attends to another (column), −∞ where it does not.
-fn bias(mask: Mask, positions: i64, like: &Tensor) -> Tensor {
-    let ones = Tensor::ones([positions, positions], (Kind::Bool, like.device()));
+/// 0 where one of the last positions (row) attends to another (column), −∞ where it does not.
+fn bias(mask: Mask, positions: i64, n_keys: i64, like: &Tensor) -> Tensor {
+    let before = n_keys - positions;
+    let ones = Tensor::ones([positions, n_keys], (Kind::Bool, like.device()));
     let seen = match mask {
         Mask::Full => ones,
-        Mask::Causal => ones.tril(0),
-        Mask::Window(window) => ones.tril(0).triu(1 - window),
+        Mask::Causal => ones.tril(before),
+        Mask::Window(window) => ones.tril(before).triu(before + 1 - window),
     };
-    Tensor::zeros([positions, positions], (like.kind(), like.device()))
+    Tensor::zeros([positions, n_keys], (like.kind(), like.device()))
         .masked_fill(&seen.logical_not(), f64::NEG_INFINITY)
 }
 
@@ -156,6 +161,27 @@ mod tests {
         let whole = cpu::attention(&attention, &keys, &keys, &keys).unwrap();
         let error = attention.forward(&query, &keys, &keys) - whole.narrow(1, 3, 1);
         assert!(error.abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn the_last_positions_are_those_of_the_whole() {
+        tch::manual_seed(2);
+        for kind in [Kind::Double, Kind::Float] {
+            let random = |heads| Tensor::randn([2, 71, heads, 4], (kind, Device::Cpu));
+            let (q, k, v) = (random(4), random(2), random(2));
+            for mask in [Mask::Full, Mask::Causal, Mask::Window(3), Mask::Window(90)] {
+                for softcap in [None, Some(0.7)] {
+                    let attention = Attention { mask, scale: 0.4, softcap };
+                    let whole = attention.forward(&q, &k, &v);
+                    for n in [1, 2, 66, 70] {
+                        let last = |x: &Tensor| x.narrow(1, 71 - n, n);
+                        let error = attention.forward(&last(&q), &k, &v) - last(&whole);
+                        let error = error.abs().max().double_value(&[]);
+                        assert!(error < 2e-6, "{attention:?}, {n} in {kind:?}: {error}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

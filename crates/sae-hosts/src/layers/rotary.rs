@@ -13,7 +13,7 @@ use std::cell::RefCell;
 
 use tch::{Device, Kind, Tensor};
 
-use super::cpu;
+use super::{Past, cpu};
 use crate::config::HostConfig;
 use crate::{Result, layers::Linear};
 pub(crate) use frequencies::RotaryKeys;
@@ -61,13 +61,13 @@ impl Rotary {
     }
 
     /// Turns the first `n_turning` heads of each position, queries and keys, of which the first
-    /// position is 0; in place where that is faster.
+    /// position is the one after `past`; in place where that is faster.
     ///
     /// # Shapes
     /// `[batch, positions, heads · head_dim]`; returns `[batch, positions, n_turning, head_dim]`.
-    pub(crate) fn forward(&self, heads: &mut Tensor, n_turning: i64) -> Tensor {
+    pub(crate) fn forward(&self, heads: &mut Tensor, n_turning: i64, past: &Past) -> Tensor {
         let (batch, positions, _) = heads.size3().expect("projections have three dimensions");
-        let (head_dim, turns) = (self.head_dim, self.turns(positions));
+        let (head_dim, turns) = (self.head_dim, self.turns(past.length() as i64, positions));
         let [of_head, turning] = [head_dim, n_turning].map(|n| n.unsigned_abs() as usize);
         let in_place = cpu::turn(heads, of_head, turning, &turns.view_as_real()).is_some();
         let heads = heads.view([batch, positions, -1, head_dim]).narrow(2, 0, n_turning);
@@ -87,14 +87,16 @@ impl Rotary {
         Tensor::cat(&[turned, heads.narrow(-1, self.size, head_dim - self.size)], -1)
     }
 
-    fn turns(&self, positions: i64) -> Tensor {
+    /// Those of positions from `first` on.
+    fn turns(&self, first: i64, n: i64) -> Tensor {
         let mut turns = self.turns.borrow_mut();
+        let positions = first + n;
         if turns.size()[0] < positions {
             let options = (Kind::Float, self.frequencies.device());
             let angles = Tensor::arange(positions, options).outer(&self.frequencies).unsqueeze(1);
             *turns = Tensor::polar(&angles.ones_like(), &angles);
         }
-        turns.narrow(0, 0, positions)
+        turns.narrow(0, first, n)
     }
 }
 
@@ -132,8 +134,8 @@ mod tests {
             let x = Tensor::randn([heads * head_dim, positions], (Kind::Float, Device::Cpu));
             let paired = rotary.pair(&x).transpose(0, 1).contiguous();
             let paired = paired.view([1, positions, heads * head_dim]);
-            let in_place = rotary.forward(&mut paired.copy(), heads - 1);
-            let copied = rotary.forward(&mut paired.shallow_clone(), heads - 1);
+            let in_place = rotary.forward(&mut paired.copy(), heads - 1, &Past::none());
+            let copied = rotary.forward(&mut paired.shallow_clone(), heads - 1, &Past::none());
             let expected = |position: i64, head: i64| {
                 let rows = x.narrow(0, head * head_dim, head_dim).select(1, position);
                 let turned = rotate_half(

@@ -65,11 +65,14 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     let truth = truth.as_ref();
     let mut evaluation = measure(&sae, &stores, &whole, truth, spliced.as_ref(), suites.as_ref())?;
     if let Some(suites) = &suites {
-        suites.measure(&sae, &stores, &whole, truth, &mut evaluation)?;
+        suites.measure(&sae, &stores, &mut evaluation)?;
     }
-    if let Some(spliced) = spliced {
+    if let Some(spliced) = &spliced {
         let wants = |suite| suites.as_ref().is_some_and(|suites| suites.wants(suite));
         spliced.measure(&sae, wants, &mut evaluation)?;
+    }
+    if let Some(suites) = &suites {
+        suites.add_floors(&sae, &stores, &whole, truth, spliced.as_ref(), &mut evaluation)?;
     }
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     summary::print(&evaluation);

@@ -2,7 +2,7 @@
 
 mod texts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,8 +40,8 @@ pub(crate) fn run(args: &ProbeDataArgs) -> Result<(), Failure> {
         return Err(Failure::usage(error));
     }
     let _lock = locked(OutputLock::file(&args.out))?;
-    let data = Data::read(args)?;
     let host = HostModel::load(&args.host, device).or_usage()?;
+    let data = Data::read(args, &host)?;
     let hook = args.hook.parse::<HookPoint>().or_usage()?;
     let store = match (&data.documents, args.rows) {
         (Documents::Texts(texts), ProbeRows::All) => {
@@ -90,13 +90,18 @@ enum Documents {
 }
 
 impl Data {
-    fn read(args: &ProbeDataArgs) -> Result<Self, Failure> {
+    fn read(args: &ProbeDataArgs, host: &HostModel) -> Result<Self, Failure> {
         let most = args.max_per_label.map_or(usize::MAX, Into::into);
         let path = args.texts.as_ref().or(args.images.as_ref()).expect("one is required");
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let (documents, labels) = match &args.texts {
             Some(path) => {
-                let (texts, labels) = texts::read(path, most)?;
+                let n = own_tokens(args, host)?;
+                let read_of = |text: &str| -> Result<Vec<u8>, Failure> {
+                    let ids = host.tokenizer().or_usage()?.encode(text).or_usage()?;
+                    Ok(ids.iter().take(n).flat_map(|id| id.to_le_bytes()).collect())
+                };
+                let (texts, labels) = texts::read(path, most, read_of)?;
                 (Documents::Texts(texts), labels)
             }
             None => {
@@ -147,11 +152,24 @@ fn labelled_images(folder: &Path, most: usize) -> Result<(Vec<Image>, Vec<String
         kept.push((image, label, hash));
     }
     let n = kept.len();
+    // One that comes again could be trained on and tested.
+    let mut seen = HashSet::new();
+    kept.retain(|(_, _, hash)| seen.insert(hash.clone()));
+    if kept.len() < n {
+        note!("{} of {n} images come again and are left out", n - kept.len());
+    }
+    let n = kept.len();
     texts::keep_most(&mut kept, most, |(_, label, hash)| (label.clone(), hash.clone()));
     if kept.len() < n {
         note!("{} images kept of {n}", kept.len());
     }
     Ok(kept.into_iter().map(|(image, label, _)| (image, label)).unzip())
+}
+
+/// Tokens of a text that are read at most, beside the one that leads it.
+fn own_tokens(args: &ProbeDataArgs, host: &HostModel) -> Result<usize, Failure> {
+    let lead = Bos::Auto.resolve(host.tokenizer().or_usage()?).or_usage()?;
+    Ok(args.max_tokens.saturating_sub(usize::from(lead.is_some())))
 }
 
 /// Harvests texts, a context each.
@@ -169,7 +187,7 @@ fn harvest_texts(
     let options = HarvestOptions {
         context_length: args.max_tokens,
         skip_positions: SKIPPED,
-        max_tokens: Some(args.max_tokens.saturating_sub(usize::from(prepend.is_some())) as u64),
+        max_tokens: Some(own_tokens(args, host)? as u64),
         ..HarvestOptions::default()
     };
     let cut = Cut::new(options.context_length, prepend);

@@ -1,6 +1,6 @@
 //! Prompts about things, what the host says after them, and its activations at the things.
 
-use sae_hosts::{Bos, HookPoint, HostModel, HostTokenizer, Prefix};
+use sae_hosts::{Bos, HookPoint, HostModel, HostTokenizer, Past, Prefix};
 use sae_models::Sae;
 use tch::Tensor;
 
@@ -11,10 +11,11 @@ use crate::{Error, Result};
 /// A prompt about a thing, as far as the hook point.
 #[derive(Debug)]
 pub(super) struct Prompt {
-    prefix: Prefix,
-    /// Where the thing's last token is.
-    position: i64,
-    /// The activation there, `[1, d_model]`, of the host's kind and on its device.
+    /// From the thing's last token on.
+    rest: Prefix,
+    /// What the layers after the hook point know of the tokens before it.
+    past: Past,
+    /// The activation at the thing's last token, `[1, d_model]`, of the host's kind and on its device.
     pub(super) x: Tensor,
     /// Its features, `[1, n_features]`.
     pub(super) features: Tensor,
@@ -44,21 +45,25 @@ impl Prompts {
         let values: Vec<Vec<&str>> = (0..n).map(|attribute| distinct(table, attribute)).collect();
         let tokens = values.iter().map(|values| first_tokens(tokenizer, values));
         let mut prompts = Self { tokens: tokens.collect::<Result<_>>()?, things: vec![] };
-        'things: for (thing, own) in table.things() {
-            let mut asked = Vec::new();
+        let asked = |(before, after): &(String, String)| {
+            let texts = table.things().iter().map(|(thing, _)| thing.as_str());
+            Asked::new(host, hook, lead, texts, [before.as_str(), after.as_str()])
+        };
+        let ask: Vec<Asked> = table.prompts().iter().map(asked).collect::<Result<_>>()?;
+        'things: for (number, (_, own)) in table.things().iter().enumerate() {
+            let mut prompts_of = Vec::new();
             let place = |attribute: usize| {
                 values[attribute].iter().position(|value| *value == own[attribute])
             };
             let own: Vec<usize> = (0..n).filter_map(place).collect();
-            for (attribute, around) in table.prompts().iter().enumerate() {
-                let (ids, position) = tokens_of(tokenizer, lead, thing, around)?;
-                let (prompt, logits) = ask(sae, host, hook, &ids, position)?;
+            for (attribute, asked) in ask.iter().enumerate() {
+                let (prompt, logits) = asked.of(sae, host, hook, number)?;
                 if prompts.said(attribute, &logits) != Some(own[attribute]) {
                     continue 'things;
                 }
-                asked.push(prompt);
+                prompts_of.push(prompt);
             }
-            prompts.things.push((own, asked));
+            prompts.things.push((own, prompts_of));
         }
         Ok(prompts)
     }
@@ -105,45 +110,87 @@ fn first_tokens(tokenizer: &HostTokenizer, values: &[&str]) -> Result<Vec<Option
     Ok(tokens.iter().map(|token| token.filter(|_| is_own(token))).collect())
 }
 
+/// The prompts of an attribute.
+struct Asked {
+    /// The tokens of each, and the position of the thing's last one.
+    all: Vec<(Vec<u32>, usize)>,
+    /// What the host knows of the tokens that they begin with alike.
+    front: Past,
+}
+
+impl Asked {
+    fn new<'a>(
+        host: &HostModel,
+        hook: HookPoint,
+        lead: Option<u32>,
+        things: impl Iterator<Item = &'a str>,
+        around: [&str; 2],
+    ) -> Result<Self> {
+        let tokenizer = host.tokenizer()?;
+        let all = things.map(|thing| tokens_of(tokenizer, lead, thing, around));
+        let all = all.collect::<Result<Vec<_>>>()?;
+        all.iter().try_for_each(|(ids, _)| host.check_ids(ids))?;
+        let alike = |ids: &[u32], others: &[u32]| {
+            ids.iter().zip(others).take_while(|(id, other)| id == other).count()
+        };
+        let first = all.first().map_or(&[][..], |(ids, _)| ids);
+        let n = all.iter().map(|(ids, at)| alike(ids, first).min(*at)).min().unwrap_or_default();
+        let mut front = Past::new();
+        if n > 0 {
+            let prefix = host.prefix_after(&mut front, &tensor(host, &first[..n])?, hook)?;
+            let _ = host.next_logits_after(&mut front, &prefix, prefix.activations())?;
+            front.keep(n);
+        }
+        Ok(Self { all, front })
+    }
+
+    /// The prompt of a thing as far as the hook point, and the logits after it.
+    fn of(
+        &self,
+        sae: &Sae,
+        host: &HostModel,
+        hook: HookPoint,
+        thing: usize,
+    ) -> Result<(Prompt, Vec<f64>)> {
+        let (ids, position) = &self.all[thing];
+        let mut past = self.front.expand(1, 0);
+        let own = tensor(host, &ids[self.front.length()..])?;
+        let prefix = host.prefix_after(&mut past, &own, hook)?;
+        let logits = host.next_logits_after(&mut past, &prefix, prefix.activations())?;
+        let rest = prefix.last(ids.len() - position, 1);
+        past.keep(*position);
+        let past = past.expand(1, hook.layer);
+        let x = rest.activations().f_select(1, 0)?;
+        let rows = x.f_to_device(sae.device())?.f_to_kind(sae.kind())?;
+        let features = sae.encode(&rows)?.features;
+        Ok((Prompt { rest, past, x, features }, to_f64s(&logits)?))
+    }
+}
+
+fn tensor(host: &HostModel, ids: &[u32]) -> Result<Tensor> {
+    let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
+    Ok(Tensor::f_from_slice(&ids)?.f_unsqueeze(0)?.f_to_device(host.device())?)
+}
+
 /// The tokens of a prompt, and the position of the thing's last one.
 fn tokens_of(
     tokenizer: &HostTokenizer,
     lead: Option<u32>,
     thing: &str,
-    (before, after): &(String, String),
+    [before, after]: [&str; 2],
 ) -> Result<(Vec<u32>, usize)> {
     let front = format!("{before}{thing}");
-    let n = tokenizer.encode(&front)?.len();
+    let of_front = tokenizer.encode(&front)?;
     let ids = tokenizer.encode(&format!("{front}{after}"))?;
-    if ids.get(..n) != Some(&tokenizer.encode(&front)?) {
+    if of_front.is_empty() || !ids.starts_with(&of_front) {
         return Err(Error::Setting {
             name: "prompt",
             expected: "a thing that ends where a token does".to_owned(),
             got: format!("`{front}{after}`"),
         });
     }
-    let position = n - 1 + usize::from(lead.is_some());
+    let position = of_front.len() - 1 + usize::from(lead.is_some());
     Ok((lead.into_iter().chain(ids).collect(), position))
-}
-
-/// The prompt as far as the hook point, and the logits after it.
-fn ask(
-    sae: &Sae,
-    host: &HostModel,
-    hook: HookPoint,
-    ids: &[u32],
-    position: usize,
-) -> Result<(Prompt, Vec<f64>)> {
-    host.check_ids(ids)?;
-    let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
-    let ids = Tensor::f_from_slice(&ids)?.f_unsqueeze(0)?.f_to_device(host.device())?;
-    let prefix = host.prefix(&ids, hook)?;
-    let logits = host.next_logits_from(&prefix, prefix.activations())?;
-    let position = position as i64;
-    let x = prefix.activations().f_select(1, position)?;
-    let rows = x.f_to_device(sae.device())?.f_to_kind(sae.kind())?;
-    let features = sae.encode(&rows)?.features;
-    Ok((Prompt { prefix, position, x, features }, to_f64s(&logits)?))
 }
 
 /// The logits after a prompt with each of some rows `[1, d_model]` in the place of its activation at
@@ -153,20 +200,15 @@ pub(super) fn logits_with(
     prompt: &Prompt,
     rows: &[Tensor],
 ) -> Result<Vec<Vec<f64>>> {
-    let own = prompt.prefix.activations();
-    let after = own.size()[1] - prompt.position - 1;
-    let mut logits = Vec::new();
-    for row in rows {
-        let row = row.f_to_device(own.device())?.f_to_kind(own.kind())?.f_unsqueeze(1)?;
-        let x = Tensor::f_cat(
-            &[
-                &own.f_narrow(1, 0, prompt.position)?,
-                &row,
-                &own.f_narrow(1, prompt.position + 1, after)?,
-            ],
-            1,
-        )?;
-        logits.push(to_f64s(&host.next_logits_from(&prompt.prefix, &x)?)?);
-    }
-    Ok(logits)
+    let after = prompt.rest.activations().size()[1] - 1;
+    let rest = prompt.rest.last(after as usize + 1, rows.len());
+    let own = rest.activations();
+    let rows = rows.iter().map(|row| row.f_to_device(own.device())?.f_to_kind(own.kind()));
+    let rows = rows.collect::<std::result::Result<Vec<_>, _>>()?;
+    let n = rows.len();
+    let rows = Tensor::f_cat(&rows, 0)?.f_unsqueeze(1)?;
+    let x = Tensor::f_cat(&[&rows, &own.f_narrow(1, 1, after)?], 1)?;
+    let mut past = prompt.past.expand(n, 0);
+    let logits = host.next_logits_after(&mut past, &rest, &x)?;
+    (0..n).map(|i| to_f64s(&logits.f_get(i as i64)?)).collect()
 }

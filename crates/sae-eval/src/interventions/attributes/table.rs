@@ -36,6 +36,15 @@ impl AttributeTable {
         Self::parse(include_str!("../../../data/cities.tsv")).expect("a table that a test reads")
     }
 
+    /// Countries with their capital, continent and language.
+    ///
+    /// # Panics
+    /// Never: a test reads it.
+    #[must_use]
+    pub fn countries() -> Self {
+        Self::parse(include_str!("../../../data/countries.tsv")).expect("a table that a test reads")
+    }
+
     /// Reads a table.
     ///
     /// # Errors
@@ -110,6 +119,8 @@ fn wrong(line: impl std::fmt::Display, expected: &str, got: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -124,6 +135,50 @@ mod tests {
             values.dedup();
             assert!(values.len() >= 6 && values.len() < table.things().len() - 20, "{values:?}");
         }
+    }
+
+    /// The values of an attribute by thing.
+    fn values(table: &AttributeTable, attribute: usize) -> BTreeMap<&str, &str> {
+        table
+            .things()
+            .iter()
+            .map(|(thing, own)| (thing.as_str(), own[attribute].as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn the_two_tables_agree_on_what_both_know() {
+        let (cities, countries) = (AttributeTable::cities(), AttributeTable::countries());
+        assert_eq!(countries.attributes(), ["capital", "continent", "language"]);
+        assert!(countries.things().len() > 50);
+        let country_of = values(&cities, 0);
+        let capital_of = values(&countries, 0);
+        let (mut n_countries, mut n_capitals) = (0, 0);
+        for attribute in [1, 2] {
+            let (of_city, of_country) = (values(&cities, attribute), values(&countries, attribute));
+            for (city, country) in &country_of {
+                if let Some(value) = of_country.get(country) {
+                    assert_eq!(of_city[city], *value, "{city} in {country}");
+                    n_countries += 1;
+                }
+            }
+            let mut groups: Vec<&str> = of_country.values().copied().collect();
+            groups.sort_unstable();
+            groups.dedup();
+            assert!(groups.len() >= 5 && groups.len() < of_country.len() - 15, "{groups:?}");
+        }
+        for (country, capital) in &capital_of {
+            if let Some(of) = country_of.get(capital) {
+                assert_eq!(of, country, "{capital}");
+                n_capitals += 1;
+            }
+        }
+        // A capital is of one country.
+        let mut capitals: Vec<&&str> = capital_of.values().collect();
+        capitals.sort_unstable();
+        capitals.dedup();
+        assert_eq!(capitals.len(), capital_of.len());
+        assert!(n_countries > 60 && n_capitals > 25, "{n_countries} {n_capitals}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The words of a host's vocabulary, and its activations at them.
 
-use sae_hosts::{HookPoint, HostInput, HostModel, HostTokenizer};
+use sae_hosts::{HookPoint, HostInput, HostModel, HostTokenizer, Past};
 use tch::Tensor;
 
 use super::{FirstLetterOptions, N_LETTERS};
@@ -75,18 +75,21 @@ pub(super) fn read(
     let tokenizer = host.tokenizer()?;
     let lead = options.bos.resolve(tokenizer)?;
     let before: Vec<u32> = lead.into_iter().chain(tokenizer.encode(EXAMPLES)?).collect();
+    host.check_ids(&before)?;
+    let tensor = |ids: &[u32], shape: [i64; 2]| -> Result<Tensor> {
+        let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
+        Ok(Tensor::f_from_slice(&ids)?.f_reshape(shape)?.f_to_device(host.device())?)
+    };
+    let mut past = Past::new();
+    host.prefix_after(&mut past, &tensor(&before, [1, -1])?, hook)?;
+    past.keep(before.len());
     let mut rows = Vec::new();
     let mut done = 0;
     for batch in words.chunks(options.batch_size.max(1)) {
-        let ids: Vec<i64> = batch
-            .iter()
-            .flat_map(|word| before.iter().chain([&word.id]).map(|&id| i64::from(id)))
-            .collect();
-        let ids = Tensor::f_from_slice(&ids)?
-            .f_reshape([batch.len() as i64, before.len() as i64 + 1])?
-            .f_to_device(host.device())?;
-        let x = host.activations(&ids, hook)?;
-        rows.push(x.f_select(1, before.len() as i64)?);
+        let ids: Vec<u32> = batch.iter().map(|word| word.id).collect();
+        let mut past = past.expand(batch.len(), 0);
+        let prefix = host.prefix_after(&mut past, &tensor(&ids, [-1, 1])?, hook)?;
+        rows.push(prefix.activations().f_select(1, 0)?);
         done += batch.len();
         progress(done as u64, words.len() as u64);
     }

@@ -14,7 +14,7 @@ use super::rows::{N_LANES, exp, sum};
 /// Positions whose scores a task holds at a time.
 const BLOCK: usize = 64;
 
-/// softmax(c·tanh(s·q kᵀ / c)) v.
+/// softmax(c·tanh(s·q kᵀ / c)) v; queries are of the last positions.
 ///
 /// # Shapes
 /// Queries `[batch, positions, heads, head_dim]`, keys and values
@@ -34,6 +34,7 @@ pub(crate) fn attention(
         return Some(out);
     }
     let shared = queries.heads / keys.heads.max(1);
+    let before = keys.positions.saturating_sub(positions);
     let rows = view_mut::<f32>(&mut out).ok()?;
     let blocks = rows.par_chunks_mut(positions * width).enumerate().flat_map(|(sequence, rows)| {
         let blocks = rows.par_chunks_mut(BLOCK * width).enumerate();
@@ -41,7 +42,8 @@ pub(crate) fn attention(
     });
     blocks
         .map_init(Vec::new, |scores, (sequence, first, rows)| {
-            let at = first..first + rows.len() / width;
+            let of_queries = first..first + rows.len() / width;
+            let at = before + of_queries.start..before + of_queries.end;
             let seen = seen(of.mask, &at, keys.positions);
             scores.resize(at.len() * seen.len(), 0.0);
             for head in 0..queries.heads {
@@ -51,7 +53,7 @@ pub(crate) fn attention(
                     strides: [1, keys.strides[0]],
                     ..keys
                 };
-                let query = queries.matrix(sequence, head, at.clone());
+                let query = queries.matrix(sequence, head, of_queries.clone());
                 multiply(query, turned, scores, seen.len()).ok()?;
                 Arch::new().dispatch(|| {
                     for (at, row) in at.clone().zip(scores.chunks_exact_mut(seen.len())) {

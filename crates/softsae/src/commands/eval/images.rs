@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use sae_config::{Evaluation, ImageScores};
+use sae_config::{Evaluation, ImageScores, Scores};
 use sae_data::{ActivationStore, Statistics};
 use sae_eval::{
-    Error, ImageEncoder, ImageSpliceOptions, image_scores, splice_images, vision_scores,
+    Error, ImageEncoder, ImageSpliceOptions, image_scores, splice_images, splice_images_of,
+    vision_scores, vision_scores_of,
 };
-use sae_hosts::{Background, HookPoint, HostModel, Image, ImagePositions};
+use sae_hosts::{Background, HookPoint, HostModel, Image, ImagePositions, host_provenance};
 use sae_models::Sae;
 
 use crate::cli::EvalArgs;
@@ -82,16 +83,10 @@ impl SplicedImages {
         hook: HookPoint,
         evaluation: &mut Evaluation,
     ) -> Result<(), Failure> {
-        let processor = |of: &HostModel| {
-            Ok::<_, Failure>(of.image_processor().or_usage()?.with_background(self.background))
-        };
-        let encoder = match &self.encoder {
-            Some(host) => Some(ImageEncoder { host, processor: processor(host)? }),
-            None => {
-                note!("note: suite vision: without --encoder no monosemanticity is measured");
-                None
-            }
-        };
+        let encoder = self.encoder()?;
+        if encoder.is_none() {
+            note!("note: suite vision: without --encoder no monosemanticity is measured");
+        }
         let mut progress = Progress::new("vision", "images", self.images.len() as u64);
         let mut report = |done, _| progress.at(done, String::new);
         let (images, options) = (&self.images, &self.options);
@@ -102,6 +97,48 @@ impl SplicedImages {
         }
         evaluation.vision = Some(found);
         Ok(())
+    }
+}
+
+impl SplicedImages {
+    fn encoder(&self) -> Result<Option<ImageEncoder<'_>>, Failure> {
+        let Some(host) = &self.encoder else { return Ok(None) };
+        let processor = host.image_processor().or_usage()?.with_background(self.background);
+        Ok(Some(ImageEncoder { host, processor }))
+    }
+
+    /// The scores of worthless dictionaries in the suite `vision`.
+    pub(super) fn floors(
+        &self,
+        others: &[&Sae],
+        (host, hook): (&HostModel, HookPoint),
+    ) -> Result<Vec<Scores>, Failure> {
+        let encoder = self.encoder()?;
+        let mut progress = Progress::new("worthless", "images", 2 * self.images.len() as u64);
+        let (images, options) = (&self.images, &self.options);
+        let mut report = |done, _| progress.at(done, String::new);
+        let spliced = splice_images_of(others, host, hook, images, options, &mut report);
+        let spliced = spliced.map_err(blame)?;
+        let mut report = |done, total| progress.at(done + total, String::new);
+        let encoder = encoder.as_ref();
+        let found = vision_scores_of(others, host, hook, images, options, encoder, &mut report);
+        let found = found.map_err(blame)?;
+        Ok(spliced.iter().zip(&found).map(|(spliced, of)| image_scores(spliced, of)).collect())
+    }
+
+    /// What tells the images, and how they are read, from others.
+    pub(super) fn identity(&self, hook: HookPoint) -> Result<String, Failure> {
+        let mut hasher = blake3::Hasher::new();
+        for image in &self.images {
+            hasher.update(image.name.as_bytes());
+            hasher.update(blake3::hash(&std::fs::read(&image.path).or_usage()?).as_bytes());
+        }
+        let ImageSpliceOptions { positions, mean, .. } = &self.options;
+        let mean: Vec<u8> = mean.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hasher.update(&mean);
+        let encoder = self.encoder.as_ref().map(|host| host_provenance(host, hook));
+        let encoder = encoder.transpose().or_usage()?.map(|of| of.host_hash);
+        Ok(format!("{} {positions:?} {:?} {encoder:?}", hasher.finalize(), self.background))
     }
 }
 

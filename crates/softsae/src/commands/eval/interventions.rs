@@ -1,10 +1,12 @@
 //! The suite `interventions`: a language model with other activations in the place of its own, and with
 //! features moved between inputs.
 
-use sae_config::{Evaluation, Interventions};
+use std::cell::OnceCell;
+
+use sae_config::{AttributeScores, Evaluation, Interventions, Scores};
 use sae_eval::{
-    AttributeOptions, AttributeTable, CrossEntropyOptions, Error, FirstLetterOptions, LossOptions,
-    disentanglement, first_letter, intervention_scores, splice_losses,
+    AttributeOptions, AttributeTable, CrossEntropyOptions, Error, FirstLetterOptions, FirstLetters,
+    LossOptions, disentanglement, intervention_scores, rebuilt_scores, splice_losses,
 };
 use sae_hosts::{HookPoint, HostModel, Text};
 use sae_models::Sae;
@@ -18,7 +20,7 @@ pub(super) fn cost() -> String {
     let passes = LossOptions::default().n_passes();
     format!(
         "the texts through the host {passes} times, all but once from the hook point on; the words of its \
-         vocabulary once to the hook point; prompts about cities"
+         vocabulary once to the hook point; prompts about cities and countries"
     )
 }
 
@@ -28,6 +30,7 @@ pub(super) fn measure(
     (host, hook): (&HostModel, HookPoint),
     texts: &[Text],
     reading: CrossEntropyOptions,
+    letters: &Letters,
     evaluation: &mut Evaluation,
 ) -> Result<(), Failure> {
     let texts: Vec<(&str, &str)> =
@@ -38,22 +41,80 @@ pub(super) fn measure(
     });
     let report = report.or_run()?;
     let mut found = Interventions { losses: Some(report.losses), ..Interventions::default() };
-    let words = FirstLetterOptions { bos: reading.bos, ..FirstLetterOptions::default() };
-    let letters =
-        told("first letters", "words", |progress| first_letter(sae, host, hook, words, progress));
-    found.first_letter = or_note(letters, &mut found.notes)?;
-    let table = AttributeTable::cities();
-    let moved = AttributeOptions { bos: reading.bos, ..AttributeOptions::default() };
-    let attributes = told("attributes", "pairs", |progress| {
-        disentanglement(sae, host, hook, &table, &moved, progress)
-    });
-    found.attributes = or_note(attributes, &mut found.notes)?;
+    let first_letter = letters.read(host, hook, reading).and_then(|letters| letters.scores(sae));
+    found.first_letter = or_note(first_letter, &mut found.notes)?;
+    let mut attributes = |what, table| -> Result<Option<AttributeScores>, Failure> {
+        or_note(moved(sae, (host, hook), what, &table, reading), &mut found.notes)
+    };
+    let cities = attributes("cities", AttributeTable::cities())?;
+    let countries = attributes("countries", AttributeTable::countries())?;
+    (found.attributes, found.countries) = (cities, countries);
     found.notes.iter().for_each(|note| note!("note: suite interventions: {note}"));
     evaluation.cross_entropy = Some(report.cross_entropy);
     evaluation.scores.extend(report.scores);
     evaluation.scores.extend(intervention_scores(&found));
     evaluation.interventions = Some(found);
     Ok(())
+}
+
+/// The scores of worthless dictionaries, of what they rebuild and of first letters, where the host gives
+/// these.
+pub(super) fn floors(
+    others: &[&Sae],
+    (host, hook): (&HostModel, HookPoint),
+    texts: &[Text],
+    reading: CrossEntropyOptions,
+    letters: &Letters,
+) -> Result<Vec<Scores>, Failure> {
+    let texts: Vec<&str> = texts.iter().map(|text| text.content.as_str()).collect();
+    let all = told("worthless", "contexts", |progress| {
+        rebuilt_scores(others, host, hook, &texts, reading, progress)
+    });
+    let mut all = all.or_run()?;
+    for (other, scores) in others.iter().zip(&mut all) {
+        let first_letter = letters.read(host, hook, reading).and_then(|of| of.scores(other));
+        let first_letter = or_note(first_letter, &mut Vec::new())?;
+        let found = Interventions { first_letter, ..Interventions::default() };
+        scores.extend(intervention_scores(&found));
+    }
+    Ok(all)
+}
+
+/// The words of a host's vocabulary, read once.
+#[derive(Debug, Default)]
+pub(super) struct Letters(OnceCell<FirstLetters>);
+
+impl Letters {
+    fn read(
+        &self,
+        host: &HostModel,
+        hook: HookPoint,
+        reading: CrossEntropyOptions,
+    ) -> sae_eval::Result<&FirstLetters> {
+        if let Some(letters) = self.0.get() {
+            return Ok(letters);
+        }
+        let options = FirstLetterOptions { bos: reading.bos, ..FirstLetterOptions::default() };
+        let read = told("first letters", "words", |progress| {
+            FirstLetters::read(host, hook, options, progress)
+        });
+        let read = read?;
+        Ok(self.0.get_or_init(|| read))
+    }
+}
+
+/// What moving features does to the attributes of a table.
+fn moved(
+    sae: &Sae,
+    (host, hook): (&HostModel, HookPoint),
+    what: &'static str,
+    table: &AttributeTable,
+    reading: CrossEntropyOptions,
+) -> sae_eval::Result<AttributeScores> {
+    let mut options = AttributeOptions { bos: reading.bos, ..AttributeOptions::default() };
+    let n_features = sae.config().n_features;
+    options.n_features.retain(|n| *n <= n_features);
+    told(what, "pairs", |progress| disentanglement(sae, host, hook, table, &options, progress))
 }
 
 /// What a part measured, or a note that says why this host gives it nothing to measure.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sae_config::{CrossEntropy, Evaluation, Suite};
+use sae_config::{CrossEntropy, Evaluation, Scores, Suite};
 use sae_data::ActivationStore;
 use sae_eval::{CrossEntropyOptions, cross_entropy};
 use sae_hosts::{
@@ -12,7 +12,7 @@ use sae_models::{Sae, TrainedOn};
 use sae_train::origin_of;
 
 use super::images::SplicedImages;
-use super::interventions;
+use super::interventions::{self, Letters};
 use crate::cli::EvalArgs;
 use crate::commands::{Differences, read_texts};
 use crate::failure::{Blame as _, Failure};
@@ -28,7 +28,7 @@ pub(super) struct Spliced {
 
 /// What the host reads, and how.
 enum Reads {
-    Texts(Vec<Text>, CrossEntropyOptions),
+    Texts(Vec<Text>, CrossEntropyOptions, Letters),
     Images(Box<SplicedImages>),
 }
 
@@ -52,7 +52,10 @@ impl Spliced {
             Some(folder) => {
                 Reads::Images(Box::new(SplicedImages::open(args, folder, &host, store)?))
             }
-            None => Reads::Texts(read_texts(&args.text)?, reading(args, &host, store)?),
+            None => {
+                let reading = reading(args, &host, store)?;
+                Reads::Texts(read_texts(&args.text)?, reading, Letters::default())
+            }
         };
         Ok(Self { host, hook, reads })
     }
@@ -92,11 +95,11 @@ impl Spliced {
         evaluation: &mut Evaluation,
     ) -> Result<(), Failure> {
         match &self.reads {
-            Reads::Texts(texts, options) if wants(Suite::Interventions) => {
+            Reads::Texts(texts, options, letters) if wants(Suite::Interventions) => {
                 let place = (&self.host, self.hook);
-                interventions::measure(sae, place, texts, *options, evaluation)?;
+                interventions::measure(sae, place, texts, *options, letters, evaluation)?;
             }
-            Reads::Texts(texts, options) => {
+            Reads::Texts(texts, options, _) => {
                 evaluation.cross_entropy = Some(self.on_texts(sae, texts, *options)?);
             }
             Reads::Images(images) => {
@@ -107,6 +110,33 @@ impl Spliced {
             }
         }
         Ok(())
+    }
+
+    /// The scores of worthless dictionaries in the suite that the host reads for.
+    pub(super) fn floors(&self, others: &[&Sae]) -> Result<Vec<Scores>, Failure> {
+        let place = (&self.host, self.hook);
+        match &self.reads {
+            Reads::Texts(texts, options, letters) => {
+                interventions::floors(others, place, texts, *options, letters)
+            }
+            Reads::Images(images) => images.floors(others, place),
+        }
+    }
+
+    /// What tells the host and what it reads from others.
+    pub(super) fn identity(&self) -> Result<String, Failure> {
+        let of_host = host_provenance(&self.host, self.hook).or_usage()?;
+        let read = match &self.reads {
+            Reads::Texts(texts, options, _) => {
+                let mut hasher = blake3::Hasher::new();
+                for text in texts {
+                    hasher.update(blake3::hash(text.content.as_bytes()).as_bytes());
+                }
+                format!("{} {options:?}", hasher.finalize())
+            }
+            Reads::Images(images) => images.identity(self.hook)?,
+        };
+        Ok(format!("{:?} {} {read}", of_host.host_hash, self.hook))
     }
 
     /// Whether the host reads what a suite needs.

@@ -108,13 +108,11 @@ impl Suites {
         }
     }
 
-    /// Adds the scores that are not of the pass over the store, and those of worthless dictionaries.
+    /// Adds the scores that are not of the pass over the store.
     pub(super) fn measure(
         &self,
         sae: &Sae,
         stores: &Stores,
-        whole: &Stores,
-        truth: Option<&PlantedTruth>,
         evaluation: &mut Evaluation,
     ) -> Result<(), Failure> {
         if self.wants(Suite::Probing) {
@@ -125,15 +123,38 @@ impl Suites {
         if self.wants(Suite::Stability) {
             evaluation.scores.extend(self.stability(sae, &*stores.input)?);
         }
+        Ok(())
+    }
+
+    /// Adds what worthless dictionaries get beside each score.
+    pub(super) fn add_floors(
+        &self,
+        sae: &Sae,
+        stores: &Stores,
+        whole: &Stores,
+        truth: Option<&PlantedTruth>,
+        spliced: Option<&Spliced>,
+        evaluation: &mut Evaluation,
+    ) -> Result<(), Failure> {
         let Some(floors) = &self.floors else { return Ok(()) };
         let dense = &evaluation.probes;
-        let measured = floors.measure(self, sae, evaluation.sparsity.l0_mean, |other| {
-            let mut scores = self.pass(other, stores, whole, truth)?;
-            if self.wants(Suite::Probing) {
-                scores.extend(probes::measure(other, &self.probes, Some(dense))?.scores);
+        let spliced = spliced.filter(|of| Suite::ALL.iter().any(|s| self.wants(*s) && of.can(*s)));
+        let measure = |others: &[&Sae]| {
+            let mut all = Vec::new();
+            for other in others {
+                let mut scores = self.pass(other, stores, whole, truth)?;
+                if self.wants(Suite::Probing) {
+                    scores.extend(probes::measure(other, &self.probes, Some(dense))?.scores);
+                }
+                all.push(scores);
             }
-            Ok(scores)
-        })?;
+            if let Some(spliced) = spliced {
+                let more = spliced.floors(others)?;
+                all.iter_mut().zip(more).for_each(|(scores, more)| scores.extend(more));
+            }
+            Ok(all)
+        };
+        let measured = floors.measure(self, sae, evaluation.sparsity.l0_mean, spliced, measure)?;
         for (kind, scores) in measured {
             for (name, value) in scores {
                 if let Some(score) = evaluation.scores.get_mut(&name) {

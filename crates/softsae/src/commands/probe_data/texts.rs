@@ -19,8 +19,13 @@ struct Line {
 
 /// Reads the texts of a file and their labels, in its order, and at most so many of each label.
 ///
-/// A text that comes again is left out, whatever its label: else it could be trained on and tested.
-pub(super) fn read(path: &Path, most: usize) -> Result<(Vec<Text>, Vec<String>), Failure> {
+/// `read_of` is what a host reads of a text. One that is the same as that of an earlier text is left out,
+/// whatever its label: else it could be trained on and tested.
+pub(super) fn read(
+    path: &Path,
+    most: usize,
+    read_of: impl Fn(&str) -> Result<Vec<u8>, Failure>,
+) -> Result<(Vec<Text>, Vec<String>), Failure> {
     let content = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(anyhow::anyhow!("--texts {}: {error}", path.display())))?;
     let (mut kept, mut seen, mut n) = (Vec::new(), HashSet::new(), 0);
@@ -36,13 +41,17 @@ pub(super) fn read(path: &Path, most: usize) -> Result<(Vec<Text>, Vec<String>),
             }
         }
         n += 1;
-        let hash = blake3::hash(line.text.as_bytes()).to_hex().to_string();
+        let hash = blake3::hash(&read_of(&line.text)?).to_hex().to_string();
         if seen.insert(hash.clone()) {
             kept.push((Text { name: at, content: line.text }, line.label, hash));
         }
     }
     if kept.len() < n {
-        note!("{}: {} of {n} texts come again and are left out", path.display(), n - kept.len());
+        let again = n - kept.len();
+        note!(
+            "{}: {again} of {n} texts come again, as far as they are read, and are left out",
+            path.display()
+        );
     }
     keep_most(&mut kept, most, |(_, label, hash)| (label.clone(), hash.clone()));
     Ok(kept.into_iter().map(|(text, label, _)| (text, label)).unzip())
@@ -77,7 +86,9 @@ mod tests {
             blake3::hash(lines.concat().as_bytes())
         ));
         std::fs::write(&path, lines.join("\n")).unwrap();
-        let got = read(&path, most);
+        // As far as eight characters.
+        let read_of = |text: &str| Ok(text.chars().take(8).collect::<String>().into_bytes());
+        let got = read(&path, most, read_of);
         std::fs::remove_file(&path).unwrap();
         let (texts, labels) = got.map_err(|failure| failure.to_string())?;
         Ok(texts.into_iter().map(|text| text.content).zip(labels).collect())
@@ -89,10 +100,18 @@ mod tests {
 
     #[test]
     fn texts_keep_their_order_and_come_once() {
-        let lines = [line("b\nb", "x"), line("a", "y"), line("b\nb", "y"), line("c", "x")];
+        let long = ["12345678 one", "12345678 two"];
+        let lines = [
+            line("b\nb", "x"),
+            line("a", "y"),
+            line("b\nb", "y"),
+            line(long[0], "x"),
+            line("c", "x"),
+            line(long[1], "y"),
+        ];
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let got = read_lines(&lines, 9).unwrap();
-        let expected = [("b\nb", "x"), ("a", "y"), ("c", "x")];
+        let expected = [("b\nb", "x"), ("a", "y"), (long[0], "x"), ("c", "x")];
         assert_eq!(got, expected.map(|(text, label)| (text.into(), label.into())));
     }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::super::kept_rows;
+use super::super::splice::Spliced;
 use super::Suites;
 use crate::cli::EvalArgs;
 use crate::commands::Differences;
@@ -20,7 +21,7 @@ use crate::failure::{Blame as _, Failure};
 use crate::output::note;
 
 /// The version of what is kept: another where dictionaries are made, or scores computed, otherwise.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Rows that dictionaries are made of, evenly spread over their store; more where the SAE has more
 /// features.
@@ -49,6 +50,8 @@ struct Key {
     data: String,
     suites: Vec<String>,
     probes: Vec<String>,
+    /// The host, and what it reads.
+    spliced: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,7 +100,7 @@ impl Floors {
         };
         format!(
             "beside them {n} worthless dictionaries of the same width and L0: the passes of core, \
-             truth and probing for each{kept}"
+             truth and probing for each, and on from the hook point with what each rebuilds{kept}"
         )
     }
 
@@ -107,12 +110,15 @@ impl Floors {
         suites: &Suites,
         sae: &Sae,
         l0: f64,
-        measure: impl Fn(&Sae) -> Result<Scores, Failure>,
+        spliced: Option<&Spliced>,
+        measure: impl Fn(&[&Sae]) -> Result<Vec<Scores>, Failure>,
     ) -> Result<Vec<(Worthless, Values)>, Failure> {
-        let k = (l0.round() as usize).max(1);
+        let k = shared_k(l0);
         let rows_hash = self.rows.content_hash().or_run()?;
-        let mut rows = None;
-        let mut all = Vec::new();
+        let identities = suites.probes.iter().map(super::Probes::identity);
+        let probes = identities.collect::<Result<Vec<_>, _>>()?;
+        let of_host = spliced.map(Spliced::identity).transpose()?;
+        let (mut all, mut missing) = (Vec::new(), Vec::new());
         for kind in Worthless::ALL {
             let key = Key {
                 version: VERSION,
@@ -123,21 +129,31 @@ impl Floors {
                 rows: rows_hash.clone(),
                 data: self.data.clone(),
                 suites: suites.wanted.iter().map(|suite| suite.name().to_owned()).collect(),
-                probes: suites.probes.iter().map(super::Probes::identity).collect(),
+                probes: probes.clone(),
+                spliced: of_host.clone(),
             };
-            if let Some(scores) = self.read(&key)? {
-                all.push((kind, scores));
-                continue;
+            match self.read(&key)? {
+                Some(scores) => all.push((kind, scores)),
+                None => missing.push(key),
             }
-            note!("worthless dictionary: {}", kind.name());
-            let rows = match &rows {
-                Some(rows) => rows,
-                None => rows.insert(self.sample(sae)?),
-            };
-            let scores = measure(&worthless(kind, sae, rows, k).or_run()?)?;
-            let scores: BTreeMap<_, _> =
-                scores.into_iter().map(|(name, score)| (name, score.value)).collect();
-            all.push((kind, self.write(key, scores)?));
+        }
+        if missing.is_empty() {
+            return Ok(all);
+        }
+        let rows = self.sample(sae)?;
+        // A host goes on from its hook point with what all of them rebuild.
+        let at_once = if spliced.is_some() { missing.len() } else { 1 };
+        while !missing.is_empty() {
+            let keys: Vec<Key> = missing.drain(..at_once.min(missing.len())).collect();
+            let names: Vec<&str> = keys.iter().map(|key| key.kind.name()).collect();
+            note!("worthless dictionary: {}", names.join(", "));
+            let made = keys.iter().map(|key| worthless(key.kind, sae, &rows, k).or_run());
+            let made = made.collect::<Result<Vec<_>, _>>()?;
+            let scores = measure(&made.iter().collect::<Vec<_>>())?;
+            for (key, scores) in keys.into_iter().zip(scores) {
+                let values = scores.into_iter().map(|(name, score)| (name, score.value)).collect();
+                all.push((key.kind, self.write(key, values)?));
+            }
         }
         Ok(all)
     }
@@ -186,6 +202,16 @@ impl Floors {
     }
 }
 
+/// The number of features that a worthless dictionary keeps of each row: a whole number up to 16, above
+/// it the nearest on a ladder of eight steps an octave, at most 7 % off, so that SAEs of like L0 share what
+/// was measured.
+fn shared_k(l0: f64) -> usize {
+    if l0 <= 16.0 {
+        return (l0.round() as usize).max(1);
+    }
+    ((8.0 * l0.log2()).round() / 8.0).exp2().round() as usize
+}
+
 /// What tells the constants of a normalisation from others.
 fn describe(normalizer: &Normalizer) -> Result<String, Failure> {
     let name = normalizer.name();
@@ -198,4 +224,21 @@ fn describe(normalizer: &Normalizer) -> Result<String, Failure> {
         }
         _ => name.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shared_k;
+
+    #[test]
+    fn a_k_is_whole_and_near_and_shared_by_neighbours() {
+        assert_eq!([0.2, 1.4, 8.6, 16.2].map(shared_k), [1, 1, 9, 16]);
+        assert_eq!([31.4, 32.0, 33.1].map(shared_k), [32; 3]);
+        for tenths in 10..20_000 {
+            let l0 = f64::from(tenths) / 10.0;
+            let off = (shared_k(l0) as f64 / l0).ln().abs();
+            assert!(off < 0.07 || l0 < 16.0, "{l0}: {}", shared_k(l0));
+            assert!(shared_k(l0 + 0.1) >= shared_k(l0));
+        }
+    }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sae_config::{LABELS_FILE, Labels, TaskProbes};
-use sae_data::{ActivationStore, Port, open_store};
-use sae_eval::{PoolingObserver, Probed, probe_tasks};
+use sae_config::{LABELS_FILE, LabelTask, Labels, TaskProbes};
+use sae_data::{ActivationStore, Port, RowMeta, open_store};
+use sae_eval::{LEAST_DOCUMENTS, PoolingObserver, Probed, probe_tasks};
 use sae_models::{Sae, TrainedOn};
 use sae_train::origin;
 
@@ -13,12 +13,15 @@ use super::{check_dimension, observe_one};
 use crate::cli::EvalArgs;
 use crate::commands::Differences;
 use crate::failure::{Blame as _, Failure};
+use crate::output::note;
 use crate::progress::Progress;
 
 /// A labelled store.
 pub(super) struct Probes {
     store: Arc<dyn ActivationStore>,
     labels: Labels,
+    /// The labels that are asked for, by number.
+    asked: Vec<u32>,
 }
 
 impl Probes {
@@ -45,7 +48,8 @@ impl Probes {
         let place = TrainedOn { context_length, ..place };
         let source = format!("--probes {}: against the model", path.display());
         found.add(Differences::find(&sae.trained_on, &place, &source, args.elsewhere)?);
-        Ok(Self { store, labels })
+        let asked = asked(&*store, &labels, path)?;
+        Ok(Self { store, labels, asked })
     }
 
     pub(super) fn n_rows(&self) -> u64 {
@@ -53,13 +57,50 @@ impl Probes {
     }
 
     pub(super) fn n_tasks(&self) -> usize {
-        self.labels.tasks().len()
+        self.asked.len()
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = LabelTask<'_>> {
+        self.labels.tasks().into_iter().filter(|task| self.asked.contains(&task.number))
     }
 
     /// What tells this data from other.
-    pub(super) fn identity(&self) -> String {
-        format!("{} {}", self.labels.name, self.labels.store)
+    pub(super) fn identity(&self) -> Result<String, Failure> {
+        let labels = serde_json::to_vec(&self.labels).or_run()?;
+        Ok(format!("{} {}", self.labels.name, blake3::hash(&labels)))
     }
+}
+
+/// The labels whose tasks have enough documents with rows; the others are left out with a word, and data
+/// without any is refused.
+fn asked(store: &dyn ActivationStore, labels: &Labels, path: &Path) -> Result<Vec<u32>, Failure> {
+    let mut meta = vec![RowMeta::default(); store.n_rows() as usize];
+    store.read_meta(0, &mut meta).or_usage()?;
+    let mut documents: Vec<u32> = meta.iter().map(|meta| meta.document).collect();
+    documents.dedup();
+    let labelled = documents.iter().filter_map(|of| labels.of_documents.get(*of as usize));
+    let mut counts = vec![0; labels.labels.len()];
+    labelled.for_each(|label| counts[*label as usize] += 1);
+    let n: usize = counts.iter().sum();
+    let (mut asked, mut few) = (Vec::new(), Vec::new());
+    for task in labels.tasks() {
+        let own = counts[task.number as usize];
+        match own.min(n - own) >= LEAST_DOCUMENTS {
+            true => asked.push(task.number),
+            false => few.push(format!("{} ({own} and {})", task.label, n - own)),
+        }
+    }
+    let (place, few) = (path.display(), few.join(", "));
+    if asked.is_empty() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "--probes {place}: expected {LEAST_DOCUMENTS} documents or more with and without a label, got \
+             {few}"
+        )));
+    }
+    if !few.is_empty() {
+        note!("{place}: too few documents to probe for {few}");
+    }
+    Ok(asked)
 }
 
 /// Probes on all tasks; `dense` is what dense probes found in an earlier call.
@@ -76,7 +117,7 @@ pub(super) fn measure(
     }
     let of_task = probes.iter().zip(&pooled).flat_map(|(probes, pooled)| {
         let labels = &probes.labels;
-        labels.tasks().into_iter().map(move |task| (pooled, task, &labels.of_documents[..]))
+        probes.tasks().map(move |task| (pooled, task, &labels.of_documents[..]))
     });
     let data: Vec<_> = of_task.collect();
     let mut progress = Progress::new("probes", "tasks", data.len() as u64);
