@@ -148,6 +148,14 @@ fn a_corpus_of_the_hub_is_fetched_once_and_pinned() {
     let resolved = fs::read_to_string(at.join("run/run.toml")).expect("reads");
     assert!(resolved.contains(&format!("hf:owner/name@{COMMIT}")), "{resolved}");
 
+    // So does a host, which this one is not.
+    let text = fs::read_to_string(&config).expect("reads");
+    let text = text.replace(&format!("host = {host:?}"), "host = 'hf:owner/name'");
+    fs::write(&config, text).expect("writes");
+    let (code, said) = run(&["train", str(&config), "--out", str(&at.join("other"))]);
+    let expected = format!("hf:owner/name@{COMMIT}: files: expected those of a host");
+    assert!(code == Some(2) && said.contains(&expected), "{said}");
+
     // Settings that name no hub are no reason to wait.
     let started = Instant::now();
     let mut command = Command::new(softsae_program());
