@@ -148,14 +148,6 @@ fn a_corpus_of_the_hub_is_fetched_once_and_pinned() {
     let resolved = fs::read_to_string(at.join("run/run.toml")).expect("reads");
     assert!(resolved.contains(&format!("hf:owner/name@{COMMIT}")), "{resolved}");
 
-    // So does a host, which this one is not.
-    let text = fs::read_to_string(&config).expect("reads");
-    let text = text.replace(&format!("host = {host:?}"), "host = 'hf:owner/name'");
-    fs::write(&config, text).expect("writes");
-    let (code, said) = run(&["train", str(&config), "--out", str(&at.join("other"))]);
-    let expected = format!("hf:owner/name@{COMMIT}: files: expected those of a host");
-    assert!(code == Some(2) && said.contains(&expected), "{said}");
-
     // Settings that name no hub are no reason to wait.
     let started = Instant::now();
     let mut command = Command::new(softsae_program());
@@ -169,6 +161,25 @@ fn a_corpus_of_the_hub_is_fetched_once_and_pinned() {
         "{said}"
     );
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+/// A host of the hub is named by its commit before anything of it is read.
+#[test]
+fn a_host_of_the_hub_is_pinned() {
+    let folder = folder();
+    let (server, config) = (Server::start(Faults::default()), folder.path().join("run.toml"));
+    let data = "[data]\nhost = 'hf:owner/name'\nhook = 'embed'\ncorpus = { path = 'texts' }\n";
+    let run_file = run_toml(Path::new("none"), "name = 'topk'\nk = 4", 2);
+    let rest = run_file.split_once("[sae]").expect("a section").1;
+    fs::write(&config, format!("{data}[sae]{rest}")).expect("writes");
+    let mut command = Command::new(softsae_program());
+    command.args(["train", str(&config), "--plan"]).env("HF_ENDPOINT", &server.address);
+    command.env("HF_HUB_CACHE", folder.path().join("cache")).env_remove("HF_TOKEN");
+    let output = command.output().expect("softsae starts");
+    // It has the files of a data set alone.
+    let expected = format!("hf:owner/name@{COMMIT}: files: expected those of a host");
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains(&expected), "{said}");
 }
 
 /// A small store is trained on and judged as the large one.

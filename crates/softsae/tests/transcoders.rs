@@ -86,12 +86,7 @@ fn every_command_computes_or_refuses() {
         fail(args.iter().map(String::as_str), 2, &words);
     }
     let codes = at("codes");
-    let encode = ["encode", str(&model), "--data", str(&input), "--out", str(&codes)];
-    assert!(succeed(encode).contains("codes: codes of 200 rows"));
-    // What is printed is part of the work.
-    let full = fs::File::options().write(true).open("/dev/full").expect("opens");
-    let status = Command::new(softsae_program()).args(encode).stdout(full).status();
-    assert_eq!(status.expect("softsae starts").code(), Some(1));
+    encode_says_what_it_did(&["encode", str(&model), "--data", str(&input), "--out", str(&codes)]);
     for format in ["saelens", "dictionary-learning", "sparsify", "softsae"] {
         let out = at(format);
         let args = ["export", str(&model), "--format", format, "--out", str(&out)];
@@ -103,6 +98,14 @@ fn every_command_computes_or_refuses() {
     let told = succeed(["inspect", str(&model)]);
     assert!(told.contains("rebuilds 9 dimensions of another port from 6"), "{told}");
     assert!(told.contains("[trained_on.target]"), "{told}");
+}
+
+fn encode_says_what_it_did(encode: &[&str]) {
+    assert!(succeed(encode.iter().copied()).contains("codes: codes of 200 rows"));
+    // What is printed is part of the work.
+    let full = fs::File::options().write(true).open("/dev/full").expect("opens");
+    let status = Command::new(softsae_program()).args(encode).stdout(full).status();
+    assert_eq!(status.expect("softsae starts").code(), Some(1));
 }
 
 #[test]
@@ -140,11 +143,12 @@ fn a_key_that_a_checkpoint_has_twice_is_refused() {
     write(&at("in"), 6, 100, false);
     fs::write(at("run.toml"), run_file("")).expect("writes");
     succeed(["train", str(&at("run.toml")), "--out", str(&at("out"))]);
-    let (checkpoint, file) = (at("out/checkpoint"), at("out/checkpoint/sae.json"));
+    let (store, checkpoint) = (at("in"), at("out/checkpoint"));
+    let file = checkpoint.join("sae.json");
     let text = fs::read_to_string(&file).expect("reads");
     let twice = text.replacen("\"d_model\": 6", "\"d_model\": 7, \"d_model\": 6", 1);
     assert_ne!(text, twice);
     fs::write(&file, twice).expect("writes");
-    let eval = ["eval", str(&checkpoint), "--data", str(&at("in"))];
+    let eval = ["eval", str(&checkpoint), "--data", str(&store)];
     fail(eval, 2, &["sae.json", "the key `d_model` comes twice"]);
 }
