@@ -85,8 +85,7 @@ fn every_command_computes_or_refuses() {
     ] {
         fail(args.iter().map(String::as_str), 2, &words);
     }
-    let codes = at("codes");
-    encode_says_what_it_did(&["encode", str(&model), "--data", str(&input), "--out", str(&codes)]);
+    encode_says_what_it_did(&model, &input, &at("codes"));
     for format in ["saelens", "dictionary-learning", "sparsify", "softsae"] {
         let out = at(format);
         let args = ["export", str(&model), "--format", format, "--out", str(&out)];
@@ -100,8 +99,9 @@ fn every_command_computes_or_refuses() {
     assert!(told.contains("[trained_on.target]"), "{told}");
 }
 
-fn encode_says_what_it_did(encode: &[&str]) {
-    assert!(succeed(encode.iter().copied()).contains("codes: codes of 200 rows"));
+fn encode_says_what_it_did(model: &Path, input: &Path, codes: &Path) {
+    let encode = ["encode", str(model), "--data", str(input), "--out", str(codes)];
+    assert!(succeed(encode).contains("codes: codes of 200 rows"));
     // What is printed is part of the work.
     let full = fs::File::options().write(true).open("/dev/full").expect("opens");
     let status = Command::new(softsae_program()).args(encode).stdout(full).status();
