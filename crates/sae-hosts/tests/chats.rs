@@ -168,7 +168,8 @@ fn text_beside_the_content_of_what_counts_is_refused_by_name() {
     // Where everything counts, or another role does, the text is read as it is written.
     let text = "<user>a<assistant>b<call>search";
     assert_eq!(read(&called, &[]).unwrap(), [Content::Text(text.to_owned())]);
-    let of_user = Content::Parts { text: text.to_owned(), counted: vec![6..7] };
+    let of_user =
+        Content::Parts { text: text.to_owned(), counted: std::iter::once(6..7).collect() };
     assert_eq!(read(&called, &["user"]).unwrap(), [of_user]);
     for content in [json!("b"), Value::Null] {
         let called = json!({"role": "assistant", "content": content, "tool_calls": calls});
@@ -182,8 +183,10 @@ fn text_beside_the_content_of_what_counts_is_refused_by_name() {
     for beside in [json!({"tool_calls": null}), json!({"tool_calls": []}), json!({"score": 3})] {
         let mut said = json!({"role": "assistant", "content": "b", "name": "x"});
         said.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
-        let expected =
-            Content::Parts { text: "<user>a<assistant>b".to_owned(), counted: vec![18..19] };
+        let expected = Content::Parts {
+            text: "<user>a<assistant>b".to_owned(),
+            counted: std::iter::once(18..19).collect(),
+        };
         assert_eq!(read(&said, &["assistant"]).unwrap(), [expected], "{beside}");
     }
 }
