@@ -124,7 +124,7 @@ impl CorpusConfig {
             }
         }
         if self.separator != Separator::Auto && self.packing != Packing::Packed {
-            let got = format!("{:?} without it", self.separator).to_lowercase();
+            let got = format!("{} without it", self.separator.name());
             return value("separator", "`packing = \"packed\"` beside it", &got);
         }
         let is_tokens = matches!(self.format, Some(CorpusFormat::Npy | CorpusFormat::Bin));
@@ -225,6 +225,19 @@ mod tests {
         }
         for text in ["path = 3", "path = 'a'\nfeild = 'x'", "path = 'a'\nchat = { role = 'x' }"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_files() {
+        for format in CorpusFormat::ALL {
+            assert_eq!(serde_json::to_value(format).unwrap(), format.name());
+        }
+        for width in TokenType::ALL {
+            assert_eq!(serde_json::to_value(width).unwrap(), width.name());
+        }
+        for separator in Separator::ALL {
+            assert_eq!(serde_json::to_value(separator).unwrap(), separator.name());
         }
     }
 

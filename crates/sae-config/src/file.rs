@@ -6,6 +6,7 @@ use std::path::Path;
 use atomic_write_file::AtomicWriteFile;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::unique::Unique;
 use crate::{Error, Result};
 
 /// Reads a TOML file into `T`.
@@ -19,9 +20,12 @@ pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// Reads a JSON file into `T`.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::Parse`], naming the file.
+/// [`Error::Io`] or [`Error::Parse`], naming the file; an object with a key twice is refused, wherever
+/// it is.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_str(&read(path)?).map_err(|e| parse(path, &e))
+    let text = read(path)?;
+    let Unique = serde_json::from_str(&text).map_err(|e| parse(path, &e))?;
+    serde_json::from_str(&text).map_err(|e| parse(path, &e))
 }
 
 /// Writes `value` as TOML: to a temporary file, synced, then renamed.

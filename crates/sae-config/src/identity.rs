@@ -58,8 +58,12 @@ pub fn difference(
 #[must_use]
 pub fn stream_difference(a: &CheckedRun, b: &CheckedRun) -> Option<(String, String, String)> {
     let settings = |run: &CheckedRun| {
-        let CheckedTraining { seed, batch_size, device, .. } = &run.training;
-        let training = json!({ "seed": seed, "batch_size": batch_size, "device": device });
+        let CheckedTraining { seed, batch_size, device, precision, .. } = &run.training;
+        let mut training = json!({ "seed": seed, "batch_size": batch_size, "device": device });
+        if run.data.live.is_some() && device != "cpu" {
+            // The host computes by the setting of its process.
+            training["precision"] = json!(precision);
+        }
         let mut all = Vec::new();
         flatten("", &json!({ "data": run.data, "training": training }), &mut all);
         all

@@ -32,6 +32,7 @@ mod sweep;
 mod tests;
 mod timing;
 mod training;
+mod unique;
 mod vision;
 
 pub use architectures::*;

@@ -20,3 +20,6 @@ mod world;
 pub use config::{Manifolds, PlantedConfig};
 pub use synth::SynthConfig;
 pub use truth::PlantedTruth;
+
+/// The host, and the hook point, of planted rows.
+pub(crate) const PLANTED: &str = "planted";

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::planted::PLANTED;
 use crate::selection::META_AT_ONCE;
 use crate::store::to_usize;
 use crate::{ActivationStore, Error, Ports, Provenance, Result, RowMeta, Selection};
@@ -15,7 +16,7 @@ use crate::{ActivationStore, Error, Ports, Provenance, Result, RowMeta, Selectio
 ///
 /// # Errors
 /// [`Error::NoMetadata`]; the first row of the input that the target lacks; two rows of one document
-/// and position in one of the stores; another token there.
+/// and position in one of the stores; another token there; planted rows of another seed.
 pub fn zip(
     input: Arc<dyn ActivationStore>,
     target: Arc<dyn ActivationStore>,
@@ -24,12 +25,29 @@ pub fn zip(
         // A store without rows has no metadata to ask for.
         store.read_meta(0, &mut vec![RowMeta::default(); to_usize(store.n_rows().min(1))])?;
     }
+    check_seed(&*input, &*target)?;
     if are_alike(&*input, &*target)? || are_of_one_harvest(&*input, &*target)? {
         return Ok(Ports { input, target: Some(target) });
     }
     let rows = Table::new(&*target)?.rows_of(&*input)?;
     let target = Selection::by_index(target, rows)?;
     Ok(Ports { input, target: Some(Arc::new(target)) })
+}
+
+/// Refuses planted rows of two seeds: those of one number have nothing in common.
+fn check_seed(input: &dyn ActivationStore, target: &dyn ActivationStore) -> Result<()> {
+    let seed = |store: &dyn ActivationStore| {
+        let config = store.provenance().filter(|of| of.host == PLANTED)?.settings.get("config")?;
+        let config: serde_json::Value = serde_json::from_str(config).ok()?;
+        config.get("seed").cloned()
+    };
+    match (seed(input), seed(target)) {
+        (Some(ours), Some(theirs)) if ours != theirs => {
+            let expected = format!("planted rows of seed {ours}, as the input has it");
+            Err(Error::format(&target.locate(0).0, expected, format!("seed {theirs}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What tells a row from all others of its store, in the order in which hosts write.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use sae_data::{
-    ActivationStore, BatchSource, Dtype, Loader, LoaderConfig, Ports, RowMeta, Selection,
-    StoreSpec, StoreWriter, StreamPosition, open_store, zip,
+    ActivationStore, BatchSource, Dtype, Loader, LoaderConfig, PlantedConfig, Ports, RowMeta,
+    Selection, StoreSpec, StoreWriter, StreamPosition, open_store, zip,
 };
 
 /// Row number n as (document, position): three rows a document.
@@ -211,4 +211,31 @@ fn rows_of_two_hook_points_of_one_harvest_belong_together_one_by_one() {
         let error = zip(Arc::clone(&input), other).unwrap_err().to_string();
         assert!(error.contains("one row of each document and position"), "{error}");
     }
+}
+
+#[test]
+fn planted_rows_of_two_seeds_are_no_pair() {
+    let dir = tempfile::tempdir().unwrap();
+    let plant = |name: &str, seed: u64, noise: f64| {
+        let config = PlantedConfig {
+            n_rows: 8,
+            d_model: 4,
+            n_features: 8,
+            k_min: 1,
+            k_max: 2,
+            seed,
+            noise,
+            ..PlantedConfig::default()
+        };
+        let path = dir.path().join(name);
+        config.write(&path, Dtype::F32).unwrap();
+        open_store(&path).unwrap()
+    };
+    let (input, clean, other) = (plant("a", 3, 0.1), plant("b", 3, 0.0), plant("c", 4, 0.1));
+    zip(Arc::clone(&input), clean).unwrap();
+    let error = zip(input, other).unwrap_err().to_string();
+    assert!(
+        error.ends_with("expected planted rows of seed 3, as the input has it, got seed 4"),
+        "{error}"
+    );
 }

@@ -68,6 +68,15 @@ pub fn pin(config: &CorpusConfig) -> Result<CorpusConfig> {
     Ok(pinned)
 }
 
+/// Returns a host with its revision on the hub replaced by the commit that it is now.
+///
+/// # Errors
+/// [`Error::Hub`].
+pub fn pin_host(path: &Path) -> Result<PathBuf> {
+    let listing = listing(path.to_str(), Kind::Model)?;
+    Ok(listing.map_or_else(|| path.to_owned(), |listing| listing.reference.to_string().into()))
+}
+
 /// The files of a reference; none of a local path.
 fn listing(path: Option<&str>, kind: Kind) -> Result<Option<Listing>> {
     match path.filter(|path| Reference::is_one(path)) {

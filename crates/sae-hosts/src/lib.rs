@@ -31,6 +31,7 @@ pub use harvest::{
 };
 pub use hook::{HookKind, HookPoint};
 pub use host::{HostInfo, HostInput, HostModel, Prefix};
+pub use hub::pin_host;
 pub use images::{Background, Image, ImageProcessor};
 pub use layers::Past;
 pub use live::Live;

@@ -123,6 +123,8 @@ fn what_a_template_does_not_take_is_named_with_its_line() {
     assert!(message.contains("line 2 of the template"), "{message}");
     assert!(error("{{ strftime_now('%Y') }}").contains("`chat.date` has to name"));
     assert!(error("{{ messages }}").contains("written as Python writes it"));
+    assert!(error("{{ 'é' | tojson(ensure_ascii=true) }}").contains("`ensure_ascii`"));
+    assert!(error("{{ 'é' | tojson(sort_keys=true) }}").contains("sort_keys"));
     let dated = ChatConfig { date: Some("2025-03-01".to_owned()), ..ChatConfig::default() };
     let dated = CorpusConfig { chat: Some(dated), ..config.clone() };
     let got = contents(&dated, "{{ strftime_now('%d %b %Y') }}").unwrap();
@@ -146,4 +148,64 @@ fn what_a_template_does_not_take_is_named_with_its_line() {
         message.ends_with("expected messages with a text `role`, got `from`, `value`"),
         "{message}"
     );
+}
+
+/// Writes contents, parts of them and calls of tools.
+const WITH_TOOLS: &str = "{% for m in messages %}<{{ m.role }}>\
+    {% if m.content is string %}{{ m.content }}{% else %}\
+    {% for part in m.content or [] %}{{ part.text or '<image>' }}{% endfor %}{% endif %}\
+    {% for call in m.tool_calls or [] %}<call>{{ call.name }}{% endfor %}{% endfor %}";
+
+#[test]
+fn text_beside_the_content_of_what_counts_is_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let calls = json!([{"name": "search"}]);
+    let read = |assistant: &Value, roles: &[&str]| {
+        let chat = json!([{"role": "user", "content": "a", "id": 7}, assistant]);
+        contents(&one_chat(&folder, &chat, with_roles(roles)), WITH_TOOLS)
+    };
+    let called = json!({"role": "assistant", "content": "b", "tool_calls": calls});
+    // Where everything counts, or another role does, the text is read as it is written.
+    let text = "<user>a<assistant>b<call>search";
+    assert_eq!(read(&called, &[]).unwrap(), [Content::Text(text.to_owned())]);
+    let of_user =
+        Content::Parts { text: text.to_owned(), counted: std::iter::once(6..7).collect() };
+    assert_eq!(read(&called, &["user"]).unwrap(), [of_user]);
+    for content in [json!("b"), Value::Null] {
+        let called = json!({"role": "assistant", "content": content, "tool_calls": calls});
+        let message = read(&called, &["assistant"]).unwrap_err();
+        assert!(
+            message.ends_with("got one that writes `tool_calls` of message 1 too"),
+            "{message}"
+        );
+    }
+    // What the template does not write is no text.
+    for beside in [json!({"tool_calls": null}), json!({"tool_calls": []}), json!({"score": 3})] {
+        let mut said = json!({"role": "assistant", "content": "b", "name": "x"});
+        said.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
+        let expected = Content::Parts {
+            text: "<user>a<assistant>b".to_owned(),
+            counted: std::iter::once(18..19).collect(),
+        };
+        assert_eq!(read(&said, &["assistant"]).unwrap(), [expected], "{beside}");
+    }
+}
+
+#[test]
+fn parts_of_a_content_that_are_no_text_are_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let read = |content: Value| {
+        let chat = json!([{"role": "user", "content": content}]);
+        contents(&one_chat(&folder, &chat, ChatConfig::default()), WITH_TOOLS)
+    };
+    let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+    assert_eq!(read(parts).unwrap(), [Content::Text("<user>ab".to_owned())]);
+    for (part, got) in [
+        (json!({"type": "image"}), "got a part of type `image`"),
+        (json!({"image": "x"}), "got a part of `image`"),
+        (json!(3), "got 3 among its parts"),
+    ] {
+        let message = read(json!([{"type": "text", "text": "a"}, part])).unwrap_err();
+        assert!(message.ends_with(got), "{message}");
+    }
 }

@@ -228,7 +228,9 @@ fn several_hook_points_are_harvested_in_one_pass_with_the_same_rows() {
         }
         assert_eq!(contents(&alone).1, meta, "rows of all stores are aligned");
     }
-    let twice = [(hooks[0], Path::new("a")), (hooks[0], Path::new("b"))];
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let twice = [(hooks[0], a.as_path()), (hooks[0], b.as_path())];
     let error = harvest_images_at(&host, &images, &twice, &options, &mut goes_on).unwrap_err();
     assert!(error.to_string().contains("hook points that differ"), "{error}");
+    assert!(!a.exists() && !b.exists(), "nothing is begun");
 }

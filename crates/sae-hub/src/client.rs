@@ -1,10 +1,14 @@
 //! Requests to the hub, tried again where that may help.
 
+use std::io::Read as _;
 use std::time::Duration;
 
 use ureq::{Agent, AgentBuilder, ErrorKind, RedirectAuthHeaders, Response};
 
 use crate::{Error, Result};
+
+/// Bytes of a list of files at most; what is longer is no JSON where it is cut off.
+const MAX_BODY: u64 = 1 << 30;
 
 /// How long is waited for the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +85,24 @@ impl Client {
 
     /// The answer to a request.
     pub(crate) fn get(&self, request: &Request<'_>) -> Result<Response> {
+        self.retried(request.what, || self.ask(request))
+    }
+
+    /// The whole body of the answer to a request; one that breaks off is asked for again.
+    pub(crate) fn body(&self, request: &Request<'_>) -> Result<Vec<u8>> {
         self.retried(request.what, || {
-            let mut sent = self.following.get(request.url).set("Accept-Encoding", "identity");
-            if request.from > 0 {
-                sent = sent.set("Range", &format!("bytes={}-", request.from));
-            }
-            self.send(sent, request.what)
+            let mut body = Vec::new();
+            let read = self.ask(request)?.into_reader().take(MAX_BODY).read_to_end(&mut body);
+            read.map(|_| body).map_err(|error| Failure::Passing(error.to_string(), None))
         })
+    }
+
+    fn ask(&self, request: &Request<'_>) -> Result<Response, Failure> {
+        let mut sent = self.following.get(request.url).set("Accept-Encoding", "identity");
+        if request.from > 0 {
+            sent = sent.set("Range", &format!("bytes={}-", request.from));
+        }
+        self.send(sent, request.what)
     }
 
     /// The headers of a file as the hub itself gives them, not the place that it leads on to.
@@ -158,15 +173,11 @@ impl Client {
         }
     }
 
-    fn retried(
-        &self,
-        what: &str,
-        attempt: impl Fn() -> Result<Response, Failure>,
-    ) -> Result<Response> {
+    fn retried<T>(&self, what: &str, attempt: impl Fn() -> Result<T, Failure>) -> Result<T> {
         let mut n = 0;
         loop {
             match attempt() {
-                Ok(response) => return Ok(response),
+                Ok(answer) => return Ok(answer),
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing(got, wanted)) => {
                     n += 1;

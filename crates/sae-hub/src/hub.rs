@@ -135,8 +135,8 @@ impl Hub {
         let (endpoint, kinds) = (&self.endpoint, kind.plural());
         let revision = escape(reference.revision(), false);
         let url = format!("{endpoint}/api/{kinds}/{}/revision/{revision}", reference.repository);
-        let response = self.client.get(&Request { url: &url, what: &what, from: 0 })?;
-        let answer: Answer = serde_json::from_reader(response.into_reader()).map_err(|error| {
+        let body = self.client.body(&Request { url: &url, what: &what, from: 0 })?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
             Error::answer(what.as_str(), "files", "`sha` and `siblings`", error)
         })?;
         if !cache::is_commit(&answer.sha) {

@@ -139,6 +139,15 @@ fn a_connection_that_breaks_is_resumed() {
 }
 
 #[test]
+fn a_list_of_files_that_breaks_off_is_asked_for_again() {
+    let with = |broken_lists| Server::start(Faults { broken_lists, ..Faults::default() });
+    let cache = TempDir::new().unwrap();
+    fetch_all(&hub(&with(3), cache.path(), None)).unwrap();
+    let error = listing(&hub(&with(4), cache.path(), None), "hf:owner/name").unwrap_err();
+    assert!(matches!(error, Error::Unreachable { attempts: 4, .. }), "{error}");
+}
+
+#[test]
 fn another_process_goes_on_where_one_was_cut_off() {
     let faults = Faults { break_after: vec![0, 0, 0, 0, 1000], ..Faults::default() };
     let (server, cache) = (Server::start(faults), TempDir::new().unwrap());

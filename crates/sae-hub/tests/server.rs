@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) statuses: Vec<u16>,
     /// Breaks contents off after so many bytes.
     pub(crate) break_after: Vec<usize>,
+    /// Breaks lists of files off in their middle, so many times.
+    pub(crate) broken_lists: usize,
     /// Gives the whole although a part was asked for.
     pub(crate) ignores_range: bool,
     /// Wants the token.
@@ -146,20 +148,21 @@ fn answer_to(request: &Seen, faults: &mut Faults, elsewhere: &str) -> Answer {
     if let Some(rest) = request.path.strip_prefix("/datasets/old/name/") {
         return empty("307 Moved", &[("Location", format!("/datasets/owner/name/{rest}"))]);
     }
-    if request.path.starts_with("/api/datasets/") {
-        let name = request.path.trim_start_matches("/api/datasets/");
+    let kinds = ["/api/datasets/", "/api/models/"];
+    if let Some(name) = kinds.iter().find_map(|kind| request.path.strip_prefix(kind)) {
         if !matches!(
             name,
             "owner/name/revision/main" | "owner/name/revision/a%2Fb" | "old/name/revision/main"
         ) {
             return empty("404 Not Found", &[("X-Error-Code", "RepoNotFound".to_owned())]);
         }
-        let body = listing(faults.climbs);
-        return (
-            "200 OK".to_owned(),
-            vec![("Content-Length", body.len().to_string())],
-            body.into_bytes(),
-        );
+        let mut body = listing(faults.climbs).into_bytes();
+        let headers = vec![("Content-Length", body.len().to_string())];
+        if faults.broken_lists > 0 {
+            faults.broken_lists -= 1;
+            body.truncate(body.len() / 2);
+        }
+        return ("200 OK".to_owned(), headers, body);
     }
     let prefix = format!("/datasets/owner/name/resolve/{COMMIT}/");
     let (name, is_stored) = match request.path.strip_prefix("/store/") {

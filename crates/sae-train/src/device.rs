@@ -23,6 +23,11 @@ pub fn run_device(config: &CheckedRun) -> Result<Device> {
     Ok(device)
 }
 
+/// Whether products on a device may round their factors to TF32; none on the CPU, which has none.
+pub(crate) fn tf32(training: &CheckedTraining, device: Device) -> Option<bool> {
+    matches!(device, Device::Cuda(_)).then_some(training.precision == Precision::Tf32)
+}
+
 /// Checks that a card of this compute capability, where it is known, has the precision.
 fn check_precision(training: &CheckedTraining, capability: Option<Version>) -> Result<()> {
     let name = match training.precision {

@@ -10,7 +10,7 @@ use sae_models::{
 use tch::{Device, Kind, Tensor};
 use tch_autograd::read;
 
-use crate::device::run_device;
+use crate::device::{run_device, tf32};
 use crate::engine::{self, Batch, Engine, FirstFault};
 use crate::geometric_median::geometric_median;
 use crate::optimizer::Decoder;
@@ -153,8 +153,7 @@ impl Trainer {
             state.sae.parameters.products_in = Some(Kind::BFloat16);
         }
         let engine = engine::start(&state.config, &state.sae)?;
-        let is_cuda = matches!(state.sae.device(), Device::Cuda(_));
-        let tf32 = is_cuda.then_some(precision == Precision::Tf32);
+        let tf32 = tf32(&state.config.training, state.sae.device());
         Ok(Self { state, engine, tf32 })
     }
 

@@ -1,5 +1,7 @@
 //! Runs that read one stream: each ends in the bits of the run alone.
 
+mod faults;
+
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -163,6 +163,25 @@ fn a_corpus_of_the_hub_is_fetched_once_and_pinned() {
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
+/// A host of the hub is named by its commit before anything of it is read.
+#[test]
+fn a_host_of_the_hub_is_pinned() {
+    let folder = folder();
+    let (server, config) = (Server::start(Faults::default()), folder.path().join("run.toml"));
+    let data = "[data]\nhost = 'hf:owner/name'\nhook = 'embed'\ncorpus = { path = 'texts' }\n";
+    let run_file = run_toml(Path::new("none"), "name = 'topk'\nk = 4", 2);
+    let rest = run_file.split_once("[sae]").expect("a section").1;
+    fs::write(&config, format!("{data}[sae]{rest}")).expect("writes");
+    let mut command = Command::new(softsae_program());
+    command.args(["train", str(&config), "--plan"]).env("HF_ENDPOINT", &server.address);
+    command.env("HF_HUB_CACHE", folder.path().join("cache")).env_remove("HF_TOKEN");
+    let output = command.output().expect("softsae starts");
+    // It has the files of a data set alone.
+    let expected = format!("hf:owner/name@{COMMIT}: files: expected those of a host");
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains(&expected), "{said}");
+}
+
 /// A small store is trained on and judged as the large one.
 #[test]
 fn a_store_of_int8_in_zstd_is_trained_on_and_judged() {

@@ -140,6 +140,21 @@ fn metrics_on_a_full_disk() {
     assert_eq!(metrics(&whole), metrics(&out));
 }
 
+/// The weights take two pages, and there are no more.
+#[test]
+fn an_export_on_a_full_disk() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (_, whole) = undisturbed(folder.path(), "n_features = 16", "checkpoint_every = 0\n");
+    let mut disk = Disk::new(8);
+    let (model, out) = (whole.join("checkpoint"), disk.path().join("exported"));
+    let args = ["export", str(&model), "--format", "saelens", "--out", str(&out)];
+    disk.fails_full(&args, 1, &["cfg.json", "sae_weights.safetensors"]);
+    disk.grow();
+    crate::fail(args, 2, &["--out: expected a new or empty folder"]);
+    fs::remove_dir_all(&out).expect("removes");
+    succeed(args);
+}
+
 #[test]
 fn a_store_on_a_read_only_disk() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -2,14 +2,20 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use sae_data::{Dtype, RowMeta, StoreSpec, StoreWriter};
+use sae_data::{Dtype, Provenance, RowMeta, StoreSpec, StoreWriter};
 
-use crate::{fail, str, succeed};
+use crate::{fail, softsae, softsae_program, str, succeed, text};
 
 /// Rows of width `d`: sums of two waves of the row's number.
 fn write(path: &Path, d: usize, n_rows: u32, reversed: bool) {
-    let mut writer = StoreWriter::create(path, StoreSpec::new(d, Dtype::F32)).expect("creates");
+    write_of(path, d, n_rows, reversed, &Provenance::default());
+}
+
+fn write_of(path: &Path, d: usize, n_rows: u32, reversed: bool, provenance: &Provenance) {
+    let spec = StoreSpec { provenance: provenance.clone(), ..StoreSpec::new(d, Dtype::F32) };
+    let mut writer = StoreWriter::create(path, spec).expect("creates");
     let mut rows: Vec<u32> = (0..n_rows).collect();
     if reversed {
         rows.reverse();
@@ -79,7 +85,7 @@ fn every_command_computes_or_refuses() {
     ] {
         fail(args.iter().map(String::as_str), 2, &words);
     }
-    succeed(["encode", str(&model), "--data", str(&input), "--out", str(&at("codes"))]);
+    encode_says_what_it_did(&model, &input, &at("codes"));
     for format in ["saelens", "dictionary-learning", "sparsify", "softsae"] {
         let out = at(format);
         let args = ["export", str(&model), "--format", format, "--out", str(&out)];
@@ -91,4 +97,58 @@ fn every_command_computes_or_refuses() {
     let told = succeed(["inspect", str(&model)]);
     assert!(told.contains("rebuilds 9 dimensions of another port from 6"), "{told}");
     assert!(told.contains("[trained_on.target]"), "{told}");
+}
+
+fn encode_says_what_it_did(model: &Path, input: &Path, codes: &Path) {
+    let encode = ["encode", str(model), "--data", str(input), "--out", str(codes)];
+    assert!(succeed(encode).contains("codes: codes of 200 rows"));
+    // What is printed is part of the work.
+    let full = fs::File::options().write(true).open("/dev/full").expect("opens");
+    let status = Command::new(softsae_program()).args(encode).stdout(full).status();
+    assert_eq!(status.expect("softsae starts").code(), Some(1));
+}
+
+#[test]
+fn a_target_of_another_host_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let of = |host: &str, hook: &str, bos: &str| Provenance {
+        host: host.into(),
+        hook_point: hook.into(),
+        settings: [("bos".to_owned(), bos.to_owned())].into(),
+        ..Provenance::default()
+    };
+    write_of(&at("in"), 6, 100, false, &of("gpt2", "mlp_in.3", "none"));
+    fs::write(at("run.toml"), run_file(", target = 'out'")).expect("writes");
+    for (host, bos, expected) in [
+        ("gpt2", "none", None),
+        ("pythia", "none", Some("host: expected gpt2, got pythia")),
+        ("gpt2", "0", Some("bos: expected none, got 0")),
+    ] {
+        let out = at("out");
+        write_of(&out, 9, 100, false, &of(host, "mlp_out.3", bos));
+        let output = softsae(["train", str(&at("run.toml")), "--plan"]);
+        let told = text(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        assert_eq!(told.contains("note: data.target: "), expected.is_some(), "{told}");
+        assert!(expected.is_none_or(|what| told.contains(what)), "{told}");
+        fs::remove_dir_all(&out).expect("removes");
+    }
+}
+
+#[test]
+fn a_key_that_a_checkpoint_has_twice_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    write(&at("in"), 6, 100, false);
+    fs::write(at("run.toml"), run_file("")).expect("writes");
+    succeed(["train", str(&at("run.toml")), "--out", str(&at("out"))]);
+    let (store, checkpoint) = (at("in"), at("out/checkpoint"));
+    let file = checkpoint.join("sae.json");
+    let text = fs::read_to_string(&file).expect("reads");
+    let twice = text.replacen("\"d_model\": 6", "\"d_model\": 7, \"d_model\": 6", 1);
+    assert_ne!(text, twice);
+    fs::write(&file, twice).expect("writes");
+    let eval = ["eval", str(&checkpoint), "--data", str(&store)];
+    fail(eval, 2, &["sae.json", "the key `d_model` comes twice"]);
 }

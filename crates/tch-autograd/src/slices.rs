@@ -44,11 +44,12 @@ pub fn multiply(
     if m == 0 || n == 0 {
         return Ok(());
     }
-    let stride = |factor: Factor<'_>, i: usize| factor.strides[i] as isize;
-    // SAFETY: every address that shapes and strides name lies inside the slice, as was checked, and
-    // no stride exceeds `isize` there: a stride counts only where there are two rows or columns, and
-    // then it is less than the slice's length. The target is borrowed exclusively, and its rows do
-    // not overlap.
+    // A stride that is no `isize` is of a single row or column, or of a matrix without elements, and
+    // leads nowhere: the others are less than the length of a slice.
+    let signed = |stride: usize| isize::try_from(stride).unwrap_or(0);
+    let stride = |factor: Factor<'_>, i: usize| signed(factor.strides[i]);
+    // SAFETY: every address that shapes and strides name lies inside the slice, as was checked. The
+    // target is borrowed exclusively, and its rows do not overlap.
     unsafe {
         gemm(
             m,
@@ -56,7 +57,7 @@ pub fn multiply(
             inner,
             out.as_mut_ptr(),
             1,
-            row_stride as isize,
+            signed(row_stride),
             false,
             a.data.as_ptr(),
             stride(a, 1),
@@ -143,6 +144,18 @@ mod tests {
         let mut out = [0.0; 9];
         multiply(whole, turned, &mut out, 3).unwrap();
         assert_eq!(out, [4.0; 9]);
+        for stride in [0, 4, usize::MAX / 2 + 1, usize::MAX] {
+            let row = Factor { shape: [1, 4], strides: [stride, 1], ..whole };
+            let column = Factor { shape: [4, 1], strides: [1, stride], ..whole };
+            let mut one = [9.0; 2];
+            multiply(row, column, &mut one, stride).unwrap();
+            assert_eq!(one, [4.0, 9.0]);
+            let nothing = Factor { shape: [3, 0], strides: [stride, stride], ..whole };
+            let across = Factor { shape: [0, 3], strides: [stride, stride], ..whole };
+            let mut zeros = [9.0; 9];
+            multiply(nothing, across, &mut zeros, 3).unwrap();
+            assert_eq!(zeros, [0.0; 9]);
+        }
         for (a, b, len, stride) in [
             (whole, whole, 9, 3),
             (whole, turned, 8, 3),

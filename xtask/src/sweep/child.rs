@@ -135,8 +135,9 @@ impl Log {
 /// Asks a child to stop, and kills it if it does not.
 fn end(child: &mut Child) -> Result<()> {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // An error means that it has just ended.
-        let _ = kill_process(pid, Signal::INT);
+        // Not the interrupt of a terminal, which what a script starts in the background ignores. An
+        // error means that it has just ended.
+        let _ = kill_process(pid, Signal::TERM);
     }
     let start = Instant::now();
     while child.try_wait()?.is_none() {
@@ -197,8 +198,12 @@ mod tests {
         // A process is ended at its bounds, which are told from an end of its own.
         let bounds = Bounds { deadline: Some(Instant::now() + POLL), memory: None };
         let sleep = || Command::new("sleep");
-        let ending = log.run_within(sleep().arg("600"), bounds, |_| ()).unwrap();
+        let start = Instant::now();
+        let mut in_background = Command::new("sh");
+        in_background.args(["-c", "trap '' INT; exec sleep 600"]);
+        let ending = log.run_within(&mut in_background, bounds, |_| ()).unwrap();
         assert_eq!(ending, Ending::OutOfTime);
+        assert!(start.elapsed() < GRACE, "it ends when it is asked to");
         let bounds = Bounds { deadline: None, memory: Some(1) };
         let ending = log.run_within(sleep().arg("600"), bounds, |_| ()).unwrap();
         assert!(matches!(ending, Ending::OverMemory(bytes) if bytes > 1), "{ending:?}");

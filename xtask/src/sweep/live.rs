@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use sae_config::{
-    ChatConfig, CorpusConfig, CorpusFormat, Damaged, HUB_PREFIX, HeldOutConfig, LiveConfig,
-    Packing, Separator, ShuffleConfig, Split, SweepConfig, TRAINING_VERSION, TokenType,
+    ChatConfig, CorpusConfig, Damaged, HUB_PREFIX, HeldOutConfig, LiveConfig, Packing,
+    ShuffleConfig, Split, SweepConfig, TRAINING_VERSION,
 };
 use serde_json::json;
 
@@ -212,10 +212,9 @@ fn corpus_arguments(command: &mut Command, corpus: &CorpusConfig) {
         }
     };
     option("files", files.clone());
-    option("format", format.map(|format| format_name(format).to_owned()));
+    option("format", format.map(|of| of.name().to_owned()));
     option("field", field.clone());
-    let width = |of| if of == TokenType::U16 { "u16" } else { "u32" };
-    option("token-type", token_type.map(|of| width(of).to_owned()));
+    option("token-type", token_type.map(|of| of.name().to_owned()));
     option("document-end", document_end.map(|id| id.to_string()));
     if let Some(ShuffleConfig { seed, window }) = shuffle {
         option("shuffle", Some(seed.to_string()));
@@ -230,29 +229,10 @@ fn corpus_arguments(command: &mut Command, corpus: &CorpusConfig) {
         command.arg("--chat");
     }
     if *packing == Packing::Packed {
-        command.args(["--packed", "--separator", separator_name(*separator)]);
+        command.args(["--packed", "--separator", separator.name()]);
     }
     if *damaged == Damaged::Skip {
         command.arg("--skip-damaged");
-    }
-}
-
-const fn format_name(format: CorpusFormat) -> &'static str {
-    match format {
-        CorpusFormat::Text => "text",
-        CorpusFormat::Jsonl => "jsonl",
-        CorpusFormat::Parquet => "parquet",
-        CorpusFormat::Npy => "npy",
-        CorpusFormat::Bin => "bin",
-    }
-}
-
-const fn separator_name(separator: Separator) -> &'static str {
-    match separator {
-        Separator::Auto => "auto",
-        Separator::Bos => "bos",
-        Separator::Eos => "eos",
-        Separator::None => "none",
     }
 }
 

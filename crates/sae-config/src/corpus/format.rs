@@ -18,6 +18,22 @@ pub enum CorpusFormat {
     Bin,
 }
 
+impl CorpusFormat {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Text, Self::Jsonl, Self::Parquet, Self::Npy, Self::Bin];
+
+    /// Its name, as files and the command line have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Jsonl => "jsonl",
+            Self::Parquet => "parquet",
+            Self::Npy => "npy",
+            Self::Bin => "bin",
+        }
+    }
+}
+
 /// Width of the token ids in `.bin` files, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,6 +42,19 @@ pub enum TokenType {
     U16,
     /// 32 bits.
     U32,
+}
+
+impl TokenType {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::U16, Self::U32];
+
+    /// Its name, as files and the command line have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::U16 => "u16",
+            Self::U32 => "u32",
+        }
+    }
 }
 
 /// How chats are read.

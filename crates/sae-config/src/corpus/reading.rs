@@ -29,6 +29,21 @@ pub enum Separator {
     None,
 }
 
+impl Separator {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Bos, Self::Eos, Self::None];
+
+    /// Its name, as files and the command line have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Bos => "bos",
+            Self::Eos => "eos",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Documents in random order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

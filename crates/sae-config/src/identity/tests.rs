@@ -104,6 +104,22 @@ fn runs_read_one_stream_unless_what_they_read_differs() {
     assert_ne!(run_id(&hooked("embed"), "data"), run_id(&hooked("mlp_in.1"), "data"));
     assert!(stream_difference(&stored, &live).is_some());
     assert_eq!(stream_difference(&live, &live), None);
+    // A live host on a GPU has the precision of its process.
+    let precise = |run: &CheckedRun, device: &str, precision| {
+        let mut config = run.settings().clone();
+        (config.training.device, config.training.engine) = (device.into(), None);
+        config.training.precision = Some(precision);
+        config.check().unwrap()
+    };
+    for (run, device, other, expected) in [
+        (&live, "cuda", Precision::Tf32, Some("training.precision")),
+        (&live, "cpu", Precision::Bf16, None),
+        (&stored, "cuda", Precision::Tf32, None),
+    ] {
+        let (ours, theirs) = (precise(run, device, Precision::F32), precise(run, device, other));
+        let found = stream_difference(&ours, &theirs).map(|(key, ..)| key);
+        assert_eq!(found.as_deref(), expected, "{device} {other:?}");
+    }
 }
 
 /// A run over other data.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::PLANTED;
 use super::config::PlantedConfig;
 use super::saelens;
 use super::sampler::Sampler;
@@ -49,8 +50,8 @@ impl PlantedConfig {
             }
         }
         let provenance = Provenance {
-            host: "planted".to_owned(),
-            hook_point: "planted".to_owned(),
+            host: PLANTED.to_owned(),
+            hook_point: PLANTED.to_owned(),
             settings,
             ..Provenance::default()
         };

@@ -58,6 +58,9 @@ impl ChatRenderer {
                 let got = json::keys(message);
                 return Err(wrong("messages with a text `role`", got));
             }
+            if let Some(got) = json::get(message, "content").and_then(not_of_text) {
+                return Err(wrong("`content` of text alone, which is all that is read", got));
+            }
         }
         let text = self.text(messages)?;
         if self.config.roles.is_empty() {
@@ -85,10 +88,12 @@ impl ChatRenderer {
         text: &str,
     ) -> Result<Option<Range<usize>>, (String, String)> {
         let role = json::get(&messages[at], "role");
-        let counts =
-            self.config.roles.iter().any(|wanted| role == Some(&Json::Text(wanted.clone())));
+        if !self.config.roles.iter().any(|wanted| role == Some(&Json::Text(wanted.clone()))) {
+            return Ok(None);
+        }
+        self.check_nothing_beside(messages, at, text)?;
         let content = messages[at].iter().rposition(|(key, _)| key == "content");
-        let Some(content) = content.filter(|_| counts) else { return Ok(None) };
+        let Some(content) = content else { return Ok(None) };
         match &messages[at][content].1 {
             Json::Text(text) if text.trim().is_empty() => return Ok(None),
             Json::Null => return Ok(None),
@@ -112,6 +117,30 @@ impl ChatRenderer {
         }
         let expected = "a chat template that writes a message's content in one place".to_owned();
         Err((expected, format!("another text around message {at}")))
+    }
+
+    /// Refuses a message that counts of which the template writes more than the content, such as the
+    /// calls of tools: where that stands is not known. The name of who speaks is markup.
+    fn check_nothing_beside(
+        &self,
+        messages: &[Object],
+        at: usize,
+        text: &str,
+    ) -> Result<(), (String, String)> {
+        for (key, value) in &messages[at] {
+            if ["role", "content", "name"].contains(&key.as_str()) || *value == Json::Null {
+                continue;
+            }
+            let mut without = messages.to_vec();
+            without[at].retain(|(name, _)| name != key);
+            if self.text(&without).is_ok_and(|without| without == text) {
+                continue;
+            }
+            let expected =
+                "a chat template that writes of messages that count the `content` alone".to_owned();
+            return Err((expected, format!("one that writes `{key}` of message {at} too")));
+        }
+        Ok(())
     }
 
     fn text(&self, messages: &[Object]) -> Result<String, (String, String)> {
@@ -148,4 +177,20 @@ impl ChatRenderer {
             roles => roles.join(", "),
         }
     }
+}
+
+/// What a content holds that is no text: of a list of parts the first that is of another type.
+fn not_of_text(content: &Json) -> Option<String> {
+    let Json::List(parts) = content else { return None };
+    parts.iter().find_map(|part| {
+        let Json::Object(of) = part else {
+            return (!matches!(part, Json::Text(_)))
+                .then(|| format!("{} among its parts", part.brief()));
+        };
+        match json::get(of, "type") {
+            Some(Json::Text(kind)) if kind == "text" => None,
+            Some(Json::Text(kind)) => Some(format!("a part of type `{kind}`")),
+            _ => Some(format!("a part of {}", json::keys(of))),
+        }
+    })
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use sae_config::{CorpusConfig, CorpusFormat};
 
-use super::formats::{format_of, has_ending, name_of};
+use super::formats::{format_of, has_ending};
 use super::pattern;
 use crate::{Error, Result};
 
@@ -76,7 +76,7 @@ impl Files {
                 let format = config.format.or_else(|| format_of(&shard.name));
                 // Any other single file is a text, or is refused as one that is none.
                 let format = format.unwrap_or(CorpusFormat::Text);
-                formats.entry(name_of(format)).or_insert((format, 0)).1 += 1;
+                formats.entry(format.name()).or_insert((format, 0)).1 += 1;
             }
             shards.extend(found);
         }
@@ -184,7 +184,7 @@ fn shard(path: PathBuf, root: &Path) -> Result<Shard> {
 }
 
 fn none_found(config: &CorpusConfig, root: &Path) -> Error {
-    let kind = config.format.map_or("a corpus", name_of);
+    let kind = config.format.map_or("a corpus", CorpusFormat::name);
     let of = config.files.as_ref().map_or(String::new(), |files| format!(" that fit `{files}`"));
     Error::file(root, "files", format!("files of {kind}{of}"), "none")
 }

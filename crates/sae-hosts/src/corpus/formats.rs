@@ -1,17 +1,6 @@
-//! Names of formats, and the endings of their files.
+//! The endings of files by their format.
 
 use sae_config::CorpusFormat;
-
-/// A format's name in settings.
-pub(super) const fn name_of(format: CorpusFormat) -> &'static str {
-    match format {
-        CorpusFormat::Text => "text",
-        CorpusFormat::Jsonl => "jsonl",
-        CorpusFormat::Parquet => "parquet",
-        CorpusFormat::Npy => "npy",
-        CorpusFormat::Bin => "bin",
-    }
-}
 
 /// The endings of a format's files.
 const fn endings(format: CorpusFormat) -> &'static [&'static str] {
@@ -26,17 +15,9 @@ const fn endings(format: CorpusFormat) -> &'static [&'static str] {
     }
 }
 
-const FORMATS: [CorpusFormat; 5] = [
-    CorpusFormat::Text,
-    CorpusFormat::Jsonl,
-    CorpusFormat::Parquet,
-    CorpusFormat::Npy,
-    CorpusFormat::Bin,
-];
-
 /// The format of a file by its ending.
 pub(super) fn format_of(name: &str) -> Option<CorpusFormat> {
-    FORMATS.into_iter().find(|format| has_own_ending(*format, name))
+    CorpusFormat::ALL.into_iter().find(|format| has_own_ending(*format, name))
 }
 
 fn has_own_ending(format: CorpusFormat, name: &str) -> bool {
@@ -58,7 +39,7 @@ mod tests {
 
     #[test]
     fn formats_are_told_by_endings() {
-        for format in FORMATS {
+        for format in CorpusFormat::ALL {
             for ending in endings(format) {
                 assert_eq!(format_of(&format!("a.{ending}")), Some(format));
                 assert_eq!(format_of(&format!("A.{}", ending.to_uppercase())), Some(format));

@@ -108,20 +108,24 @@ impl Column {
                 Error::file(path, format!("column `{field}`"), expected, "a field of one")
             });
         }
-        if let [leaf] = of_field[..] {
-            let column = schema.column(leaf);
-            match (column.physical_type(), column.max_rep_level()) {
-                (Physical::BYTE_ARRAY, 0) => return Ok(Self::Text(leaf)),
-                (Physical::INT32 | Physical::INT64, 1) => return Ok(Self::Ids(leaf)),
-                _ => {}
-            }
-        }
         let column = schema.column(of_field[0]);
         let lists = "a list of ".repeat(usize::try_from(column.max_rep_level()).unwrap_or(0));
-        let got = if of_field.len() > 1 {
-            "a column of several parts (`chat = {}` reads chats)".to_owned()
-        } else {
-            format!("{lists}{}", column.physical_type())
+        let n_parts = column.path().parts().len();
+        let depth = n_parts.saturating_sub(field.split('.').count());
+        // The element of a list repeats by itself, or lies in a group that does; what lies elsewhere is
+        // a field of something.
+        let is_value = match (column.max_rep_level(), repetition(&column)) {
+            (0, _) => depth == 0,
+            (1, Repetition::REPEATED) => depth <= 1,
+            (1, _) => depth == 2,
+            _ => true,
+        };
+        let got = match (of_field.len(), column.physical_type(), column.max_rep_level()) {
+            (2.., ..) => "a column of several parts (`chat = {}` reads chats)".to_owned(),
+            _ if !is_value => format!("{lists}objects of one field"),
+            (_, Physical::BYTE_ARRAY, 0) => return Ok(Self::Text(of_field[0])),
+            (_, Physical::INT32 | Physical::INT64, 1) => return Ok(Self::Ids(of_field[0])),
+            (_, other, _) => format!("{lists}{other}"),
         };
         let expected = "texts or lists of token ids";
         Err(Error::file(path, format!("column `{field}`"), expected, got))
@@ -137,5 +141,74 @@ fn is_unsigned(column: &ColumnDescriptor) -> bool {
 
 /// Whether a leaf may be null by itself.
 fn is_optional(column: &ColumnDescriptor) -> bool {
-    column.self_type().get_basic_info().repetition() == Repetition::OPTIONAL
+    repetition(column) == Repetition::OPTIONAL
+}
+
+fn repetition(column: &ColumnDescriptor) -> Repetition {
+    column.self_type().get_basic_info().repetition()
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_told_by_their_types() {
+        let schema = parse_message_type(
+            "message table {
+                optional binary text (utf8);
+                optional int32 number;
+                optional group ids (list) { repeated group list { optional int32 element; } }
+                repeated int64 bare;
+                optional group old (list) { repeated int32 array; }
+                optional group objects (list) {
+                    repeated group list { optional group element { optional int32 id; } }
+                }
+                optional group twice (list) {
+                    repeated group list {
+                        optional group element (list) {
+                            repeated group list { optional int32 element; }
+                        }
+                    }
+                }
+                optional group alone { optional binary text (utf8); }
+                optional group inner {
+                    optional binary text (utf8);
+                    optional group ids (list) { repeated group list { optional int64 element; } }
+                }
+            }",
+        );
+        let schema = SchemaDescriptor::new(Arc::new(schema.unwrap()));
+        let find = |field: &str| {
+            let found = Column::find(Path::new("a.parquet"), &schema, field, false);
+            found.map_err(|error| error.to_string())
+        };
+        for (field, expected) in [
+            ("text", Column::Text(0)),
+            ("ids", Column::Ids(2)),
+            ("bare", Column::Ids(3)),
+            ("old", Column::Ids(4)),
+            ("alone.text", Column::Text(7)),
+            ("inner.text", Column::Text(8)),
+            ("inner.ids", Column::Ids(9)),
+        ] {
+            assert_eq!(find(field), Ok(expected), "{field}");
+        }
+        for (field, got) in [
+            ("number", "got INT32"),
+            ("objects", "got a list of objects of one field"),
+            ("objects.list.element.id", "got a list of objects of one field"),
+            ("alone", "got objects of one field"),
+            ("twice", "got a list of a list of INT32"),
+            ("inner", "got a column of several parts (`chat = {}` reads chats)"),
+        ] {
+            let error = find(field).unwrap_err();
+            assert!(
+                error.ends_with(&format!("expected texts or lists of token ids, {got}")),
+                "{error}"
+            );
+        }
+    }
 }

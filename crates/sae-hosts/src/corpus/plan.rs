@@ -9,7 +9,6 @@ use sae_data::Provenance;
 
 use super::chat::ChatRenderer;
 use super::files::Files;
-use super::formats::name_of;
 use super::json::Object;
 use super::plain::PlainText;
 use super::record::Records;
@@ -184,7 +183,7 @@ impl Plan {
         };
         let (hash, covers) = &self.hash;
         set("corpus", self.names.join(", "));
-        set("corpus_format", name_of(self.files.format).to_owned());
+        set("corpus_format", self.files.format.name().to_owned());
         let (n_files, n_bytes) = (self.files.shards.len(), self.files.n_bytes());
         set("corpus_files", format!("{n_files} files of {n_bytes} bytes"));
         set("corpus_hash", format!("{hash} of {covers}"));
@@ -199,7 +198,7 @@ impl Plan {
             }
         }
         if let Some(token_type) = config.token_type {
-            set("corpus_token_type", format!("{token_type:?}").to_lowercase());
+            set("corpus_token_type", token_type.name().to_owned());
         }
         if let Some(chat) = &self.chat {
             set("chat_template_hash", chat.hash());
@@ -234,7 +233,7 @@ fn check_settings(config: &CorpusConfig, format: CorpusFormat) -> Result<()> {
     let has_fields = matches!(format, CorpusFormat::Jsonl | CorpusFormat::Parquet);
     let is_tokens = matches!(format, CorpusFormat::Npy | CorpusFormat::Bin);
     let refused = |name: &'static str, of: &str| {
-        let got = format!("files of {}", name_of(format));
+        let got = format!("files of {}", format.name());
         Err(Error::input(name, format!("files of {of}"), got))
     };
     if config.field.is_some() && !has_fields {

@@ -102,8 +102,9 @@ impl ReadAhead {
         match parcel {
             Some(Parcel::Items(items)) => self.ready.extend(items),
             Some(Parcel::End(end)) => {
-                self.has_ended = true;
+                // After an error there is no end: the thread is gone, which is told from now on.
                 self.standing = end?;
+                self.has_ended = true;
             }
             None => return Err(stopped()),
         }

@@ -215,7 +215,8 @@ impl TokenFile {
         if self.at >= self.n_numbers {
             return Ok(None);
         }
-        let (number, end) = (self.number, self.end.filter(|_| self.line.is_none()));
+        let (number, is_stream) = (self.number, self.line.is_none());
+        let end = self.end.filter(|_| is_stream);
         let most = self.line.unwrap_or(MAX_DOCUMENT as u64).min(self.n_numbers - self.at);
         let (mut ids, mut left, mut wrong) = (Vec::new(), most, None);
         while left > 0 {
@@ -231,7 +232,7 @@ impl TokenFile {
                     Err(number) => {
                         wrong = wrong.or(Some((start + n_read - 1, number)));
                         // The rest of a line still has to be passed over.
-                        is_over = end.is_some() || most == MAX_DOCUMENT as u64;
+                        is_over = is_stream;
                     }
                 }
                 if is_over {

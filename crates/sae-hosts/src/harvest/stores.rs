@@ -31,12 +31,15 @@ impl Stores {
         let Some((_, first)) = places.first() else {
             return Err(Error::input("hook points", "at least one", "none"));
         };
-        let mut stores = Vec::new();
+        // Before any of them is begun.
         for (i, (hook, out)) in places.iter().enumerate() {
             if let Some((other, _)) = places[..i].iter().find(|(h, o)| h == hook || o == out) {
                 let expected = "hook points that differ, with a store each";
                 return Err(Error::input("hook points", expected, format!("{other} and {hook}")));
             }
+        }
+        let mut stores = Vec::new();
+        for (hook, out) in places {
             let writer = StoreWriter::resume_unfinished(out, spec(*hook)?)?;
             let present = writer.as_ref().map_or(0, StoreWriter::n_rows);
             stores.push(Store { writer, present });

@@ -161,6 +161,18 @@ mod tests {
         let whole = cpu::attention(&attention, &keys, &keys, &keys).unwrap();
         let error = attention.forward(&query, &keys, &keys) - whole.narrow(1, 3, 1);
         assert!(error.abs().max().double_value(&[]) < 1e-6);
+        // What does not fit together is left to libtorch, and to its errors.
+        let causal = Attention { mask: Mask::Causal, ..attention };
+        let part = |dim, length| keys.narrow(dim, 0, length);
+        for (attention, queries, keys, values) in [
+            (causal, keys.copy(), part(1, 9), part(1, 9)),
+            (attention, keys.copy(), part(2, 3), part(2, 3)),
+            (attention, keys.copy(), keys.copy(), part(1, 9)),
+            (attention, keys.copy(), keys.copy(), part(3, 4)),
+            (attention, keys.copy(), part(0, 1), part(0, 1)),
+        ] {
+            assert!(cpu::attention(&attention, &queries, &keys, &values).is_none());
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Damaged files, lines and rows.
 
 use sae_config::{CorpusConfig, Damaged};
-use sae_hosts::corpus::{self, Content};
+use sae_hosts::corpus::{self, Content, DocumentPosition};
 use tempfile::TempDir;
 
 use super::{config, contents, file, open, rest, texts, tokenizer};
@@ -97,6 +97,46 @@ fn damaged_files_are_named_or_skipped() {
     });
     assert!(error.ends_with("a.parquet: content: expected documents, got none"), "{error}");
     assert_eq!((rest, n), (texts(), 1));
+}
+
+#[test]
+fn lines_behind_a_damaged_one_keep_their_places() {
+    // As long as a document is at most where nothing ends it.
+    let (n_lines, length) = (3, 1 << 20);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.npy");
+    let header = format!(
+        "{:<117}\n",
+        format!("{{'descr': '<i4', 'fortran_order': False, 'shape': ({n_lines}, {length}), }}")
+    );
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(header.as_bytes());
+    let numbers = (0..n_lines).flat_map(|line| {
+        (0..length).map(move |at| if (line, at) == (1, 5) { -1 } else { 10 * line + at % 7 })
+    });
+    bytes.extend(numbers.flat_map(i32::to_le_bytes));
+    std::fs::write(&path, bytes).unwrap();
+    let (error, rest, n) = damaged(&config(&path));
+    let place = format!("number {}", length + 5);
+    assert!(
+        error.ends_with(&format!("{place}: expected a token id of 32 bits, got -1")),
+        "{error}"
+    );
+    let line = |line: u32| Content::Ids((0..length as u32).map(|at| 10 * line + at % 7).collect());
+    assert!(rest == [line(0), line(2)], "{} documents", rest.len());
+    assert_eq!(n, 1);
+}
+
+#[test]
+fn after_an_error_there_is_no_end() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.jsonl");
+    std::fs::write(&path, "{\"text\": \"a\"}\n{}\n{\"text\": \"c\"}\n").unwrap();
+    let mut documents = open(&config(&path));
+    documents.next().unwrap();
+    assert!(documents.next().is_err() && documents.next().is_err());
+    documents.resume(&DocumentPosition::default()).unwrap();
+    assert_eq!(documents.next().unwrap().unwrap().content, text("a"));
 }
 
 #[test]

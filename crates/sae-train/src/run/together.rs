@@ -12,7 +12,7 @@ use super::training::Run;
 use super::{Progress, RunOptions, RunSummary};
 use crate::batches::Batches;
 use crate::data::{Filtered, Opened};
-use crate::device::run_device;
+use crate::device::{run_device, tf32};
 use crate::fault;
 use crate::plan::check_memory;
 use crate::{Error, Result};
@@ -74,6 +74,10 @@ fn train(
     let Some(first) = left.first() else { return Ok(all_of(ended)) };
     check_memory(&left, source.ports().as_ref().map(|port| port.dimension))?;
     let device = run_device(first)?;
+    if let Some(allow) = tf32(&first.training, device) {
+        // As each step does: so a live host computes its first rows as all that follow.
+        tch_autograd::allow_tf32(allow)?;
+    }
     let mut at_work = Vec::new();
     for (index, folder) in folders_left {
         at_work.push((index, Run::start(folder, source.as_mut(), device)?));
@@ -119,7 +123,8 @@ impl Pass {
                 return Ok(());
             }
             let clock = Instant::now();
-            let batch = self.batches.next()?;
+            let Some((_, first)) = at_work.first() else { break };
+            let batch = fault::named(first.config(), step, || self.batches.next())?;
             let next = self.batches.position();
             let n_steps = at_work.iter().filter(|(_, run)| run.steps_done() == step).count();
             let reading = clock.elapsed() / u32::try_from(n_steps).unwrap_or(u32::MAX).max(1);

@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 use super::{Differences, check_apart, check_dimension, device, locked};
 use crate::cli::EncodeArgs;
 use crate::failure::{Blame as _, Failure};
+use crate::output::say;
 use crate::progress::Progress;
 
 /// Rows encoded at once.
@@ -79,7 +80,9 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<(), Failure> {
         differences: found.lines,
         shards,
     };
-    sae_config::write_json(&args.out.join("codes.json"), &codes).or_run()
+    sae_config::write_json(&args.out.join("codes.json"), &codes).or_run()?;
+    say!("{}: codes of {} rows", args.out.display(), codes.n_rows);
+    Ok(())
 }
 
 /// Of what a folder's codes are.

@@ -62,7 +62,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     let _lock = locked(OutputLock::directory(&args.out))?;
     let Exported { files, differences } = sae_models::export(&sae, format, &origin, &args.out)
         .map_err(|e| match e {
-            sae_models::Error::Io { .. } => Failure::run(e),
+            sae_models::Error::Io { .. }
+            | sae_models::Error::Config(sae_config::Error::Io { .. }) => Failure::run(e),
             other => Failure::usage(other),
         })?;
     files.iter().for_each(|file| say!("{}", file.display()));

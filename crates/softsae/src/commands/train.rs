@@ -24,7 +24,7 @@ use crate::interrupt;
 use crate::output::{note, say};
 use failures::failure;
 use profile::print_profile;
-use reads::{inputs, say_if_elsewhere, store_ports};
+use reads::{inputs, say_if_elsewhere, say_of_target, store_ports};
 use told::Told;
 
 /// A run file.
@@ -38,6 +38,7 @@ impl Run {
     fn read(file: &Path) -> Result<Self, Failure> {
         let mut written = RunConfig::read(file).or_usage()?;
         if let Some(live) = &mut written.data.live {
+            live.host = sae_hosts::pin_host(&live.host).or_usage()?;
             live.corpus = sae_hosts::corpus::pin(&live.corpus).or_usage()?;
         }
         let config = written.check().or_usage()?;
@@ -62,6 +63,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<(), Failure> {
         Some(live) => live.ports().clone(),
         None => store_ports(config)?,
     };
+    say_of_target(&ports)?;
     // Without --out there is only --plan, as clap sees to.
     if args.plan {
         let host = live.map_or(0, |live| live.host().weight_bytes());

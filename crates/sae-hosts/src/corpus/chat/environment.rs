@@ -32,9 +32,11 @@ pub(super) fn build(template: &str, date: Option<&str>) -> Result<Environment<'s
     });
     environment.add_filter("tojson", |value: Value, options: Kwargs| {
         let indent: Option<usize> = options.get("indent")?;
-        // Keys of `json.dumps` that change nothing here.
-        let _ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
+        let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
         options.assert_all_used()?;
+        if ensure_ascii == Some(true) {
+            return Err(invalid("`tojson` with `ensure_ascii`, which is off here".to_owned()));
+        }
         python::dumps(&value, indent).map_err(invalid)
     });
     environment.set_formatter(|out, _state, value| {

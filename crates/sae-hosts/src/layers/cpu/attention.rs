@@ -25,6 +25,9 @@ pub(crate) fn attention(
     keys: &Tensor,
     values: &Tensor,
 ) -> Option<Tensor> {
+    if !fit_together(of.mask, queries, keys, values) {
+        return None;
+    }
     let (batch, positions, width) = (queries.size()[0], queries.size()[1], row(queries));
     let [queries, keys, values] = [queries, keys, values].map(Heads::new);
     let (queries, keys, values) = (queries?, keys?, values?);
@@ -33,7 +36,7 @@ pub(crate) fn attention(
     if out.numel() == 0 {
         return Some(out);
     }
-    let shared = queries.heads / keys.heads.max(1);
+    let shared = queries.heads / keys.heads;
     let before = keys.positions.saturating_sub(positions);
     let rows = view_mut::<f32>(&mut out).ok()?;
     let blocks = rows.par_chunks_mut(positions * width).enumerate().flat_map(|(sequence, rows)| {
@@ -69,6 +72,20 @@ pub(crate) fn attention(
         })
         .collect::<Option<()>>()?;
     Some(out)
+}
+
+/// Whether each query has its keys and values, all of one dimension.
+fn fit_together(mask: Mask, queries: &Tensor, keys: &Tensor, values: &Tensor) -> bool {
+    let (&[batch, positions, heads, head_dim], &[_, n_keys, kv_heads, _]) =
+        (queries.size().as_slice(), keys.size().as_slice())
+    else {
+        return false;
+    };
+    keys.size() == [batch, n_keys, kv_heads, head_dim]
+        && values.size() == keys.size()
+        && kv_heads > 0
+        && heads % kv_heads == 0
+        && (mask == Mask::Full || n_keys >= positions)
 }
 
 /// The width of all heads of a position.

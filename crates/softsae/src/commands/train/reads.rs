@@ -39,6 +39,20 @@ pub(super) fn say_if_elsewhere(init: &Path, ports: &Ports<Port>) -> Result<(), F
     }
 }
 
+/// Says where the rows to rebuild are of another host than those that are encoded, or were harvested in
+/// another way.
+pub(super) fn say_of_target(ports: &Ports<Port>) -> Result<(), Failure> {
+    let Some(target) = &ports.target else { return Ok(()) };
+    let (ours, theirs) = (origin(&ports.input).or_usage()?, origin(target).or_usage()?);
+    let of_host = ours.elsewhere(&theirs).into_iter().filter(|found| found.what == "host");
+    let otherwise = ours.made_otherwise(&theirs).into_iter();
+    for difference in of_host.chain(otherwise.filter(|found| found.what != "element type")) {
+        let place = target.place.display();
+        note!("note: data.target: {place}: {difference}, where the input has the former");
+    }
+    Ok(())
+}
+
 /// Opens each store, so that one that cannot be is a mistake of usage; gives back the ports, that of
 /// the input being of the first store.
 pub(super) fn store_ports(config: &CheckedRun) -> Result<Ports<Port>, Failure> {
