@@ -46,10 +46,11 @@ fn labels_become_explanations_of_the_batch_that_has_their_features() {
     let text = |line: usize, key: &str| found[line][key].as_str().unwrap();
     assert_eq!((text(0, "index"), text(0, "description")), ("127", hostile));
     assert_eq!((text(1, "index"), text(1, "description")), ("128", "x"));
-    for line in 0..2 {
+    assert_eq!(found.len(), 2);
+    for (line, one) in found.iter().enumerate() {
         assert_eq!((text(line, "modelId"), text(line, "layer")), ("tiny-it", "3-mine-res-260"));
         assert_eq!((text(line, "authorId"), text(line, "id").len()), ("c1", 25));
-        assert!(found[line]["typeName"].is_null() && found[line]["explanationModelName"].is_null());
+        assert!(one["typeName"].is_null() && one["explanationModelName"].is_null());
     }
     assert_ne!(text(0, "id"), text(1, "id"));
     let notes = "by judge/1; detection: balanced accuracy 0.875 of 8 texts";

@@ -57,7 +57,7 @@ pub(crate) enum Command {
     /// Store the sparse codes of an activation store
     Encode(EncodeArgs),
     /// Make pages of what every feature of an SAE is active on, and files of them for other tools
-    Features(FeaturesArgs),
+    Features(Box<FeaturesArgs>),
     /// Let a language model write with a feature added to its activations
     Steer(SteerArgs),
     /// Describe an activation store or a checkpoint
