@@ -122,8 +122,11 @@ fn a_corpus_goes_on_at_every_document_in_order_and_shuffled() {
             let whole = all(&config);
             let mut documents = open(&config);
             let mut positions = vec![documents.position()];
+            let mut fraction = 0.0;
             while documents.next().unwrap().is_some() {
                 positions.push(documents.position());
+                assert!(documents.fraction() >= fraction && documents.fraction() <= 1.0);
+                fraction = documents.fraction();
             }
             assert!(documents.is_last() && documents.fraction() == 1.0);
             assert_eq!(positions.len(), whole.len() + 1);

@@ -24,18 +24,21 @@ pub(super) struct Shuffled {
     /// Documents taken of it.
     taken: u64,
     window: VecDeque<Document>,
+    /// The share of the corpus before it.
+    before: f64,
 }
 
 impl Shuffled {
     pub(super) fn new(inner: Box<dyn Documents>, config: &ShuffleConfig) -> Self {
         let start = inner.position();
-        let (seed, most) = (config.seed, config.window);
-        Self { inner, seed, most, start, taken: 0, window: VecDeque::new() }
+        let (seed, most, before) = (config.seed, config.window, inner.fraction());
+        Self { inner, seed, most, start, taken: 0, window: VecDeque::new(), before }
     }
 
     /// Reads and shuffles the window that begins where the inner documents are.
     fn fill(&mut self) -> Result<()> {
         self.start = self.inner.position();
+        self.before = self.inner.fraction();
         self.taken = 0;
         let (mut window, mut n_bytes) = (Vec::new(), 0);
         while window.len() < self.most && n_bytes < WINDOW_BYTES {
@@ -77,6 +80,7 @@ impl Documents for Shuffled {
         self.inner.resume(&DocumentPosition { taken: 0, ..*position })?;
         self.window.clear();
         self.taken = 0;
+        self.before = self.inner.fraction();
         if position.taken > 0 {
             self.fill()?;
             let taken = usize::try_from(position.taken).unwrap_or(usize::MAX);
@@ -95,7 +99,9 @@ impl Documents for Shuffled {
     }
 
     fn fraction(&self) -> f64 {
-        self.inner.fraction()
+        let (taken, left) = (self.taken as f64, self.window.len() as f64);
+        let within = if left > 0.0 { taken / (taken + left) } else { 1.0 };
+        self.before + (self.inner.fraction() - self.before) * within
     }
 
     fn is_last(&self) -> bool {
