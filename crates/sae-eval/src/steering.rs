@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// Sizes of what is added, over those of the activations, where no strengths are asked for.
 const RELATIVE_NORMS: [f64; 5] = [0.0, 0.25, 0.5, 1.0, 2.0];
 
+/// Beyond it nothing of the activations themselves is left in f32, and their squares overflow.
+const MOST_RELATIVE_NORM: f64 = 1e6;
+
 /// How a host is steered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SteerOptions {
@@ -68,6 +71,11 @@ pub fn steer(
         true => RELATIVE_NORMS.map(|relative| relative / of_one).to_vec(),
         false => options.strengths.clone(),
     };
+    if let Some(strength) = strengths.iter().find(|s| of_one * s.abs() > MOST_RELATIVE_NORM) {
+        let most = MOST_RELATIVE_NORM / of_one;
+        let expected = format!("at most {most:.4e}, {MOST_RELATIVE_NORM:e} of the norm");
+        return Err(Error::Setting { name: "strength", expected, got: strength.to_string() });
+    }
     let most = (strengths.len() * options.max_tokens) as u64;
     let mut continuations = Vec::new();
     for (i, strength) in strengths.into_iter().enumerate() {

@@ -151,7 +151,7 @@ fn group(name: String, of: &[&Prediction], by: &[Replacement]) -> LossGroup {
             by: by.name(),
             ce,
             kl,
-            ce_recovered: (zero.ce != clean).then(|| (zero.ce - ce) / (zero.ce - clean)),
+            ce_recovered: (zero.ce > clean).then(|| (zero.ce - ce) / (zero.ce - clean)),
             kl_recovered: (zero.kl > 0.0).then(|| 1.0 - kl / zero.kl),
         }
     });

@@ -45,7 +45,8 @@ pub(super) fn loss_scores(all: &[Prediction], by: &[Replacement]) -> Scores {
     scores
 }
 
-/// Σ a/Σ b over predictions; none where the second sum is 0.
+/// Σ a/Σ b over predictions; none where the second sum is not positive: zeros that hurt nothing leave
+/// nothing to recover.
 fn ratio(all: &[Prediction], of: &dyn Fn(&Prediction) -> [f64; 2]) -> Option<Score> {
     let sums = |part: &[Prediction]| {
         let add = |sum: [f64; 2], of: [f64; 2]| [sum[0] + of[0], sum[1] + of[1]];
@@ -53,7 +54,7 @@ fn ratio(all: &[Prediction], of: &dyn Fn(&Prediction) -> [f64; 2]) -> Option<Sco
     };
     let contexts: Vec<[f64; 2]> = all.chunk_by(|a, b| a.context == b.context).map(sums).collect();
     let total = sums(all);
-    if total[1] == 0.0 {
+    if total[1].is_nan() || total[1] <= 0.0 {
         return None;
     }
     let mut score = Score::new(total[0] / total[1], all.len() as u64);

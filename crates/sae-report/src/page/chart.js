@@ -59,6 +59,7 @@ function zoomable(figure, root, { area, width, unX, unY }, again) {
  */
 function chart(figure, options) {
   const { title, xLabel, yLabel, series, xLog, yLog, xTick, wide, data } = options;
+  const { xTicks = wide ? 10 : 7 } = options;
   const open = figure.querySelector("details")?.open;
   const caption = document.createElement("figcaption");
   caption.textContent = title;
@@ -99,7 +100,7 @@ function chart(figure, options) {
     label.textContent = format(yLog ? 10 ** t : t);
     root.append(label);
   }
-  for (const t of xLog ? logTicks(x0, x1) : ticks(x0, x1, wide ? 10 : 7)) {
+  for (const t of xLog ? logTicks(x0, x1) : ticks(x0, x1, xTicks)) {
     const x = px(xLog ? 10 ** t : t);
     root.append(svg("line", { class: "grid", x1: x, x2: x, y1: area.top, y2: area.bottom }));
     const label = svg("text", { x, y: area.bottom + 18, "text-anchor": "middle" });

@@ -4,37 +4,53 @@
 const PROFILED = RUNS.filter((run) => run.evaluation?.profile);
 const spends = (run) => run.evaluation.sparsity.l0_sd > 0;
 
-const KINDS = [
-  ["by_position", "Position in the context", (of) => span(of)],
-  ["by_document", "Text of the store", (of) => `text ${of.from}`],
-  ["by_frequency", "Occurrences of the token in the store", (of) => span(of)],
-  ["by_error", "Share of the squared norm that is not rebuilt, in tenths of the rows", (of) => `${format(of.from)} to ${format(of.to)}`],
-  ["by_loss", "The untouched host's loss on the next token, in tenths of the predictions", (of) => `${format(of.from)} to ${format(of.to)}`],
-];
-
 const span = (of) => (of.from === of.to ? format(of.from) : `${format(of.from)} to ${format(of.to)}`);
+const tenth = (at) => `${at}${["st", "nd", "rd"][at - 1] ?? "th"}`;
+
+// Charts: the groups of a run, a title, what a group is called, and how runs compare: groups of equal bounds share a
+// place, or those of equal rank, whose bounds are the run's own.
+const KINDS = [
+  { kind: "by_position", title: "Position in the context", name: span },
+  { kind: "by_document", title: "Text of the store", name: (of) => `text ${of.from}` },
+  { kind: "by_frequency", title: "Occurrences of the token in the store", name: span },
+  { kind: "by_error", title: "Share of the squared norm that is not rebuilt, in tenths of the rows", name: span, axis: "Tenth of the run's rows by that share, the least first" },
+  { kind: "by_loss", title: "The untouched host's loss on the next token, in tenths of the predictions", name: span, axis: "Tenth of the predictions by that loss, the least first" },
+];
 
 /** The groups of a run. */
 function groupsOf(run, kind) {
   return (kind === "by_loss" ? run.evaluation.cross_entropy?.by_next_loss : run.evaluation.profile[kind]) ?? [];
 }
 
-function spentChart(figure, [kind, title, name], runs) {
-  const longest = runs.map((run) => groupsOf(run, kind)).reduce((a, b) => (b.length > a.length ? b : a), []);
-  figure.hidden = longest.length < 2;
+/** The places of a chart over all runs, so that they stay where runs are switched off: lower bounds, or ranks. */
+function placesOf({ kind, axis }) {
+  const all = PROFILED.filter(spends).map((run) => groupsOf(run, kind));
+  if (axis) return Array.from({ length: Math.max(0, ...all.map((groups) => groups.length)) }, (_, at) => at + 1);
+  return unique(all.flat().map((of) => of.from)).sort((a, b) => a - b);
+}
+
+function spentChart(figure, one, runs) {
+  const { kind, title, axis } = one;
+  const places = placesOf(one);
+  figure.hidden = !runs.some((run) => groupsOf(run, kind).length > 1);
   if (figure.hidden) return;
+  const name = (of, at) => (axis ? `${tenth(at + 1)} tenth, ${one.name(of)}` : one.name(of));
   const series = runs.map((run) => ({
     index: run.hue, name: label(run), dash: dashOf(run), marks: true,
     points: groupsOf(run, kind).map((of, at) => ({
-      x: at + 1, y: of.l0,
-      text: [`${label(run)}, ${name(of)}`, `L0 ${format(of.l0)}${of.k_hat === undefined ? "" : `, k̂ ${format(of.k_hat)}`}`,
+      x: axis ? at + 1 : places.indexOf(of.from) + 1, y: of.l0,
+      text: [`${label(run)}, ${name(of, at)}`, `L0 ${format(of.l0)}${of.k_hat === undefined ? "" : `, k̂ ${format(of.k_hat)}`}`,
         of.error === undefined ? "" : `not rebuilt: ${share(of.error)}`, `${of.n} rows`].filter(Boolean).join("\n"),
     })),
   }));
-  const head = ["run", title, "rows", "L0", "k̂", "not rebuilt"];
-  const rows = () => runs.flatMap((run) => groupsOf(run, kind).map((of) => [label(run), name(of), of.n, of.l0, of.k_hat ?? null, of.error ?? null]));
-  const xTick = (at) => (Number.isInteger(at) && longest[at - 1] ? (kind === "by_document" ? String(longest[at - 1].from) : format(longest[at - 1].from)) : "");
-  chart(figure, { title: `L0 by ${title[0].toLowerCase()}${title.slice(1)}`, xLabel: title, yLabel: "L0", series, xTick, data: { head, rows } });
+  const head = ["run", ...(axis ? ["tenth"] : []), title, "rows", "L0", "k̂", "not rebuilt"];
+  const rows = () => runs.flatMap((run) => groupsOf(run, kind).map((of, at) =>
+    [label(run), ...(axis ? [at + 1] : []), one.name(of), of.n, of.l0, of.k_hat ?? null, of.error ?? null]));
+  const written = (place) => (axis ? tenth(place) : kind === "by_document" ? String(place) : format(place));
+  const xTick = (at) => (places[at - 1] === undefined ? "" : written(places[at - 1]));
+  chart(figure, {
+    title: `L0 by ${title[0].toLowerCase()}${title.slice(1)}`, xLabel: axis ?? title, yLabel: "L0", series, xTick, xTicks: axis ? 11 : 7, data: { head, rows },
+  });
 }
 
 /** A text, each token coloured by its number of features. */
@@ -85,5 +101,5 @@ function profile() {
 /** The places of the charts; none where no run has more features for one row than for another. */
 function profiles() {
   $("profile-section").hidden = !PROFILED.some(spends);
-  $("spent").replaceChildren(...KINDS.map(([kind]) => element("figure", { id: kind })));
+  $("spent").replaceChildren(...KINDS.map(({ kind }) => element("figure", { id: kind })));
 }

@@ -17,6 +17,7 @@ pub(crate) mod train;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use sae_data::{ActivationStore, Error, OutputLock};
 use sae_hosts::Text;
 use sae_models::{Sae, TrainedOn};
@@ -108,6 +109,9 @@ fn locked_file(out: &Path) -> Result<OutputLock, Failure> {
     if out.is_dir() {
         let error = anyhow::anyhow!("--out: expected a file, got the folder {}", out.display());
         return Err(Failure::usage(error));
+    }
+    if let Some(folder) = out.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string()).or_run()?;
     }
     locked(OutputLock::file(out))
 }

@@ -4,6 +4,7 @@ use sae_hosts::{Bos, HookPoint, HostModel, HostTokenizer, Past, Prefix};
 use sae_models::Sae;
 use tch::Tensor;
 
+use super::super::check_length;
 use super::AttributeTable;
 use crate::metrics::to_f64s;
 use crate::{Error, Result};
@@ -129,7 +130,10 @@ impl Asked {
         let tokenizer = host.tokenizer()?;
         let all = things.map(|thing| tokens_of(tokenizer, lead, thing, around));
         let all = all.collect::<Result<Vec<_>>>()?;
-        all.iter().try_for_each(|(ids, _)| host.check_ids(ids))?;
+        for (ids, _) in &all {
+            host.check_ids(ids)?;
+            check_length(host, ids.len())?;
+        }
         let alike = |ids: &[u32], others: &[u32]| {
             ids.iter().zip(others).take_while(|(id, other)| id == other).count()
         };

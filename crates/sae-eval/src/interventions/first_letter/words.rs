@@ -3,6 +3,7 @@
 use sae_hosts::{HookPoint, HostInput, HostModel, HostTokenizer, Past};
 use tch::Tensor;
 
+use super::super::check_length;
 use super::{FirstLetterOptions, N_LETTERS};
 use crate::{Error, Result};
 
@@ -76,6 +77,7 @@ pub(super) fn read(
     let lead = options.bos.resolve(tokenizer)?;
     let before: Vec<u32> = lead.into_iter().chain(tokenizer.encode(EXAMPLES)?).collect();
     host.check_ids(&before)?;
+    check_length(host, before.len() + 1)?;
     let tensor = |ids: &[u32], shape: [i64; 2]| -> Result<Tensor> {
         let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
         Ok(Tensor::f_from_slice(&ids)?.f_reshape(shape)?.f_to_device(host.device())?)

@@ -55,12 +55,21 @@ impl Suites {
         }
         if suites.wants(Suite::Probing) {
             for path in &args.probes {
-                suites.probes.push(Probes::open(path, sae, args, found)?);
+                let probes = Probes::open(path, sae, args, found)?;
+                let is_there = |other: &Probes| other.is_same(&probes);
+                if suites.probes.iter().any(is_there) {
+                    return Err(twice("--probes", path));
+                }
+                suites.probes.push(probes);
             }
         }
         if suites.wants(Suite::Stability) {
             for path in &args.against {
-                suites.against.push(open_other(path, sae, args, found)?);
+                let other = open_other(path, sae, args, found)?;
+                if suites.against.iter().chain([sae]).any(|of| has_same_decoder(of, &other)) {
+                    return Err(twice("--against", path));
+                }
+                suites.against.push(other);
             }
         }
         // Those of a transcoder are of two ports, which have no dictionary in common.
@@ -224,6 +233,9 @@ fn wanted(
         };
         match has_what_it_needs {
             true => wanted.push(suite),
+            false if is_all && sae.config().is_transcoder() => {
+                note!("suite {}: left out, it needs {}, and an SAE", suite.name(), suite.needs());
+            }
             false if is_all => {
                 note!("suite {}: left out, it needs {}", suite.name(), suite.needs());
             }
@@ -235,6 +247,17 @@ fn wanted(
         }
     }
     Ok(wanted)
+}
+
+/// What counts once counts twice where it is given twice, and what is compared with itself agrees.
+fn twice(key: &str, path: &Path) -> Failure {
+    let path = path.display();
+    Failure::usage(anyhow::anyhow!("{key} {path}: expected it once, got what is there already"))
+}
+
+fn has_same_decoder(a: &Sae, b: &Sae) -> bool {
+    let [a, b] = [a, b].map(|sae| &sae.parameters[Role::DecoderWeight]);
+    a.size() == b.size() && a.kind() == b.kind() && a.equal(b)
 }
 
 /// A checkpoint of `--against`.

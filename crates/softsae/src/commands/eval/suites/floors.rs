@@ -67,6 +67,10 @@ impl Floors {
         found: &mut Differences,
         of_model: &TrainedOn,
     ) -> Result<Self, Failure> {
+        if let Some(path) = args.floors.as_deref().filter(|path| path.exists() && !path.is_dir()) {
+            let error = anyhow::anyhow!("--floors: expected a folder, got {}", path.display());
+            return Err(Failure::usage(error));
+        }
         let rows = match &args.train_data {
             None => Arc::clone(store),
             Some(path) => {
@@ -99,8 +103,8 @@ impl Floors {
             None => String::new(),
         };
         format!(
-            "beside them {n} worthless dictionaries of the same width and L0: the passes of core, \
-             truth and probing for each, and on from the hook point with what each rebuilds{kept}"
+            "beside them {n} worthless dictionaries of the same width and L0, each through the same \
+             but stability{kept}"
         )
     }
 

@@ -64,6 +64,11 @@ impl Probes {
         self.labels.tasks().into_iter().filter(|task| self.asked.contains(&task.number))
     }
 
+    /// Whether these are the labels of the same rows.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.labels == other.labels
+    }
+
     /// What tells this data from other.
     pub(super) fn identity(&self) -> Result<String, Failure> {
         let labels = serde_json::to_vec(&self.labels).or_run()?;
@@ -78,9 +83,16 @@ fn asked(store: &dyn ActivationStore, labels: &Labels, path: &Path) -> Result<Ve
     store.read_meta(0, &mut meta).or_usage()?;
     let mut documents: Vec<u32> = meta.iter().map(|meta| meta.document).collect();
     documents.dedup();
-    let labelled = documents.iter().filter_map(|of| labels.of_documents.get(*of as usize));
     let mut counts = vec![0; labels.labels.len()];
-    labelled.for_each(|label| counts[*label as usize] += 1);
+    for of in &documents {
+        let label = labels.of_documents.get(*of as usize).ok_or_else(|| {
+            Failure::usage(anyhow::anyhow!(
+                "{}: `of_documents`: expected a label for each document, got none for document {of}",
+                path.join(LABELS_FILE).display()
+            ))
+        })?;
+        counts[*label as usize] += 1;
+    }
     let n: usize = counts.iter().sum();
     let (mut asked, mut few) = (Vec::new(), Vec::new());
     for task in labels.tasks() {
