@@ -1,8 +1,10 @@
 //! The charts of a report.
 
+use sae_config::SweepResults;
+use sae_report::Report;
 use serde_json::json;
 
-use super::{KS, measured, press, write};
+use super::{KS, measured, press, run, write};
 use crate::browser::Browser;
 
 /// The mean over seeds at an L0, between the two runs around it.
@@ -113,5 +115,48 @@ fn the_pointer_tells_and_zooms() {
         "document.querySelector('#frontier-r2 svg').dispatchEvent(new MouseEvent('dblclick'))",
     );
     assert_eq!(browser.text(ticks), whole);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+/// Where the marks of a chart are, from left to right in the units of the chart, in the order of runs.
+fn places_of(browser: &mut Browser, figure: &str) -> Vec<f64> {
+    let all = browser.value(&format!(
+        "[...document.querySelectorAll('#{figure} g > path[transform]')].map((one) => one.transform.baseVal[0].matrix.e)"
+    ));
+    serde_json::from_value(all).unwrap()
+}
+
+/// What stands below the x axis of a chart.
+fn x_labels(browser: &mut Browser, figure: &str) -> serde_json::Value {
+    browser.value(&format!(
+        "[...document.querySelectorAll('#{figure} svg text[text-anchor=middle]:not(.name)')].map((one) => one.textContent).filter(Boolean)"
+    ))
+}
+
+#[test]
+fn runs_with_other_bins_are_drawn_at_their_own() {
+    let Some(mut browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut runs = vec![run("soft", 8, 0), run("soft", 16, 0)];
+    let profile = runs[1].evaluation.as_mut().unwrap().profile.as_mut().unwrap();
+    profile.by_position.remove(0);
+    for of in &mut profile.by_error {
+        (of.from, of.to) = (10.0 * of.from, 10.0 * of.to);
+    }
+    let results = SweepResults { runs, ..SweepResults::default() };
+    browser.open(&Report::new(results).write(folder.path()).unwrap());
+    let places = places_of(&mut browser, "by_position");
+    assert_eq!((places.len(), &places[1..5]), (9, &places[5..]), "of equal bounds");
+    assert_eq!(x_labels(&mut browser, "by_position"), json!(["0", "1", "2", "3", "4"]));
+    // Tenths are ranks; the bounds of each run are in its data.
+    let places = places_of(&mut browser, "by_error");
+    assert_eq!((places.len(), &places[..10]), (20, &places[10..]));
+    let tenths = ["1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th", "9th", "10th"];
+    assert_eq!(x_labels(&mut browser, "by_error"), json!(tenths));
+    browser.value("document.querySelector('#by_error details').open = true");
+    browser.until("document.querySelectorAll('#by_error tbody tr').length === 20");
+    let bounds = "[1, 11].map((at) => [...document.querySelectorAll('#by_error tbody tr')[at].cells].slice(0, 3).map((cell) => cell.textContent))";
+    let expected = json!([["SoftSAE, k 8", "2", "1 to 2"], ["SoftSAE, k 16", "2", "10 to 20"]]);
+    assert_eq!(browser.value(bounds), expected);
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
