@@ -128,6 +128,7 @@ fn what_cannot_be_steered_is_refused_by_name() {
     assert!(refused(&other, 1, &PROMPT, &fine).starts_with("d_model: expected"));
     for (options, name) in [
         (SteerOptions { strengths: vec![f64::NAN], ..fine.clone() }, "strength"),
+        (SteerOptions { strengths: vec![0.0, -1e38], ..fine.clone() }, "strength"),
         (SteerOptions { temperature: -1.0, ..fine.clone() }, "temperature"),
         (SteerOptions { max_tokens: 0, ..fine.clone() }, "max_tokens"),
         (SteerOptions { max_tokens: 1 << 20, ..fine.clone() }, "max_tokens"),

@@ -92,7 +92,13 @@ fn suites_that_lack_what_they_need_are_refused() {
     }
     fail(eval.into_iter().chain(["--suite", "most"]), 2, &["most", "core", "all"]);
     fail(eval.into_iter().chain(["--probes", str(&store)]), 2, &["--suite"]);
-    // A store without labels, and floors in the place of an input.
+    // A checkpoint beside itself, a store without labels, floors in the place of a file or of an input.
+    let arguments = ["--suite", "stability", "--against", str(&sae)];
+    fail(eval.into_iter().chain(arguments), 2, &["--against", "once"]);
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let arguments = ["--suite", "core", "--floors", str(&file)];
+    fail(eval.into_iter().chain(arguments), 2, &["--floors", "expected a folder"]);
     let arguments = ["--suite", "probing", "--probes", str(&store)];
     fail(eval.into_iter().chain(arguments), 2, &["labels.json"]);
     let inside = store.join("floors");
@@ -245,6 +251,8 @@ fn labels_decide_what_is_asked_and_what_was_kept() {
     let hash = sae_data::open_store(&probes).unwrap().content_hash().unwrap();
     label(&probes, &labels, &hash);
     assert!(is_measured(), "floors are of the labels");
+    let twice = arguments.into_iter().chain(["--probes", str(&probes)]);
+    fail(twice, 2, &["--probes", "once"]);
     let labels: Vec<&str> = (0..200).map(|i| ["x", "y"][usize::from(i < 8)]).collect();
     label(&probes, &labels, &hash);
     fail(arguments, 2, &["--probes", "25 documents", "y (8 and 192)"]);

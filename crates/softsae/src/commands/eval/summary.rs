@@ -51,8 +51,10 @@ pub(super) fn print(evaluation: &Evaluation) {
     if let Some(vision) = &evaluation.vision {
         print_vision(vision);
     }
-    if let Some(moved) = evaluation.interventions.as_ref().and_then(|of| of.attributes.as_ref()) {
-        print_attributes(moved);
+    if let Some(found) = &evaluation.interventions {
+        for (name, moved) in [("cities", &found.attributes), ("countries", &found.countries)] {
+            moved.iter().for_each(|of| print_attributes(name, of));
+        }
     }
     print_scores(evaluation);
 }
@@ -77,11 +79,11 @@ fn print_vision(vision: &VisionScores) {
     }
 }
 
-fn print_attributes(of: &AttributeScores) {
-    say!("attributes      {} things, {} pairs", of.n_things, of.n_pairs);
-    for moved in of.by_features.iter().chain([&of.whole]) {
-        let n = moved.n_features;
-        say!("  {n:>6} features  cause {:.3}, isolation {:.3}", moved.cause, moved.isolation);
+fn print_attributes(name: &str, of: &AttributeScores) {
+    say!("{name:<15} {} that the host knows, {} pairs", of.n_things, of.n_pairs);
+    let moved = of.by_features.iter().map(|of| (format!("{} features", of.n_features), of));
+    for (what, of) in moved.chain([("whole activation".to_owned(), &of.whole)]) {
+        say!("  {what:<16}  cause {:.3}, isolation {:.3}", of.cause, of.isolation);
     }
 }
 
