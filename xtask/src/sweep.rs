@@ -225,11 +225,12 @@ fn do_runs(workspace: &Workspace, args: &SweepArgs, plan: &Plan, out: &Path) -> 
     if stop::requested() {
         bail!(Interrupted);
     }
-    // The last that the program does.
     let pages = pages::make(plan, &job)?;
+    // The last that the program does.
+    let n_apart = seeds::compare(&job, &results::refresh(plan, &job)?.runs)?;
     slurm::drop_finished(&job)?;
     program::drop_others(out, &slurm::programs_in_use(out)?)?;
-    conclude::conclude(plan, &job, &pages)
+    conclude::conclude(plan, &job, &pages, n_apart)
 }
 
 /// Carries out runs, by rungs where they are halved, or leaves them to a cluster.

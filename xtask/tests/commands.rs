@@ -116,6 +116,26 @@ fn runs_have_no_numbers_where_nothing_says_their_order() {
 }
 
 #[test]
+fn every_two_seeds_of_a_setting_are_compared() {
+    let bench = Bench::new();
+    let file = bench.write("mine.toml", 20, "k = [2, 4]\nseed = [0, 1]");
+    bench.ends(&file, &["--suite", "stability"], 0, &["suite stability: 2 pairs of seeds"]);
+    let table = fs::read_to_string(bench.at("out/stability.csv")).expect("reads");
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(!bench.at("out/programs").exists(), "no copy of a program is left");
+
+    // What is lost is compared anew.
+    let made = |run: &std::path::PathBuf| {
+        let mut files = fs::read_dir(run).expect("lists").map(|of| of.expect("an entry").path());
+        files.find(|of| of.to_string_lossy().contains("/compare-"))
+    };
+    let of_pair = bench.runs().iter().find_map(made).expect("a comparison");
+    fs::remove_file(&of_pair).expect("removed");
+    bench.ends(&file, &["--suite", "stability"], 0, &["0 of 4 runs to do"]);
+    assert!(of_pair.is_file(), "compared anew");
+}
+
+#[test]
 fn two_sweeps_are_compared() {
     let bench = Bench::new();
     let file = bench.write("mine.toml", 20, AXES);

@@ -7,16 +7,21 @@ use sae_config::RunStatus;
 
 use super::job::Job;
 use super::plan::Plan;
-use super::{child, frontier, results, seeds};
+use super::{child, frontier, results};
 use crate::exit::note;
 
 /// Ends of logs that are shown at most.
 const MOST_LOGS: usize = 5;
 
-/// Writes and prints the results and where feature pages are; an error if a selected run has failed.
-pub(super) fn conclude(plan: &Plan, job: &Job, pages: &[(String, PathBuf)]) -> Result<()> {
+/// Writes and prints the results and where feature pages are; an error if a selected run has failed, or
+/// if `n_apart` pairs of seeds could not be compared.
+pub(super) fn conclude(
+    plan: &Plan,
+    job: &Job,
+    pages: &[(String, PathBuf)],
+    n_apart: usize,
+) -> Result<()> {
     let results = results::refresh(plan, job)?;
-    seeds::compare(job, &results.runs)?;
     let page = sae_report::write_report(&job.out)?;
     say!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {
@@ -51,6 +56,7 @@ pub(super) fn conclude(plan: &Plan, job: &Job, pages: &[(String, PathBuf)]) -> R
         }
     }
     match n_failed {
+        0 if n_apart > 0 => bail!("{n_apart} pairs of seeds could not be compared"),
         0 => Ok(()),
         n => bail!("{n} of {} runs failed", plan.selected().count()),
     }

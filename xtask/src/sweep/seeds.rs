@@ -29,14 +29,14 @@ impl Pair<'_> {
 }
 
 /// Compares all pairs of seeds that are not compared yet, and writes `stability.csv` where there are
-/// any; one that cannot be compared is said, and costs the others nothing.
-pub(super) fn compare(job: &Job, results: &[RunResult]) -> Result<()> {
+/// any; one that cannot be compared is said, and costs the others nothing. Returns how many these are.
+pub(super) fn compare(job: &Job, results: &[RunResult]) -> Result<usize> {
     if !job.suites.wanted.contains(&Suite::Stability) {
-        return Ok(());
+        return Ok(0);
     }
     let pairs = pairs(results);
     if pairs.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     note(&format!("suite stability: {} pairs of seeds", pairs.len()));
     let mut lines = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn compare(job: &Job, results: &[RunResult]) -> Result<()> {
         lines.push((pair, read_json::<Comparison>(&file)?));
     }
     sae_config::write_text(&job.out.join("stability.csv"), &csv(&lines)?)?;
-    Ok(())
+    Ok(pairs.len() - lines.len())
 }
 
 /// The pairs of finished runs of each setting.
