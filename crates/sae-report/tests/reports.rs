@@ -159,8 +159,13 @@ fn runs_are_found_sorted_and_told() {
     assert_eq!(browser.value(N_ROWS), 4);
     press(&mut browser, "hue 0");
     assert_eq!(browser.value(N_ROWS), 2);
+    let title = "document.querySelector('[data-key=\"hue 0\"]').title";
+    assert_eq!(browser.text(title), "Shows TopK");
     press(&mut browser, "hue 0");
+    assert_eq!(browser.text(title), "Hides TopK");
     press(&mut browser, "all k");
+    let second = "document.querySelectorAll('#runs thead th')[1].textContent";
+    assert_eq!(browser.text(second), "features", "the links are seen without scrolling");
 
     press(&mut browser, "run soft-8-0");
     let told = browser.text("document.getElementById('run-config').textContent");

@@ -4,23 +4,26 @@ function sample(index) {
   return svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, mark(index, 0, 0, 4.5));
 }
 
-/** A button that changes what is shown; it keeps the focus by its key. */
-function button(children, pressed, act, key) {
+/** A button that changes what is shown; it keeps the focus by its key, and `title` says what a click does. */
+function button(children, pressed, act, key, title) {
   const made = element("button", { type: "button", "data-key": key ?? children.at(-1) }, ...children);
   if (pressed !== null) made.setAttribute("aria-pressed", String(pressed));
+  if (title) made.title = title;
   made.addEventListener("click", () => { act(); draw(); });
   return made;
 }
 
+/** Groups are hidden and shown again one by one; of the targets of sparsity one is shown alone, or all. */
 function controls() {
-  const all = HUES.map((name, index) =>
-    button([sample(index), name], !state.off.has(index), () => {
+  const name = (text) => element("span", { class: "muted" }, text);
+  const all = [name("Hide or show"), ...HUES.map((hue, index) =>
+    button([sample(index), hue], !state.off.has(index), () => {
       if (!state.off.delete(index)) state.off.add(index);
-    }, `hue ${index}`));
+    }, `hue ${index}`, `${state.off.has(index) ? "Shows" : "Hides"} ${hue}`))];
   if (TARGETS.length > 1) {
-    all.push(element("span", { class: "gap" }));
-    all.push(button(["all k"], state.k === null, () => { state.k = null; }));
-    all.push(...TARGETS.map((k) => button([`k ${k}`], state.k === k, () => { state.k = k; })));
+    all.push(element("span", { class: "gap" }), name("Show only"));
+    all.push(button(["all k"], state.k === null, () => { state.k = null; }, "all k", "Shows every k"));
+    all.push(...TARGETS.map((k) => button([`k ${k}`], state.k === k, () => { state.k = k; }, `k ${k}`, `Shows k ${k} only`)));
   }
   $("switches").replaceChildren(...all);
 }

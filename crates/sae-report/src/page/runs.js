@@ -62,14 +62,15 @@ function table() {
     return cell;
   });
   const hasPages = Object.keys(DATA.pages).length > 0;
-  if (hasPages) head.push(element("th", { scope: "col" }, "features"));
+  // Behind the name, so that the links are seen where the table is wider than its place.
+  if (hasPages) head.splice(1, 0, element("th", { scope: "col" }, "features"));
   const rows = runs.map((run) => {
     const cells = columns.map(([name, value, write]) => {
       if (name === "architecture") return element("td", {}, sample(run.hue), opener(run, value(run)));
       if (name === "status") return element("td", { class: statusClass(run) }, statusOf(run));
       return element("td", {}, write(value(run)));
     });
-    if (hasPages) cells.push(element("td", {}, ...pagesOf(run)));
+    if (hasPages) cells.splice(1, 0, element("td", {}, ...pagesOf(run)));
     const row = element("tr", state.chosen === run.run_id ? { class: "chosen" } : {}, ...cells);
     row.addEventListener("click", (event) => {
       if (event.target.closest("a, button") === null) choose(run);
