@@ -5,6 +5,7 @@
 
 mod held_out;
 mod labels;
+mod name;
 mod pictures;
 mod record;
 mod saved;
@@ -199,7 +200,7 @@ impl FeaturePages {
             fs::rename(&data, &earlier).map_err(io(&data))?;
         }
         fs::rename(self.partial(), &data).map_err(io(&data))?;
-        sae_config::write_text(&page, &page_of(set))?;
+        sae_config::write_text(&page, &page_of(&self.folder, set))?;
         unfinished::settle(&self.folder)?;
         Ok(page)
     }
@@ -239,11 +240,13 @@ fn script(name: &str, value: &impl Serialize) -> String {
 }
 
 /// The page of a set of features: one HTML document that loads nothing but its data.
-fn page_of(set: &FeatureSet) -> String {
-    let title = crate::page::escape(&set.checkpoint);
+fn page_of(folder: &Path, set: &FeatureSet) -> String {
+    let title = crate::page::escape(&name::title(set));
+    let link = |at: &str| format!("<a id=\"to-report\" href=\"{at}\">Report of the sweep</a>");
+    let report = name::report(folder).map_or_else(String::new, link);
     // The title last, so that nothing in it is taken for a mark.
     let page = FRAME.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
-    page.replace("{{title}}", &title)
+    page.replace("{{report}}", &report).replace("{{title}}", &title)
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {

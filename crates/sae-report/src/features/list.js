@@ -125,6 +125,29 @@ function select(label, values, value, act) {
   return element("label", {}, `${label} `, control(made, "change", () => act(made.value)));
 }
 
+/** What Enter in the search opens: the feature whose number was typed, or the first that is shown. */
+function firstHit() {
+  const number = Number(list.query.trim());
+  const isNumber = /^\d+$/.test(list.query.trim()) && (list.mode === "any" || list.mode === "number");
+  return isNumber && list.words?.has(number) ? number : chosen()[0];
+}
+
+/** Lets Enter in the search open a hit. */
+function opens(box, find) {
+  box.addEventListener("keydown", async (event) => {
+    if (event.key !== "Enter" || event.isComposing || box.value.trim() === "") return;
+    event.preventDefault();
+    const query = box.value;
+    try {
+      await find();
+      const hit = firstHit();
+      if (box.isConnected && box.value === query && hit !== undefined) location.hash = `#feature=${hit}`;
+    } catch (error) {
+      failed(error);
+    }
+  });
+}
+
 let searches = 0;
 
 function listView() {
@@ -138,6 +161,7 @@ function listView() {
     // One that was asked later may be done already.
     if (own === searches) list.words = words;
   };
+  opens(box, find);
   const ranges = numbers().map(([name, title]) => {
     const bound = (at, word) => {
       const made = element("input", { class: "number", inputmode: "decimal", placeholder: word, "aria-label": `${title}: ${word}` });

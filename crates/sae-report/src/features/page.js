@@ -76,7 +76,7 @@ function pinnedView() {
 function show(title, children) {
   const heading = element("h2", { tabindex: -1, id: "heading" }, title);
   $("main").replaceChildren(heading, ...children);
-  document.title = `${title} · ${SET.checkpoint} · softsae`;
+  document.title = `${title} · ${$("name").textContent} · softsae`;
 }
 
 function failed(error) {
@@ -127,9 +127,26 @@ function describe() {
     `L0 ${format(SET.l0)}`, `${percent(COLUMNS.n_active.filter((n) => n === 0).length / SET.n_features)} dead`,
     SET.host && `host ${SET.host}`, SET.hook_point && `hook point ${SET.hook_point}`, `store ${SET.store}`,
     SET.n_outlier_rows > 0 && `${SET.n_outlier_rows.toLocaleString("en")} rows of more than ten times the median norm`];
-  $("name").textContent = SET.checkpoint;
+  $("name").title = SET.checkpoint;
   $("summary").textContent = parts.filter(Boolean).join(" · ");
   $("notes").replaceChildren(...SET.notes.map((note) => element("li", {}, note)));
+}
+
+/** The box that goes to a feature by its number; what it holds is chosen, so that typing writes a new one. */
+function goes() {
+  const box = $("go-number");
+  $("go").addEventListener("submit", (event) => {
+    event.preventDefault();
+    location.hash = `#feature=${box.value.trim()}`;
+    box.select();
+  });
+  box.addEventListener("focus", () => box.select());
+  // A first click would put the cursor into the text instead.
+  box.addEventListener("mousedown", (event) => {
+    if (document.activeElement === box) return;
+    event.preventDefault();
+    box.focus();
+  });
 }
 
 async function start() {
@@ -144,10 +161,7 @@ async function start() {
   pins.keep();
   describe();
   addEventListener("hashchange", () => route(false));
-  $("go").addEventListener("submit", (event) => {
-    event.preventDefault();
-    location.hash = `#feature=${$("go-number").value.trim()}`;
-  });
+  goes();
   addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.ctrlKey && !event.metaKey && !/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) {
       const box = $("search") ?? $("go-number");

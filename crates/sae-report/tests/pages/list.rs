@@ -118,3 +118,41 @@ fn the_list_is_searched_sorted_and_filtered() {
     assert_eq!(shown, dead);
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
+
+#[test]
+fn enter_opens_a_hit_and_the_box_of_numbers_is_written_anew() {
+    let Some(mut browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let page = write(folder.path());
+    browser.open(&page);
+    browser.until("document.querySelectorAll('#features tbody tr').length === 100");
+    let enter = "document.getElementById('search').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', cancelable: true}))";
+    set(&mut browser, "#search", "7", "input");
+    browser.value(enter);
+    browser.until("location.hash === '#feature=7'");
+    browser.until("document.getElementById('heading')?.textContent === 'Feature 7'");
+    browser.value("location.hash = '#list'");
+    browser.until("document.getElementById('search') !== null");
+    set(&mut browser, "fieldset select", "token", "change");
+    set(&mut browser, "#search", "king", "input");
+    browser.value(enter);
+    browser.until("location.hash !== '#list'");
+    let opened = browser.text("location.hash");
+    browser.until("document.getElementById('heading')?.textContent.startsWith('Feature ')");
+    browser.value("location.hash = '#list'");
+    browser.until("document.getElementById('search') !== null");
+    let first: Vec<u32> = serde_json::from_value(browser.value(ROWS)).unwrap();
+    assert_eq!(opened, format!("#feature={}", first[0]));
+
+    let number = "document.getElementById('go-number')";
+    browser.value(&format!("(() => {{ {number}.value = '12'; {number}.focus(); }})()"));
+    let chosen = format!("[{number}.selectionStart, {number}.selectionEnd]");
+    assert_eq!(browser.value(&chosen), json!([0, 2]));
+    browser.value(&format!("{number}.form.requestSubmit()"));
+    browser.until("location.hash === '#feature=12'");
+    assert_eq!(browser.value(&chosen), json!([0, 2]));
+    let title = browser.text("document.getElementById('name').textContent");
+    assert_eq!(title, "<title><script>hacked=4 · soft");
+    assert_eq!(browser.value("document.getElementById('to-report')"), Value::Null);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
