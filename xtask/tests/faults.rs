@@ -100,6 +100,14 @@ fn a_folder_belongs_to_one_sweep() {
     // A name without a folder is a file of the folder that one is in.
     bench.ends("one.toml".as_ref(), &[], 0, &["0 of 2 runs to do"]);
 
+    // Nothing is written into a host, a store or a checkpoint.
+    let checkpoint = bench.runs()[0].join("checkpoint");
+    let names = || fs::read_dir(&checkpoint).expect("lists").count();
+    let (before, place) = (names(), checkpoint.to_str().expect("UTF-8").to_owned());
+    let (code, said) = bench.asks(&["sweep", "one.toml", "--out", &place]);
+    assert!(code == Some(2) && said.contains("no host, store or checkpoint"), "{said}");
+    assert_eq!(names(), before);
+
     // What is no result of the run is kept, and the run is done.
     let runs = bench.runs();
     let (first, second) = (runs[0].join("result.json"), runs[1].join("result.json"));

@@ -75,9 +75,17 @@ impl Claimed {
     }
 }
 
-/// Refuses a folder that holds the runs of another sweep: its table would be replaced by that of
-/// this one. A sweep file to which runs were added, or that has lost some, is the same sweep.
+/// Files that tell a host, a store or a checkpoint.
+const OF_INPUTS: [&str; 3] = ["config.json", "manifest.json", "sae.json"];
+
+/// Refuses a folder that is an input, or that holds the runs of another sweep: its table would be
+/// replaced by that of this one. A sweep file to which runs were added, or that has lost some, is the
+/// same sweep.
 pub(super) fn check(plan: &Plan, out: &Path) -> Result<()> {
+    if let Some(file) = OF_INPUTS.iter().map(|name| out.join(name)).find(|file| file.exists()) {
+        let expected = "a folder of its own, no host, store or checkpoint";
+        bail!(usage(format!("--out: expected {expected}, got one with {}", file.display())));
+    }
     let remedy = format!(
         "give another folder (--out), or delete {} if its runs are not wanted any more",
         out.display()
