@@ -48,7 +48,7 @@ const SUITES: [(&str, &[&str]); 5] = [
             "vision::",
         ],
     ),
-    ("sae-hosts", &["golden_families::", "harvest::", "hooks::"]),
+    ("sae-hosts", &["golden_families::", "harvest::", "hooks::", "past::"]),
 ];
 
 /// Builds the programs that hold the tests; in a release, as the programs that are handed on.

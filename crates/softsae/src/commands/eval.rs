@@ -24,6 +24,7 @@ use self::suites::Suites;
 use super::{Differences, check_dimension, check_output_apart, device, locked_file};
 use crate::cli::EvalArgs;
 use crate::failure::{Blame as _, Failure};
+use crate::output::note;
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
@@ -73,6 +74,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     }
     if let Some(suites) = &suites {
         suites.add_floors(&sae, &stores, &whole, truth, spliced.as_ref(), &mut evaluation)?;
+    }
+    if let Some(ce) = evaluation.cross_entropy.as_ref().filter(|ce| ce.zero <= ce.clean) {
+        let (clean, zero) = (ce.clean, ce.zero);
+        note!(
+            "note: the loss with zeros is {zero:.4}, clean {clean:.4}: CE recovered tells nothing"
+        );
     }
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     summary::print(&evaluation);
