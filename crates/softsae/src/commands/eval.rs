@@ -75,18 +75,23 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
     if let Some(suites) = &suites {
         suites.add_floors(&sae, &stores, &whole, truth, spliced.as_ref(), &mut evaluation)?;
     }
-    if let Some(ce) = evaluation.cross_entropy.as_ref().filter(|ce| ce.zero <= ce.clean) {
-        let (clean, zero) = (ce.clean, ce.zero);
-        note!(
-            "note: the loss with zeros is {zero:.4}, clean {clean:.4}: CE recovered tells nothing"
-        );
-    }
+    note_zeros(&evaluation);
     (evaluation.elsewhere, evaluation.differences) = (found.elsewhere, found.lines);
     summary::print(&evaluation);
     if let Some(out) = &args.out {
         sae_config::write_json(out, &evaluation).or_run()?;
     }
     Ok(())
+}
+
+/// Says where zeros do not raise the loss, so that CE recovered is a ratio to nothing.
+fn note_zeros(evaluation: &Evaluation) {
+    if let Some(ce) = evaluation.cross_entropy.as_ref().filter(|ce| ce.zero <= ce.clean) {
+        let (clean, zero) = (ce.clean, ce.zero);
+        note!(
+            "note: the loss with zeros is {zero:.4}, clean {clean:.4}: CE recovered tells nothing"
+        );
+    }
 }
 
 /// Refuses outputs that would lie in what is read.
