@@ -256,4 +256,6 @@ fn labels_decide_what_is_asked_and_what_was_kept() {
     let labels: Vec<&str> = (0..200).map(|i| ["x", "y"][usize::from(i < 8)]).collect();
     label(&probes, &labels, &hash);
     fail(arguments, 2, &["--probes", "25 documents", "y (8 and 192)"]);
+    label(&probes, &labels[..199], &hash);
+    fail(arguments, 2, &["`of_documents`", "a label for each document", "document 199"]);
 }
