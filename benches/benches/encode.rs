@@ -1,7 +1,8 @@
 //! A batch of `softsae encode` and of `softsae eval` against one product with the encoder.
 //!
 //! `encode` is raw rows to sparse codes by an architecture's rule of inference, `eval` is that with
-//! the reconstruction and all metrics of rows. The product is that of the batch with an encoder of
+//! the reconstruction and all metrics of rows; `core` is what the suite `core` of `--suite` adds to a
+//! batch that is encoded and decoded. The product is that of the batch with an encoder of
 //! the same shape into memory that is already there. SoftSAE has two
 //! such products, of the encoder and of the k-estimator, but for `narrow`.
 //!
@@ -13,12 +14,15 @@ use std::time::Duration;
 use benches::Table;
 use criterion::Criterion;
 use sae_config::{ArchitectureConfig, Normalization, Parity};
-use sae_eval::Metrics;
+use sae_eval::{CoreObserver, EvalBatch, Features, Metrics, Observer as _};
 use sae_models::{InitRng, ModelConfig, Normalizer, Sae, SparseCoder, init};
 use tch::{Device, Kind, Tensor};
 
 /// B, D, F, k; B is what the commands take at once.
 const SHAPES: [[i64; 4]; 2] = [[1024, 768, 16384, 64], [1024, 576, 4608, 32]];
+
+/// Blocks of rows of the store that `core` is told of.
+const N_BLOCKS: u64 = 200;
 
 /// Id, and settings beside k.
 const ARCHITECTURES: [(&str, &str); 4] = [
@@ -67,6 +71,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 });
             });
             table.add(eval, Some(&gemm));
+            let core = format!("core/{id}/{shape}");
+            let encoded = coder.encode(&sae, &x)?;
+            let x_hat = coder.decode(&sae, &encoded)?;
+            let batch = EvalBatch {
+                first_row: 0,
+                x: &x,
+                target: &x,
+                x_hat: &x_hat,
+                features: Features::Sparse(&encoded.codes),
+                k_hat: encoded.k_hat.as_ref(),
+            };
+            // Rows of a store of which each block of 256 is a part of its own.
+            let mut observer = CoreObserver::new(&sae, 256 * N_BLOCKS);
+            criterion.bench_function(&core, |bencher| {
+                bencher.iter(|| observer.see(&batch).expect("finite rows"));
+            });
+            table.add(core, Some(&gemm));
         }
     }
     criterion.final_summary();

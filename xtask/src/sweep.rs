@@ -24,6 +24,7 @@ mod metrics;
 mod pages;
 mod pair;
 mod plan;
+mod pointed;
 mod program;
 mod progress;
 mod results;

@@ -1,6 +1,7 @@
 //! Linear probes: what can be read off a few features, or off all dimensions.
 
 use tch::{Device, Kind, Tensor};
+use tch_autograd::matmul_into;
 
 use crate::{Error, Result};
 
@@ -57,7 +58,18 @@ impl Probe {
     /// Another number of labels; labels that are all the same; values that are not finite.
     pub fn fit(x: &Tensor, labels: &[bool]) -> Result<Self> {
         let x = rows("x", x, labels.len())?;
-        let w = fit_logistic(&with_ones(&x)?, labels, 1.0, None, TOLERANCE)?;
+        let w = fit_logistic(&with_ones(&x)?, labels, Weights::Equal, 1.0, None, TOLERANCE)?;
+        Self::of(&w)
+    }
+
+    /// As [`Self::fit`], with rows weighted so that each class counts as half of them: a class of few
+    /// rows is told as well as one of many, which the likeliest answer for each row alone is not.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_balanced(x: &Tensor, labels: &[bool]) -> Result<Self> {
+        let x = rows("x", x, labels.len())?;
+        let w = fit_logistic(&with_ones(&x)?, labels, Weights::Balanced, 1.0, None, TOLERANCE)?;
         Self::of(&w)
     }
 
@@ -92,7 +104,30 @@ pub(crate) fn with_ones(x: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_cat(&[x, &ones], 1)?)
 }
 
-/// Minimises Σ ln(1 + e^(−y·x·w)) + ‖w‖²/(2C), the last weight, that of the column of ones, without a
+/// How much rows count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weights {
+    /// 1 each.
+    Equal,
+    /// n/(2·n_c) for a row of a class of n_c rows.
+    Balanced,
+}
+
+impl Weights {
+    /// One a row.
+    fn of(self, labels: &[bool], n_of_class: usize) -> Tensor {
+        let n = labels.len() as f64;
+        let of_class = |n_of: usize| match self {
+            Self::Equal => 1.0,
+            Self::Balanced => n / (2.0 * n_of as f64),
+        };
+        let [own, others] = [n_of_class, labels.len() - n_of_class].map(of_class);
+        let all: Vec<f64> = labels.iter().map(|&label| if label { own } else { others }).collect();
+        Tensor::from_slice(&all)
+    }
+}
+
+/// Minimises Σ v·ln(1 + e^(−y·x·w)) + ‖w‖²/(2C) with weights v of rows, the last weight, that of the column of ones, without a
 /// penalty, by Newton's method from `start` or 0 on, until the gradient's norm is at most
 /// `tolerance`·rows.
 ///
@@ -101,6 +136,7 @@ pub(crate) fn with_ones(x: &Tensor) -> Result<Tensor> {
 pub(crate) fn fit_logistic(
     x: &Tensor,
     labels: &[bool],
+    weights: Weights,
     c: f64,
     start: Option<&Tensor>,
     tolerance: f64,
@@ -110,12 +146,13 @@ pub(crate) fn fit_logistic(
         return Err(Error::Empty { what: "rows of each class" });
     }
     let (y, n) = (target(labels), x.size()[1]);
+    let weights = weights.of(labels, n_of_class);
     let penalty = Tensor::f_full([n], 1.0 / c, (Kind::Double, x.device()))?;
     let _ = penalty.get(n - 1).fill_(0.0);
     let loss = |w: &Tensor| -> f64 {
         let score = x.mv(w);
         let of_rows = score.softplus() - &y * &score;
-        of_rows.sum(Kind::Double).double_value(&[])
+        (of_rows * &weights).sum(Kind::Double).double_value(&[])
             + (&penalty * w.square()).sum(Kind::Double).double_value(&[]) / 2.0
     };
     // Where all rows are told with certainty no curvature is left for the bias.
@@ -125,14 +162,16 @@ pub(crate) fn fit_logistic(
         None => Tensor::f_zeros([n], (Kind::Double, x.device()))?,
     };
     let mut before = loss(&w);
+    let mut hessian = Tensor::f_zeros([n, n], (Kind::Double, x.device()))?;
     for _ in 0..MAX_STEPS {
         let p = x.mv(&w).sigmoid();
-        let gradient = x.tr().mv(&(&p - &y)) + &penalty * &w;
+        let gradient = x.tr().mv(&((&p - &y) * &weights)) + &penalty * &w;
         if gradient.norm().double_value(&[]) <= tolerance * labels.len() as f64 {
             break;
         }
-        let curvature = (&p - p.square()).unsqueeze(1);
-        let hessian = x.tr().f_mm(&(x * curvature))? + least.diag(0);
+        let curvature = ((&p - p.square()) * &weights).unsqueeze(1);
+        matmul_into(&x.tr(), &x.f_mul(&curvature)?, &mut hessian, false)?;
+        let _ = hessian.f_diagonal(0, 0, 1)?.f_add_(&least)?;
         let step = Tensor::f_linalg_solve(&hessian, &gradient.unsqueeze(1), true)?.squeeze_dim(1);
         let mut share = 1.0;
         loop {

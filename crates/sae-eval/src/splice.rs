@@ -161,6 +161,18 @@ struct Splice<'a> {
 }
 
 impl Splice<'_> {
+    /// The replacement before one that keeps so many features that it is the whole reconstruction,
+    /// where no row has more than `most_active`.
+    fn same(&self, at: usize, most_active: f64) -> Option<usize> {
+        match self.replacements[at] {
+            // Numbers of active features are those of the first SAE.
+            (0, Replacement::Largest(n)) if n as f64 >= most_active => {
+                self.replacements[..at].iter().position(|of| *of == (0, Replacement::Rebuilt))
+            }
+            _ => None,
+        }
+    }
+
     /// Adds contexts of equal length, of whose positions from `skip` on those marked are replaced.
     ///
     /// # Shapes
@@ -190,6 +202,7 @@ impl Splice<'_> {
         drop(clean);
         let l0 = self.replacers.iter_mut().map(|of| of.read(&own)).collect::<Result<Vec<_>>>()?;
         let l0 = l0.first().ok_or(Error::Empty { what: "SAEs" })?;
+        let most_active = l0.iter().copied().fold(0.0, f64::max);
         let start = self.found.len();
         for (at, (context, clean)) in contexts.iter().zip(&of_clean).enumerate() {
             let l0 = &l0[at * marks[at].len()..][..marks[at].len()];
@@ -203,7 +216,12 @@ impl Splice<'_> {
                 replaced: Vec::with_capacity(self.replacements.len()),
             }));
         }
-        for &(sae, replacement) in self.replacements {
+        for (at, &(sae, replacement)) in self.replacements.iter().enumerate() {
+            if let Some(same) = self.same(at, most_active) {
+                let found = self.found[start..].iter_mut();
+                found.for_each(|of| of.replaced.push(of.replaced[same]));
+                continue;
+            }
             let others = self.replacers[sae].replace(&own, replacement)?;
             let others = others.f_where_self(&is_replaced, &own)?;
             let activations = Tensor::f_cat(&[&kept, &others], 1)?;

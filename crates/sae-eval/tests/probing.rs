@@ -68,6 +68,19 @@ fn a_dense_probe_is_that_of_scikit_learn() {
     check(&expected["accuracy"], &serde_json::json!(accuracy), 1e-9, "accuracy");
 }
 
+/// `LogisticRegression(class_weight="balanced", tol=1e-12)` of scikit-learn 1.9.1.
+#[test]
+fn a_balanced_probe_is_that_of_scikit_learn() {
+    let x: Vec<f64> =
+        (0..24).flat_map(|i| [f64::from(i).sin(), (2.0 * f64::from(i) + 0.3).cos()]).collect();
+    let labels: Vec<bool> = (0..24).map(|i| i % 6 == 1 || i == 8).collect();
+    let probe = Probe::fit_balanced(&Tensor::from_slice(&x).view([24, 2]), &labels).unwrap();
+    let expected = [1.346_372_634_3, 0.007_637_353_9, -0.368_696_975_4];
+    for (want, got) in expected.iter().zip(probe.weights.iter().chain([&probe.bias])) {
+        assert!((want - got).abs() < 1e-6, "{want} {got}");
+    }
+}
+
 fn probes() -> Vec<Probe> {
     let weights = tensor("probe_weights").to_kind(Kind::Double);
     let bias = Vec::<f64>::try_from(tensor("probe_bias").to_kind(Kind::Double)).unwrap();
@@ -137,7 +150,7 @@ fn what_cannot_be_probed_is_named() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// At the minimum the gradient is zero: Σ (p − y)x + w = 0 and Σ (p − y) = 0.
+    /// At the minimum the gradient is zero: Σ v(p − y)x + w = 0 and Σ v(p − y) = 0.
     #[test]
     fn a_fitted_probe_is_at_the_minimum(seed in 0i64..1 << 30, n in 6i64..60, d in 1i64..12, scale in 0.01f64..30.0) {
         let random = |shape: [i64; 2], salt: i64| {
@@ -149,14 +162,21 @@ proptest! {
         let y = Vec::<f64>::try_from(random([1, n], 1).flatten(0, -1)).unwrap();
         let mut labels: Vec<bool> = y.iter().map(|y| *y > 0.0).collect();
         (labels[0], labels[1]) = (true, false);
-        let probe = Probe::fit(&x, &labels).unwrap();
-        let w = Tensor::from_slice(&probe.weights);
-        let y = Tensor::from_slice(&labels).to_kind(Kind::Double);
-        let residual = (x.mv(&w) + probe.bias).sigmoid() - y;
-        let gradient = (x.tr().mv(&residual) + w).abs().max().double_value(&[]);
-        let of_bias = residual.sum(Kind::Double).double_value(&[]).abs();
-        prop_assert!(gradient < 1e-8 * scale.max(1.0) * n as f64, "{gradient}");
-        prop_assert!(of_bias < 1e-8 * n as f64, "{of_bias}");
+        let n_own = labels.iter().filter(|label| **label).count();
+        let share = |label: bool| 0.5 * n as f64 / if label { n_own as f64 } else { n as f64 - n_own as f64 };
+        let balanced: Vec<f64> = labels.iter().map(|&label| share(label)).collect();
+        for (probe, weights) in [
+            (Probe::fit(&x, &labels).unwrap(), vec![1.0; n as usize]),
+            (Probe::fit_balanced(&x, &labels).unwrap(), balanced),
+        ] {
+            let w = Tensor::from_slice(&probe.weights);
+            let y = Tensor::from_slice(&labels).to_kind(Kind::Double);
+            let residual = ((x.mv(&w) + probe.bias).sigmoid() - y) * Tensor::from_slice(&weights);
+            let gradient = (x.tr().mv(&residual) + w).abs().max().double_value(&[]);
+            let of_bias = residual.sum(Kind::Double).double_value(&[]).abs();
+            prop_assert!(gradient < 1e-8 * scale.max(1.0) * n as f64, "{gradient}");
+            prop_assert!(of_bias < 1e-8 * n as f64, "{of_bias}");
+        }
     }
 
     /// Against the sum over pairs.

@@ -158,7 +158,8 @@ fn a_feature_of_a_label_is_found_and_told() {
     assert_eq!((score.value, score.n), (of.sparse[0].auc, 1));
     assert_eq!(score.ceiling, Some(of.dense.auc));
     // What is known of dense probes is taken over.
-    let again = probe_tasks(&data, Some(&probed.tasks), &mut |_| ()).unwrap();
+    let dense: Vec<_> = probed.tasks.iter().map(|task| task.dense.clone()).collect();
+    let again = probe_tasks(&data, Some(&dense), &mut |_| ()).unwrap();
     assert_eq!(again, probed);
 }
 
@@ -188,6 +189,8 @@ fn tasks_that_cannot_be_probed_are_named() {
     let short = [(&pooled, labels.tasks()[0], &labels.of_documents[..10])];
     let error = probe_tasks(&short, None, &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("a label of every document"), "{error}");
+    let error = probe_tasks(&data, Some(&[]), &mut |_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("dense: expected") && error.ends_with("got 0"), "{error}");
     let error = probe_tasks(&[], None, &mut |_| ()).unwrap_err().to_string();
     assert_eq!(error, "tasks: expected at least one, got none");
 }

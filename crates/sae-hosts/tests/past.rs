@@ -70,6 +70,16 @@ fn one_past_serves_several_texts_that_go_on_otherwise() {
             let last = prefix.last(n - first, 3);
             let factors = Tensor::from_slice(&[0.5f32, 1.0, 2.0]).to_device(test_device());
             let rows = last.activations() * factors.view([3, 1, 1]);
+            // Of several texts each is what it is alone.
+            let (mut both, others) = (Past::new(), Tensor::cat(&[&(29 - &ids), &ids], 0));
+            let of_both = host.prefix_after(&mut both, &others, hook).unwrap();
+            let _ = host.next_logits_after(&mut both, &of_both, of_both.activations()).unwrap();
+            both.keep(first);
+            let mut alone = both.of_text(1).expand(1, hook.layer);
+            let rest = of_both.of_text(1).last(n - first, 1);
+            let got = host.next_logits_after(&mut alone, &rest, rest.activations()).unwrap();
+            let expected = host.next_logits_from(&prefix, prefix.activations()).unwrap();
+            assert!(max_difference(&got, &expected) < TOLERANCE, "{family} {hook}");
             // Twice: what lies behind the kept positions is computed anew.
             for _ in 0..2 {
                 let got = host.next_logits_after(&mut several, &last, &rows).unwrap();

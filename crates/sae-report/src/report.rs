@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::unknown::unknown;
-use crate::{Curves, EqualL0, Error, Groups, Result, SuiteScores};
+use crate::{Curves, EqualL0, Error, Groups, PointedL0, Result, SuiteScores};
 
 /// Points a curve keeps at most: more than a chart has room for.
 const MAX_POINTS: usize = 400;
@@ -35,6 +35,8 @@ pub struct Report {
     pub equal: Option<EqualL0>,
     /// What suites say of the runs.
     pub scores: Vec<SuiteScores>,
+    /// The L0 that they point to.
+    pub pointed: Option<PointedL0>,
     /// Training curves by run id.
     pub curves: BTreeMap<String, Curves>,
     /// The ends of the logs of failed, stopped and stale runs, by run id.
@@ -62,8 +64,20 @@ impl Report {
         let groups = Groups::of(&results.runs);
         let equal = EqualL0::of(&results.runs, &groups);
         let scores = SuiteScores::of(&results.runs);
-        let (curves, logs, commands, pages, notes) = Default::default();
-        Self { results, groups, equal, scores, curves, logs, commands, pages, notes, sweep: None }
+        let pointed = PointedL0::of(&results.runs, &groups);
+        Self {
+            results,
+            groups,
+            equal,
+            scores,
+            pointed,
+            curves: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            notes: Vec::new(),
+            sweep: None,
+        }
     }
 
     /// Reads the files of a sweep folder.

@@ -6,6 +6,7 @@ mod failure;
 mod interrupt;
 mod output;
 mod progress;
+mod threads;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ use tch_autograd::Fault;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    threads::wait_asleep();
     interrupt::install(matches!(
         cli.command,
         Command::Harvest(_) | Command::ProbeData(_) | Command::Train(_)

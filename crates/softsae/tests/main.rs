@@ -24,6 +24,7 @@ mod steer;
 mod stores;
 mod streams;
 mod suites;
+mod threads;
 mod transcoders;
 
 use std::path::{Path, PathBuf};

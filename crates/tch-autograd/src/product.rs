@@ -1,10 +1,11 @@
-//! Products of f32 matrices on the CPU, in place.
+//! Products of matrices on the CPU, in place.
 
 use gemm::{Parallelism, gemm};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
 use crate::ffi;
+use crate::view::Element;
 
 /// out = a·b, or out + a·b where `add` is set, by the `gemm` crate on rayon's threads.
 ///
@@ -14,17 +15,31 @@ use crate::ffi;
 /// change in place without a gradient.
 ///
 /// # Shapes
-/// a `[m, k]`, b `[k, n]`, of any strides; out `[m, n]`, contiguous. f32, on the CPU.
+/// a `[m, k]`, b `[k, n]`, of any strides; out `[m, n]`, contiguous. All of f32 or all of f64, on the CPU.
 ///
 /// # Errors
 /// [`Error::Product`] for shapes that do not fit or memory that overlaps, [`Error::NotPlain`],
 /// [`Error::Device`], [`Error::Kind`], [`Error::NotContiguous`].
 pub fn matmul_into(a: &Tensor, b: &Tensor, out: &mut Tensor, add: bool) -> Result<(), Error> {
-    let target = Strided::new(out)?;
+    match out.f_kind()? {
+        Kind::Double => product::<f64>(a, b, out, add, 1.0),
+        _ => product::<f32>(a, b, out, add, 1.0),
+    }
+}
+
+/// As [`matmul_into`], of one type of elements, in which `one` is 1.
+fn product<T: Element>(
+    a: &Tensor,
+    b: &Tensor,
+    out: &mut Tensor,
+    add: bool,
+    one: T,
+) -> Result<(), Error> {
+    let target = Strided::new::<T>(out)?;
     if !out.is_contiguous() {
         return Err(Error::NotContiguous { shape: out.size(), strides: out.stride() });
     }
-    let factors = [Strided::new(a)?, Strided::new(b)?];
+    let factors = [Strided::new::<T>(a)?, Strided::new::<T>(b)?];
     let [left, right] = &factors;
     if (left.cols, target.rows, target.cols) != (right.rows, left.rows, right.cols) {
         let shapes = [a, b, out].map(Tensor::size);
@@ -38,14 +53,14 @@ pub fn matmul_into(a: &Tensor, b: &Tensor, out: &mut Tensor, add: bool) -> Resul
     }
     // First the target: where it shares memory by copy-on-write it moves, and factors in the same
     // storage move with it.
-    let target_data: *mut f32 = ffi::write_ptr(out)?.cast();
-    let [left_data, right_data] = [a, b].map(|factor| ffi::read_ptr(factor).cast::<f32>());
+    let target_data: *mut T = ffi::write_ptr(out)?.cast();
+    let [left_data, right_data] = [a, b].map(|factor| ffi::read_ptr(factor).cast::<T>());
     let written = target.ends(target_data);
     if left.overlaps(left_data, written) || right.overlaps(right_data, written) {
         return Err(Error::Product("expected a result with memory of its own".into()));
     }
-    // SAFETY: each pointer is that of a plain f32 CPU tensor which the call borrows, and rows,
-    // columns and strides are the tensor's own, so that every address is inside its storage. The
+    // SAFETY: each pointer is that of a plain CPU tensor of elements `T` which the call borrows, and
+    // rows, columns and strides are the tensor's own, so that every address is inside its storage. The
     // target is written by this call alone: it is contiguous, so no two of its elements share an
     // address, it overlaps neither factor, and no slice of it is in use: a `view` keeps a memory of
     // its own once `write_ptr` was called, and one of `view_mut` wants the only handle, borrowed.
@@ -64,8 +79,8 @@ pub fn matmul_into(a: &Tensor, b: &Tensor, out: &mut Tensor, add: bool) -> Resul
             right_data,
             right.col_stride,
             right.row_stride,
-            1.0,
-            1.0,
+            one,
+            one,
             false,
             false,
             false,
@@ -84,7 +99,7 @@ struct Strided {
 }
 
 impl Strided {
-    fn new(tensor: &Tensor) -> Result<Self, Error> {
+    fn new<T: Element>(tensor: &Tensor) -> Result<Self, Error> {
         if !ffi::is_plain(tensor) {
             return Err(Error::NotPlain);
         }
@@ -92,8 +107,8 @@ impl Strided {
             return Err(Error::Device { got: tensor.device() });
         }
         let kind = tensor.f_kind()?;
-        if kind != Kind::Float {
-            return Err(Error::Kind { expected: Kind::Float, got: kind });
+        if kind != T::KIND {
+            return Err(Error::Kind { expected: T::KIND, got: kind });
         }
         let (&[rows, cols], &[row_stride, col_stride]) =
             (tensor.size().as_slice(), tensor.stride().as_slice())
@@ -110,13 +125,13 @@ impl Strided {
     }
 
     /// The first address, and that of the last element.
-    fn ends(&self, data: *const f32) -> (usize, usize) {
+    fn ends<T>(&self, data: *const T) -> (usize, usize) {
         let steps = |n: usize, stride: isize| n.saturating_sub(1) * stride.unsigned_abs();
         let last = steps(self.rows, self.row_stride) + steps(self.cols, self.col_stride);
-        (data.addr(), data.addr() + last * size_of::<f32>())
+        (data.addr(), data.addr() + last * size_of::<T>())
     }
 
-    fn overlaps(&self, data: *const f32, other: (usize, usize)) -> bool {
+    fn overlaps<T>(&self, data: *const T, other: (usize, usize)) -> bool {
         let (start, end) = self.ends(data);
         self.rows * self.cols > 0 && start <= other.1 && other.0 <= end
     }

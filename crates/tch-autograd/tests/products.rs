@@ -28,10 +28,12 @@ proptest! {
         (m, k, n) in (0i64..70, 0i64..70, 0i64..70),
         (left, right) in (0u8..3, 0u8..3),
         add in any::<bool>(),
+        kind in prop_oneof![Just(Kind::Float), Just(Kind::Double)],
         seed in 0i64..1 << 40,
     ) {
-        let (a, b) = (stored(m, k, seed, left), stored(k, n, seed + 1, right));
-        let mut out = noise([m, n], seed + 2);
+        let of = |x: Tensor| x.to_kind(kind);
+        let (a, b) = (of(stored(m, k, seed, left)), of(stored(k, n, seed + 1, right)));
+        let mut out = of(noise([m, n], seed + 2));
         let double = |t: &Tensor| t.to_kind(Kind::Double);
         let product = double(&a).mm(&double(&b));
         let expected = if add { &product + double(&out) } else { product };
@@ -39,7 +41,8 @@ proptest! {
         if m * n > 0 {
             // Of k + 1 roundings each is at most an ulp of a sum of squares of normal numbers.
             let error = (double(&out) - expected).abs().max().double_value(&[]);
-            prop_assert!(error < 2e-6 * (k as f64 + 1.0), "{}", error);
+            let each = if kind == Kind::Float { 2e-6 } else { 4e-15 };
+            prop_assert!(error < each * (k as f64 + 1.0), "{}", error);
         }
     }
 }
@@ -89,6 +92,10 @@ fn what_does_not_fit_is_refused() {
     let mut out = noise([3, 5], 3);
     let double = a.to_kind(Kind::Double);
     assert!(matches!(matmul_into(&double, &b, &mut out, false), Err(Error::Kind { .. })));
+    let mut out = out.to_kind(Kind::Double);
+    assert!(matches!(matmul_into(&double, &b, &mut out, false), Err(Error::Kind { .. })));
+    let mut out = out.to_kind(Kind::Half);
+    assert!(matches!(matmul_into(&a, &b, &mut out, false), Err(Error::Kind { .. })));
 }
 
 #[test]

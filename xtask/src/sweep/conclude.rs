@@ -7,7 +7,7 @@ use sae_config::RunStatus;
 
 use super::job::Job;
 use super::plan::Plan;
-use super::{child, frontier, results};
+use super::{child, frontier, pointed, results};
 use crate::exit::note;
 
 /// Ends of logs that are shown at most.
@@ -26,6 +26,9 @@ pub(super) fn conclude(
     say!("{}", results::table(&results));
     if let Some(table) = frontier::table(&results) {
         say!("\n{table}\n");
+    }
+    if let Some(table) = pointed::table(&results) {
+        say!("{table}\n");
     }
     say!("results: {}", job.out.join("results.csv").display());
     say!("report:  {}", page.display());

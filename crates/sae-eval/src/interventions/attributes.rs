@@ -31,7 +31,7 @@ pub struct AttributeOptions {
 
 impl Default for AttributeOptions {
     fn default() -> Self {
-        Self { n_features: vec![1, 4, 16, 64], pairs_per_attribute: 24, bos: Bos::Auto }
+        Self { n_features: vec![1, 4, 16, 64, 256], pairs_per_attribute: 24, bos: Bos::Auto }
     }
 }
 

@@ -39,20 +39,24 @@ pub struct Probed {
 /// depend on the SAE; none to fit them. `progress` is told the tasks done.
 ///
 /// # Errors
-/// [`Error::Empty`] of no tasks; [`Error::Setting`] for a task of too few documents;
+/// [`Error::Empty`] of no tasks; [`Error::Setting`] for another number of `dense`; [`Error::Setting`] for a task of too few documents;
 /// [`Error::NotFinite`], [`Error::Torch`].
 pub fn probe_tasks(
     data: &[(&PooledFeatures, LabelTask<'_>, &[u32])],
-    dense: Option<&[TaskProbes]>,
+    dense: Option<&[ProbeResult]>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Probed> {
     if data.is_empty() {
         return Err(Error::Empty { what: "tasks" });
     }
+    if let Some(got) = dense.map(<[_]>::len).filter(|got| *got != data.len()) {
+        let expected = format!("{}, one a task", data.len());
+        return Err(Error::Setting { name: "dense", expected, got: got.to_string() });
+    }
     let _guard = tch::no_grad_guard();
     let (mut tasks, mut told) = (Vec::new(), Vec::new());
     for (i, (pooled, task, of_documents)) in data.iter().enumerate() {
-        let known = dense.and_then(|dense| dense.get(i)).map(|task| task.dense.clone());
+        let known = dense.map(|dense| dense[i].clone());
         let (probes, of_task) = probe(pooled, *task, of_documents, known)?;
         tasks.push(probes);
         told.push(of_task);

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::probing::{TOLERANCE, auc, fit_logistic};
+use crate::probing::{TOLERANCE, Weights, auc, fit_logistic};
 
 /// One in so many documents tests.
 const TEST_ONE_IN: usize = 5;
@@ -71,7 +71,7 @@ pub(super) fn fit(x: &Tensor, labels: &[bool]) -> Result<(Tensor, f64)> {
     // Of equal ones the first, the one with the least penalty.
     let best = (1..10).fold(0, |best, i| if sums[i] > sums[best] { i } else { best });
     let c = inverses()[best];
-    Ok((fit_logistic(x, labels, c, None, TOLERANCE)?, c))
+    Ok((fit_logistic(x, labels, Weights::Equal, c, None, TOLERANCE)?, c))
 }
 
 /// Adds the area under the curve of the rows from `start` to `end` by each penalty, as regressions on
@@ -95,7 +95,7 @@ fn add_areas(
     let mut w: Option<Tensor> = None;
     // The stronger the penalty the nearer to 0: each begins where the one before it ended.
     for (i, c) in inverses().into_iter().enumerate().rev() {
-        let next = fit_logistic(&of_rest, &rest, c, w.as_ref(), ROUGH)?;
+        let next = fit_logistic(&of_rest, &rest, Weights::Equal, c, w.as_ref(), ROUGH)?;
         let said = Vec::<f64>::try_from(of_held_back.f_mv(&next)?.f_to_kind(Kind::Double)?)?;
         sums[i] += auc(&said, held_back).unwrap_or(0.5);
         w = Some(next);

@@ -23,6 +23,16 @@ impl Prefix {
         &self.activations
     }
 
+    /// That of one of its texts, counted from 0.
+    ///
+    /// # Panics
+    /// If it has fewer texts.
+    #[must_use]
+    pub fn of_text(&self, text: usize) -> Self {
+        let of = |x: &Tensor| x.narrow(0, text as i64, 1);
+        Self { hook: self.hook, before: of(&self.before), activations: of(&self.activations) }
+    }
+
     /// The last `n` positions, of so many equal texts.
     ///
     /// # Panics

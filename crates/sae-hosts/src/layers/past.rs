@@ -36,6 +36,18 @@ impl Past {
         self.length = n as i64;
     }
 
+    /// That of one of its texts, counted from 0.
+    ///
+    /// # Panics
+    /// If it has fewer texts.
+    #[must_use]
+    pub fn of_text(&self, text: usize) -> Self {
+        let of = |x: &Tensor| x.narrow(0, text as i64, 1);
+        let layers =
+            self.layers.iter().map(|layer| layer.as_ref().map(|both| both.each_ref().map(of)));
+        Self { layers: layers.collect(), ..*self }
+    }
+
     /// The same positions of so many equal texts, from layer `first` on.
     ///
     /// # Panics

@@ -34,6 +34,22 @@ function suiteTable(place, { suite, columns, rows }) {
   });
 }
 
+/** The L0 that scores point to, by group. */
+function pointed() {
+  const place = $("pointed");
+  const found = DATA.pointed;
+  const rows = (found?.rows ?? []).filter(({ group }) => RUNS.some((run) => run.group === group && run.evaluation && isOn(run)));
+  place.hidden = rows.length === 0;
+  if (place.hidden) return;
+  const head = ["group", ...found.scores.map((name) => plainName(name.replace(".", ": ")))].map((text) => element("th", { scope: "col" }, text));
+  const lines = rows.map(({ group, cells }) => element("tr", {}, element("td", {}, ...groupSample(group), groupName(GROUPS[group])),
+    ...cells.map((cell) => element("td", {}, cell === null ? "–" : format(cell.l0) + (cell.is_end ? " (end)" : "")))));
+  const table = element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...lines));
+  place.replaceChildren(element("h3", {}, "The L0 that scores point to"),
+    element("p", { class: "muted" }, "Of the sparsities of a group the L0 at which each score is best, means over seeds. (end): the first or the last of them, so that the best may lie beyond."),
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The L0 that scores point to" }, table));
+}
+
 /** All suites that runs have scores of. */
 function suites() {
   $("scores-section").hidden = DATA.scores.length === 0;
@@ -41,4 +57,5 @@ function suites() {
     $("scores").replaceChildren(...DATA.scores.map(({ suite }) => element("div", { id: `scores-${suite}` })));
   }
   for (const one of DATA.scores) suiteTable($(`scores-${one.suite}`), one);
+  pointed();
 }

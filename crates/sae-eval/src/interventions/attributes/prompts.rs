@@ -1,5 +1,7 @@
 //! Prompts about things, what the host says after them, and its activations at the things.
 
+use std::collections::BTreeMap;
+
 use sae_hosts::{Bos, HookPoint, HostModel, HostTokenizer, Past, Prefix};
 use sae_models::Sae;
 use tch::Tensor;
@@ -8,6 +10,9 @@ use super::super::check_length;
 use super::AttributeTable;
 use crate::metrics::to_f64s;
 use crate::{Error, Result};
+
+/// Prompts that are computed together at most.
+const AT_ONCE: usize = 32;
 
 /// A prompt about a thing, as far as the hook point.
 #[derive(Debug)]
@@ -51,20 +56,25 @@ impl Prompts {
             Asked::new(host, hook, lead, texts, [before.as_str(), after.as_str()])
         };
         let ask: Vec<Asked> = table.prompts().iter().map(asked).collect::<Result<_>>()?;
-        'things: for (number, (_, own)) in table.things().iter().enumerate() {
-            let mut prompts_of = Vec::new();
-            let place = |attribute: usize| {
-                values[attribute].iter().position(|value| *value == own[attribute])
-            };
-            let own: Vec<usize> = (0..n).filter_map(place).collect();
-            for (attribute, asked) in ask.iter().enumerate() {
-                let (prompt, logits) = asked.of(sae, host, hook, number)?;
-                if prompts.said(attribute, &logits) != Some(own[attribute]) {
-                    continue 'things;
+        let place = |thing: usize, attribute: usize| {
+            let own = &table.things()[thing].1[attribute];
+            values[attribute].iter().position(|value| value == own)
+        };
+        // Things of which all attributes so far are known, and their prompts.
+        let mut known: BTreeMap<usize, Vec<Prompt>> =
+            (0..table.things().len()).map(|thing| (thing, Vec::new())).collect();
+        for (attribute, asked) in ask.iter().enumerate() {
+            let things: Vec<usize> = known.keys().copied().collect();
+            for (thing, prompt, logits) in asked.of(sae, host, hook, &things)? {
+                match prompts.said(attribute, &logits) == place(thing, attribute) {
+                    true => known.entry(thing).or_default().push(prompt),
+                    false => drop(known.remove(&thing)),
                 }
-                prompts_of.push(prompt);
             }
-            prompts.things.push((own, prompts_of));
+        }
+        for (thing, of_thing) in known {
+            let own = (0..n).filter_map(|attribute| place(thing, attribute)).collect();
+            prompts.things.push((own, of_thing));
         }
         Ok(prompts)
     }
@@ -141,39 +151,69 @@ impl Asked {
         let n = all.iter().map(|(ids, at)| alike(ids, first).min(*at)).min().unwrap_or_default();
         let mut front = Past::new();
         if n > 0 {
-            let prefix = host.prefix_after(&mut front, &tensor(host, &first[..n])?, hook)?;
+            let prefix = host.prefix_after(&mut front, &tensor(host, &[&first[..n]])?, hook)?;
             let _ = host.next_logits_after(&mut front, &prefix, prefix.activations())?;
             front.keep(n);
         }
         Ok(Self { all, front })
     }
 
-    /// The prompt of a thing as far as the hook point, and the logits after it.
+    /// Prompts of things as far as the hook point, and the logits after them: those of equal lengths
+    /// are computed together.
     fn of(
         &self,
         sae: &Sae,
         host: &HostModel,
         hook: HookPoint,
-        thing: usize,
-    ) -> Result<(Prompt, Vec<f64>)> {
-        let (ids, position) = &self.all[thing];
-        let mut past = self.front.expand(1, 0);
-        let own = tensor(host, &ids[self.front.length()..])?;
+        things: &[usize],
+    ) -> Result<Vec<(usize, Prompt, Vec<f64>)>> {
+        let mut alike: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+        for &thing in things {
+            let (ids, position) = &self.all[thing];
+            alike.entry((ids.len(), *position)).or_default().push(thing);
+        }
+        let mut all = Vec::with_capacity(things.len());
+        for ((length, position), things) in alike {
+            for things in things.chunks(AT_ONCE) {
+                all.extend(self.at_once(sae, (host, hook), things, (length, position))?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Of things whose prompts are of one length, with the things' last tokens at one position.
+    fn at_once(
+        &self,
+        sae: &Sae,
+        (host, hook): (&HostModel, HookPoint),
+        things: &[usize],
+        (length, position): (usize, usize),
+    ) -> Result<Vec<(usize, Prompt, Vec<f64>)>> {
+        let mut past = self.front.expand(things.len(), 0);
+        let own = things.iter().map(|&thing| &self.all[thing].0[self.front.length()..]);
+        let own = tensor(host, &own.collect::<Vec<_>>())?;
         let prefix = host.prefix_after(&mut past, &own, hook)?;
         let logits = host.next_logits_after(&mut past, &prefix, prefix.activations())?;
-        let rest = prefix.last(ids.len() - position, 1);
-        past.keep(*position);
-        let past = past.expand(1, hook.layer);
-        let x = rest.activations().f_select(1, 0)?;
-        let rows = x.f_to_device(sae.device())?.f_to_kind(sae.kind())?;
-        let features = sae.encode(&rows)?.features;
-        Ok((Prompt { rest, past, x, features }, to_f64s(&logits)?))
+        past.keep(position);
+        let mut all = Vec::with_capacity(things.len());
+        for (at, &thing) in things.iter().enumerate() {
+            let rest = prefix.of_text(at).last(length - position, 1);
+            let past = past.of_text(at).expand(1, hook.layer);
+            let x = rest.activations().f_select(1, 0)?;
+            let rows = x.f_to_device(sae.device())?.f_to_kind(sae.kind())?;
+            let features = sae.encode(&rows)?.features;
+            let logits = to_f64s(&logits.f_get(at as i64)?)?;
+            all.push((thing, Prompt { rest, past, x, features }, logits));
+        }
+        Ok(all)
     }
 }
 
-fn tensor(host: &HostModel, ids: &[u32]) -> Result<Tensor> {
-    let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
-    Ok(Tensor::f_from_slice(&ids)?.f_unsqueeze(0)?.f_to_device(host.device())?)
+/// Tokens of texts of one length, `[texts, positions]`.
+fn tensor(host: &HostModel, texts: &[&[u32]]) -> Result<Tensor> {
+    let ids: Vec<i64> = texts.iter().copied().flatten().map(|&id| id.into()).collect();
+    let ids = Tensor::f_from_slice(&ids)?.f_view([texts.len() as i64, -1])?;
+    Ok(ids.f_to_device(host.device())?)
 }
 
 /// The tokens of a prompt, and the position of the thing's last one.

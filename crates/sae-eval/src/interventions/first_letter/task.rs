@@ -56,7 +56,7 @@ impl<'a> Task<'a> {
         let order = self.order(letter.number)?;
         let columns = |at: &[i64], k: usize| -> Result<Tensor> {
             let columns = Tensor::f_from_slice(&order[..k])?;
-            Ok(rows(&self.features, at)?.f_index_select(1, &columns)?)
+            rows(&self.features.f_index_select(1, &columns)?, at)
         };
         let (mut own, mut before) = (1, f64::INFINITY);
         for k in 1..=MOST_FEATURES.min(order.len()) {
@@ -67,7 +67,7 @@ impl<'a> Task<'a> {
             (own, before) = (k, f1);
         }
         let features: Vec<usize> = order[..own].iter().map(|&feature| feature as usize).collect();
-        let one = Probe::fit(&columns(&train, 1)?, &is_train)?;
+        let one = Probe::fit_balanced(&columns(&train, 1)?, &is_train)?;
         let absorbed =
             if letter.counts() { Some(self.absorption(letter, &features)?) } else { None };
         Ok(LetterScores {
@@ -130,7 +130,7 @@ fn f1_of_folds(x: &Tensor, labels: &[bool]) -> Result<f64> {
             Ok((rows(x, &numbers)?, at.iter().map(|row| labels[*row]).collect()))
         };
         let (x_rest, of_rest) = of(&rest)?;
-        let probe = Probe::fit(&x_rest, &of_rest)?;
+        let probe = Probe::fit_balanced(&x_rest, &of_rest)?;
         let weights = Tensor::f_from_slice(&probe.weights)?;
         let said = to_f64s(&of(&held)?.0.f_to_kind(Kind::Double)?.f_mv(&weights)?)?;
         held.iter().zip(said).for_each(|(&row, said)| told[row] = said + probe.bias);

@@ -1,6 +1,7 @@
 //! `--suite`: scores with intervals, beside those of worthless dictionaries.
 
 mod floors;
+mod kept;
 mod probes;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use sae_eval::{
 use sae_models::{Role, Sae, load_checkpoint};
 
 use self::floors::Floors;
+use self::kept::Kept;
 use self::probes::Probes;
 use super::splice::Spliced;
 use super::{Stores, interventions, pass};
@@ -30,6 +32,7 @@ pub(super) struct Suites {
     probes: Vec<Probes>,
     against: Vec<Sae>,
     floors: Option<Floors>,
+    kept: Kept,
 }
 
 impl Suites {
@@ -49,6 +52,7 @@ impl Suites {
             probes: Vec::new(),
             against: Vec::new(),
             floors: None,
+            kept: Kept::open(args.floors.clone())?,
         };
         if suites.wanted.is_empty() {
             return Ok(None);
@@ -112,8 +116,8 @@ impl Suites {
             };
             note!("suite {}: {cost}", suite.name());
         }
-        if let Some(floors) = &self.floors {
-            note!("{}", floors.cost());
+        if self.floors.is_some() {
+            note!("{}", Floors::cost(&self.kept));
         }
     }
 
@@ -125,7 +129,7 @@ impl Suites {
         evaluation: &mut Evaluation,
     ) -> Result<(), Failure> {
         if self.wants(Suite::Probing) {
-            let probed = probes::measure(sae, &self.probes, None)?;
+            let probed = probes::measure_and_keep(sae, &self.probes, &self.kept)?;
             evaluation.scores.extend(probed.scores);
             evaluation.probes = probed.tasks;
         }
@@ -146,14 +150,14 @@ impl Suites {
         evaluation: &mut Evaluation,
     ) -> Result<(), Failure> {
         let Some(floors) = &self.floors else { return Ok(()) };
-        let dense = &evaluation.probes;
+        let dense: Vec<_> = evaluation.probes.iter().map(|task| task.dense.clone()).collect();
         let spliced = spliced.filter(|of| Suite::ALL.iter().any(|s| self.wants(*s) && of.can(*s)));
         let measure = |others: &[&Sae]| {
             let mut all = Vec::new();
             for other in others {
                 let mut scores = self.pass(other, stores, whole, truth)?;
                 if self.wants(Suite::Probing) {
-                    scores.extend(probes::measure(other, &self.probes, Some(dense))?.scores);
+                    scores.extend(probes::measure(other, &self.probes, Some(&dense))?.scores);
                 }
                 all.push(scores);
             }

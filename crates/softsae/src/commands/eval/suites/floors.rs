@@ -1,10 +1,9 @@
 //! What worthless dictionaries get, measured once for each width, L0 and data.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use sae_config::{Scores, Worthless, read_json, write_json};
+use sae_config::{Scores, Worthless};
 use sae_data::{ActivationStore, Port, Ports, open_store};
 use sae_eval::worthless;
 use sae_models::{Normalizer, Sae, TrainedOn};
@@ -15,13 +14,15 @@ use tch::Tensor;
 use super::super::kept_rows;
 use super::super::splice::Spliced;
 use super::Suites;
+use super::kept::Kept;
+use super::probes;
 use crate::cli::EvalArgs;
 use crate::commands::Differences;
 use crate::failure::{Blame as _, Failure};
 use crate::output::note;
 
 /// The version of what is kept: another where dictionaries are made, or scores computed, otherwise.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Rows that dictionaries are made of, evenly spread over their store; more where the SAE has more
 /// features.
@@ -30,12 +31,11 @@ const N_ROWS: u64 = 16_384;
 /// Values of scores by name.
 type Values = BTreeMap<String, f64>;
 
-/// Where worthless dictionaries come from, and where what they got is kept.
+/// Where worthless dictionaries come from.
 pub(super) struct Floors {
     rows: Arc<dyn ActivationStore>,
     /// What tells the rows that are measured on from others.
     data: String,
-    kept: Option<PathBuf>,
 }
 
 /// What decides what a worthless dictionary gets.
@@ -54,12 +54,6 @@ struct Key {
     spliced: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    key: Key,
-    scores: Values,
-}
-
 impl Floors {
     pub(super) fn open(
         args: &EvalArgs,
@@ -67,10 +61,6 @@ impl Floors {
         found: &mut Differences,
         of_model: &TrainedOn,
     ) -> Result<Self, Failure> {
-        if let Some(path) = args.floors.as_deref().filter(|path| path.exists() && !path.is_dir()) {
-            let error = anyhow::anyhow!("--floors: expected a folder, got {}", path.display());
-            return Err(Failure::usage(error));
-        }
         let rows = match &args.train_data {
             None => Arc::clone(store),
             Some(path) => {
@@ -92,13 +82,13 @@ impl Floors {
         let rows = kept_rows(&Ports::from(rows), args.max_norm_ratio)?.input;
         let data = store.content_hash().or_usage()?;
         let data = format!("{data}, norms up to {}", args.max_norm_ratio);
-        Ok(Self { rows, data, kept: args.floors.clone() })
+        Ok(Self { rows, data })
     }
 
     /// What they cost.
-    pub(super) fn cost(&self) -> String {
+    pub(super) fn cost(kept: &Kept) -> String {
         let n = Worthless::ALL.len();
-        let kept = match &self.kept {
+        let kept = match kept.folder() {
             Some(folder) => format!(", unless {} has them", folder.display()),
             None => String::new(),
         };
@@ -119,8 +109,6 @@ impl Floors {
     ) -> Result<Vec<(Worthless, Values)>, Failure> {
         let k = shared_k(l0);
         let rows_hash = self.rows.content_hash().or_run()?;
-        let identities = suites.probes.iter().map(super::Probes::identity);
-        let probes = identities.collect::<Result<Vec<_>, _>>()?;
         let of_host = spliced.map(Spliced::identity).transpose()?;
         let (mut all, mut missing) = (Vec::new(), Vec::new());
         for kind in Worthless::ALL {
@@ -133,10 +121,10 @@ impl Floors {
                 rows: rows_hash.clone(),
                 data: self.data.clone(),
                 suites: suites.wanted.iter().map(|suite| suite.name().to_owned()).collect(),
-                probes: probes.clone(),
+                probes: probes::identities(&suites.probes)?,
                 spliced: of_host.clone(),
             };
-            match self.read(&key)? {
+            match suites.kept.read(kind.name(), &key)? {
                 Some(scores) => all.push((kind, scores)),
                 None => missing.push(key),
             }
@@ -156,7 +144,8 @@ impl Floors {
             let scores = measure(&made.iter().collect::<Vec<_>>())?;
             for (key, scores) in keys.into_iter().zip(scores) {
                 let values = scores.into_iter().map(|(name, score)| (name, score.value)).collect();
-                all.push((key.kind, self.write(key, values)?));
+                let kind = key.kind;
+                all.push((kind, suites.kept.write(kind.name(), key, values)?));
             }
         }
         Ok(all)
@@ -175,34 +164,6 @@ impl Floors {
         let rows = Tensor::f_from_slice(&values).or_run()?;
         let rows = rows.f_reshape([wanted as i64, d as i64]).or_run()?;
         rows.f_to_device(sae.device()).or_run()?.f_to_kind(sae.kind()).or_run()
-    }
-
-    /// What is kept under this key. What is kept under another in its place is no use, and measured
-    /// again.
-    fn read(&self, key: &Key) -> Result<Option<Values>, Failure> {
-        let Some(path) = self.place(key)? else { return Ok(None) };
-        if !path.exists() {
-            return Ok(None);
-        }
-        let kept: Kept = read_json(&path).or_usage()?;
-        Ok((kept.key == *key).then_some(kept.scores))
-    }
-
-    fn write(&self, key: Key, scores: Values) -> Result<Values, Failure> {
-        let Some(path) = self.place(&key)? else { return Ok(scores) };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).or_run()?;
-        }
-        let kept = Kept { key, scores };
-        write_json(&path, &kept).or_run()?;
-        Ok(kept.scores)
-    }
-
-    /// The file of a key, where they are kept.
-    fn place(&self, key: &Key) -> Result<Option<PathBuf>, Failure> {
-        let Some(folder) = &self.kept else { return Ok(None) };
-        let hash = blake3::hash(&serde_json::to_vec(key).or_run()?).to_hex();
-        Ok(Some(folder.join(format!("{}-{}.json", key.kind.name(), &hash[..16]))))
     }
 }
 

@@ -3,18 +3,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sae_config::{LABELS_FILE, LabelTask, Labels, TaskProbes};
+use sae_config::{LABELS_FILE, LabelTask, Labels, ProbeResult};
 use sae_data::{ActivationStore, Port, RowMeta, open_store};
 use sae_eval::{LEAST_DOCUMENTS, PoolingObserver, Probed, probe_tasks};
 use sae_models::{Sae, TrainedOn};
 use sae_train::origin;
 
+use super::kept::Kept;
 use super::{check_dimension, observe_one};
 use crate::cli::EvalArgs;
 use crate::commands::Differences;
 use crate::failure::{Blame as _, Failure};
 use crate::output::note;
 use crate::progress::Progress;
+
+/// Under which name what dense probes find is kept, and the version of it: another where they are
+/// fitted otherwise.
+const DENSE: &str = "dense-probes";
+const DENSE_VERSION: u32 = 1;
 
 /// A labelled store.
 pub(super) struct Probes {
@@ -115,11 +121,32 @@ fn asked(store: &dyn ActivationStore, labels: &Labels, path: &Path) -> Result<Ve
     Ok(asked)
 }
 
+/// What tells these probes from others.
+pub(super) fn identities(probes: &[Probes]) -> Result<Vec<String>, Failure> {
+    probes.iter().map(Probes::identity).collect()
+}
+
+/// Probes on all tasks. What dense probes find is the same for every SAE, and kept.
+pub(super) fn measure_and_keep(
+    sae: &Sae,
+    probes: &[Probes],
+    kept: &Kept,
+) -> Result<Probed, Failure> {
+    let key = (DENSE_VERSION, identities(probes)?);
+    let dense: Option<Vec<ProbeResult>> = kept.read(DENSE, &key)?;
+    let probed = measure(sae, probes, dense.as_deref())?;
+    if dense.is_none() {
+        let dense: Vec<_> = probed.tasks.iter().map(|task| &task.dense).collect();
+        kept.write(DENSE, key, dense)?;
+    }
+    Ok(probed)
+}
+
 /// Probes on all tasks; `dense` is what dense probes found in an earlier call.
 pub(super) fn measure(
     sae: &Sae,
     probes: &[Probes],
-    dense: Option<&[TaskProbes]>,
+    dense: Option<&[ProbeResult]>,
 ) -> Result<Probed, Failure> {
     let mut pooled = Vec::new();
     for of in probes {
