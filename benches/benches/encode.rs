@@ -21,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 /// B, D, F, k; B is what the commands take at once.
 const SHAPES: [[i64; 4]; 2] = [[1024, 768, 16384, 64], [1024, 576, 4608, 32]];
 
-/// Blocks of rows of the store that `core` is told of.
+/// Blocks of 256 rows of the store that `core` is told of.
 const N_BLOCKS: u64 = 200;
 
 /// Id, and settings beside k.
@@ -72,26 +72,37 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             });
             table.add(eval, Some(&gemm));
             let core = format!("core/{id}/{shape}");
-            let encoded = coder.encode(&sae, &x)?;
-            let x_hat = coder.decode(&sae, &encoded)?;
-            let batch = EvalBatch {
-                first_row: 0,
-                x: &x,
-                target: &x,
-                x_hat: &x_hat,
-                features: Features::Sparse(&encoded.codes),
-                k_hat: encoded.k_hat.as_ref(),
-            };
-            // Rows of a store of which each block of 256 is a part of its own.
-            let mut observer = CoreObserver::new(&sae, 256 * N_BLOCKS);
-            criterion.bench_function(&core, |bencher| {
-                bencher.iter(|| observer.see(&batch).expect("finite rows"));
-            });
+            measure_core(&mut criterion, &core, &sae, &x)?;
             table.add(core, Some(&gemm));
         }
     }
     criterion.final_summary();
     Ok(table.finish()?)
+}
+
+/// What the suite `core` takes of a batch that is encoded and decoded.
+fn measure_core(
+    criterion: &mut Criterion,
+    id: &str,
+    sae: &Sae,
+    x: &Tensor,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut coder = SparseCoder::default();
+    let encoded = coder.encode(sae, x)?;
+    let x_hat = coder.decode(sae, &encoded)?;
+    let batch = EvalBatch {
+        first_row: 0,
+        x,
+        target: x,
+        x_hat: &x_hat,
+        features: Features::Sparse(&encoded.codes),
+        k_hat: encoded.k_hat.as_ref(),
+    };
+    let mut observer = CoreObserver::new(sae, 256 * N_BLOCKS);
+    criterion.bench_function(id, |bencher| {
+        bencher.iter(|| observer.see(&batch).expect("finite rows"));
+    });
+    Ok(())
 }
 
 /// A new model that is to have k active features a row of `x`.

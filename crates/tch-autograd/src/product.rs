@@ -42,11 +42,7 @@ fn product<T: Element>(
     let factors = [Strided::new::<T>(a)?, Strided::new::<T>(b)?];
     let [left, right] = &factors;
     if (left.cols, target.rows, target.cols) != (right.rows, left.rows, right.cols) {
-        let shapes = [a, b, out].map(Tensor::size);
-        return Err(Error::Product(format!(
-            "expected [m, k]·[k, n] into [m, n], got {:?}·{:?} into {:?}",
-            shapes[0], shapes[1], shapes[2]
-        )));
+        return Err(no_product([a, b, out]));
     }
     if target.rows == 0 || target.cols == 0 {
         return Ok(());
@@ -88,6 +84,12 @@ fn product<T: Element>(
         );
     }
     Ok(())
+}
+
+/// That two matrices and a result do not fit.
+fn no_product(matrices: [&Tensor; 3]) -> Error {
+    let [a, b, out] = matrices.map(Tensor::size);
+    Error::Product(format!("expected [m, k]·[k, n] into [m, n], got {a:?}·{b:?} into {out:?}"))
 }
 
 /// How a matrix lies in memory.

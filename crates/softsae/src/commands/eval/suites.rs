@@ -1,5 +1,6 @@
 //! `--suite`: scores with intervals, beside those of worthless dictionaries.
 
+mod against;
 mod floors;
 mod kept;
 mod probes;
@@ -9,11 +10,8 @@ use std::sync::Arc;
 
 use sae_config::{Evaluation, Scores, Suite};
 use sae_data::{ActivationStore, PlantedTruth};
-use sae_eval::{
-    ActiveFeatures, CoreObserver, EvaluateOptions, Observer, TruthObserver, compare, observe,
-    stability_scores,
-};
-use sae_models::{Role, Sae, load_checkpoint};
+use sae_eval::{CoreObserver, EvaluateOptions, Observer, TruthObserver, observe};
+use sae_models::Sae;
 
 use self::floors::Floors;
 use self::kept::Kept;
@@ -68,13 +66,7 @@ impl Suites {
             }
         }
         if suites.wants(Suite::Stability) {
-            for path in &args.against {
-                let other = open_other(path, sae, args, found)?;
-                if suites.against.iter().chain([sae]).any(|of| has_same_decoder(of, &other)) {
-                    return Err(twice("--against", path));
-                }
-                suites.against.push(other);
-            }
+            suites.against = against::open(args, sae, found)?;
         }
         // Those of a transcoder are of two ports, which have no dictionary in common.
         if !args.no_floors && !sae.config().is_transcoder() {
@@ -134,7 +126,7 @@ impl Suites {
             evaluation.probes = probed.tasks;
         }
         if self.wants(Suite::Stability) {
-            evaluation.scores.extend(self.stability(sae, &*stores.input)?);
+            evaluation.scores.extend(against::scores(sae, &self.against, &*stores.input)?);
         }
         Ok(())
     }
@@ -199,19 +191,6 @@ impl Suites {
         }
         Ok(scores)
     }
-
-    /// The comparisons with the other checkpoints, of the features that are active on the store.
-    fn stability(&self, sae: &Sae, store: &dyn ActivationStore) -> Result<Scores, Failure> {
-        let kept = active(sae, store)?;
-        let decoder = &sae.parameters[Role::DecoderWeight];
-        let mut comparisons = Vec::new();
-        for other in &self.against {
-            let of_other = active(other, store)?;
-            let others = &other.parameters[Role::DecoderWeight];
-            comparisons.push(compare([decoder, others], [&kept, &of_other]).or_run()?);
-        }
-        Ok(stability_scores(&comparisons))
-    }
 }
 
 /// The suites that are asked for by name, or of all of them those that have what they need.
@@ -257,37 +236,6 @@ fn wanted(
 fn twice(key: &str, path: &Path) -> Failure {
     let path = path.display();
     Failure::usage(anyhow::anyhow!("{key} {path}: expected it once, got what is there already"))
-}
-
-fn has_same_decoder(a: &Sae, b: &Sae) -> bool {
-    let [a, b] = [a, b].map(|sae| &sae.parameters[Role::DecoderWeight]);
-    a.size() == b.size() && a.kind() == b.kind() && a.equal(b)
-}
-
-/// A checkpoint of `--against`.
-fn open_other(
-    path: &Path,
-    sae: &Sae,
-    args: &EvalArgs,
-    found: &mut Differences,
-) -> Result<Sae, Failure> {
-    let other = load_checkpoint(path, sae.device()).or_usage()?;
-    if other.config().is_transcoder() || other.config().d_model != sae.config().d_model {
-        let (expected, path) = (sae.config().d_model, path.display());
-        return Err(Failure::usage(anyhow::anyhow!(
-            "--against {path}: expected an SAE of activations of dimension {expected}"
-        )));
-    }
-    let source = format!("--against {}: against the model", path.display());
-    found.add(Differences::find(&sae.trained_on, &other.trained_on, &source, args.elsewhere)?);
-    Ok(other)
-}
-
-/// The features that are active on a row of the store.
-fn active(sae: &Sae, store: &dyn ActivationStore) -> Result<Vec<usize>, Failure> {
-    let mut observer = ActiveFeatures::new(sae.config().n_features);
-    observe_one("active features", sae, store, &mut observer)?;
-    Ok(observer.finish())
 }
 
 /// A pass with one observer.
