@@ -8,13 +8,14 @@ use serde::Serialize;
 use crate::Summary;
 use crate::groups::Groups;
 
-/// What may point to an L0: the decoder's scores of arXiv:2508.16560, what few features tell of labels,
-/// and on planted data the truth. Fidelity points to the largest L0 whatever is right.
-const GUIDES: [&str; 6] = [
+/// What may point to an L0: the decoder's scores of arXiv:2508.16560, what few features tell of labels and
+/// of first letters, and on planted data the truth. Fidelity points to the largest L0 whatever is right.
+const GUIDES: [&str; 7] = [
     "core.decoder_projection",
     "core.decoder_cosine",
     "probing.auc_k1",
     "probing.auc_k16",
+    "interventions.f1_one_feature",
     "truth.f1",
     "truth.mcc",
 ];
