@@ -127,9 +127,9 @@ impl Weights {
     }
 }
 
-/// Minimises Σ v·ln(1 + e^(−y·x·w)) + ‖w‖²/(2C) with weights v of rows, the last weight, that of the column of ones, without a
-/// penalty, by Newton's method from `start` or 0 on, until the gradient's norm is at most
-/// `tolerance`·rows.
+/// Minimises Σ v·ln(1 + e^(−y·x·w)) + ‖w‖²/(2C) with weights v of rows, the last weight, that of the
+/// column of ones, without a penalty, by Newton's method from `start` or 0 on, until the gradient's norm
+/// is at most `tolerance`·rows.
 ///
 /// # Shapes
 /// x `[rows, n + 1]` on the CPU in f64, finite; one label a row; the weights are `[n + 1]`.

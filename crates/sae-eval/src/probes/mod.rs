@@ -39,8 +39,8 @@ pub struct Probed {
 /// depend on the SAE; none to fit them. `progress` is told the tasks done.
 ///
 /// # Errors
-/// [`Error::Empty`] of no tasks; [`Error::Setting`] for another number of `dense`; [`Error::Setting`] for a task of too few documents;
-/// [`Error::NotFinite`], [`Error::Torch`].
+/// [`Error::Empty`] of no tasks; [`Error::Setting`] for another number of `dense` or a task of too few
+/// documents; [`Error::NotFinite`], [`Error::Torch`].
 pub fn probe_tasks(
     data: &[(&PooledFeatures, LabelTask<'_>, &[u32])],
     dense: Option<&[ProbeResult]>,
