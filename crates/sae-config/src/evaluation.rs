@@ -4,13 +4,15 @@ mod allocation;
 mod host;
 mod truth;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use allocation::{Allocation, Complexity, Profile, Spent, SpentText, TokenText};
 pub use host::{CrossEntropy, ImagePart, ImageScores, LabelScores, PartScores};
 pub use truth::{GroundTruth, LatentScores};
 
-use crate::{Interventions, Scores, TaskProbes, VisionScores};
+use crate::{Interventions, Scores, Suite, TaskProbes, VisionScores};
 
 /// All metrics of one SAE on one set of held-out rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub struct Evaluation {
     /// The scores of the suites that were asked for.
     #[serde(default, skip_serializing_if = "Scores::is_empty")]
     pub scores: Scores,
+    /// These suites, each with the version of its scores.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub suites: BTreeMap<Suite, u32>,
     /// What probes found of each task, where the suite `probing` was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<TaskProbes>,
@@ -60,6 +65,17 @@ pub struct Evaluation {
     /// In what the activations differ from those that the model was trained on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+}
+
+impl Evaluation {
+    /// Whether it has the scores of a suite as this version computes them.
+    #[must_use]
+    pub fn is_of(&self, suite: Suite) -> bool {
+        // Results without versions are of the first.
+        let version = self.suites.get(&suite).copied().unwrap_or(1);
+        version == suite.version()
+            && suite.scores().iter().any(|info| self.scores.contains_key(info.name))
+    }
 }
 
 /// How well activations are rebuilt; sums over all rows in f64.

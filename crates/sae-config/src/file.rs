@@ -23,9 +23,16 @@ pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// [`Error::Io`] or [`Error::Parse`], naming the file; an object with a key twice is refused, wherever
 /// it is.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = read(path)?;
-    let Unique = serde_json::from_str(&text).map_err(|e| parse(path, &e))?;
-    serde_json::from_str(&text).map_err(|e| parse(path, &e))
+    json_from_slice(read(path)?.as_bytes()).map_err(|e| parse(path, &e))
+}
+
+/// Parses JSON into `T`, which may keep values of any shape.
+///
+/// # Errors
+/// Those of `serde_json`; an object with a key twice is refused, wherever it is.
+pub fn json_from_slice<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    let Unique = serde_json::from_slice(bytes)?;
+    serde_json::from_slice(bytes)
 }
 
 /// Writes `value` as TOML: to a temporary file, synced, then renamed.

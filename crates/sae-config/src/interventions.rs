@@ -92,7 +92,8 @@ pub struct FirstLetter {
     pub features_per_letter: f64,
     /// Mean over letters of the F1 of a probe on the letter's first feature alone.
     pub f1_one_feature: f64,
-    /// Mean over letters of the F1 of a probe on the activations themselves.
+    /// Mean over letters of the F1 of a probe on the activations themselves, which weights classes as
+    /// that on the first feature does.
     pub f1_dense: f64,
     /// Each letter.
     pub letters: Vec<LetterScores>,
@@ -105,7 +106,7 @@ pub struct LetterScores {
     pub letter: char,
     /// Its words among those tested.
     pub n_words: u64,
-    /// F1 of the probe on activations.
+    /// F1 of a probe on activations, which weights classes as that on the first feature does.
     pub f1_dense: f64,
     /// F1 of a probe on the first feature.
     pub f1_one_feature: f64,

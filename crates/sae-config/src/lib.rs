@@ -54,7 +54,7 @@ pub use features::{
     Attribution, Component, ContextToken, FeatureContext, FeatureKHat, FeatureRecord, FeatureSet,
     Histogram, Neighbor, Patch, PictureSet, Quantile, TokenLogit,
 };
-pub use file::{read_json, read_toml, write_json, write_text, write_toml};
+pub use file::{json_from_slice, read_json, read_toml, write_json, write_text, write_toml};
 pub use identity::{TRAINING_VERSION, difference, run_id, stream_difference};
 pub use images::{ImageBackground, ImagePositions};
 pub use interventions::{

@@ -159,6 +159,7 @@ impl Metrics {
             probes: Vec::new(),
             interventions: None,
             vision: None,
+            suites: std::collections::BTreeMap::new(),
             elsewhere: false,
             differences: Vec::new(),
         })

@@ -4,7 +4,7 @@ use sae_eval::{
     AttributeOptions, AttributeTable, CrossEntropyOptions, Error, FirstLetterOptions, LossOptions,
     cross_entropy, disentanglement, first_letter, splice_losses,
 };
-use sae_hosts::{HookPoint, HostModel};
+use sae_hosts::{Bos, HookPoint, HostModel};
 use sae_models::Sae;
 use tch::{Kind, Tensor};
 use tch_autograd::test_device;
@@ -86,6 +86,23 @@ fn losses_by_text_and_position_make_up_the_whole() {
     assert!((alone.spliced - all.by_source[1].by("rebuilt").unwrap().ce).abs() < 1e-6);
 }
 
+/// k̂ differs between rows: of numbers between the mean L0 and the greatest some rows lose features.
+#[test]
+fn only_as_many_features_as_any_row_has_are_the_whole_reconstruction() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host_with_tokenizer(dir.path());
+    let sae = soft(host.info().d_model, 64, 5);
+    let text = words((0..40).map(|i| i * 37 % 97));
+    let all: Vec<usize> = (1..=20).collect();
+    let (ce, of) = losses(&host, &sae, &[("text", &text)], &all);
+    let whole = of.all.by("rebuilt").unwrap();
+    let is_whole = |n: &usize| of.all.by(&format!("largest_{n}")).unwrap().kl == whole.kl;
+    let fewer = all.iter().take_while(|n| !is_whole(n)).count() as f64;
+    let l0: Vec<f64> = ce.by_next_loss.iter().map(|of| of.l0).collect();
+    let mean = l0.iter().sum::<f64>() / l0.len() as f64;
+    assert!(all[fewer as usize..].iter().all(is_whole) && fewer > mean + 1.0, "{fewer} {mean}");
+}
+
 #[test]
 fn random_errors_are_of_the_size_of_the_reconstructions_own() {
     let dir = tempfile::tempdir().unwrap();
@@ -140,19 +157,25 @@ fn balanced(all: &[Vec<f64>], from: usize) -> ([usize; 2], Vec<usize>) {
     (([a, b]), all.iter().map(|logits| if logits[a] > logits[b] { a } else { b }).collect())
 }
 
-/// A table of what the host itself says of words, with two values for each of two attributes.
-fn table(host: &HostModel) -> AttributeTable {
-    let things: Vec<u32> = (10..34).collect();
+/// A table of what the host itself says of things of some tokens, asked of one prompt at a time, with two
+/// values for each of two attributes.
+fn table(host: &HostModel, things: &[Vec<u32>]) -> AttributeTable {
     let ask = |after: u32| -> Vec<Vec<f64>> {
-        things.iter().map(|&thing| logits(host, &[1, thing, after])).collect()
+        things.iter().map(|thing| logits(host, &[&[1], &thing[..], &[after]].concat())).collect()
     };
     let (_, first) = balanced(&ask(2), 40);
     let (_, second) = balanced(&ask(3), 62);
     let mut text = "\tfirst\tsecond\n?\tw1 {} w2\tw1 {} w3\n".to_owned();
     for (i, thing) in things.iter().enumerate() {
-        text.push_str(&format!("w{thing}\tw{}\tw{}\n", first[i], second[i]));
+        let (thing, first, second) = (words(thing.iter().copied()), first[i], second[i]);
+        text.push_str(&format!("{}\tw{first}\tw{second}\n", thing.trim_end()));
     }
     AttributeTable::parse(&text).unwrap()
+}
+
+/// Things of one token.
+fn single() -> Vec<Vec<u32>> {
+    (10..34).map(|id| vec![id]).collect()
 }
 
 #[test]
@@ -160,25 +183,44 @@ fn a_whole_activation_changes_everything_and_a_silent_sae_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let host = host_with_tokenizer(dir.path());
     let width = host.info().d_model;
-    let table = table(&host);
-    let measure = |sae: &Sae, n_features: Vec<usize>| {
-        let options =
-            AttributeOptions { n_features, pairs_per_attribute: 10, ..Default::default() };
-        disentanglement(sae, &host, hook("resid_pre.0"), &table, &options, &mut |_, _| {}).unwrap()
-    };
-    let perfect = measure(&linear(width, 1.0, 0.0), vec![1, 2 * width]);
-    assert_eq!(perfect.n_things, 24);
-    // Before the first layer a moved activation is another token: all that is asked is answered as of
-    // the source.
-    assert_eq!((perfect.whole.cause, perfect.whole.isolation), (1.0, 0.0));
-    let all = perfect.by_features[1];
-    assert_eq!((all.n_features, all.cause, all.isolation), (2 * width as u64, 1.0, 0.0));
-    let silent = measure(&linear(width, 0.0, 0.0), vec![1, 2 * width]);
-    for of in &silent.by_features {
-        assert_eq!((of.cause, of.isolation), (0.0, 1.0));
+    // The second are more than are computed together, and begin alike.
+    for things in [single(), (10..50).map(|id| vec![5, id]).collect()] {
+        let table = table(&host, &things);
+        let measure = |sae: &Sae| {
+            let n_features = vec![1, 2 * width];
+            let options = AttributeOptions { n_features, pairs_per_attribute: 10, bos: Bos::Auto };
+            let hook = hook("resid_pre.0");
+            disentanglement(sae, &host, hook, &table, &options, &mut |_, _| {}).unwrap()
+        };
+        let perfect = measure(&linear(width, 1.0, 0.0));
+        assert_eq!(perfect.n_things, things.len() as u64);
+        // Before the first layer a moved activation is another token: all that is asked is answered
+        // as of the source.
+        assert_eq!((perfect.whole.cause, perfect.whole.isolation), (1.0, 0.0));
+        let all = perfect.by_features[1];
+        assert_eq!((all.n_features, all.cause, all.isolation), (2 * width as u64, 1.0, 0.0));
+        let silent = measure(&linear(width, 0.0, 0.0));
+        for of in &silent.by_features {
+            assert_eq!((of.cause, of.isolation), (0.0, 1.0));
+        }
+        assert_eq!(silent.disentanglement, 0.5);
+        let n_features = 2 * width as u64;
+        assert_eq!(silent.whole, sae_config::Moved { n_features, ..perfect.whole });
     }
-    assert_eq!(silent.disentanglement, 0.5);
-    assert_eq!(silent.whole, sae_config::Moved { n_features: 2 * width as u64, ..perfect.whole });
+}
+
+#[test]
+fn things_of_unequal_lengths_are_told_as_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host_with_tokenizer(dir.path());
+    let width = host.info().d_model;
+    let of_two = (10..46).map(|id| vec![id * 7 % 97, id]);
+    let things: Vec<Vec<u32>> = single().into_iter().chain(of_two).chain([vec![5, 6, 7]]).collect();
+    let options = AttributeOptions::of(2 * width);
+    assert_eq!(options.n_features, [1, 4, 16, 2 * width]);
+    let (sae, table) = (linear(width, 1.0, 0.0), table(&host, &things));
+    let of = disentanglement(&sae, &host, hook("resid_post.0"), &table, &options, &mut |_, _| {});
+    assert_eq!(of.unwrap().n_things, things.len() as u64);
 }
 
 #[test]
@@ -187,7 +229,7 @@ fn what_cannot_be_tried_is_named() {
     let host = host_with_tokenizer(dir.path());
     let width = host.info().d_model;
     let sae = linear(width, 1.0, 0.0);
-    let table = table(&host);
+    let table = table(&host, &single());
     let run = |options: &AttributeOptions, table: &AttributeTable| {
         let hook = hook("resid_post.1");
         disentanglement(&sae, &host, hook, table, options, &mut |_, _| {}).unwrap_err().to_string()
@@ -195,7 +237,7 @@ fn what_cannot_be_tried_is_named() {
     let with = |n_features: &[usize], pairs_per_attribute| AttributeOptions {
         n_features: n_features.to_vec(),
         pairs_per_attribute,
-        ..Default::default()
+        bos: Bos::Auto,
     };
     assert_eq!(
         run(&with(&[1, 65], 10), &table),

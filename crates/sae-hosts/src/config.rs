@@ -39,7 +39,7 @@ impl HostConfig {
 
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(Error::io(path))?;
-        match serde_json::from_slice(&text) {
+        match sae_config::json_from_slice(&text) {
             Ok(Value::Object(values)) => Ok(Self::new(path, values)),
             Ok(_) => Err(Error::file(path, "top level", "a JSON object", "another value")),
             Err(error) => Err(Error::file(path, "top level", "a JSON object", error)),

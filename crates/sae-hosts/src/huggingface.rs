@@ -76,7 +76,7 @@ impl WeightFiles {
             return Err(no_weights(folder));
         }
         let text = std::fs::read(&index).map_err(Error::io(&index))?;
-        let Index { weight_map: names } = serde_json::from_slice(&text).map_err(|error| {
+        let Index { weight_map: names } = sae_config::json_from_slice(&text).map_err(|error| {
             Error::file(&index, "top level", "an object with `weight_map`", error)
         })?;
         for name in names.values() {

@@ -11,7 +11,7 @@ use crate::groups::Groups;
 /// What may point to an L0: the decoder's scores of arXiv:2508.16560, what few features tell of labels and
 /// of first letters, and on planted data the truth. Fidelity points to the largest L0 whatever is right.
 const GUIDES: [&str; 7] = [
-    "core.decoder_projection",
+    PROJECTION,
     "core.decoder_cosine",
     "probing.auc_k1",
     "probing.auc_k16",
@@ -22,6 +22,11 @@ const GUIDES: [&str; 7] = [
 
 /// Sparsities of a group at least: of two one is always the end.
 const LEAST: usize = 3;
+
+/// The score that is the projection of rank ⌊F/16⌋, which says nothing where as many features are
+/// active.
+const PROJECTION: &str = "core.decoder_projection";
+const FEATURES_PER_RANK: usize = 16;
 
 /// The L0 that scores point to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,7 +42,7 @@ pub struct PointedL0 {
 pub struct PointedRow {
     /// Its place in [`Groups`].
     pub group: usize,
-    /// One a score; none where fewer than three sparsities have it or all have the same.
+    /// One a score; none where fewer than three sparsities have it, or several are best.
     pub cells: Vec<Option<Pointed>>,
 }
 
@@ -79,16 +84,21 @@ fn pointed(runs: &[&RunResult], score: &str, better: Better) -> Option<Pointed> 
     let mut of: BTreeMap<String, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
     for run in runs.iter().filter(|run| run.status == RunStatus::Done) {
         let Some(evaluation) = &run.evaluation else { continue };
-        let Some(score) = evaluation.scores.get(score) else { continue };
+        let Some(value) = evaluation.scores.get(score).map(|score| score.value) else { continue };
+        let own = evaluation.sparsity.l0_mean;
+        let rank = run.config.sae.n_features / FEATURES_PER_RANK;
+        if score == PROJECTION && own >= rank as f64 {
+            continue;
+        }
         let (l0, values) = of.entry(run.config.architecture.sparsity().1.to_string()).or_default();
-        l0.push(evaluation.sparsity.l0_mean);
-        values.push(score.value);
+        l0.push(own);
+        values.push(value);
     }
     let mean = |values: &[f64]| Summary::of(values).map_or(f64::NAN, |summary| summary.mean);
     let mut points: Vec<(f64, f64)> =
         of.values().map(|(l0, values)| (mean(l0), mean(values))).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if points.len() < LEAST || points.iter().all(|point| point.1 == points[0].1) {
+    if points.len() < LEAST {
         return None;
     }
     let is_better = |a: f64, b: f64| match better {
@@ -97,7 +107,9 @@ fn pointed(runs: &[&RunResult], score: &str, better: Better) -> Option<Pointed> 
     };
     let best = (1..points.len())
         .fold(0, |best, at| if is_better(points[at].1, points[best].1) { at } else { best });
-    Some(Pointed { l0: points[best].0, is_end: best == 0 || best + 1 == points.len() })
+    let is_alone = points.iter().filter(|point| point.1 == points[best].1).count() == 1;
+    is_alone
+        .then_some(Pointed { l0: points[best].0, is_end: best == 0 || best + 1 == points.len() })
 }
 
 #[cfg(test)]
@@ -149,11 +161,26 @@ mod tests {
         let at = |k, value| scored(k, 0, &[("truth.mcc", value)]);
         assert_eq!(of(&[at(4, 0.1), at(8, 0.2)]), None);
         assert_eq!(of(&[at(4, 0.1), at(8, 0.1), at(16, 0.1)]), None);
+        assert_eq!(of(&[at(4, 0.2), at(8, 0.2), at(16, 0.1)]), None);
+        assert!(of(&[at(4, 0.1), at(8, 0.1), at(16, 0.2)]).is_some());
         let mut runs = [at(4, 0.1), at(8, 0.2), at(16, 0.3)];
         assert!(of(&runs).is_some());
         runs[2].status = RunStatus::Dropped;
         assert_eq!(of(&runs), None);
         assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn a_projection_of_no_higher_rank_than_l0_says_nothing() {
+        let at = |k: usize, value| {
+            let mut run = scored(k, 0, &[(PROJECTION, value), ("core.decoder_cosine", value)]);
+            run.config.sae.n_features = 256;
+            run
+        };
+        let least_at_end = [at(2, 0.5), at(4, 0.3), at(8, 0.4), at(16, 0.2)];
+        let row = of(&least_at_end).unwrap().rows.remove(0);
+        assert_eq!(row.cells[0], Some(Pointed { l0: 4.0, is_end: false }));
+        assert_eq!(row.cells[1], Some(Pointed { l0: 16.0, is_end: true }));
     }
 
     #[test]

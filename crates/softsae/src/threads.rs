@@ -15,6 +15,11 @@ pub(crate) fn wait_asleep() {
     }
     let mut args = std::env::args_os();
     let (Ok(program), Some(name)) = (std::env::current_exe(), args.next()) else { return };
+    // Where a loader was named on the command line it is the program that the system knows of.
+    let file = program.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+    if file.starts_with("ld-") || file.starts_with("ld.") {
+        return;
+    }
     // It comes back only where it has failed.
     let _ = std::process::Command::new(program)
         .arg0(name)

@@ -207,6 +207,18 @@ fn label(place: &Path, labels: &[&str], hash: &str) {
     sae_config::write_json(&place.join("labels.json"), &labels).unwrap();
 }
 
+/// Puts an AUC in the place of those that dense probes got.
+fn mark_dense_probes(floors: &Path, auc: f64) {
+    for entry in std::fs::read_dir(floors).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("dense-probes-") {
+            let mut kept = read(&path);
+            kept["value"][0]["auc"] = auc.into();
+            std::fs::write(&path, kept.to_string()).unwrap();
+        }
+    }
+}
+
 #[test]
 fn labels_decide_what_is_asked_and_what_was_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -245,12 +257,19 @@ fn labels_decide_what_is_asked_and_what_was_kept() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stderr).contains("worthless dictionary")
     };
+    let dense = || read(&out)["probes"][0]["dense"]["auc"].as_f64().unwrap();
+    let of_first = dense();
     assert!(!is_measured(), "floors are kept");
+    assert_eq!(dense(), of_first);
     // The same rows under the same name, with other labels.
     let labels: Vec<&str> = (0..200).map(|i| names((i * 7 + 3) % 200)).collect();
     let hash = sae_data::open_store(&probes).unwrap().content_hash().unwrap();
     label(&probes, &labels, &hash);
     assert!(is_measured(), "floors are of the labels");
+    assert_ne!(dense(), of_first, "and so are dense probes");
+    mark_dense_probes(&floors, 0.125);
+    assert!(!is_measured());
+    assert_eq!(dense(), 0.125, "dense probes are kept");
     let twice = arguments.into_iter().chain(["--probes", str(&probes)]);
     fail(twice, 2, &["--probes", "once"]);
     let labels: Vec<&str> = (0..200).map(|i| ["x", "y"][usize::from(i < 8)]).collect();

@@ -24,6 +24,12 @@ fn spins(policy: Option<&str>) -> Vec<String> {
 fn threads_sleep_unless_the_environment_says_otherwise() {
     // Once as it is started, and once anew with threads that do not spin.
     let told = spins(None);
+    if spins(Some("passive")).is_empty() {
+        eprintln!(
+            "skipped: this libtorch's OpenMP is not GNU's, and does not say how threads wait"
+        );
+        return;
+    }
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0] != "'0'" && told[1] == "'0'", "{told:?}");
     let told = spins(Some("active"));

@@ -102,7 +102,7 @@ pub(super) fn compare(script: &Script, sources: &Path, device: &str, folder: &Pa
     let [results, ratios] = script.results.map(|name| folder.join(name));
     let mut command = Command::new(&python);
     command.arg(sources.join(script.file)).args(["--device", device]);
-    // PyTorch as it is from a shell: `.cargo/config.toml` sets this for our own programs.
+    // PyTorch as it comes: `.cargo/config.toml` sets this for our own programs, and a bundle's `run`.
     command.env_remove("OMP_WAIT_POLICY");
     command.args([script.option, &wanted.join(","), "--precisions", &precisions.join(",")]);
     process::run(command.arg("--out").arg(&results), "measuring PyTorch")?;

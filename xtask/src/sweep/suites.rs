@@ -98,10 +98,7 @@ impl Suites {
     /// Whether a result has what was asked for. Pairs of seeds are no part of a run's own result.
     pub(super) fn are_measured(&self, result: &RunResult) -> bool {
         let Some(evaluation) = &result.evaluation else { return false };
-        let is_measured = |suite: &Suite| {
-            suite.scores().iter().any(|info| evaluation.scores.contains_key(info.name))
-        };
-        self.of_runs().all(|suite| is_measured(&suite))
+        self.of_runs().all(|suite| evaluation.is_of(suite))
     }
 
     /// The suites that the evaluation of a run measures.
@@ -212,6 +209,22 @@ mod tests {
         scores.insert("core.r2".into(), sae_config::Score::new(0.5, 9));
         assert!(of(&[Suite::Core]).are_measured(&run));
         assert!(!of(&[Suite::Core, Suite::Truth]).are_measured(&run));
+        // Scores of another version of a suite are measured anew.
+        let evaluation = run.evaluation.as_mut().unwrap();
+        for (suite, name) in
+            [(Suite::Core, "core.r2"), (Suite::Interventions, "interventions.absorption")]
+        {
+            evaluation.scores.insert(name.into(), sae_config::Score::new(0.5, 9));
+            evaluation.suites.insert(suite, suite.version());
+            assert!(of(&[suite]).are_measured(&run));
+        }
+        run.evaluation.as_mut().unwrap().suites.remove(&Suite::Interventions);
+        assert!(
+            !of(&[Suite::Interventions]).are_measured(&run),
+            "one without a version is of the first"
+        );
+        run.evaluation.as_mut().unwrap().suites.insert(Suite::Core, Suite::Core.version() + 1);
+        assert!(!of(&[Suite::Core]).are_measured(&run));
         run.evaluation = None;
         assert!(!of(&[]).are_measured(&run));
     }

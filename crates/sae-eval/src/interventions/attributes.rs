@@ -29,9 +29,17 @@ pub struct AttributeOptions {
     pub bos: Bos,
 }
 
-impl Default for AttributeOptions {
-    fn default() -> Self {
-        Self { n_features: vec![1, 4, 16, 64, 256], pairs_per_attribute: 24, bos: Bos::Auto }
+/// Numbers of features that are moved together, beside all of them.
+const N_MOVED: [usize; 5] = [1, 4, 16, 64, 256];
+
+impl AttributeOptions {
+    /// Those of an SAE of so many features: 1, 4, 16, 64 and 256 as far as it has more, and all, which
+    /// show what it knows of a thing without its error.
+    #[must_use]
+    pub fn of(n_features: usize) -> Self {
+        let fewer = N_MOVED.into_iter().filter(|n| *n < n_features);
+        let n_features = fewer.chain([n_features]).collect();
+        Self { n_features, pairs_per_attribute: 24, bos: Bos::Auto }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct FirstLetters {
     rows: Tensor,
     /// The same on the CPU in f64.
     x: Tensor,
+    /// Their root mean square.
+    rms: f64,
     letters: Vec<Letter>,
 }
 
@@ -70,8 +72,11 @@ impl FirstLetters {
 
     fn new(words: Vec<Word>, rows: Tensor) -> Result<Self> {
         let x = rows.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
-        let letters = letters(&words, &x)?;
-        Ok(Self { words, rows, x, letters })
+        let rms = x.f_square()?.f_mean(Kind::Double)?.f_double_value(&[])?.sqrt();
+        let rms = rms.max(f64::MIN_POSITIVE);
+        // So that the penalty does not depend on the scale.
+        let letters = letters(&words, &x.f_div_scalar(rms)?)?;
+        Ok(Self { words, rows, x, rms, letters })
     }
 
     /// Whether an SAE's features of first letters are absorbed by others or split.

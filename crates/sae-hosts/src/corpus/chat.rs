@@ -92,7 +92,7 @@ impl ChatRenderer {
             return Ok(None);
         }
         self.check_nothing_beside(messages, at, text)?;
-        let content = messages[at].iter().rposition(|(key, _)| key == "content");
+        let content = messages[at].iter().position(|(key, _)| key == "content");
         let Some(content) = content else { return Ok(None) };
         match &messages[at][content].1 {
             Json::Text(text) if text.trim().is_empty() => return Ok(None),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
 /// A value.
@@ -16,12 +16,12 @@ pub(super) enum Json {
     Object(Object),
 }
 
-/// Keys and values in their order. Of a key that is there twice the last counts.
+/// Keys and values in their order.
 pub(super) type Object = Vec<(String, Json)>;
 
 /// The value of a key.
 pub(super) fn get<'a>(object: &'a Object, key: &str) -> Option<&'a Json> {
-    object.iter().rfind(|(name, _)| name == key).map(|(_, value)| value)
+    object.iter().find(|(name, _)| name == key).map(|(_, value)| value)
 }
 
 impl Json {
@@ -162,9 +162,15 @@ impl<'de> Deserialize<'de> for Json {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-                let mut object = Vec::new();
+                let mut object: Object = Vec::new();
                 while let Some(entry) = access.next_entry()? {
                     object.push(entry);
+                }
+                let mut keys: Vec<&str> = object.iter().map(|(key, _)| key.as_str()).collect();
+                keys.sort_unstable();
+                if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+                    let twice = format_args!("the key `{}` comes twice", pair[0]).to_string();
+                    return Err(A::Error::custom(twice));
                 }
                 Ok(Json::Object(object))
             }
@@ -206,10 +212,16 @@ mod tests {
         // As the template engine prints them.
         let expected = "{'z': 1, 'a': {'y': [], 'b': None}, 'm': -2.5, 't': 'x'}";
         assert_eq!(minijinja::Value::from(&value).to_string(), expected);
-        let Json::Object(object) = serde_json::from_str(r#"{"a":1,"a":2}"#).unwrap() else {
-            panic!("no object")
-        };
-        assert_eq!(get(&object, "a"), Some(&Json::Number(2.into())));
+        let Json::Object(object) = value else { panic!("no object") };
+        assert_eq!(get(&object, "t"), Some(&Json::Text("x".to_owned())));
         assert_eq!(get(&object, "b"), None);
+    }
+    #[test]
+    fn a_key_that_comes_twice_is_refused_wherever_it_is() {
+        for text in [r#"{"a":1,"b":2,"a":1}"#, r#"[{"x":{"a":1,"\u0061":2}}]"#] {
+            let error = serde_json::from_str::<Json>(text).unwrap_err().to_string();
+            assert!(error.starts_with("the key `a` comes twice at line 1 column "), "{error}");
+        }
+        assert!(serde_json::from_str::<Json>(r#"[{"a":1,"A":1},{"a":1}]"#).is_ok());
     }
 }

@@ -113,7 +113,7 @@ impl JsonLines {
                 return Err(self.at_line("content", "a JSON object", value.brief()));
             };
             let mut take = |key: &str| {
-                let at = object.iter().rposition(|(name, _)| name == key)?;
+                let at = object.iter().position(|(name, _)| name == key)?;
                 Some(object.swap_remove(at).1)
             };
             if let Some(value) = take(rest) {

@@ -22,7 +22,7 @@ pub(super) fn read(path: &Path) -> Result<(Tokenizer, Value)> {
         .map_err(|error| Error::file(path, "top level", "a tokenizer", error))?;
     tokenizer.with_truncation(None).expect("no truncation is always in range");
     tokenizer.with_padding(None);
-    let json: Value = serde_json::from_slice(&bytes)
+    let json: Value = sae_config::json_from_slice(&bytes)
         .map_err(|error| Error::file(path, "top level", "JSON", error))?;
     if let ModelWrapper::BPE(bpe) = tokenizer.get_model()
         && let Some(dropout) = bpe.dropout.filter(|dropout| *dropout != 0.0)
@@ -188,6 +188,6 @@ pub(super) fn object(path: &Path) -> Result<Map<String, Value>> {
         return Ok(Map::new());
     }
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    serde_json::from_slice(&bytes)
+    sae_config::json_from_slice(&bytes)
         .map_err(|error| Error::file(path, "top level", "a JSON object", error))
 }

@@ -134,7 +134,8 @@ pub(crate) struct EvalArgs {
     /// Store whose rows worthless dictionaries are made of, best the one trained on; default: DATA
     #[arg(long, value_name = "STORE", requires = "suite")]
     pub(crate) train_data: Option<PathBuf>,
-    /// Folder that keeps what worthless dictionaries got, for other SAEs of the same width, L0 and data
+    /// Folder that keeps what worthless dictionaries got, for other SAEs of the same width, L0 and data,
+    /// and what dense probes found
     #[arg(long, value_name = "DIR", requires = "suite")]
     pub(crate) floors: Option<PathBuf>,
     /// Measure no worthless dictionaries

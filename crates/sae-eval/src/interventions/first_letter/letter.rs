@@ -19,6 +19,9 @@ pub(super) struct Letter {
     pub(super) unit: Tensor,
     /// F1 on the test words.
     pub(super) f1: f64,
+    /// The same of a probe that counts the letter's words and the others as half of the data each, as
+    /// those on features do.
+    pub(super) f1_balanced: f64,
     /// The letter's test words that the probe finds.
     pub(super) found: Vec<usize>,
 }
@@ -44,13 +47,10 @@ pub(super) fn rows(of: &Tensor, at: &[i64]) -> Result<Tensor> {
 /// The letters that words begin with.
 ///
 /// # Shapes
-/// x `[words, d_model]` on the CPU in f64.
+/// x `[words, d_model]` on the CPU in f64, of root mean square 1.
 pub(super) fn letters(words: &[Word], x: &Tensor) -> Result<Vec<Letter>> {
-    // So that the penalty does not depend on the scale.
-    let scale = x.f_square()?.f_mean(Kind::Double)?.f_double_value(&[])?.sqrt();
-    let x = x.f_div_scalar(scale.max(f64::MIN_POSITIVE))?;
     let (test, _) = part(words, true, 0);
-    let (x_train, x_test) = (rows(&x, &part(words, false, 0).0)?, rows(&x, &test)?);
+    let (x_train, x_test) = (rows(x, &part(words, false, 0).0)?, rows(x, &test)?);
     let letter = |number: usize| -> Result<Letter> {
         let ((_, is_train), (_, is_test)) = (part(words, false, number), part(words, true, number));
         let probe = Probe::fit(&x_train, &is_train)?;
@@ -60,7 +60,9 @@ pub(super) fn letters(words: &[Word], x: &Tensor) -> Result<Vec<Letter>> {
         let is_found = |i: &usize| is_test[*i] && readings[*i] + probe.bias > 0.0;
         let found = (0..test.len()).filter(is_found).map(|i| test[i] as usize).collect();
         let unit = weights.f_div(&weights.f_norm()?)?;
-        Ok(Letter { number, unit, f1, found })
+        let balanced = Probe::fit_balanced(&x_train, &is_train)?;
+        let f1_balanced = balanced.scores(&x_test, &is_test)?.f1;
+        Ok(Letter { number, unit, f1, f1_balanced, found })
     };
     let has_words = |letter: &usize| words.iter().any(|word| word.letter == *letter);
     let all = (0..N_LETTERS).filter(has_words).map(letter).collect::<Result<Vec<_>>>()?;

@@ -21,13 +21,13 @@ const N_FOLDS: usize = 3;
 /// Words with an SAE's features.
 pub(super) struct Task<'a> {
     of: &'a FirstLetters,
-    /// `[words, n_features]` on the CPU.
-    features: Tensor,
-    /// Decoder rows, `[n_features, d_model]` in f64 on the CPU, and what each is multiplied by at a
-    /// word, to be in the scale of the activations.
-    directions: Tensor,
-    scales: Vec<f64>,
-    /// Σ over training words of each letter, `[26, n_features]`.
+    /// Length of what each feature adds at a word, in units of the activations' root mean square,
+    /// `[words, n_features]` on the CPU: so neither the units of features nor a folded normalisation
+    /// change anything.
+    lengths: Tensor,
+    /// Unit decoder rows, `[n_features, d_model]` in f64 on the CPU.
+    units: Tensor,
+    /// Σ of lengths over the training words of each letter, `[26, n_features]`.
     sums: Tensor,
 }
 
@@ -35,6 +35,7 @@ impl<'a> Task<'a> {
     pub(super) fn new(sae: &Sae, of: &'a FirstLetters) -> Result<Self> {
         let rows = of.rows.f_to_device(sae.device())?.f_to_kind(sae.kind())?;
         let features = sae.encode(&rows)?.features.f_to_device(Device::Cpu)?;
+        let features = features.f_to_kind(Kind::Float)?;
         let directions = sae.parameters[Role::DecoderWeight].f_to_device(Device::Cpu)?;
         let directions = directions.f_to_kind(Kind::Double)?;
         Self::of_features(of, features, directions, scales(sae, &rows)?)
@@ -42,12 +43,17 @@ impl<'a> Task<'a> {
 
     fn of_features(
         of: &'a FirstLetters,
-        features: Tensor,
+        mut features: Tensor,
         directions: Tensor,
         scales: Vec<f64>,
     ) -> Result<Self> {
-        let sums = sums(of, &features)?;
-        Ok(Self { of, features, directions, scales, sums })
+        let norms = directions.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?;
+        let units = directions.f_div(&norms.f_clamp_min(f64::MIN_POSITIVE)?)?;
+        let per_word = Tensor::f_from_slice(&scales)?.f_div_scalar(of.rms)?.f_view([-1, 1])?;
+        let per_one = per_word.f_mul(&norms.f_view([1, -1])?)?;
+        let lengths = features.f_mul_(&per_one.f_to_kind(features.kind())?)?;
+        let sums = sums(of, &lengths)?;
+        Ok(Self { of, lengths, units, sums })
     }
 
     pub(super) fn letter(&self, letter: &Letter) -> Result<LetterScores> {
@@ -56,7 +62,7 @@ impl<'a> Task<'a> {
         let order = self.order(letter.number)?;
         let columns = |at: &[i64], k: usize| -> Result<Tensor> {
             let columns = Tensor::f_from_slice(&order[..k])?;
-            rows(&self.features.f_index_select(1, &columns)?, at)
+            rows(&self.lengths.f_index_select(1, &columns)?, at)
         };
         let (mut own, mut before) = (1, f64::INFINITY);
         for k in 1..=MOST_FEATURES.min(order.len()) {
@@ -73,7 +79,7 @@ impl<'a> Task<'a> {
         Ok(LetterScores {
             letter: char::from(b'a' + letter.number as u8),
             n_words: is_test.iter().filter(|is| **is).count() as u64,
-            f1_dense: letter.f1,
+            f1_dense: letter.f1_balanced,
             f1_one_feature: one.scores(&columns(&test, 1)?, &is_test)?.f1,
             features,
             n_found: letter.found.len() as u64,
@@ -82,7 +88,7 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// Features by how far their mean over the letter's training words lies above that over others,
+    /// Features by how far their mean length over the letter's training words lies above that over others,
     /// the farthest first.
     fn order(&self, letter: usize) -> Result<Vec<i64>> {
         let (_, is_train) = part(&self.of.words, false, letter);
@@ -97,17 +103,15 @@ impl<'a> Task<'a> {
 
     /// Mean absorption and share of full absorption over the words that the letter's probe finds.
     fn absorption(&self, letter: &Letter, own: &[usize]) -> Result<[f64; 2]> {
-        let along = Vec::<f64>::try_from(self.directions.f_mv(&letter.unit)?)?;
-        let norms = self.directions.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), false)?;
-        let norms = Vec::<f64>::try_from(norms)?;
+        let cosines = Vec::<f64>::try_from(self.units.f_mv(&letter.unit)?)?;
         let mut sums = [0.0; 2];
         for &word in &letter.found {
-            let activations = to_f64s(&self.features.f_get(word as i64)?)?;
-            let active = activations.iter().enumerate().filter(|(_, a)| **a != 0.0);
-            let part = |(i, a): (usize, &f64)| Part {
+            let lengths = to_f64s(&self.lengths.f_get(word as i64)?)?;
+            let active = lengths.iter().enumerate().filter(|(_, length)| **length != 0.0);
+            let part = |(i, length): (usize, &f64)| Part {
                 is_main: own.contains(&i),
-                projection: a * along[i] * self.scales[word],
-                cosine: along[i] / norms[i].max(f64::MIN_POSITIVE),
+                projection: length * self.of.rms * cosines[i],
+                cosine: cosines[i],
             };
             let parts: Vec<Part> = active.map(part).collect();
             let projection = self.of.x.f_get(word as i64)?.f_dot(&letter.unit)?;
@@ -138,14 +142,14 @@ fn f1_of_folds(x: &Tensor, labels: &[bool]) -> Result<f64> {
     Ok(ProbeScores::of(&told, labels).f1)
 }
 
-/// Σ of features over the training words of each letter, `[26, n_features]` in f64.
-fn sums(of: &FirstLetters, features: &Tensor) -> Result<Tensor> {
+/// Σ of lengths over the training words of each letter, `[26, n_features]` in f64.
+fn sums(of: &FirstLetters, lengths: &Tensor) -> Result<Tensor> {
     let mut is_of = vec![0.0f32; N_LETTERS * of.words.len()];
     for (i, word) in of.words.iter().enumerate().filter(|(_, word)| !word.is_test) {
         is_of[word.letter * of.words.len() + i] = 1.0;
     }
     let is_of = Tensor::f_from_slice(&is_of)?.f_view([N_LETTERS as i64, -1])?;
-    Ok(is_of.f_to_kind(features.kind())?.f_mm(features)?.f_to_kind(Kind::Double)?)
+    Ok(is_of.f_to_kind(lengths.kind())?.f_mm(lengths)?.f_to_kind(Kind::Double)?)
 }
 
 /// What decoder rows are multiplied by at each of some rows, to be in the scale of the activations.

@@ -111,11 +111,8 @@ fn moved(
     table: &AttributeTable,
     reading: CrossEntropyOptions,
 ) -> sae_eval::Result<AttributeScores> {
-    let mut options = AttributeOptions { bos: reading.bos, ..AttributeOptions::default() };
-    let n_features = sae.config().n_features;
-    options.n_features.retain(|n| *n < n_features);
-    // At last all of them: what the SAE knows of the thing, without its error.
-    options.n_features.push(n_features);
+    let options =
+        AttributeOptions { bos: reading.bos, ..AttributeOptions::of(sae.config().n_features) };
     told(what, "pairs", |progress| disentanglement(sae, host, hook, table, &options, progress))
 }
 

@@ -5,6 +5,7 @@ mod floors;
 mod kept;
 mod probes;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -80,6 +81,11 @@ impl Suites {
         self.wanted.contains(&suite)
     }
 
+    /// The suites that are measured, each with the version of its scores.
+    fn versions(&self) -> BTreeMap<Suite, u32> {
+        self.wanted.iter().map(|suite| (*suite, suite.version())).collect()
+    }
+
     /// Says what each suite will cost.
     fn announce(&self, sae: &Sae, n_rows: u64) {
         let (d, f) = (sae.config().d_model as f64, sae.config().n_features as f64);
@@ -120,6 +126,7 @@ impl Suites {
         stores: &Stores,
         evaluation: &mut Evaluation,
     ) -> Result<(), Failure> {
+        evaluation.suites = self.versions();
         if self.wants(Suite::Probing) {
             let probed = probes::measure_and_keep(sae, &self.probes, &self.kept)?;
             evaluation.scores.extend(probed.scores);

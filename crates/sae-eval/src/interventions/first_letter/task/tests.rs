@@ -27,6 +27,12 @@ fn words() -> FirstLetters {
 
 /// A feature of each letter that stays silent on some words, where features of these words do its work.
 fn planted(of: &FirstLetters, is_absorbed: impl Fn(usize, usize) -> bool) -> Task<'_> {
+    let (features, directions) = features(is_absorbed);
+    Task::of_features(of, features, directions, vec![1.0; 180]).unwrap()
+}
+
+/// Those features, `[180, 183]`, and their decoder rows, `[183, 63]`.
+fn features(is_absorbed: impl Fn(usize, usize) -> bool) -> (Tensor, Tensor) {
     let mut features = vec![];
     let mut directions = vec![0.0f64; 183 * 63];
     for letter in 0..3 {
@@ -41,8 +47,7 @@ fn planted(of: &FirstLetters, is_absorbed: impl Fn(usize, usize) -> bool) -> Tas
         }
     }
     let features = Tensor::from_slice(&features).view([180, 183]);
-    let directions = Tensor::from_slice(&directions).view([183, 63]);
-    Task::of_features(of, features, directions, vec![1.0; 180]).unwrap()
+    (features, Tensor::from_slice(&directions).view([183, 63]))
 }
 
 #[test]
@@ -72,10 +77,10 @@ fn planted_absorption_is_found() {
 
 /// The words' own features of the first letter are one, on every second word.
 fn split(of: &FirstLetters) -> Task<'_> {
-    let task = planted(of, |letter, at| letter == 0 && at % 2 == 0);
-    let shared = task.features.narrow(1, 3, 60).sum_dim_intlist(1, true, Kind::Float);
-    let features = Tensor::cat(&[&task.features.narrow(1, 0, 3), &shared], 1);
-    Task::of_features(of, features, task.directions.narrow(0, 0, 4), vec![1.0; 180]).unwrap()
+    let (features, directions) = features(|letter, at| letter == 0 && at % 2 == 0);
+    let shared = features.narrow(1, 3, 60).sum_dim_intlist(1, true, Kind::Float);
+    let features = Tensor::cat(&[&features.narrow(1, 0, 3), &shared], 1);
+    Task::of_features(of, features, directions.narrow(0, 0, 4), vec![1.0; 180]).unwrap()
 }
 
 #[test]
@@ -93,12 +98,11 @@ fn test_words_have_no_say_in_what_is_a_letters_own() {
     let words = words();
     let task = split(&words);
     let (test, _) = part(&words.words, true, 0);
-    let features = task.features.copy();
+    let (lengths, units) = (task.lengths.copy(), task.units.copy());
     for word in test {
-        let _ = features.get(word).fill_(0.0);
+        let _ = lengths.get(word).fill_(0.0);
     }
-    let silent =
-        Task::of_features(&words, features, task.directions.copy(), vec![1.0; 180]).unwrap();
+    let silent = Task::of_features(&words, lengths, units, vec![words.rms; 180]).unwrap();
     let [whole, silent] = [&task, &silent].map(|of| of.letter(&words.letters[0]).unwrap());
     assert_eq!(whole.features, silent.features);
     assert!(silent.f1_one_feature < whole.f1_one_feature);
@@ -110,6 +114,34 @@ fn letters_that_no_probe_tells_count_in_nothing() {
     let mut of = planted(&words, |_, _| false).letter(&words.letters[0]).unwrap();
     (of.absorption, of.full_absorption) = (None, None);
     assert!(matches!(words.finish(vec![of]), Err(Error::Empty { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Powers of two, so that not even the last bit may change.
+    #[test]
+    fn units_of_features_and_folded_normalisations_change_nothing(
+        powers in prop::collection::vec(-8..8i32, 183),
+        of_words in prop::collection::vec(-8..8i32, 180),
+    ) {
+        let words = words();
+        let (features, directions) = features(|letter, at| letter == 1 && at % 3 == 0);
+        let by = |powers: &[i32], sign: i32| {
+            let factors: Vec<f64> = powers.iter().map(|power| f64::from(sign * power).exp2()).collect();
+            Tensor::from_slice(&factors)
+        };
+        let units = &features * by(&powers, 1).to_kind(Kind::Float).view([1, -1]);
+        let units = units * by(&of_words, -1).to_kind(Kind::Float).view([-1, 1]);
+        let rows = &directions * by(&powers, -1).view([-1, 1]);
+        let scales = Vec::<f64>::try_from(by(&of_words, 1)).unwrap();
+        let letters = |task: Task<'_>| {
+            words.letters.iter().map(|letter| task.letter(letter).unwrap()).collect::<Vec<_>>()
+        };
+        let plain = Task::of_features(&words, features, directions, vec![1.0; 180]).unwrap();
+        let other = Task::of_features(&words, units, rows, scales).unwrap();
+        prop_assert_eq!(letters(plain), letters(other));
+    }
 }
 
 /// relu(x Wᵀ) W with a normalisation.

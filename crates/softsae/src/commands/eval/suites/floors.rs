@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sae_config::{Scores, Worthless};
+use sae_config::{Scores, Suite, Worthless};
 use sae_data::{ActivationStore, Port, Ports, open_store};
 use sae_eval::worthless;
 use sae_models::{Normalizer, Sae, TrainedOn};
@@ -21,8 +21,8 @@ use crate::commands::Differences;
 use crate::failure::{Blame as _, Failure};
 use crate::output::note;
 
-/// The version of what is kept: another where dictionaries are made, or scores computed, otherwise.
-const VERSION: u32 = 3;
+/// The version of what is kept: another where dictionaries are made otherwise. Suites have their own.
+const VERSION: u32 = 4;
 
 /// Rows that dictionaries are made of, evenly spread over their store; more where the SAE has more
 /// features.
@@ -48,7 +48,7 @@ struct Key {
     normalizer: String,
     rows: String,
     data: String,
-    suites: Vec<String>,
+    suites: BTreeMap<Suite, u32>,
     probes: Vec<String>,
     /// The host, and what it reads.
     spliced: Option<String>,
@@ -120,7 +120,7 @@ impl Floors {
                 normalizer: describe(&sae.normalizer)?,
                 rows: rows_hash.clone(),
                 data: self.data.clone(),
-                suites: suites.wanted.iter().map(|suite| suite.name().to_owned()).collect(),
+                suites: suites.versions(),
                 probes: probes::identities(&suites.probes)?,
                 spliced: of_host.clone(),
             };

@@ -1,12 +1,13 @@
 //! A folder of what was measured before, each under what decides it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sae_config::{read_json, write_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Blame as _, Failure};
+use crate::output::note;
 
 /// The folder of `--floors`; without one nothing is kept.
 pub(super) struct Kept(Option<PathBuf>);
@@ -32,7 +33,8 @@ impl Kept {
         self.0.as_ref()
     }
 
-    /// What is kept under this key. What is kept under another in its place is no use.
+    /// What is kept under this key. What is kept under another in its place is no use, nor is a file
+    /// that cannot be read, which is named.
     pub(super) fn read<K, V>(&self, name: &str, key: &K) -> Result<Option<V>, Failure>
     where
         K: Serialize + DeserializeOwned + PartialEq,
@@ -41,11 +43,18 @@ impl Kept {
         let Some(path) = self.place(name, key)?.filter(|path| path.exists()) else {
             return Ok(None);
         };
-        let entry: Entry<K, V> = read_json(&path).or_usage()?;
+        let entry: Entry<K, V> = match read_json(&path) {
+            Ok(entry) => entry,
+            Err(error) => {
+                note!("--floors: measured anew: {error}");
+                return Ok(None);
+            }
+        };
         Ok((entry.key == *key).then_some(entry.value))
     }
 
-    /// Keeps a value under a key, and gives it back.
+    /// Keeps a value under a key, and gives it back; says why where it cannot be kept, for which no
+    /// evaluation is lost.
     pub(super) fn write<K: Serialize, V: Serialize>(
         &self,
         name: &str,
@@ -53,11 +62,10 @@ impl Kept {
         value: V,
     ) -> Result<V, Failure> {
         let Some(path) = self.place(name, &key)? else { return Ok(value) };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).or_run()?;
-        }
         let entry = Entry { key, value };
-        write_json(&path, &entry).or_run()?;
+        if let Err(error) = keep(&path, &entry) {
+            note!("--floors: not kept: {}: {error}", path.display());
+        }
         Ok(entry.value)
     }
 
@@ -67,6 +75,13 @@ impl Kept {
         let hash = blake3::hash(&serde_json::to_vec(key).or_run()?).to_hex();
         Ok(Some(folder.join(format!("{name}-{}.json", &hash[..16]))))
     }
+}
+
+fn keep<K: Serialize, V: Serialize>(path: &Path, entry: &Entry<K, V>) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(write_json(path, entry)?)
 }
 
 #[cfg(test)]
@@ -85,6 +100,14 @@ mod tests {
         let path = kept.place("x", &"b".to_owned()).unwrap().unwrap();
         std::fs::copy(kept.place("x", &"a".to_owned()).unwrap().unwrap(), path).unwrap();
         assert_eq!(read("b"), None);
+        // One that is damaged is measured anew, and what cannot be kept is given back all the same.
+        std::fs::write(kept.place("x", &"b".to_owned()).unwrap().unwrap(), "{").unwrap();
+        assert_eq!(read("b"), None);
+        kept.write("x", "b".to_owned(), vec![0.5]).unwrap();
+        assert_eq!(read("b"), Some(vec![0.5]));
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(Kept(Some(file.join("floors"))).write("x", 1, 2.0).unwrap(), 2.0);
         let none = Kept::open(None).unwrap();
         assert_eq!(none.write("x", 1, 2.0).unwrap(), 2.0);
         assert_eq!(none.read::<u32, f64>("x", &1).unwrap(), None);
