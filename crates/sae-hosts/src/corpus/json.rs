@@ -166,18 +166,22 @@ impl<'de> Deserialize<'de> for Json {
                 while let Some(entry) = access.next_entry()? {
                     object.push(entry);
                 }
-                let mut keys: Vec<&str> = object.iter().map(|(key, _)| key.as_str()).collect();
-                keys.sort_unstable();
-                if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-                    let twice = format_args!("the key `{}` comes twice", pair[0]).to_string();
-                    return Err(A::Error::custom(twice));
+                match twice(&object) {
+                    None => Ok(Json::Object(object)),
+                    Some(key) => Err(A::Error::custom(format_args!("the key `{key}` comes twice"))),
                 }
-                Ok(Json::Object(object))
             }
         }
 
         deserializer.deserialize_any(AnyValue)
     }
+}
+
+/// A key that an object has twice.
+fn twice(object: &Object) -> Option<&str> {
+    let mut keys: Vec<&str> = object.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    keys.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 #[cfg(test)]
