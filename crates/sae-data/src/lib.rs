@@ -58,7 +58,7 @@ pub use npy::NpyHeader;
 pub use npy_writer::NpyWriter;
 pub use output_lock::OutputLock;
 pub use plan::window_order;
-pub use planted::{Manifolds, PlantedConfig, PlantedTruth, SynthConfig};
+pub use planted::{Manifolds, PlantStage, PlantedConfig, PlantedTruth, SynthConfig};
 pub use port::{Port, Ports};
 pub use row_list::read_row_list;
 pub use selection::Selection;

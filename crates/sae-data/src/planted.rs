@@ -18,6 +18,7 @@ mod truth;
 mod world;
 
 pub use config::{Manifolds, PlantedConfig};
+pub use generator::PlantStage;
 pub use synth::SynthConfig;
 pub use truth::PlantedTruth;
 

@@ -22,6 +22,17 @@ const ROWS_AT_ONCE: u64 = 4096;
 /// Rows of a synthetic model that a thread makes at a time.
 const SYNTH_ROWS_AT_ONCE: u64 = 32;
 
+/// What takes time when rows are planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlantStage {
+    /// Steps that make a drawn dictionary more orthogonal, of [`SynthConfig::orthogonal_steps`].
+    ///
+    /// [`SynthConfig::orthogonal_steps`]: crate::SynthConfig::orthogonal_steps
+    Dictionary,
+    /// Rows, of [`PlantedConfig::n_rows`].
+    Rows,
+}
+
 impl PlantedConfig {
     /// Writes a native store of planted rows to `dir`, and the truth beside it; one that was cut
     /// off is finished.
@@ -30,6 +41,19 @@ impl PlantedConfig {
     /// A setting out of range; a directory that holds a finished or another store, or that cannot
     /// be written.
     pub fn write(&self, dir: &Path, dtype: Dtype) -> Result<()> {
+        self.write_with(dir, dtype, &mut |_, _| {})
+    }
+
+    /// As [`Self::write`]; `progress` is told what is done of a stage.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_with(
+        &self,
+        dir: &Path,
+        dtype: Dtype,
+        progress: &mut dyn FnMut(PlantStage, u64),
+    ) -> Result<()> {
         self.check()?;
         let mut settings = BTreeMap::new();
         settings.insert("config".to_owned(), serde_json::json!(self).to_string());
@@ -56,14 +80,15 @@ impl PlantedConfig {
             ..Provenance::default()
         };
         let spec = StoreSpec { provenance, ..StoreSpec::new(self.d_model, dtype) };
-        self.write_spec(dir, spec, &self.maker(model))
+        let maker = self.maker(model, &mut |done| progress(PlantStage::Dictionary, done));
+        self.write_spec(dir, spec, &maker, &mut |done| progress(PlantStage::Rows, done))
     }
 
     /// What makes the rows: of a model that was read, of one that is drawn, or the sum of features.
-    fn maker(&self, read: Option<SynthModel>) -> Maker<'_> {
+    fn maker(&self, read: Option<SynthModel>, progress: &mut dyn FnMut(u64)) -> Maker<'_> {
         let drawn = || {
             let synth = self.synth.as_ref()?;
-            Some(synth.model(self.n_features, self.d_model, self.seed))
+            Some(synth.model(self.n_features, self.d_model, self.seed, progress))
         };
         match read.or_else(drawn) {
             Some(model) => Maker::Synth(Box::new(Sampler::new(model, self.seed))),
@@ -71,7 +96,13 @@ impl PlantedConfig {
         }
     }
 
-    fn write_spec(&self, dir: &Path, spec: StoreSpec, maker: &Maker<'_>) -> Result<()> {
+    fn write_spec(
+        &self,
+        dir: &Path,
+        spec: StoreSpec,
+        maker: &Maker<'_>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
         let mut writer = StoreWriter::resume(dir, spec)?;
         let present = self.first_row + writer.n_rows();
         let mut truth =
@@ -93,6 +124,7 @@ impl PlantedConfig {
                 .collect();
             writer.append(&values, &meta)?;
             start = next;
+            progress(start - self.first_row);
         }
         truth.write(dir)?;
         writer.finish()
@@ -161,14 +193,18 @@ mod tests {
         };
         let spec = StoreSpec { rows_per_shard: 1500, ..StoreSpec::new(4, Dtype::F32) };
         let whole = tempfile::tempdir().unwrap();
-        config.write_spec(whole.path(), spec.clone(), &config.maker(None)).unwrap();
+        config
+            .write_spec(whole.path(), spec.clone(), &config.maker(None, &mut |_| {}), &mut |_| {})
+            .unwrap();
         let rows = read_all(whole.path());
         for cut in [0, 1500, 4500, 8692] {
             let dir = tempfile::tempdir().unwrap();
             let mut writer = StoreWriter::create(dir.path(), spec.clone()).unwrap();
             writer.append(&rows[..cut * 4], &vec![RowMeta::default(); cut]).unwrap();
             drop(writer);
-            config.write_spec(dir.path(), spec.clone(), &config.maker(None)).unwrap();
+            config
+                .write_spec(dir.path(), spec.clone(), &config.maker(None, &mut |_| {}), &mut |_| {})
+                .unwrap();
             assert!(read_all(dir.path()) == rows, "cut after {cut} rows");
             let truth = PlantedTruth::load(dir.path()).unwrap();
             assert_eq!(truth, PlantedTruth::load(whole.path()).unwrap());

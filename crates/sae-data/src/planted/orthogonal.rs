@@ -16,12 +16,18 @@ const ROWS: usize = 4;
 /// This is the objective of SAELens' `orthogonalize_embeddings`. Its gradient by e_i,
 /// 4(Σ_{j≠i} (e_i·e_j) e_j + n (|e_i|² − 1) e_i), is computed as E(EᵀE), which takes n·d² operations
 /// instead of n²·d.
-pub(super) fn orthogonalize(vectors: &mut [f32], d_model: usize, steps: usize, lr: f64) {
+pub(super) fn orthogonalize(
+    vectors: &mut [f32],
+    d_model: usize,
+    steps: usize,
+    lr: f64,
+    progress: &mut dyn FnMut(u64),
+) {
     let n = vectors.len() / d_model;
     let (mut first, mut second) = (vec![0.0f32; vectors.len()], vec![0.0f32; vectors.len()]);
     for step in 1..=steps {
         let transposed = transpose(vectors, n, d_model);
-        let covariance = product(&transposed, vectors, d_model, n, d_model);
+        let covariance = symmetric_product(&transposed, vectors, d_model, n);
         let products = product(vectors, &covariance, n, d_model, d_model);
         let correction = |beta: f64| (1.0 - beta.powi(step as i32)) as f32;
         let (rate, root) = (lr as f32 / correction(0.9), correction(0.999).sqrt());
@@ -37,6 +43,7 @@ pub(super) fn orthogonalize(vectors: &mut [f32], d_model: usize, steps: usize, l
                 *v -= rate * first[i] / (second[i].sqrt() / root + 1e-8);
             }
         });
+        progress(step as u64);
     }
     vectors.par_chunks_mut(d_model).for_each(|row| {
         let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-8);
@@ -57,13 +64,37 @@ fn transpose(matrix: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
 /// `[m, k]` times `[k, n]`. Each element is summed in order, without fused operations, so that it
 /// has the same bits on any number of threads of any machine.
 fn product(left: &[f32], right: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
+    product_from(left, right, [m, k, n], |_| 0)
+}
+
+/// `[m, k]` times its transpose `[k, m]`, with the same bits as [`product`]: a·b and b·a are added in
+/// the same order.
+fn symmetric_product(left: &[f32], right: &[f32], m: usize, k: usize) -> Vec<f32> {
+    let mut out = product_from(left, right, [m, k, m], |first_column| first_column);
+    for row in 0..m {
+        for column in row + 1..m {
+            out[row * m + column] = out[column * m + row];
+        }
+    }
+    out
+}
+
+/// The same, of each panel of columns from a row on, a multiple of `ROWS`; 0 above it.
+fn product_from(
+    left: &[f32],
+    right: &[f32],
+    [m, k, n]: [usize; 3],
+    first_row: impl Fn(usize) -> usize + Sync,
+) -> Vec<f32> {
     let arch = pulp::Arch::new();
     // Of each panel of columns, the product `[m, COLUMNS]`.
     let panels: Vec<Vec<f32>> = (0..n.div_ceil(COLUMNS))
         .into_par_iter()
         .map(|panel| {
             let columns = panel * COLUMNS..n.min((panel + 1) * COLUMNS);
-            let mut out = vec![0.0; m * COLUMNS];
+            let first = first_row(columns.start);
+            let mut whole = vec![0.0; m * COLUMNS];
+            let out = &mut whole[first * COLUMNS..];
             let mut packed = [[0.0f32; COLUMNS]; DEPTH];
             for start in (0..k).step_by(DEPTH) {
                 let depth = start..k.min(start + DEPTH);
@@ -73,7 +104,8 @@ fn product(left: &[f32], right: &[f32], m: usize, k: usize, n: usize) -> Vec<f32
                 }
                 for (block, out) in out.chunks_mut(ROWS * COLUMNS).enumerate() {
                     // A row that is not there is computed as the last that is, and left out.
-                    let row = |row: usize| (block * ROWS + row.min(out.len() / COLUMNS - 1)) * k;
+                    let last = out.len() / COLUMNS - 1;
+                    let row = |row: usize| (first + block * ROWS + row.min(last)) * k;
                     let rows = std::array::from_fn(|i| &left[row(i)..][depth.clone()]);
                     arch.dispatch(
                         #[inline(always)]
@@ -81,7 +113,7 @@ fn product(left: &[f32], right: &[f32], m: usize, k: usize, n: usize) -> Vec<f32
                     );
                 }
             }
-            out
+            whole
         })
         .collect();
     let mut out = vec![0.0; m * n];
@@ -137,6 +169,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn products_with_the_transpose_have_the_bits_of_any_product() {
+        for (m, k) in [(1, 1), (5, 3), (33, 300), (70, 9)] {
+            let left = unit_vectors(&mut rng(4, "left", 0), m, k);
+            let right = transpose(&left, m, k);
+            assert_eq!(symmetric_product(&left, &right, m, k), product(&left, &right, m, k, m));
+        }
+    }
+
     /// One step on a problem whose gradient is taken by finite differences of the objective.
     #[test]
     fn a_step_goes_against_the_gradient() {
@@ -154,7 +195,7 @@ mod tests {
                 .sum::<f64>()
         };
         let mut moved = start.clone();
-        orthogonalize(&mut moved, d, 1, lr);
+        orthogonalize(&mut moved, d, 1, lr, &mut |_| {});
         let at: Vec<f64> = start.iter().map(|&v| v.into()).collect();
         // Adam's first step is lr against the gradient's sign.
         let mut expected: Vec<f64> = (0..n * d)
@@ -183,7 +224,7 @@ mod tests {
         };
         let start = unit_vectors(&mut rng(3, "start", 0), n, d);
         let mut end = start.clone();
-        orthogonalize(&mut end, d, 2000, 1e-2);
+        orthogonalize(&mut end, d, 2000, 1e-2, &mut |_| {});
         // The least that n unit vectors can have, Welch's bound: (n²/d − n)/2.
         let bound = (n * n / d - n) as f64 / 2.0;
         assert!(largest(&start) > 1.2 * bound && largest(&end) < 1.02 * bound, "{}", largest(&end));

@@ -126,7 +126,13 @@ impl SynthConfig {
     }
 
     /// Draws the model that the seed decides.
-    pub(super) fn model(&self, n_features: usize, d_model: usize, seed: u64) -> SynthModel {
+    pub(super) fn model(
+        &self,
+        n_features: usize,
+        d_model: usize,
+        seed: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> SynthModel {
         let shape = Shape {
             roots: self.roots,
             branching: self.branching,
@@ -141,7 +147,8 @@ impl SynthConfig {
             if self.compensated { compensated(&roots, &probabilities) } else { probabilities };
         let forest = Forest::new(n_features, &roots);
         let mut dictionary = unit_vectors(&mut rng(seed, "dictionary", 0), n_features, d_model);
-        orthogonalize(&mut dictionary, d_model, self.orthogonal_steps, self.orthogonal_lr);
+        let (steps, lr) = (self.orthogonal_steps, self.orthogonal_lr);
+        orthogonalize(&mut dictionary, d_model, steps, lr, progress);
         let mut bias = unit_vectors(&mut rng(seed, "offset", 0), 1, d_model);
         bias.iter_mut().for_each(|v| *v *= self.bias as f32);
         let mut spread_rng = rng(seed, "spread", 0);

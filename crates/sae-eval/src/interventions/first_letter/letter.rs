@@ -1,6 +1,6 @@
 //! What can be read off a host's activations of a letter, whatever the SAE.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::N_LETTERS;
 use super::words::Word;
