@@ -210,10 +210,10 @@ mod tests {
         assert!(of(&[Suite::Core]).are_measured(&run));
         assert!(!of(&[Suite::Core, Suite::Truth]).are_measured(&run));
         // Scores of another version of a suite are measured anew.
-        let evaluation = run.evaluation.as_mut().unwrap();
         for (suite, name) in
             [(Suite::Core, "core.r2"), (Suite::Interventions, "interventions.absorption")]
         {
+            let evaluation = run.evaluation.as_mut().unwrap();
             evaluation.scores.insert(name.into(), sae_config::Score::new(0.5, 9));
             evaluation.suites.insert(suite, suite.version());
             assert!(of(&[suite]).are_measured(&run));
