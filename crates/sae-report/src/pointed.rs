@@ -122,6 +122,7 @@ mod tests {
     fn scored(k: usize, seed: u64, scores: &[(&str, f64)]) -> RunResult {
         let run = run(&format!("architecture.k = {k}\ntraining.seed = {seed}"));
         let mut run = evaluated(run, k as f64 + 0.5 * seed as f64, 0.5);
+        run.config.sae.n_features = 1024;
         let own = &mut run.evaluation.as_mut().unwrap().scores;
         own.extend(scores.iter().map(|(name, value)| ((*name).into(), Score::new(*value, 9))));
         run
