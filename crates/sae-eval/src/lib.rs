@@ -3,6 +3,7 @@
 
 mod allocation;
 mod assignment;
+mod cholesky;
 mod complexity;
 mod correlation;
 mod cross_entropy;

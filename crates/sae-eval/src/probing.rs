@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 use tch_autograd::matmul_into;
 
-use crate::{Error, Result};
+use crate::{Error, Result, cholesky};
 
 /// Newton steps of a regression at most; it takes about ten.
 const MAX_STEPS: usize = 100;
@@ -177,7 +177,7 @@ pub(crate) fn fit_logistic(
         let curvature = ((&p - p.square()) * &weights).unsqueeze(1);
         matmul_into(&x.tr(), &x.f_mul(&curvature)?, &mut hessian, false)?;
         let _ = hessian.f_diagonal(0, 0, 1)?.f_add_(&least)?;
-        let step = Tensor::f_linalg_solve(&hessian, &gradient.unsqueeze(1), true)?.squeeze_dim(1);
+        let step = newton_step(&hessian, &gradient)?;
         if (&gradient * &step).sum(Kind::Double).double_value(&[]) / 2.0 <= LEAST_FALL * before {
             w -= step;
             break;
@@ -194,6 +194,14 @@ pub(crate) fn fit_logistic(
         }
     }
     Ok(w)
+}
+
+fn newton_step(hessian: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    Ok(match cholesky::solve(hessian, &Vec::<f64>::try_from(gradient)?)? {
+        Some(step) => Tensor::f_from_slice(&step)?,
+        // Of no curvature but rounding's.
+        None => Tensor::f_linalg_solve(hessian, &gradient.unsqueeze(1), true)?.squeeze_dim(1),
+    })
 }
 
 impl ProbeScores {
