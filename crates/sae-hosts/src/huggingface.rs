@@ -200,7 +200,7 @@ fn read_header(file: &File, path: &Path) -> Result<(Metadata, u64)> {
     }
     let mut header = vec![0; (data - 8) as usize];
     file.read_exact_at(&mut header, 8).map_err(Error::io(path))?;
-    let metadata: Metadata = serde_json::from_slice(&header)
+    let metadata: Metadata = sae_config::json_from_slice(&header)
         .map_err(|error| Error::file(path, "header", "a safetensors header", error))?;
     let expected = data.saturating_add(metadata.data_len() as u64);
     if expected == length {

@@ -112,6 +112,7 @@ fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> 
         got,
     };
     let file = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
+    check_names(bytes).map_err(bad)?;
     let mut map = BTreeMap::new();
     for (name, view) in file.tensors() {
         let kind = kind_of(view.dtype())
@@ -120,6 +121,14 @@ fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> 
         map.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
     }
     Ok(map)
+}
+
+/// Refuses the header of a file that names a tensor twice, of which the crate `safetensors` takes the last.
+fn check_names(bytes: &[u8]) -> std::result::Result<(), String> {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return Ok(()) };
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let header = &rest[..length.min(rest.len())];
+    sae_config::json_from_slice::<serde_json::Value>(header).map(drop).map_err(|e| e.to_string())
 }
 
 /// Writes tensors to a safetensors file (to a temporary file, synced, then renamed) and returns

@@ -106,3 +106,25 @@ fn tensors_that_do_not_fit_are_named() {
         message.ends_with("tensor `encoder.bias`: expected finite values, got 24 that are not")
     );
 }
+
+/// Of two tensors of one name readers would take the last, or the first.
+#[test]
+fn a_name_that_comes_twice_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let of = |name: &str| {
+        let header = format!(
+            r#"{{"a":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}},"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[4,8]}},"a":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}}}"#
+        );
+        let header = if name == "a" {
+            header
+        } else {
+            header.replace(r#","a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#, "")
+        };
+        let length = (header.len() as u64).to_le_bytes();
+        std::fs::write(&file, [&length[..], header.as_bytes(), &[0; 8]].concat()).unwrap();
+        read_tensors(file.path())
+    };
+    assert_eq!(of("b").unwrap().len(), 2);
+    let error = of("a").unwrap_err().to_string();
+    assert!(error.contains("the key `a` comes twice"), "{error}");
+}

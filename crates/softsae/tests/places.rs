@@ -191,3 +191,17 @@ fn no_part_of_a_message_is_told_twice() {
         }
     }
 }
+
+/// A file takes the place of what was there, so that a pipe or a device would be gone.
+#[cfg(unix)]
+#[test]
+fn pipes_are_no_place_for_an_output() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (rows, pipe) = (folder.path().join("rows"), folder.path().join("pipe"));
+    store(&rows, "host", "resid_post.1", &[]);
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo starts");
+    assert!(made.success());
+    fail(["convert", str(&rows), "--out", str(&pipe), "--format", "npy"], 2, &["--out", "pipe"]);
+    let kind = fs::metadata(&pipe).expect("the pipe").file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
+}

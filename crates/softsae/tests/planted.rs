@@ -72,3 +72,29 @@ fn mistakes_in_a_planted_file_are_named() {
     plant("[planted]\nkmin = 9", &["kmin"]);
     plant("", &["planted"]);
 }
+
+/// What worthless dictionaries get of a truth is not kept for another one of the same rows.
+#[test]
+fn floors_are_of_the_truth_that_lies_beside_the_rows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let (planted, store, other) = (at("planted.toml"), at("store"), at("other"));
+    for (place, seed) in [(&store, 0), (&other, 1)] {
+        fs::write(&planted, format!("{PLANTED}seed = {seed}\n")).expect("writes");
+        succeed(["plant", str(&planted), "--out", str(place)]);
+    }
+    let config = at("run.toml");
+    fs::write(&config, run_toml(&store, "name = \"topk\"\nk = 3", 20)).expect("writes");
+    succeed(["train", str(&config), "--out", str(&at("run"))]);
+    let (checkpoint, floors, out) = (at("run/checkpoint"), at("floors"), at("eval.json"));
+    let floor = || {
+        let places = ["--data", str(&store), "--floors", str(&floors), "--out", str(&out)];
+        succeed(["eval", str(&checkpoint), "--suite", "truth"].into_iter().chain(places));
+        let evaluation: Evaluation = read_json(&out).expect("an evaluation");
+        evaluation.scores["truth.mcc"].floors.clone()
+    };
+    let own = floor();
+    assert_eq!(floor(), own);
+    fs::copy(other.join("truth.safetensors"), store.join("truth.safetensors")).expect("copies");
+    assert_ne!(floor(), own);
+}

@@ -1,6 +1,7 @@
 //! `softsae convert`: a store in another format.
 
-use sae_data::{Dtype, Format, convert, open_store};
+use sae_config::LABELS_FILE;
+use sae_data::{Dtype, Format, PlantedTruth, convert, open_store};
 
 use super::{check_apart, of_store};
 use crate::cli::{ConvertArgs, StoreDtype, StoreFormat};
@@ -44,6 +45,10 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
         note!(
             "note: tokens, documents, positions, host and hook point have no place in a .npy file"
         );
+    }
+    let labels = Some(args.store.join(LABELS_FILE)).filter(|file| file.exists());
+    for left in [PlantedTruth::file(&args.store), labels].into_iter().flatten() {
+        note!("note: {} is of this store, and not copied", left.display());
     }
     say!("{}: {} rows of {dtype}", args.out.display(), store.n_rows());
     Ok(())

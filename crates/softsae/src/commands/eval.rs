@@ -180,7 +180,7 @@ fn measure(
     let wants = |suite| suites.is_some_and(|suites| suites.wants(suite));
     let mut core = wants(Suite::Core).then(|| CoreObserver::new(sae, stores.input.n_rows()));
     let mut found =
-        truth.map(|truth| TruthObserver::new(sae, &*whole.input, truth)).transpose().or_run()?;
+        truth.map(|truth| TruthObserver::new(sae, &*whole.input, truth)).transpose().or_usage()?;
     let is_whole = stores.input.n_rows() == whole.input.n_rows();
     let mut observers: Vec<&mut dyn Observer> =
         vec![&mut metrics, &mut allocation, &mut complexity, &mut profile];

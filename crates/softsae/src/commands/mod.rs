@@ -72,6 +72,13 @@ fn check_apart(out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
 
 /// The same of an output that is given by another argument.
 fn check_output_apart(key: &str, out: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    // What is written takes the place of what was there: of a device or a pipe nothing would be left.
+    if std::fs::metadata(out).is_ok_and(|of| !of.is_file() && !of.is_dir()) {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "{key}: expected a file or a folder, or none yet, got the device or pipe {}",
+            out.display()
+        )));
+    }
     // Of a place that is not there yet, the folder that it will lie in.
     let absolute = std::path::absolute(out).or_run()?;
     let Some(place) = absolute.ancestors().find_map(|at| at.canonicalize().ok()) else {

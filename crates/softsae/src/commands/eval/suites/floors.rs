@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sae_config::{Scores, Suite, Worthless};
-use sae_data::{ActivationStore, Port, Ports, open_store};
+use sae_data::{ActivationStore, PlantedTruth, Port, Ports, open_store};
 use sae_eval::worthless;
 use sae_models::{Normalizer, Sae, TrainedOn};
 use sae_train::origin;
@@ -81,7 +81,11 @@ impl Floors {
         };
         let rows = kept_rows(&Ports::from(rows), args.max_norm_ratio)?.input;
         let data = store.content_hash().or_usage()?;
-        let data = format!("{data}, norms up to {}", args.max_norm_ratio);
+        let mut data = format!("{data}, norms up to {}", args.max_norm_ratio);
+        if let Some(truth) = PlantedTruth::file(&args.data) {
+            let bytes = std::fs::read(&truth).or_usage()?;
+            data += &format!(", truth {}", blake3::hash(&bytes).to_hex());
+        }
         Ok(Self { rows, data })
     }
 
