@@ -248,7 +248,9 @@ pub fn sparse_probing(
     let test_features = test.0.f_to_device(Device::Cpu)?;
     let difference = class_difference(&features, train.1)?;
     let mut order: Vec<usize> = (0..difference.len()).collect();
-    order.sort_by(|&a, &b| difference[b].abs().total_cmp(&difference[a].abs()));
+    // Of features that differ alike but for rounding, which units decide, the first.
+    let size = |feature: usize| difference[feature].abs() as f32;
+    order.sort_by(|&a, &b| size(b).total_cmp(&size(a)));
     let probe = |&k: &usize| {
         if k == 0 || k > order.len() {
             let expected = format!("1 to {}, the number of features", order.len());
