@@ -29,7 +29,7 @@ pub(crate) fn solve(h: &Tensor, g: &[f64]) -> Result<Option<Vec<f64>>> {
         if !factor(top, width) {
             return Ok(None);
         }
-        below.par_chunks_mut(width).for_each(|row| under(row, top, width));
+        below.par_chunks_mut(width).for_each(|row| under(row, top, width, width));
         let left = n_rows - width;
         if left > 0 {
             let below = Tensor::f_from_slice(below)?.f_reshape([left as i64, width as i64])?;
@@ -49,7 +49,7 @@ pub(crate) fn solve(h: &Tensor, g: &[f64]) -> Result<Option<Vec<f64>>> {
 fn factor(top: &mut [f64], width: usize) -> bool {
     for i in 0..width {
         let (above, row) = top.split_at_mut(i * width);
-        under_first(&mut row[..width], above, width, i);
+        under(&mut row[..width], above, width, i);
         let square = row[i] - row[..i].iter().map(|v| v * v).sum::<f64>();
         if square.is_nan() || square <= 0.0 {
             return false;
@@ -59,13 +59,8 @@ fn factor(top: &mut [f64], width: usize) -> bool {
     true
 }
 
-/// Puts a row of L in the place of one below its block.
-fn under(row: &mut [f64], top: &[f64], width: usize) {
-    under_first(row, top, width, width);
-}
-
-/// The same, of the first `n` columns.
-fn under_first(row: &mut [f64], top: &[f64], width: usize, n: usize) {
+/// Puts the first `n` columns of a row of L in the place of those of the row, below those of `top`.
+fn under(row: &mut [f64], top: &[f64], width: usize, n: usize) {
     for j in 0..n {
         let other = &top[j * width..][..=j];
         let dot: f64 = row[..j].iter().zip(other).map(|(a, b)| a * b).sum();

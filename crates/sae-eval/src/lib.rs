@@ -28,6 +28,8 @@ mod splice;
 mod stability;
 mod steering;
 mod suites;
+#[cfg(test)]
+mod tied;
 mod tpp;
 mod worthless;
 

@@ -196,6 +196,7 @@ pub(crate) fn fit_logistic(
     Ok(w)
 }
 
+/// H⁻¹·g.
 fn newton_step(hessian: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     Ok(match cholesky::solve(hessian, &Vec::<f64>::try_from(gradient)?)? {
         Some(step) => Tensor::f_from_slice(&step)?,

@@ -101,58 +101,23 @@ fn largest(sae: &Sae, rows: &Tensor, n: usize) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sae_config::{Code, Normalization};
-    use sae_models::{ModelConfig, Tensors, build};
-    use std::collections::BTreeMap;
-    use tch::Device;
+    use sae_config::Normalization;
 
     use super::*;
+    use crate::tied::{NORMALIZATIONS, tied};
 
     /// relu(x Wᵀ) W with random rows of different norms.
     fn sae(weights: &[f32], d: i64) -> Sae {
-        normalized(weights, d, Normalization::None, 0.0)
-    }
-
-    /// The same with a normalisation and a decoder bias.
-    fn normalized(weights: &[f32], d: i64, normalization: Normalization, bias: f64) -> Sae {
-        let w = Tensor::from_slice(weights).view([-1, d]);
-        let f = w.size()[0];
-        let zeros = |n: i64| Tensor::zeros([n], (Kind::Float, Device::Cpu));
-        let mut tensors = BTreeMap::from([
-            ("encoder.weight".to_owned(), w.copy()),
-            ("encoder.bias".to_owned(), zeros(f)),
-            ("decoder.weight".to_owned(), w),
-            ("decoder.bias".to_owned(), zeros(d) + bias),
-        ]);
-        if [Normalization::Scale, Normalization::ShiftScale].contains(&normalization) {
-            tensors.insert("normalization.scale".to_owned(), Tensor::from(3.0));
-        }
-        if normalization == Normalization::ShiftScale {
-            tensors.insert("normalization.shift".to_owned(), zeros(d) + 0.5);
-        }
-        let config = ModelConfig {
-            d_model: d as usize,
-            d_out: None,
-            n_features: f as usize,
-            normalization,
-            code: Code::Standard {},
-        };
-        build(config, Tensors::new(tensors, Kind::Float, Device::Cpu)).unwrap()
+        tied(&Tensor::from_slice(weights).view([-1, d]), Normalization::None, 0.0)
     }
 
     #[test]
     fn all_features_give_the_reconstruction() {
         let mut rng = InitRng::new(4);
-        let weights = Vec::<f32>::try_from(rng.uniform(&[24], 1.0).view(-1)).unwrap();
+        let weights = rng.uniform(&[6, 4], 1.0);
         let rows = rng.uniform(&[5, 4], 2.0).to_kind(Kind::Float) + 1.0;
-        for normalization in [
-            Normalization::None,
-            Normalization::Scale,
-            Normalization::ShiftScale,
-            Normalization::UnitNorm,
-            Normalization::LayerNorm,
-        ] {
-            let sae = normalized(&weights, 4, normalization, 0.25);
+        for normalization in NORMALIZATIONS {
+            let sae = tied(&weights, normalization, 0.25);
             let expected = sae.decode(&sae.encode(&rows).unwrap()).unwrap();
             let error = (largest(&sae, &rows, 6).unwrap() - expected).abs().max();
             assert!(error.double_value(&[]) < 1e-5, "{normalization:?}: {error:?}");

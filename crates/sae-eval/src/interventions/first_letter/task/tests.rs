@@ -1,12 +1,12 @@
 //! Absorption and splitting that were planted.
 
 use proptest::prelude::*;
-use sae_config::{Code, Normalization};
-use sae_models::{Encoded, InitRng, ModelConfig, Tensors, build};
+use sae_models::{Encoded, InitRng};
 
 use super::super::words::Word;
 use super::*;
 use crate::Error;
+use crate::tied::{NORMALIZATIONS, tied};
 
 /// Words of a planted vocabulary in which the letter is a direction of its own.
 ///
@@ -144,33 +144,6 @@ proptest! {
     }
 }
 
-/// relu(x Wᵀ) W with a normalisation.
-fn sae(normalization: Normalization, decoder: &Tensor) -> Sae {
-    let [f, d] = [decoder.size()[0], decoder.size()[1]];
-    let zeros = |n: i64| Tensor::zeros([n], (Kind::Float, Device::Cpu));
-    let mut tensors = std::collections::BTreeMap::from([
-        ("encoder.weight".to_owned(), decoder.to_kind(Kind::Float)),
-        ("encoder.bias".to_owned(), zeros(f)),
-        ("decoder.weight".to_owned(), decoder.to_kind(Kind::Float)),
-        ("decoder.bias".to_owned(), zeros(d)),
-    ]);
-    let scaled = [Normalization::Scale, Normalization::ShiftScale];
-    if scaled.contains(&normalization) {
-        tensors.insert("normalization.scale".to_owned(), Tensor::from(3.0));
-    }
-    if normalization == Normalization::ShiftScale {
-        tensors.insert("normalization.shift".to_owned(), zeros(d) + 0.5);
-    }
-    let config = ModelConfig {
-        d_model: d as usize,
-        d_out: None,
-        n_features: f as usize,
-        normalization,
-        code: Code::Standard {},
-    };
-    build(config, Tensors::new(tensors, Kind::Float, Device::Cpu)).unwrap()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
@@ -181,14 +154,8 @@ proptest! {
         let decoder = rng.directions(6, 5, 1.0);
         let rows = rng.uniform(&[4, 5], 2.0) * (rng.uniform(&[4, 1], spread)).exp();
         let rows = rows.to_kind(Kind::Float);
-        for normalization in [
-            Normalization::None,
-            Normalization::Scale,
-            Normalization::ShiftScale,
-            Normalization::UnitNorm,
-            Normalization::LayerNorm,
-        ] {
-            let sae = sae(normalization, &decoder);
+        for normalization in NORMALIZATIONS {
+            let sae = tied(&decoder, normalization, 0.0);
             let scales = scales(&sae, &rows).unwrap();
             for feature in 0..6 {
                 let decode = |activation: f64| {
